@@ -6,10 +6,23 @@
 int main(void)
 {
     static _Alignas(8) uint32_t data[] = {
-        64,       0,                     /* total size, reserved */
-        6,        40, 24,       0,       /* memory map: type, size, entry size, version */
-        0x100000, 0,  0x400000, 0, 1, 0, /* one usable entry */
-        0,        8,  0,        0,       /* end */
+        /* total size, reserved */
+        56,
+        0,
+        /* memory map: type, size, entry size, version, one usable entry */
+        6,
+        40,
+        24,
+        0,
+        0x100000,
+        0,
+        0x400000,
+        0,
+        1,
+        0,
+        /* end */
+        0,
+        8,
     };
     mm_status_t status =
         read_multiboot2(data, sizeof(data), mm_paddr(0x8000), UINT64_C(0xffffffff80000000));
