@@ -80,6 +80,14 @@ static void inner_leaves_catch(void **state)
     T_CATCH(T_TRAP_ANY, fail(), &info);
 }
 
+static void inner_catches_again(void **state)
+{
+    struct t_trap_info info;
+
+    (void)state;
+    T_EXPECT_SIGILL(__builtin_trap(), &info);
+}
+
 static void inner_pass(void **state)
 {
     (void)state;
@@ -92,9 +100,10 @@ static int inner_main(const char *name)
     const struct CMUnitTest stray_load[] = {cmocka_unit_test(inner_stray_load)};
     const struct CMUnitTest panic[] = {cmocka_unit_test(inner_panic), cmocka_unit_test(inner_pass)};
     const struct CMUnitTest no_panic[] = {cmocka_unit_test(inner_no_panic)};
-    const struct CMUnitTest dangling[] = {cmocka_unit_test(inner_leaves_catch),
-                                          cmocka_unit_test(inner_panic),
-                                          cmocka_unit_test(inner_pass)};
+    const struct CMUnitTest dangling[] = {
+        cmocka_unit_test(inner_leaves_catch), cmocka_unit_test(inner_panic),
+        cmocka_unit_test(inner_leaves_catch), cmocka_unit_test(inner_catches_again),
+        cmocka_unit_test(inner_pass)};
 
     if (strcmp(name, "stray_store") == 0) {
         return cmocka_run_group_tests(stray_store, NULL, NULL);
@@ -403,8 +412,8 @@ static void trap_fails_the_test_when_it_must(void **state)
     must_say(out, "PASSED  ] 1 test");
     assert_int_equal(run_inner("", "no_panic", out, sizeof(out)), 1);
     must_say(out, "T_TRAP_PANIC expected");
-    assert_int_equal(run_inner("", "dangling", out, sizeof(out)), 2);
-    must_say(out, "PASSED  ] 1 test");
+    assert_int_equal(run_inner("", "dangling", out, sizeof(out)), 3);
+    must_say(out, "PASSED  ] 2 test");
 }
 
 static void *catch_in_a_thread(void *arg)
