@@ -18,12 +18,13 @@ if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
 endif()
 
 set(mm_common_warnings
-    -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef)
+    -Wall -Wextra -Wpedantic -Wconversion -Wundef)
 if(MM_WERROR)
     list(APPEND mm_common_warnings -Werror)
 endif()
 set(MM_C_WARNINGS
-    "$<$<COMPILE_LANGUAGE:C>:${mm_common_warnings};-Wvla;-Wstrict-prototypes;-Wmissing-prototypes>")
+    "$<$<COMPILE_LANGUAGE:C>:${mm_common_warnings};-Wshadow;-Wvla;-Wstrict-prototypes;-Wmissing-prototypes>")
+# No -Wshadow in C++: a value type and the function that makes one share a name (mm_prange).
 set(MM_CXX_WARNINGS "$<$<COMPILE_LANGUAGE:CXX>:${mm_common_warnings}>")
 
 # A kernel's stack is small: the compiler warns as it builds, the test "gate.stack" reads the .su files.
