@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# The gates: rules of the house that a program checks on the code itself. What each checks is said at the
-# head of its script in gates/; what they share is in gates/gate.py.
+# The gates: rules of the house that a program checks on the code itself. What each checks is said
+# at the head of its script in gates/; what they share is in gates/gate.py.
 
 # mm_add_gate(NAME SECONDS LABELS COMMAND...)
 function(mm_add_gate name seconds labels)

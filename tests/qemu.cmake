@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
-# Boots of the minikernel: a small, a usual and a large memory, the plainest processor and the richest
-# that QEMU has; and one with less memory than the kernel needs, which must say so and stop.
+# Boots of the minikernel: a small, a usual and a large memory, the plainest processor and the
+# richest that QEMU has; and one with less memory than the kernel needs, which must say so and
+# stop.
 
 if(NOT MM_BUILD_EXAMPLES)
     return()

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 #
-# What the documents promise exists: every name of the library that they mention is in a header or in
-# a build file, every file that they link to or mention lies there, and the version is one.
+# What the documents promise exists: every name of the library that they mention is in a header or
+# in a build file, every file that they link to or mention lies there, and the version is one.
 
 import argparse
 import pathlib

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 #
-# The gates can fail: each is shown a small tree that keeps its rule, which it must pass, and then the
-# same tree with one breach, which it must report.
+# The gates can fail: each is shown a small tree that keeps its rule, which it must pass, and then
+# the same tree with one breach, which it must report.
 
 import os
 import pathlib
