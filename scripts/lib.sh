@@ -1,5 +1,5 @@
-# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
+# shellcheck shell=bash
 #
 # What the scripts share: progress lines, options, configuring and building, booting in QEMU.
 # Sourced, never run. Nothing here installs anything: that is deps.sh.
