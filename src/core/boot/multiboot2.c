@@ -139,21 +139,23 @@ static void take_module(struct reader *r, const struct tag *tag)
 /* --- "Memory map" and "EFI memory map" ---------------------------------------------------------
  */
 
-/* One entry of either map, made fit: usable memory that wraps is not believed, anything else that
- * wraps is cut at 2^64. */
+/* One entry of either map, made fit. */
 struct memory {
     struct mm_prange range;
     enum mm_boot_kind kind;
     bool ignored;
 };
 
-static struct memory make_memory(uint64_t start, uint64_t len, enum mm_boot_kind kind)
+/* Usable memory that wraps is not believed; anything else that wraps is cut at 2^64. `len_fits` is
+ * false if the length itself did not fit 64 bits. */
+static struct memory make_memory(uint64_t start, uint64_t len, bool len_fits,
+                                 enum mm_boot_kind kind)
 {
     struct memory m = {.range = mm_prange(mm_paddr(start), len), .kind = kind};
 
-    if (!mm_prange_valid(m.range)) {
+    if (!len_fits || !mm_prange_valid(m.range)) {
         m.ignored = kind == MM_BOOT_USABLE;
-        m.range.len = m.ignored ? 0 : UINT64_MAX - start + 1; /* it wraps, so start is not 0 */
+        m.range.len = m.ignored ? 0 : start == 0 ? UINT64_MAX : UINT64_MAX - start + 1;
     }
     return m;
 }
@@ -164,7 +166,7 @@ static struct memory memory_map_entry(const uint8_t *at)
                                     MM_BOOT_ACPI_RECLAIM, MM_BOOT_ACPI_NVS, MM_BOOT_BAD};
     uint32_t type = get32(at + 16);
 
-    return make_memory(get64(at), get64(at + 8),
+    return make_memory(get64(at), get64(at + 8), true,
                        type < sizeof(kinds) ? kinds[type] : MM_BOOT_RESERVED);
 }
 
@@ -184,53 +186,53 @@ static struct memory efi_entry(const uint8_t *at)
         MM_BOOT_PERSISTENT,                       /* persistent; unaccepted and later: reserved */
     };
     uint32_t type = get32(at);
-    enum mm_boot_kind kind = type < sizeof(kinds) ? kinds[type] : MM_BOOT_RESERVED;
-    uint64_t start = get64(at + 8);
-    uint64_t len;
+    uint64_t len = 0;
+    bool fits = mm_mul(get64(at + 24), MM_PAGE_SIZE, &len);
 
-    if (!mm_mul(get64(at + 24), MM_PAGE_SIZE, &len)) {
-        start = start != 0 ? start : 1; /* 2^64 bytes from 0 are no range: leave one out */
-        len = UINT64_MAX;
-    }
-    return make_memory(start, len, kind);
+    return make_memory(get64(at + 8), len, fits,
+                       type < sizeof(kinds) ? kinds[type] : MM_BOOT_RESERVED);
 }
 
-/* How the two tags differ: where the entries begin, and how one is read. */
-struct memory_format {
-    uint32_t entry_size_min;
-    struct memory (*entry)(const uint8_t *at);
-};
+/* Both tags are laid out alike: size and version of an entry, then the entries. */
+#define MEMORY_BEGIN 16u
 
-static const struct memory_format memory_map_format = {24, memory_map_entry};
-static const struct memory_format efi_format = {40, efi_entry};
+static uint32_t memory_entry_size_min(const struct tag *tag)
+{
+    return tag->type == TAG_EFI_MEMORY_MAP ? 40 : 24;
+}
 
-static const char *check_memory(uint32_t *adds, const struct tag *tag,
-                                const struct memory_format *format)
+static struct memory memory_entry(const struct tag *tag, uint32_t at)
+{
+    return tag->type == TAG_EFI_MEMORY_MAP ? efi_entry(tag->data + at)
+                                           : memory_map_entry(tag->data + at);
+}
+
+static const char *check_memory(uint32_t *adds, const struct tag *tag)
 {
     uint32_t entry_size;
 
-    if (tag->size < 16) {
+    if (tag->size < MEMORY_BEGIN) {
         return "the memory map's tag is too short";
     }
     entry_size = get32(tag->data + 8);
-    if (entry_size < format->entry_size_min || entry_size % 8 != 0) {
+    if (entry_size < memory_entry_size_min(tag) || entry_size % 8 != 0) {
         return "the memory map's entry size is wrong";
     }
-    if ((tag->size - 16) % entry_size != 0) {
+    if ((tag->size - MEMORY_BEGIN) % entry_size != 0) {
         return "the memory map ends inside an entry";
     }
-    for (uint32_t at = 16; at < tag->size; at += entry_size) {
-        *adds += format->entry(tag->data + at).range.len != 0;
+    for (uint32_t at = MEMORY_BEGIN; at < tag->size; at += entry_size) {
+        *adds += memory_entry(tag, at).range.len != 0;
     }
     return NULL;
 }
 
-static void take_memory(struct reader *r, const struct tag *tag, const struct memory_format *format)
+static void take_memory(struct reader *r, const struct tag *tag)
 {
     uint32_t entry_size = get32(tag->data + 8);
 
-    for (uint32_t at = 16; at < tag->size; at += entry_size) {
-        struct memory m = format->entry(tag->data + at);
+    for (uint32_t at = MEMORY_BEGIN; at < tag->size; at += entry_size) {
+        struct memory m = memory_entry(tag, at);
 
         r->out->nr_entries++;
         r->out->nr_ignored += m.ignored;
@@ -394,7 +396,7 @@ static const char *check_tag(struct reader *r, const struct tag *tag)
         return check_module(r, tag);
     case TAG_MEMORY_MAP:
         r->has_map = true;
-        return check_memory(&r->adds, tag, &memory_map_format);
+        return check_memory(&r->adds, tag);
     case TAG_FRAMEBUFFER:
         return check_framebuffer(r, tag);
     case TAG_ELF_SECTIONS:
@@ -404,7 +406,7 @@ static const char *check_tag(struct reader *r, const struct tag *tag)
         return tag->size - TAG_HEADER >= rsdp_size(tag) ? NULL : "the RSDP's tag is too short";
     case TAG_EFI_MEMORY_MAP:
         r->has_efi_map = true;
-        return check_memory(&r->efi_adds, tag, &efi_format);
+        return check_memory(&r->efi_adds, tag);
     case TAG_EFI_BOOT_SERVICES:
         r->boot_services = true;
         return NULL;
@@ -428,7 +430,7 @@ static void take_tag(struct reader *r, const struct tag *tag)
         take_module(r, tag);
         break;
     case TAG_MEMORY_MAP:
-        take_memory(r, tag, &memory_map_format);
+        take_memory(r, tag);
         break;
     case TAG_FRAMEBUFFER:
         take_framebuffer(r, tag);
@@ -443,7 +445,7 @@ static void take_tag(struct reader *r, const struct tag *tag)
     case TAG_EFI_MEMORY_MAP:
         if (!r->boot_services) {
             out->from_efi = 1;
-            take_memory(r, tag, &efi_format);
+            take_memory(r, tag);
         }
         break;
     default:
