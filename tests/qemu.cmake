@@ -13,7 +13,8 @@ function(mm_add_boot name seconds expected pattern)
     add_test(
         NAME "${test}"
         COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/qemu/boot.sh" "${PROJECT_BINARY_DIR}/minikernel.iso"
-                "${PROJECT_BINARY_DIR}/qemu/${name}.log" ${seconds} ${expected} "${pattern}" ${ARGN})
+                "${PROJECT_BINARY_DIR}/qemu/${name}.log" ${seconds} ${expected} "${pattern}"
+                ${ARGN})
     # The script has a time limit of its own, which says more.
     math(EXPR outer "${seconds} + 30")
     set_tests_properties("${test}" PROPERTIES LABELS qemu TIMEOUT ${outer})

@@ -31,7 +31,8 @@ def main():
 
     def tidy(path):
         return path, subprocess.run(
-            [arguments.clang_tidy, "--quiet", "-p", arguments.build, "--warnings-as-errors=*", path],
+            [arguments.clang_tidy, "--quiet", "-p", arguments.build, "--warnings-as-errors=*",
+             path],
             capture_output=True, text=True)
 
     gate = Gate("tidy")
