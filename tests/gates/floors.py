@@ -46,7 +46,7 @@ def room_of(path):
 
 
 def resolve(root, includer, name):
-    """The file that an #include means, from the root of the repository; None when it is not ours."""
+    """The file that an #include means, from the root of the repository; None if not ours."""
     for base in (includer.parent, root / "include", root / "src"):
         path = (base / name).resolve()
         if path.is_file() and path.is_relative_to(root):
@@ -80,7 +80,7 @@ def check_includes(gate, root):
             target = resolve(root, path, name)
             if target is None:
                 if name not in FREESTANDING:
-                    gate.breach(where, f"includes {name}, which a freestanding compiler need not have")
+                    gate.breach(where, f"includes {name}, which no freestanding compiler must have")
                 continue
             target_room = room_of(target)
             if target_room is None:
