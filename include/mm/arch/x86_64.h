@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The x86-64 backend: CPU features, the instructions that only a kernel may execute, page-fault
+ * codes, and the page-table backend. References are to the Intel Software Developer's Manual (SDM)
+ * and AMD's manual (APM).
+ */
+#ifndef MM_ARCH_X86_64_H
+#define MM_ARCH_X86_64_H
+
+#include <mm/paging.h>
+#include <mm/tlb.h>
+#include <mm/user_ops.h>
+
+MM_BEGIN_DECLS
+
+/** Registers that CPUID returns. */
+struct mm_x86_64_cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+/**
+ * Privileged instructions. A kernel passes &mm_x86_64_native_ops, which lives in an object of its
+ * own, so a host test that passes a simulated CPU never links it. All are required.
+ */
+struct mm_x86_64_cpu_ops {
+    struct mm_x86_64_cpuid (*cpuid)(void *ctx, uint32_t leaf, uint32_t subleaf);
+    uint64_t (*read_msr)(void *ctx, uint32_t msr);
+    void (*write_msr)(void *ctx, uint32_t msr, uint64_t value);
+    uint64_t (*read_cr)(void *ctx, unsigned cr); /**< cr is 0, 3 or 4 */
+    void (*write_cr)(void *ctx, unsigned cr, uint64_t value);
+    void (*invlpg)(void *ctx, uint64_t vaddr);
+    void (*invpcid)(void *ctx, uint64_t type, uint64_t pcid, uint64_t vaddr);
+};
+
+extern const struct mm_x86_64_cpu_ops mm_x86_64_native_ops;
+
+/** What this CPU can do, read once. */
+struct mm_x86_64_features {
+    uint8_t paddr_bits; /**< MAXPHYADDR, CPUID 80000008H:EAX[7:0], 36 if that leaf is absent; at
+                           most 52 */
+    uint8_t vaddr_bits; /**< 57 if CR4.LA57 is set now, else 48 */
+    bool nx;            /**< CPUID 80000001H:EDX[20] */
+    bool page_1g;       /**< CPUID 80000001H:EDX[26] */
+    bool global_pages;  /**< CPUID 1:EDX[13] */
+    bool pat;           /**< CPUID 1:EDX[16] */
+    bool pcid;          /**< CPUID 1:ECX[17] */
+    bool invpcid;       /**< CPUID 7.0:EBX[10] */
+    bool smep;          /**< CPUID 7.0:EBX[7] */
+    bool smap;          /**< CPUID 7.0:EBX[20] */
+    bool umip;          /**< CPUID 7.0:ECX[2] */
+    bool la57;          /**< CPUID 7.0:ECX[16] */
+    bool pku;           /**< CPUID 7.0:ECX[3] */
+};
+
+/** What mm_x86_64_enable() has switched on; also set if it was on when looked at. */
+struct mm_x86_64_enabled {
+    bool nx;            /**< EFER.NXE: without it bit 63 of an entry is reserved */
+    bool write_protect; /**< CR0.WP */
+    bool global_pages;  /**< CR4.PGE */
+    bool pat;           /**< the PAT MSR holds the library's table: WC and WP are available */
+    bool smep;
+    bool smap;
+    bool umip;
+};
+
+/** The backend's instance. Storage is the caller's; one for all CPUs of a kind. */
+struct mm_x86_64 {
+    uint32_t magic;
+    uint32_t zero;
+    const struct mm_x86_64_cpu_ops *ops;
+    void *ctx;
+    struct mm_x86_64_features features;
+    struct mm_x86_64_enabled enabled;
+    uint64_t
+        encryption_mask; /**< SME/SEV: bits that every entry of encrypted memory carries; 0: none */
+};
+
+/**
+ * Detect features and read what is switched on now. Changes no register.
+ *
+ * @param arch  zeroed storage
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, or an op is missing)
+ */
+MM_MUST_CHECK
+mm_status_t mm_x86_64_init(struct mm_x86_64 *arch, const struct mm_x86_64_cpu_ops *ops, void *ctx);
+
+/**
+ * Switch on, on this CPU, what it has of: NX, CR0.WP, global pages, the PAT table, SMEP, SMAP,
+ * UMIP. To be called on each CPU, and before page tables are built (an entry carries NX only if
+ * EFER.NXE is set).
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ */
+MM_MUST_CHECK
+mm_status_t mm_x86_64_enable(struct mm_x86_64 *arch);
+
+/** The page-table backend over this instance, which must outlive it. */
+struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch);
+
+/**
+ * Make sense of a page fault (SDM vol. 3A, 4.7: page-fault exceptions).
+ *
+ * @param error_code  what the CPU pushed
+ * @param cr2         the linear address
+ */
+struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);
+
+/** User-copy routines, without SMAP (they also run natively in a host process) and with it. */
+extern const struct mm_user_ops mm_x86_64_user_ops;
+extern const struct mm_user_ops mm_x86_64_user_smap_ops;
+
+/**
+ * Where to go on after a kernel-mode fault in one of the library's user-copy routines.
+ *
+ * @param rip          instruction that faulted
+ * @param[out] resume  where to continue; untouched if the answer is false
+ * @return false: not one of ours: a fault of the kernel itself
+ * Locks: none; any context. Cost: O(entries), about a dozen.
+ */
+bool mm_x86_64_user_fixup(uint64_t rip, uint64_t *resume);
+
+MM_END_DECLS
+
+#endif

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What a kernel may choose when it builds libmm, and the few macros every header needs.
+ *
+ * Each option has a default and a range that is checked when the library is built. The same values
+ * must be seen by the library and by the code that links it: set them on the command line of both.
+ */
+#ifndef MM_CONFIG_H
+#define MM_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MM_VERSION_MAJOR 0
+#define MM_VERSION_MINOR 1
+#define MM_VERSION_PATCH 0
+/** One number that orders versions: 10000 * major + 100 * minor + patch. */
+#define MM_VERSION (MM_VERSION_MAJOR * 10000 + MM_VERSION_MINOR * 100 + MM_VERSION_PATCH)
+
+/** Bytes of a cache line: what two CPUs must not share. */
+#ifndef MM_CACHE_LINE
+#define MM_CACHE_LINE 64
+#endif
+
+/** Usable ranges of physical memory that one frame allocator can describe. */
+#ifndef MM_FRAME_MAX_SPANS
+#define MM_FRAME_MAX_SPANS 4096
+#endif
+
+/** Runs of frames that a gather holds before it must flush and release them. */
+#ifndef MM_GATHER_MAX_RUNS
+#define MM_GATHER_MAX_RUNS 32
+#endif
+
+/** Ranges that a gather tracks one by one; more are merged into the nearest. */
+#ifndef MM_GATHER_MAX_RANGES
+#define MM_GATHER_MAX_RANGES 8
+#endif
+
+/** Pages above which a flush drops the whole TLB rather than one page after the other. */
+#ifndef MM_GATHER_FLUSH_PAGES
+#define MM_GATHER_FLUSH_PAGES 33
+#endif
+
+/** Ranges of kernel addresses that a page table may be declared to hold. */
+#ifndef MM_PAGING_MAX_KERNEL_RANGES
+#define MM_PAGING_MAX_KERNEL_RANGES 8
+#endif
+
+#if MM_CACHE_LINE < 16 || (MM_CACHE_LINE & (MM_CACHE_LINE - 1)) != 0
+#error "MM_CACHE_LINE: a power of two, at least 16"
+#endif
+#if MM_FRAME_MAX_SPANS < 1 || MM_FRAME_MAX_SPANS > 65536
+#error "MM_FRAME_MAX_SPANS: 1 to 65536"
+#endif
+#if MM_GATHER_MAX_RUNS < 4 || MM_GATHER_MAX_RUNS > 1024
+#error "MM_GATHER_MAX_RUNS: 4 to 1024"
+#endif
+#if MM_GATHER_MAX_RANGES < 1 || MM_GATHER_MAX_RANGES > 64
+#error "MM_GATHER_MAX_RANGES: 1 to 64"
+#endif
+#if MM_GATHER_FLUSH_PAGES < 1 || MM_GATHER_FLUSH_PAGES > 1048576
+#error "MM_GATHER_FLUSH_PAGES: 1 to 1048576"
+#endif
+#if MM_PAGING_MAX_KERNEL_RANGES < 1 || MM_PAGING_MAX_KERNEL_RANGES > 64
+#error "MM_PAGING_MAX_KERNEL_RANGES: 1 to 64"
+#endif
+
+#ifdef __cplusplus
+#define MM_BEGIN_DECLS extern "C" {
+#define MM_END_DECLS   }
+#else
+#define MM_BEGIN_DECLS
+#define MM_END_DECLS
+#endif
+
+/** The result tells whether the call happened at all: dropping it is a mistake. */
+#define MM_MUST_CHECK __attribute__((warn_unused_result))
+
+MM_BEGIN_DECLS
+
+/** MM_VERSION of the archive that is linked; compare with the macro of the headers. */
+uint32_t mm_version(void);
+
+MM_END_DECLS
+
+#endif

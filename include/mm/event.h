@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Events: one optional op through which every room tells what happened, to which frame or range, on
+ * whose behalf. They are for tracing and statistics; nothing depends on them being heard.
+ */
+#ifndef MM_EVENT_H
+#define MM_EVENT_H
+
+#include <mm/addr.h>
+
+MM_BEGIN_DECLS
+
+enum mm_event_kind {
+    MM_EVENT_FRAME_EXHAUSTED =
+        1,                  /**< a request found no memory; address unused, len bytes were asked */
+    MM_EVENT_HEAP_GROW = 2, /**< the heap took pages: address and len are virtual */
+    MM_EVENT_HEAP_SHRINK = 3, /**< the heap gave pages back: address and len are virtual */
+    MM_EVENT_TLB_FLUSH =
+        4, /**< translations were dropped: address and len are virtual, len 0 means all */
+    MM_EVENT_LEAF_SPLIT =
+        5, /**< a huge leaf became a table: address and len of the leaf, virtual */
+    MM_EVENT_SPACE_CREATE = 6,  /**< a space was made */
+    MM_EVENT_SPACE_DESTROY = 7, /**< the last reference to a space was put */
+    MM_EVENT_SPACE_FAULT =
+        8, /**< a fault was handled: address is virtual, len the outcome (enum mm_fault_result) */
+};
+
+struct mm_event {
+    enum mm_event_kind kind;
+    const void
+        *who; /**< the object that speaks: a frame allocator, a heap, a space, a page table */
+    uint64_t address; /**< by kind, above */
+    uint64_t len;     /**< by kind, above */
+};
+
+MM_END_DECLS
+
+#endif

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The frame allocator: blocks of 2^order frames (order 0 to 18, 4 KiB to 1 GiB), runs of any
+ * length, reference counts, owners.
+ *
+ * State is a bitmap, one bit a frame, 1 = free, with summaries over it. A CPU keeps a *hint* to one
+ * cache line of it (512 frames, 2 MiB) and allocates there in place by compare-and-exchange;
+ * freeing sets the bit back, and the old value of the bit tells every double free. Nothing is kept
+ * in private caches: what the bitmap says is the truth, so MM_ERR_NO_MEMORY is one too.
+ *
+ * Context: every call but init and destroy is safe on any CPU, in any context, interrupts on or
+ * off, and takes no lock. A wrong CPU number costs time, never correctness. Frame 0 is never handed
+ * out unless asked for by mm_frame_alloc_at().
+ *
+ * Order is the caller's: a block of order 3 may be freed as eight frames, four frames and two
+ * blocks of order 1. Misuse is only to free what is free, reserved, foreign, or referenced by
+ * others: a panic that names the frame, what is on record and what the caller claims.
+ */
+#ifndef MM_FRAME_H
+#define MM_FRAME_H
+
+#include <mm/bootmap.h>
+#include <mm/physmap.h>
+#include <mm/platform.h>
+
+MM_BEGIN_DECLS
+
+#define MM_FRAME_MAX_ORDER 18u
+
+/** Request flags. */
+#define MM_FRAME_ZERO      1u /**< contents are zero */
+#define MM_FRAME_ATOMIC    2u /**< may use the reserve */
+#define MM_FRAME_FLAGS_ALL 3u
+
+/** Who a frame belongs to. */
+enum mm_frame_owner {
+    MM_OWNER_NONE = 0, /**< not said */
+    MM_OWNER_KERNEL = 1,
+    MM_OWNER_PAGE_TABLE = 2,
+    MM_OWNER_HEAP = 3,
+    MM_OWNER_ANONYMOUS = 4, /**< user memory of a space */
+    MM_OWNER_OBJECT = 5,    /**< memory of an object */
+    MM_OWNER_DMA = 6,
+};
+
+#define MM_OWNER_COUNT 7
+
+/** Node policies; 0 is "any node". */
+enum mm_node_policy {
+    MM_NODE_ANY = 0,
+    MM_NODE_PREFERRED = 1,
+    MM_NODE_REQUIRED = 2,
+};
+
+/** How long a block will live; blocks of 2 MiB stay whole when lifetimes are not mixed. */
+enum mm_lifetime {
+    MM_LIFETIME_ANY = 0,
+    MM_LIFETIME_KERNEL = 1,
+    MM_LIFETIME_MOVABLE = 2,
+    MM_LIFETIME_SHORT = 3,
+};
+
+/**
+ * What to allocate. All zero: one frame from anywhere. A field that is set and that this version
+ * does not serve is MM_ERR_UNSUPPORTED, never ignored; the notes say which those are.
+ */
+struct mm_frame_request {
+    uint32_t order;     /**< log2 of the frames, 0 to 18; must be 0 if nr_frames is set */
+    uint32_t flags;     /**< MM_FRAME_... */
+    uint64_t nr_frames; /**< a run of exactly so many frames; 0: 2^order */
+    uint64_t align; /**< bytes, a power of two >= 4096; 0: the block's own size, for a run 4096 */
+    mm_paddr_t lowest;  /**< first byte that may be used */
+    mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
+    uint64_t boundary; /**< bytes, a power of two: no multiple of it lies inside the run; 0: none */
+    uint32_t node;     /**< with a node policy; otherwise 0 */
+    uint32_t node_policy; /**< enum mm_node_policy; not served yet: must be MM_NODE_ANY */
+    uint32_t lifetime;    /**< enum mm_lifetime; not served yet: must be MM_LIFETIME_ANY */
+    uint32_t owner;       /**< enum mm_frame_owner, for the ledger and its statistics */
+    uint64_t tag;         /**< the caller's word for its owner record; not served yet: must be 0 */
+};
+
+/** A snapshot; each figure is exact when no other CPU is in the allocator. */
+struct mm_frame_stats {
+    uint64_t nr_frames; /**< managed */
+    uint64_t nr_free;
+    uint64_t nr_allocated;   /**< nr_frames - nr_free */
+    uint64_t nr_reserved;    /**< frames inside the spans that are not managed (holes, firmware,
+                                metadata) */
+    uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
+    uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY */
+    uint64_t metadata_bytes; /**< all arrays */
+    uint64_t state_bytes;    /**< of those, allocation state (bitmap, summaries, hints) */
+    uint32_t nr_spans;
+    uint32_t nr_cpus;
+};
+
+/** Features that cost metadata. */
+#define MM_FRAMES_REFCOUNTS 1u /**< 4 bytes a frame: needed by spaces (copy-on-write) */
+#define MM_FRAMES_FLAGS_ALL 1u
+
+struct mm_frames_config {
+    struct mm_bootmap *map; /**< usable ranges become free frames; normalised if need be */
+    const struct mm_physmap *physmap; /**< copied; only needed for MM_FRAME_ZERO; NULL: none */
+    struct mm_platform platform;
+    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to 1024 */
+    uint32_t flags;   /**< MM_FRAMES_... */
+    void *metadata;   /**< zeroed, MM_CACHE_LINE aligned, mm_frame_metadata_size() bytes */
+    uint64_t metadata_len;
+};
+
+struct mm_frame_span; /* internal: one run of memory and its arrays */
+
+/** The allocator. Storage is the caller's; fields are the library's. */
+struct mm_frames {
+    uint32_t magic;
+    uint32_t flags;
+    uint32_t nr_spans;
+    uint32_t nr_cpus;
+    struct mm_frame_span *spans; /**< sorted by address, in the metadata */
+    void *cpus;                  /**< per-CPU hints, one cache line each, in the metadata */
+    struct mm_physmap physmap;
+    uint32_t has_physmap;
+    uint32_t zero;
+    struct mm_platform platform;
+    uint64_t nr_frames;
+    uint64_t nr_reserved;
+    uint64_t metadata_len;
+    uint64_t state_len;
+    uint64_t nr_failed; /**< atomic */
+    uint64_t spare[4];
+};
+
+/**
+ * Bytes of metadata for a map.
+ *
+ * @param[out] out  bytes; untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_INVALID_ARGUMENT (null, nr_cpus) |
+ * MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (the map holds no usable frame) | MM_ERR_LIMIT (more
+ * usable ranges than MM_FRAME_MAX_SPANS) Cost: O(entries).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uint32_t flags,
+                                   uint64_t *out);
+
+/**
+ * Bring an allocator up over metadata that the caller hands in.
+ *
+ * @param frames  zeroed storage
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT | MM_ERR_INVALID_FLAGS
+ *         | MM_ERR_INVALID_SIZE (metadata too small) | MM_ERR_NOT_ALIGNED (metadata) |
+ * MM_ERR_NO_MEMORY (no usable frame) | MM_ERR_LIMIT (spans) | MM_ERR_NOT_INITIALIZED (map) Owner:
+ * the caller keeps the metadata alive until mm_frame_destroy(). If the metadata lies in memory of
+ * the map, the map must say so (mm_bootmap_take()), or it would be handed out. Cost:  O(frames /
+ * 512) stores.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config);
+
+/**
+ * The same, with the metadata carved from the map itself.
+ *
+ * @param config  metadata and metadata_len are 0; physmap is needed and must be a direct map
+ * @param mapped  physical memory that is mapped and may be written now, e.g. the first 4 GiB
+ * @return as mm_frame_init() and mm_bootmap_take(): MM_ERR_NO_MEMORY if no usable range inside
+ * `mapped` is large enough. On error the map is as it was but for its order.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_frames_config *config,
+                                   struct mm_prange mapped);
+
+/**
+ * Take the allocator down. The storage is zeroed and may be initialised again; metadata is the
+ * caller's again, unchanged.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Context: no other CPU is in the allocator. Frames that are allocated stay with who holds them.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_destroy(struct mm_frames *frames);
+
+/**
+ * Allocate contiguous frames as the request asks.
+ *
+ * @param request   NULL or all zero: one frame from anywhere
+ * @param[out] out  first frame; untouched on error
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null, order, owner; node, policy,
+ * lifetime unknown) | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_SIZE (nr_frames above what exists in
+ * any machine: 2^40) | MM_ERR_INVALID_ADDRESS (highest below lowest) | MM_ERR_NOT_ALIGNED (align,
+ * boundary: not a power of two from 4096, or a boundary smaller than the block) |
+ * MM_ERR_UNSUPPORTED (a field not served; ZERO without a physmap) | MM_ERR_NOT_INITIALIZED Owner:
+ * the caller, until mm_frame_free(), with a reference count of 1. Contents: unspecified unless
+ * MM_FRAME_ZERO. Locks:  none; any context. Sleeps: never. Cost:   order 0: O(1) within the CPU's
+ * line, else a search of the summaries, O(log n) in the common case.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
+                           mm_pfn_t *out);
+
+/**
+ * One frame, for a caller that knows its CPU's number: the hot path. No op is called.
+ *
+ * @param cpu  taken modulo nr_cpus
+ * @return MM_OK | MM_ERR_NO_MEMORY. `frames` and `out` are not checked.
+ * As mm_frame_alloc() otherwise.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out);
+
+/**
+ * Allocate exactly this run of frames.
+ *
+ * @return MM_OK | MM_ERR_BUSY (one of them is allocated) | MM_ERR_INVALID_ADDRESS (one is not
+ * managed) | MM_ERR_INVALID_SIZE (nr_frames 0 or beyond the end) | MM_ERR_NOT_INITIALIZED |
+ * MM_ERR_INVALID_ARGUMENT Cost: O(nr_frames / 64).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames);
+
+/**
+ * Allocate single frames into an array.
+ *
+ * @param[out] nr_done  how many of out[] were filled: all on MM_OK; on MM_ERR_NO_MEMORY those that
+ * there were, and the caller owns them
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Cost: O(count / 64) exchanges on fresh memory.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out, size_t count,
+                                size_t *nr_done);
+
+/**
+ * Free the block of 2^order frames at `first`: any aligned part of what was allocated. Panics if
+ * one of them is free, reserved or foreign, or if its reference count is above 1.
+ *
+ * @param order  0 to 18; `first` is a multiple of 2^order, else panic
+ * Locks: none; any context. Cost: O(1) up to order 6, O(2^order / 64) above.
+ */
+void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order);
+
+/** The same for a run of any length and alignment. Cost: O(nr_frames / 64). */
+void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames);
+
+/** Free single frames from an array; neighbours are freed together. */
+void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count);
+
+/* --- reference counts: MM_FRAMES_REFCOUNTS -----------------------------------------------------
+ */
+
+/** A count that has reached this value stays there for ever: the frame is never freed. */
+#define MM_FRAME_REF_IMMORTAL UINT32_MAX
+
+/**
+ * Add a reference to an allocated frame; the count saturates at MM_FRAME_REF_IMMORTAL. Panics if
+ * the frame is free or not managed, or if there are no counts. Locks: none; any context. Cost:
+ * O(1), one atomic.
+ */
+void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame);
+
+/**
+ * Drop a reference, and free the frame with the last one. Panics as mm_frame_free().
+ *
+ * @return true if the frame was freed
+ * Locks: none; any context. Cost: O(1).
+ */
+bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame);
+
+/** The count now: 0 for a free or foreign frame; 1 for an allocated one if there are no counts. */
+uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame);
+
+/** Make a frame immortal (the zero page). Panics as mm_frame_get(). */
+void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame);
+
+/* --- asking ------------------------------------------------------------------------------------
+ */
+
+/** Whether the frame is managed by this allocator, free or not. Any context; O(log spans). */
+bool mm_frame_managed(const struct mm_frames *frames, mm_pfn_t frame);
+
+/** Whether the frame is managed and allocated. Any context; O(log spans). */
+bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame);
+
+/**
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Cost: O(frames / 64): it counts.
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_stats *out);
+
+/**
+ * Walk all state and compare: bitmap, summaries, hints, counts, spans. Each contradiction is one
+ * line to the log op.
+ *
+ * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Context: no other CPU is in the allocator. Cost: O(frames).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_check(const struct mm_frames *frames);
+
+/* --- frames through an ops-struct: what rooms above ask for
+ * ---------------------------------------- */
+
+/**
+ * Where page tables and user pages come from. A kernel that has its own frame allocator gives its
+ * own table and takes only the rooms above.
+ */
+struct mm_frame_source_ops {
+    /** One frame, zeroed if `zeroed`. MM_OK, or any error: passed on to the caller as it is. */
+    mm_status_t (*alloc)(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out);
+    /** Give back one frame that alloc() returned. Cannot fail. */
+    void (*free)(void *ctx, mm_pfn_t frame);
+};
+
+struct mm_frame_source {
+    const struct mm_frame_source_ops *ops;
+    void *ctx;
+};
+
+/** The source over a frame allocator, which must outlive it. free() is mm_frame_put(). */
+struct mm_frame_source mm_frame_source_of(struct mm_frames *frames);
+
+MM_END_DECLS
+
+#endif

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What an architecture implements to serve paging.h. Only backends include this.
+ *
+ * The calls of paging.h check what is common to all architectures (null, flags, alignment,
+ * wrapping, declared ranges) and pass on; a backend checks what is its own (canonical addresses,
+ * physical address width, types).
+ */
+#ifndef MM_PAGING_OPS_H
+#define MM_PAGING_OPS_H
+
+#include <mm/paging.h>
+#include <mm/tlb.h>
+
+MM_BEGIN_DECLS
+
+struct mm_paging_ops {
+    const char *name;
+    /** Bits of a virtual address now, and of a physical one. */
+    unsigned (*vaddr_bits)(void *ctx);
+    unsigned (*paddr_bits)(void *ctx);
+    /** Allocate the root and the tables that the declared kernel ranges need / copy the kernel's
+     * root entries. */
+    mm_status_t (*init_kernel)(struct mm_pagetable *pt);
+    mm_status_t (*init_user)(struct mm_pagetable *pt, const struct mm_pagetable *kernel);
+    mm_status_t (*adopt)(struct mm_pagetable *pt);
+    void (*destroy)(struct mm_pagetable *pt);
+    mm_status_t (*map)(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+                       mm_prot_t prot, mm_memtype_t type, uint32_t flags);
+    mm_status_t (*unmap)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                         struct mm_gather *gather);
+    mm_status_t (*protect)(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
+                           uint32_t flags, struct mm_gather *gather);
+    mm_status_t (*translate)(const struct mm_pagetable *pt, mm_vaddr_t at, struct mm_mapping *out);
+    mm_status_t (*walk)(const struct mm_pagetable *pt, struct mm_vrange range,
+                        mm_paging_visit_fn visit, void *ctx);
+    mm_status_t (*clone)(struct mm_pagetable *from, struct mm_pagetable *to, struct mm_vrange range,
+                         mm_paging_share_fn share, void *ctx, struct mm_gather *gather);
+    mm_status_t (*replace)(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr, mm_prot_t prot,
+                           uint32_t flags, struct mm_gather *gather);
+    mm_status_t (*check)(const struct mm_pagetable *pt);
+    /** Switch this CPU to the root; whether it is the one in use. */
+    void (*activate)(struct mm_pagetable *pt);
+    bool (*is_current)(const struct mm_pagetable *pt);
+    /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything). */
+    void (*flush)(struct mm_pagetable *pt, const struct mm_vrange *ranges, uint32_t nr_ranges,
+                  bool global);
+    /** The next table of a chain of empty tables, and how to make it: the slot is not present for
+     * the hardware. */
+    mm_pfn_t (*chain_next)(const struct mm_pagetable *pt, mm_pfn_t table);
+};
+
+MM_END_DECLS
+
+#endif

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Address spaces: what a process, or the kernel itself, sees of memory.
+ *
+ * A space is a root of page tables and a tree of *regions*; a region is a range of pages with one
+ * protection. Mapping makes a region and no pages; the first touch faults, and mm_space_fault()
+ * puts a zeroed frame there. A clone shares all frames with its parent, read-only in both, until
+ * one of them writes. For private memory the page tables are the truth: what is not in them has not
+ * been touched.
+ *
+ *     space ──> regions (tree by address: who may do what where)
+ *       └─────> page table (which frame is where now)
+ *
+ * Spaces are reference-counted handles, made by a *manager* (struct mm_spaces), which knows where
+ * frames, tables and nodes come from. The last put of a space returns every frame, table and root.
+ *
+ * Locking: each space has one spin lock, taken by every call on it but get; clone holds the
+ * parent's, and the child is nobody else's yet. Calls may be made on any CPU, not from interrupt
+ * handlers that may interrupt a call on the same space. None sleeps.
+ */
+#ifndef MM_SPACE_H
+#define MM_SPACE_H
+
+#include <mm/cache.h>
+#include <mm/paging.h>
+#include <mm/tlb.h>
+
+MM_BEGIN_DECLS
+
+struct mm_space;
+
+/* --- the manager
+ * ---------------------------------------------------------------------------------------- */
+
+struct mm_spaces_config {
+    struct mm_frames *frames;         /**< user frames; needs MM_FRAMES_REFCOUNTS */
+    const struct mm_physmap *physmap; /**< copied: a direct map */
+    struct mm_pagetable *kernel; /**< the kernel's root, with a user range; outlives the manager */
+    struct mm_pool *pool;        /**< nodes of regions and spaces; outlives the manager */
+    struct mm_platform platform;
+};
+
+/** Makes spaces. Storage is the caller's; fields are the library's. */
+struct mm_spaces {
+    uint32_t magic;
+    uint32_t nr_spaces; /**< atomic: user spaces alive */
+    struct mm_frames *frames;
+    struct mm_physmap physmap;
+    struct mm_pagetable *kernel_table;
+    struct mm_platform platform;
+    struct mm_cache space_cache;
+    struct mm_cache region_cache;
+    struct mm_space *kernel_space;
+    uint64_t next_id; /**< atomic */
+    uint64_t spare[4];
+};
+
+/**
+ * @param spaces  zeroed storage
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
+ * MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED (frames without counts;
+ * physmap with ops) | MM_ERR_NO_MEMORY
+ */
+MM_MUST_CHECK
+mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_config *config);
+
+/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a user
+ * space is alive) */
+MM_MUST_CHECK
+mm_status_t mm_spaces_destroy(struct mm_spaces *spaces);
+
+/* --- spaces
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/**
+ * A user space with no region and a reference count of 1.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
+ * MM_ERR_UNSUPPORTED (the kernel's root has no user range) Cost: one frame for the root.
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out);
+
+/** The kernel's own space: its regions lie in the kernel's ranges. Lives as long as the manager;
+ * NULL if not initialised. */
+struct mm_space *mm_space_kernel(struct mm_spaces *spaces);
+
+/** One more reference. Any context. Panics if the space has none. */
+void mm_space_get(struct mm_space *space);
+
+/**
+ * One reference less; the last one unmaps everything and returns every frame, table and root.
+ * The space must then not be active on any CPU. Panics if the space has no reference.
+ *
+ * @return true if this was the last
+ */
+bool mm_space_put(struct mm_space *space);
+
+/** Make it the space that this CPU runs in. @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) */
+MM_MUST_CHECK
+mm_status_t mm_space_activate(struct mm_space *space);
+
+/** The space's page table, to look at; whoever edits it holds no region there. */
+struct mm_pagetable *mm_space_table(struct mm_space *space);
+
+/* --- regions
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/** Flags of mm_space_map(). */
+#define MM_SPACE_FIXED    1u /**< exactly at `at`; MM_ERR_ALREADY_MAPPED if a region is there */
+#define MM_SPACE_POPULATE 2u /**< fault every page in now */
+#define MM_SPACE_GUARD                                                                             \
+    4u /**< no access ever: faults are MM_FAULT_SIGNAL_ACCESS; prot must be MM_PROT_NONE */
+#define MM_SPACE_FLAGS_ALL 7u
+
+struct mm_space_request {
+    mm_vaddr_t at;  /**< page-aligned; where to map, or to look first; 0 without FIXED: anywhere */
+    uint64_t len;   /**< bytes; rounded up to pages */
+    mm_prot_t prot; /**< READ, WRITE, EXEC in any combination, or NONE; USER and GLOBAL are the
+                       library's business */
+    uint32_t flags; /**< MM_SPACE_... */
+    uint64_t
+        align; /**< bytes, a power of two >= 4096, for an address the library chooses; 0: 4096 */
+    uint64_t
+        tag; /**< kept with the region, for the kernel; regions with different tags do not merge */
+};
+
+/** A region as it is reported. */
+struct mm_region_info {
+    struct mm_vrange range;
+    mm_prot_t prot; /**< READ, WRITE, EXEC */
+    uint32_t flags; /**< MM_SPACE_GUARD or 0 */
+    uint64_t tag;
+};
+
+/**
+ * Map private anonymous memory.
+ *
+ * Without FIXED the hint `at` is taken if the range is free there, else the lowest gap that fits.
+ * Neighbours that agree in everything merge.
+ *
+ * @param[out] out  first address; untouched on error
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (FIXED) | MM_ERR_REGION_NOT_FOUND (no gap is large enough)
+ * | MM_ERR_INVALID_SIZE (len 0, or it rounds past 2^64) | MM_ERR_INVALID_ADDRESS (FIXED: outside
+ * the space's range, or page 0 of a user space) | MM_ERR_NOT_ALIGNED (at, align) |
+ * MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY Cost:
+ * O(log regions); with POPULATE a fault for each page. All or nothing, POPULATE included.
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *request,
+                         mm_vaddr_t *out);
+
+/**
+ * Remove all regions, and parts of regions, in the range; holes are passed over. Frames are
+ * released after the flush.
+ *
+ * @param range  page-aligned start; length rounded up to pages
+ * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (0, or wraps) | MM_ERR_INVALID_ADDRESS
+ * (outside the space's range) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY (a region must be
+ * split and there is no node)
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
+
+/**
+ * Give every page of the range this protection. Pages shared by copy-on-write stay read-only until
+ * they are written.
+ *
+ * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range) |
+ * MM_ERR_PERMISSION_DENIED (a guard region) | MM_ERR_INVALID_FLAGS (prot)
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_prot_t prot);
+
+/**
+ * The region that contains an address.
+ *
+ * @return MM_OK | MM_ERR_REGION_NOT_FOUND | MM_ERR_INVALID_ARGUMENT (null)
+ * Cost: O(log regions).
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_find(struct mm_space *space, mm_vaddr_t at, struct mm_region_info *out);
+
+/** The first region that ends above an address: iteration, as with mm_bootmap_next(). @return as
+ * mm_space_find() */
+MM_MUST_CHECK
+mm_status_t mm_space_next(struct mm_space *space, mm_vaddr_t from, struct mm_region_info *out);
+
+/* --- faults
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+/** What became of a fault. */
+enum mm_fault_result {
+    MM_FAULT_MINOR = 0,   /**< nothing was to do: a stale or spurious fault; go on */
+    MM_FAULT_ZERO = 1,    /**< a zeroed frame was put there; go on */
+    MM_FAULT_COW = 2,     /**< a private copy was made, or the last sharer took the frame; go on */
+    MM_FAULT_PENDING = 3, /**< a pager works on it (not in this version) */
+    MM_FAULT_SIGNAL_MAP = 4,    /**< no region there: a Unix would send SIGSEGV, SEGV_MAPERR */
+    MM_FAULT_SIGNAL_ACCESS = 5, /**< the region forbids it: SIGSEGV, SEGV_ACCERR */
+    MM_FAULT_SIGNAL_BUS = 6,    /**< the object ends before it: SIGBUS (not in this version) */
+    MM_FAULT_NO_MEMORY = 7,     /**< no frame: reclaim or kill, then retry */
+    MM_FAULT_CORRUPT = 8,       /**< a reserved bit was set in a table */
+};
+
+/**
+ * Handle a page fault. Progress is guaranteed: a fault answered "go on" does not come again for the
+ * same reason.
+ *
+ * @param[out] out  what became of it; untouched on error
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, unknown flags)
+ * Locks: the space's. Interrupts as the caller likes. Cost: O(log regions), one walk, and the
+ * zeroing or copying.
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
+                           enum mm_fault_result *out);
+
+/* --- clone
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/**
+ * A copy-on-write copy of a user space: what fork() needs. One flush of the parent.
+ *
+ * @param[out] out  the child, reference count 1; untouched on error
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null, or the kernel's space). On
+ * error the parent is as it was. Cost: O(regions + touched pages).
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
+
+/* --- asking
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+struct mm_space_stats {
+    uint64_t mapped_bytes;   /**< in regions */
+    uint64_t resident_bytes; /**< in frames */
+    uint64_t nr_regions;
+    uint64_t nr_tables;
+    uint64_t nr_faults[9]; /**< by enum mm_fault_result */
+    uint32_t refs;
+    uint32_t zero;
+};
+
+/** @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) */
+MM_MUST_CHECK
+mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *out);
+
+/**
+ * Walk tree and tables: order, balance, gaps, no page outside a region, no right that its region
+ * lacks, every frame allocated and counted. Each contradiction is one line to the log op.
+ *
+ * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_INVALID_ARGUMENT (null)
+ */
+MM_MUST_CHECK
+mm_status_t mm_space_check(struct mm_space *space);
+
+MM_END_DECLS
+
+#endif
