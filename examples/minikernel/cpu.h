@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Single instructions that C has no word for, and what this kernel turns on in the CPU.
+// Single instructions that C has no word for. Control registers and the TLB are the library's:
+// struct mm_x86_64_cpu_ops has them.
 
 #ifndef MINIKERNEL_CPU_H
 #define MINIKERNEL_CPU_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #define CPU_RFLAGS_AC (1ul << 18)
@@ -40,18 +40,6 @@ static inline uint64_t cpu_rflags(void)
     return value;
 }
 
-static inline uint64_t cpu_read_cr0(void)
-{
-    uint64_t value;
-    __asm__ volatile("movq %%cr0, %0" : "=r"(value) : : "memory");
-    return value;
-}
-
-static inline void cpu_write_cr0(uint64_t value)
-{
-    __asm__ volatile("movq %0, %%cr0" : : "r"(value) : "memory");
-}
-
 static inline uint64_t cpu_read_cr2(void)
 {
     uint64_t value;
@@ -59,53 +47,13 @@ static inline uint64_t cpu_read_cr2(void)
     return value;
 }
 
-static inline uint64_t cpu_read_cr3(void)
+/** Call code at any address, as a jump through a wild pointer would. */
+static inline void cpu_call(const volatile void *target)
 {
-    uint64_t value;
-    __asm__ volatile("movq %%cr3, %0" : "=r"(value) : : "memory");
-    return value;
-}
-
-static inline uint64_t cpu_read_cr4(void)
-{
-    uint64_t value;
-    __asm__ volatile("movq %%cr4, %0" : "=r"(value) : : "memory");
-    return value;
-}
-
-static inline void cpu_write_cr4(uint64_t value)
-{
-    __asm__ volatile("movq %0, %%cr4" : : "r"(value) : "memory");
-}
-
-static inline uint64_t cpu_read_msr(uint32_t number)
-{
-    uint32_t low;
-    uint32_t high;
-    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
-    return (uint64_t)high << 32 | low;
-}
-
-static inline void cpu_write_msr(uint32_t number, uint64_t value)
-{
-    __asm__ volatile("wrmsr"
+    __asm__ volatile("call *%0"
                      :
-                     : "a"((uint32_t)value), "d"((uint32_t)(value >> 32)), "c"(number)
-                     : "memory");
+                     : "r"(target)
+                     : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
 }
-
-/// What the CPU has, and what of it is on.
-struct cpu_features {
-    bool nx;
-    bool global_pages;
-    bool pages_1g;
-    bool smep;
-    bool smap;
-    bool umip;
-};
-
-/// Detect, then enable write protection for ring 0 and each feature that is there; print the
-/// result.
-void cpu_protect(struct cpu_features *features);
 
 #endif

@@ -7,7 +7,8 @@
 #include <stdarg.h>
 #include <stdbool.h>
 
-#include "cpu.h"
+#include <mm/arch/x86_64.h>
+
 #include "log.h"
 #include "power.h"
 #include "trap.h"
@@ -82,7 +83,8 @@ _Noreturn void panic_trap(const struct trap_frame *f, uint64_t address)
     log_print("  rsi %016lx rdi %016lx rbp %016lx r8  %016lx\n", f->rsi, f->rdi, f->rbp, f->r8);
     log_print("  r9  %016lx r10 %016lx r11 %016lx r12 %016lx\n", f->r9, f->r10, f->r11, f->r12);
     log_print("  r13 %016lx r14 %016lx r15 %016lx\n", f->r13, f->r14, f->r15);
-    log_print("  cr0 %016lx cr2 %016lx cr3 %016lx cr4 %016lx\n", cpu_read_cr0(), address,
-              cpu_read_cr3(), cpu_read_cr4());
+    log_print("  cr2 %016lx cr0 %016lx cr3 %016lx cr4 %016lx\n", address,
+              mm_x86_64_native_ops.read_cr(NULL, 0), mm_x86_64_native_ops.read_cr(NULL, 3),
+              mm_x86_64_native_ops.read_cr(NULL, 4));
     power_exit(false);
 }
