@@ -9,9 +9,9 @@
 #include "memory.h"
 #include "panic.h"
 
-#define TAG_MEMORY_MAP 6
+#define TAG_MEMORY_MAP     6
 #define TAG_EFI_MEMORY_MAP 17
-#define TAG_UNKNOWN 0xffff
+#define TAG_UNKNOWN        0xffff
 
 struct tag {
     uint32_t type;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-//
-// Single instructions that C has no word for. Control registers and the TLB are the library's:
-// struct mm_x86_64_cpu_ops has them.
-
+/**
+ * Single instructions that C has no word for. Control registers and the TLB are the library's:
+ * struct mm_x86_64_cpu_ops has them.
+ */
 #ifndef MINIKERNEL_CPU_H
 #define MINIKERNEL_CPU_H
 

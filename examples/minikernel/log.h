@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-//
-// Text to the console.
-
+/**
+ * Text to the console.
+ */
 #ifndef MINIKERNEL_LOG_H
 #define MINIKERNEL_LOG_H
 
@@ -14,7 +14,7 @@
  */
 void log_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/// The same with the arguments in a list.
+/** The same with the arguments in a list. */
 void log_vprint(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 
 #endif

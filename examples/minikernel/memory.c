@@ -11,12 +11,13 @@
 #include "log.h"
 #include "panic.h"
 
-#define MSR_APIC_BASE 0x1b
+#define MSR_APIC_BASE         0x1b
 #define MSR_APIC_BASE_ADDRESS UINT64_C(0x000ffffffffff000)
 
 extern const char boot_stack_guard[];
 
-// ---- CPU ------------------------------------------------------------------------------------------
+// ---- CPU
+// ------------------------------------------------------------------------------------------
 
 void memory_enable_cpu(struct memory *m)
 {
@@ -31,7 +32,8 @@ void memory_enable_cpu(struct memory *m)
               on->smep ? " smep" : "", on->smap ? " smap" : "", on->umip ? " umip" : "");
 }
 
-// ---- frames ---------------------------------------------------------------------------------------
+// ---- frames
+// ---------------------------------------------------------------------------------------
 
 void memory_start_frames(struct memory *m)
 {
@@ -43,12 +45,11 @@ void memory_start_frames(struct memory *m)
         .flags = MM_FRAMES_REFCOUNTS,
     };
     uint64_t need = 0;
-    mm_status_t status =
-        mm_frame_metadata_size(&m->map, config.nr_cpus, config.flags, &need);
+    mm_status_t status = mm_frame_metadata_size(&m->map, config.nr_cpus, config.flags, &need);
     if (status == MM_OK) {
         // The boot loader's map ends somewhere: metadata beyond it would be written into nothing.
-        status = mm_frame_init_from_map(&m->frames, &config,
-                                        mm_prange(mm_paddr(0), LAYOUT_BOOT_MAPPED));
+        status =
+            mm_frame_init_from_map(&m->frames, &config, mm_prange(mm_paddr(0), LAYOUT_BOOT_MAPPED));
     }
     if (status == MM_ERR_NO_MEMORY) {
         give_up("too little memory: %lu KiB usable, frame metadata needs %lu KiB",
@@ -75,7 +76,8 @@ uint64_t memory_nr_free(struct memory *m)
     return s.nr_free;
 }
 
-// ---- page tables ----------------------------------------------------------------------------------
+// ---- page tables
+// ----------------------------------------------------------------------------------
 
 // Until the new root is active, only what boot.S mapped can be written: a table above that would be
 // out of reach. This source says so; afterwards it takes frames from anywhere.
@@ -168,7 +170,8 @@ mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flag
     return status;
 }
 
-// ---- heap, spaces, DMA, user copy -----------------------------------------------------------------
+// ---- heap, spaces, DMA, user copy
+// -----------------------------------------------------------------
 
 void memory_start_rest(struct memory *m)
 {

@@ -49,6 +49,17 @@ static const char *const names[32] = {
     "reserved",
 };
 
+_Noreturn void give_up(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    log_print("minikernel: stopped: ");
+    log_vprint(format, args);
+    log_print("\n");
+    va_end(args);
+    power_exit(false);
+}
+
 _Noreturn void panic(const char *format, ...)
 {
     va_list args;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-//
-// Exceptions: how the kernel receives them, and how a check provokes one and goes on.
-
+/**
+ * Exceptions: how the kernel receives them, and how a check provokes one and goes on.
+ */
 #ifndef MINIKERNEL_TRAP_H
 #define MINIKERNEL_TRAP_H
 
@@ -20,7 +20,7 @@
 #define TRAP_PF_RESERVED (1u << 3)
 #define TRAP_PF_FETCH    (1u << 4)
 
-/// Registers as trap.S pushes them, lowest address first.
+/** Registers as trap_entry.S pushes them, lowest address first. */
 struct trap_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
     uint64_t rbp, rdi, rsi, rdx, rcx, rbx, rax;
@@ -28,7 +28,7 @@ struct trap_frame {
     uint64_t rip, cs, rflags, rsp, ss; // from here on the CPU
 };
 
-/// What a caught exception was.
+/** What a caught exception was. */
 struct trap_report {
     uint64_t vector;
     uint64_t error;
@@ -37,7 +37,7 @@ struct trap_report {
 };
 
 /**
- * Call @p function and come back even if it faults.
+ * Call `function` and come back even if it faults.
  *
  * A fault inside abandons the call where it stands: the function must hold nothing that needs
  * release. Calls may nest; the innermost catches.
@@ -47,10 +47,10 @@ struct trap_report {
  */
 bool trap_try(void (*function)(void *), void *argument, struct trap_report *report);
 
-/// Install the table; mask the legacy interrupt controllers. Interrupts stay off for good.
+/** Install the table; mask the legacy interrupt controllers. Interrupts stay off for good. */
 void trap_init(void);
 
-/// Asked first on every page fault; returning true resumes at frame->rip.
+/** Asked first on every page fault; returning true resumes at frame->rip. */
 typedef bool (*trap_page_fault_fn)(struct trap_frame *frame, uint64_t address);
 
 void trap_set_page_fault(trap_page_fault_fn handler);
