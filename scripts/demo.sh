@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # demo.sh [OPTION...]: build libmm and the minikernel, and boot it in QEMU
 #
-# Installs what is missing (deps.sh), builds build/libmm.a and build/minikernel.iso, and boots it with the serial console
-# on the terminal. Exits 0 only if the kernel reports success.
+# Installs what is missing (deps.sh), builds build/libmm.a and build/minikernel.iso, and boots it
+# with the serial console on the terminal. Exits 0 only if the kernel reports success.
 #   --memory SIZE    memory of the machine, as QEMU takes it: 64M, 512M, 6G (512M)
 #   --cpu MODEL      processor, as QEMU takes it: max, qemu64 (max)
 #   --smp N          number of processors (1)
@@ -49,7 +49,8 @@ done
 
 "$MM_ROOT/scripts/deps.sh" demo
 
-# Tests and benchmarks need more packages than the demo: a build directory made here leaves them out, another keeps them.
+# Tests and benchmarks need more packages than the demo: a build directory made here leaves them
+# out, another keeps them.
 if [ -e "$MM_ROOT/build/CMakeCache.txt" ]; then
     configure dev -DMM_BUILD_TESTS="$(cache_value dev MM_BUILD_TESTS)" \
         -DMM_BUILD_BENCH="$(cache_value dev MM_BUILD_BENCH)"

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 # deps.sh [demo|test|bench]...: install the Debian packages that the other scripts need
 #
-# Without an argument: all three sets. What is installed already is not touched; when nothing is missing, neither root
-# nor network is needed. Otherwise apt-get runs, as root or through sudo.
-# On a system without apt it prints what is needed and fails; MM_SKIP_DEPS=1 in the environment skips the check for those
-# who have installed the same tools in another way.
+# Without an argument: all three sets. What is installed already is not touched; when nothing is
+# missing, neither root nor network is needed. Otherwise apt-get runs, as root or through sudo. On
+# a system without apt it prints what is needed and fails; MM_SKIP_DEPS=1 in the environment skips
+# the check for those who have installed the same tools in another way.
 #   --list     print the packages of the sets, one a line, and do nothing
 #   --help     this text
 

@@ -1,5 +1,5 @@
-# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
+# shellcheck shell=bash
 #
 # What the scripts share: progress lines, options, configuring and building, booting in QEMU.
 # Sourced, never run. Nothing here installs anything: that is deps.sh.
@@ -73,8 +73,9 @@ log_file() {
     printf '%s\n' "$MM_ROOT/build/logs/$1.log"
 }
 
-# boot_iso ISO SECONDS [QEMU-ARGUMENT...]: boots with the serial console on standard output and returns QEMU's status,
-# or $MM_TIMED_OUT. -no-reboot turns a triple fault into an exit; its status 0 is not the one of success.
+# boot_iso ISO SECONDS [QEMU-ARGUMENT...]: boots with the serial console on standard output and
+# returns QEMU's status, or $MM_TIMED_OUT. -no-reboot turns a triple fault into an exit; its
+# status 0 is not the one of success.
 boot_iso() {
     local iso=$1 seconds=$2
     shift 2

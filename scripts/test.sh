@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # test.sh [OPTION...] [CTEST-OPTION...]: build everything and run the tests through ctest
 #
-# Installs what is missing (deps.sh), builds below build/, and ends with ctest's summary. Without an option it runs:
-# host tests (gcc, clang, and both with ASan and UBSan), boots in QEMU, and the gates (rules about the code itself).
+# Installs what is missing (deps.sh), builds below build/, and ends with ctest's summary. Without
+# an option it runs: host tests (gcc, clang, and both with ASan and UBSan), boots in QEMU, and the
+# gates (rules about the code itself).
 #   --host        host tests of the plain gcc build
 #   --qemu        boots of the minikernel
 #   --sanitize    host tests under ASan and UBSan, gcc and clang

@@ -19,8 +19,8 @@ from gate import Gate, read_list, run, source_of
 EXPORTS = re.compile(r"mmi?_\w+$")
 NEEDS = {"memcpy", "memmove", "memset", "memcmp"}
 
-# Intel SDM volume 3A, section 5.9, "Privileged instructions", and those that need an I/O privilege level, or that
-# fault (#UD) outside ring 0: STAC and CLAC, volume 2.
+# Intel SDM volume 3A, section 5.9, "Privileged instructions", and those that need an I/O
+# privilege level, or that fault (#UD) outside ring 0: STAC and CLAC, volume 2.
 PRIVILEGED = re.compile(
     r"(cli|sti|hlt|lgdt|lidt|lldt|ltr|lmsw|clts|invd|wbinvd|wbnoinvd|invlpga?|invlpgb|tlbsync"
     r"|invpcid|rdmsr|wrmsr|wrmsrns|rdpmc|swapgs|iret[wlq]?|sysret[lq]?|sysexit[lq]?|rsm|xsetbv|xsaves\w*"

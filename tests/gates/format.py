@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 #
-# Every C and C++ file is laid out as clang-format lays it out under .clang-format. With --fix: do so.
+# Every C and C++ file is laid out as clang-format lays it out under .clang-format. With --fix: do
+# so.
 
 import argparse
 import pathlib

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 #
-# clang-tidy, under the .clang-tidy of the root, finds nothing in the C files of the compile commands
-# that lie in the directories given. One process a processor.
+# clang-tidy, under the .clang-tidy of the root, finds nothing in the C files of the compile
+# commands that lie in the directories given. One process a processor.
 
 import argparse
 import concurrent.futures

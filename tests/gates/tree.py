@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 #
-# Rules on the text of every file of ours: a licence line at its head and a word on what lives in it,
-# nothing left to be done later, no path of a single machine, no line that ends in spaces.
+# Rules on the text of every file of ours: a licence line at its head and a word on what lives in
+# it, nothing left to be done later, no path of a single machine, no line that ends in spaces.
 
 import argparse
 import pathlib

@@ -409,13 +409,13 @@ static void trap_fails_the_test_when_it_must(void **state)
 
 static void *catch_in_a_thread(void *arg)
 {
-    struct t_ram *ram = arg;
+    volatile uint8_t *bytes = arg;
     uintptr_t caught = 0;
 
     for (int i = 0; i < 100; i++) {
         struct t_trap_info info;
 
-        T_CATCH(T_TRAP_SEGV, *byte_at(ram, (uint64_t)i * 4096) = 1, &info);
+        T_CATCH(T_TRAP_SEGV, bytes[i * 4096] = 1, &info);
         caught += info.kind == T_TRAP_SEGV ? 1 : 0;
     }
     return (void *)caught;
@@ -428,7 +428,9 @@ static void trap_belongs_to_its_thread(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, catch_in_a_thread, ram), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, catch_in_a_thread,
+                                        t_ram_ptr(ram, (uint64_t)i * MIB / 2)),
+                         0);
     }
     for (int i = 0; i < 2; i++) {
         void *caught;
