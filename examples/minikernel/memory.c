@@ -11,6 +11,9 @@
 #include "log.h"
 #include "panic.h"
 
+/** What tables, heap, spaces and the checks need beside metadata, with room to spare. */
+#define MEMORY_MINIMUM (UINT64_C(16) << 20)
+
 #define MSR_APIC_BASE         0x1b
 #define MSR_APIC_BASE_ADDRESS UINT64_C(0x000ffffffffff000)
 
@@ -56,6 +59,10 @@ void memory_start_frames(struct memory *m)
                 mm_bootmap_usable_bytes(&m->map) / 1024, (need + 1023) / 1024);
     }
     must(status, "frame allocator");
+    if (memory_nr_free(m) * MM_PAGE_SIZE < MEMORY_MINIMUM) {
+        give_up("too little memory: %lu KiB usable, the kernel needs %lu KiB",
+                memory_nr_free(m) * MM_PAGE_SIZE / 1024, MEMORY_MINIMUM / 1024);
+    }
     memory_print_frames(m);
 }
 
