@@ -38,6 +38,7 @@ endfunction()
 
 mm_add_failing_boot(no_map test=nomap "no memory map")
 set(mm_too_little "too little memory: [0-9]+ KiB usable, .* needs [0-9]+ KiB")
+mm_add_boot(8M.max 60 failure "${mm_too_little}" -m 8M -cpu max)
 mm_add_failing_boot(less_than_metadata limit=8K "${mm_too_little}")
 mm_add_failing_boot(less_than_kernel limit=1M "${mm_too_little}")
 mm_add_failing_boot(failed_check test=fail "^minikernel: [1-9][0-9]* checks passed, 1 failed$")
