@@ -68,7 +68,7 @@ static void allocate(struct soak *s, struct slot *slot)
     uint64_t kind = next(s) % 4;
     uint64_t align = UINT64_C(16) << next(s) % 9;
     uint8_t *object = kind == 0   ? mm_heap_alloc_zeroed(heap, size)
-                      : kind == 1 ? mm_heap_alloc_aligned(heap, size, align)
+                      : kind == 1 ? mm_heap_alloc_aligned(heap, align, size)
                                   : mm_heap_alloc(heap, size);
     if (object == NULL) {
         s->nr_refused++;
