@@ -209,7 +209,7 @@ void memory_start_rest(struct memory *m)
 
     const struct mm_user_ops *copy =
         m->arch.enabled.smap ? &mm_x86_64_user_smap_ops : &mm_x86_64_user_ops;
-    must(mm_user_init(&m->user, copy, m->kernel.user), "user copy");
+    must(mm_user_init(&m->user, copy, mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN)), "user copy");
 }
 
 void memory_stop_rest(struct memory *m)

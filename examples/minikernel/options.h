@@ -7,6 +7,8 @@
  *     test=fail    one check fails
  *     test=panic   the kernel reads an address that is not mapped
  *     test=corrupt the kernel frees a frame twice
+ *
+ * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
  */
 #ifndef MINIKERNEL_OPTIONS_H
 #define MINIKERNEL_OPTIONS_H
