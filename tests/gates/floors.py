@@ -3,7 +3,8 @@
 #
 # The floors of the house: a room may include only itself and rooms on lower floors; what is not in
 # the table is a breach, so that a new file finds its floor before it finds its users. With objects,
-# the same is checked of the names that they refer to.
+# the same is checked of the names that they refer to. The test support and the examples know public
+# headers alone: a model that shares code with what it judges proves nothing.
 
 import argparse
 import pathlib
@@ -28,6 +29,8 @@ ROOMS = {
 # Headers that a freestanding C implementation has (C17, section 4, paragraph 6).
 FREESTANDING = {"float.h", "iso646.h", "limits.h", "stdalign.h", "stdarg.h", "stdatomic.h",
                 "stdbool.h", "stddef.h", "stdint.h", "stdnoreturn.h"}
+
+OUTSIDERS = ("tests/support", "examples")
 
 INCLUDE = re.compile(r"\s*#\s*include\s*([<\"])([^>\"]+)[>\"]")
 
@@ -91,6 +94,18 @@ def check_includes(gate, root):
                 gate.breach(where, f"a public header includes {target}, which is not installed")
 
 
+def check_outsiders(gate, root):
+    for path in (path for top in OUTSIDERS for path in sorted((root / top).rglob("*.[chS]"))):
+        here = path.relative_to(root).as_posix()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            found = INCLUDE.match(line)
+            target = found and resolve(root, path, found.group(2))
+            if target:
+                gate.checked()
+                if target.startswith("src/"):
+                    gate.breach(f"{here}:{number}", f"includes {target}, which is not public")
+
+
 def check_names(gate, nm, objects):
     home = {}
     needs = []
@@ -120,6 +135,7 @@ def main():
 
     gate = Gate("floors")
     check_includes(gate, arguments.root.resolve())
+    check_outsiders(gate, arguments.root.resolve())
     if arguments.objects:
         check_names(gate, arguments.nm, read_list(arguments.objects))
     gate.finish()

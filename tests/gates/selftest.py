@@ -78,6 +78,8 @@ BREACHES = [
     ("floors", "a file without a floor", "src/core/attic/old.c", HEAD),
     ("floors", "a public header that includes a private one", "include/mm/frame.h",
      GOOD["include/mm/frame.h"] + "#include \"../../src/core/base/one.c\"\n"),
+    ("floors", "a model that includes the library", "tests/support/model.c",
+     HEAD + "#include \"../../src/core/base/one.c\"\n"),
     ("floors", "a call to a higher floor", ONE,
      function("return mm_two(x);", "int mm_two(int);")),
     ("headers", "C that is no C++", "include/mm/frame.h",
