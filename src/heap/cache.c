@@ -4,8 +4,8 @@
  */
 #include "slab.h"
 
-#include "../core/base/mem.h"
-#include "../core/base/report.h"
+#include "core/base/mem.h"
+#include "core/base/report.h"
 
 /** Words from one CPU's hint to the next: no two CPUs share a line. */
 #define STRIDE (MM_CACHE_LINE / 8u)
@@ -25,8 +25,7 @@ static mm_status_t stride_of(const struct mm_cache_config *config, uint32_t *out
 {
     uint64_t align = config->align < 16 ? 16 : config->align;
 
-    if (config->align != 0 &&
-        (!mm_is_pow2(config->align) || config->align > MM_CACHE_MAX_ALIGN)) {
+    if (config->align != 0 && (!mm_is_pow2(config->align) || config->align > MM_CACHE_MAX_ALIGN)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (config->size == 0 || config->size > MM_CACHE_MAX_SIZE) {
@@ -142,8 +141,8 @@ void mm_cache_free(struct mm_cache *cache, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
 
-    if (cache != NULL && mmi_slab_free(&cache->table, &cache->objects, sizeof(cache->objects),
-                                       address)) {
+    if (cache != NULL &&
+        mmi_slab_free(&cache->table, &cache->objects, sizeof(cache->objects), address)) {
         return;
     }
     if (object != NULL) {

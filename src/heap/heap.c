@@ -13,8 +13,8 @@
 
 #include "run.h"
 
-#include "../core/base/mem.h"
-#include "../core/base/report.h"
+#include "core/base/mem.h"
+#include "core/base/report.h"
 
 #define NAME "heap"
 

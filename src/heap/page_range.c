@@ -18,8 +18,8 @@
  */
 #include "slab.h"
 
-#include "../core/base/mem.h"
-#include "../core/base/report.h"
+#include "core/base/mem.h"
+#include "core/base/report.h"
 
 #define MAGIC     UINT32_C(0x6d6d5072)
 #define WORD_BITS UINT64_C(64)
@@ -187,8 +187,7 @@ static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, voi
     if (nr_pages > range->nr_pages || align > UINT64_MAX / MM_PAGE_SIZE) {
         return MM_ERR_NO_MEMORY;
     }
-    if ((nr_pages > WORD_BITS || align > WORD_BITS ||
-         !take_short(range, nr_pages, align, &bit)) &&
+    if ((nr_pages > WORD_BITS || align > WORD_BITS || !take_short(range, nr_pages, align, &bit)) &&
         !(nr_pages > 1 && take_long(range, nr_pages, align, &bit)) &&
         !(nr_pages == 1 && align > WORD_BITS && take_long(range, nr_pages, align, &bit))) {
         return MM_ERR_NO_MEMORY;

@@ -21,7 +21,7 @@
  */
 #include "slab.h"
 
-#include "../core/base/mem.h"
+#include "core/base/mem.h"
 
 /** Entries of a root of several pages: 32 KiB. */
 #define ROOT_MAX UINT64_C(4096)
@@ -115,8 +115,7 @@ struct mmi_slab *mmi_list_pop(const struct mm_pool *pool, uint64_t *head)
         struct mmi_slab *slab = slab_at(pool, index_part(pool, seen));
 
         /* The descriptor may be on another list by now; then the tag is another too. */
-        if (slab == NULL ||
-            mmi_cas(head, &seen, next_tag(pool, seen) | mmi_load(&slab->next))) {
+        if (slab == NULL || mmi_cas(head, &seen, next_tag(pool, seen) | mmi_load(&slab->next))) {
             return slab;
         }
     }
@@ -194,8 +193,7 @@ bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages
            table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE, true) != NULL;
 }
 
-void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
-                   struct mmi_slab *slab)
+void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, struct mmi_slab *slab)
 {
     for (uint64_t i = 0; i < nr_pages; i++) {
         uint64_t *entry = table_entry(pool, address + i * MM_PAGE_SIZE, false);
@@ -292,8 +290,7 @@ static mm_status_t check_config(const struct mm_pool_config *config)
     if (!mm_is_aligned(source->base, MM_PAGE_SIZE) || !mm_is_aligned(source->len, MM_PAGE_SIZE)) {
         return MM_ERR_NOT_ALIGNED;
     }
-    if (source->len == 0 || source->len > WINDOW_MAX ||
-        !mm_range_fits(source->base, source->len)) {
+    if (source->len == 0 || source->len > WINDOW_MAX || !mm_range_fits(source->base, source->len)) {
         return MM_ERR_INVALID_SIZE;
     }
     return MM_OK;

@@ -8,7 +8,7 @@
  */
 #include "run.h"
 
-#include "../core/base/report.h"
+#include "core/base/report.h"
 
 /** More pages than any machine has; a size near SIZE_MAX ends here. */
 #define PAGES_MAX (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))

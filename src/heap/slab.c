@@ -33,8 +33,8 @@
  */
 #include "slab.h"
 
-#include "../core/base/mem.h"
-#include "../core/base/report.h"
+#include "core/base/mem.h"
+#include "core/base/report.h"
 
 /** Free objects of a word that make a slab worth listing, if it has enough of them. */
 #define SEVERAL 4u
@@ -111,8 +111,8 @@ _Noreturn static void panic_word(const struct mmi_slab *slab, unsigned word)
     struct mm_panic_info info = {
         .room = "heap",
         .what = "double free of an object, while its slab was given back",
-        .address = mmi_load(&slab->base) +
-                   (uint64_t)word * MMI_SLAB_WORD_BITS * mmi_load(&slab->size),
+        .address =
+            mmi_load(&slab->base) + (uint64_t)word * MMI_SLAB_WORD_BITS * mmi_load(&slab->size),
         .recorded = "no object of this word is allocated",
         .recorded_value = mmi_load(&slab->size),
         .claimed = class->name,
@@ -282,8 +282,7 @@ void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now)
 /* --- finding one -------------------------------------------------------------------------------*/
 
 /** Make a slab that the caller owns the CPU's own, and drop the one that was. */
-static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *slab,
-                    unsigned word)
+static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *slab, unsigned word)
 {
     uint64_t old;
 
@@ -362,8 +361,8 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class)
     if (slab == NULL) {
         return NULL;
     }
-    mmi_store(&slab->class, (uint64_t)(uintptr_t)class);
-    mmi_store(&slab->size, (uint16_t)class->size);
+    mmi_store(&slab->class, (uint64_t)(uintptr_t) class);
+    mmi_store(&slab->size, (uint16_t) class->size);
     mmi_store(&slab->reciprocal, class->reciprocal);
     seen = mmi_load(&class->all);
     do {
@@ -416,8 +415,8 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     mmi_table_set(class->pool, pages, nr_pages, slab);
     mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
     for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
-        uint64_t free = ended | (w == 0 ? mmi_slab_full(slab, w) & ~UINT64_C(1)
-                                        : mmi_slab_full(slab, w));
+        uint64_t free =
+            ended | (w == 0 ? mmi_slab_full(slab, w) & ~UINT64_C(1) : mmi_slab_full(slab, w));
         uint64_t old = mmi_exchange(&slab->words[w], free);
 
         /* A bit that somebody set after the last life is his double free. */
@@ -524,7 +523,7 @@ static void choose_orders(struct mm_slab_class *class)
     }
     class->min_order = (uint8_t)order;
     while (order < MMI_SLAB_MAX_ORDER &&
-           (MM_PAGE_SIZE << order) < (uint64_t)class->size * MMI_SLAB_MAX) {
+           (MM_PAGE_SIZE << order) < (uint64_t) class->size * MMI_SLAB_MAX) {
         order++;
     }
     class->max_order = (uint8_t)order;

@@ -18,8 +18,8 @@
 #ifndef MMI_HEAP_SLAB_H
 #define MMI_HEAP_SLAB_H
 
-#include "../core/base/atomic.h"
-#include "../core/base/bits.h"
+#include "core/base/atomic.h"
+#include "core/base/bits.h"
 #include <mm/cache.h>
 
 #define MMI_SLAB_WORDS     8u
@@ -33,14 +33,14 @@
  * Where a slab is. Only OWNED is of interest to the hot path; slab.c has the drawing.
  */
 enum mmi_slab_state {
-    MMI_SLAB_DEAD = 0,        /**< no pages; on the list of unused ones, or in transit */
-    MMI_SLAB_OWNED = 1,       /**< behind a CPU's hint, or in transit */
-    MMI_SLAB_UNLISTED = 2,    /**< too few free objects to be worth it */
-    MMI_SLAB_LISTED = 3,      /**< on the list of partial ones */
-    MMI_SLAB_KEPT = 4,        /**< listed, empty, and to stay */
-    MMI_SLAB_RETIRING = 5,    /**< listed, and somebody tries to end its life */
+    MMI_SLAB_DEAD = 0,         /**< no pages; on the list of unused ones, or in transit */
+    MMI_SLAB_OWNED = 1,        /**< behind a CPU's hint, or in transit */
+    MMI_SLAB_UNLISTED = 2,     /**< too few free objects to be worth it */
+    MMI_SLAB_LISTED = 3,       /**< on the list of partial ones */
+    MMI_SLAB_KEPT = 4,         /**< listed, empty, and to stay */
+    MMI_SLAB_RETIRING = 5,     /**< listed, and somebody tries to end its life */
     MMI_SLAB_RETIRING_OFF = 6, /**< the same, but it was taken off the list meanwhile */
-    MMI_SLAB_DEAD_LISTED = 7, /**< no pages, still on the list of partial ones */
+    MMI_SLAB_DEAD_LISTED = 7,  /**< no pages, still on the list of partial ones */
 };
 
 /** All fields are atomic: an illegal free may read them at any time. */
@@ -58,8 +58,8 @@ struct mmi_slab {
     uint16_t nr_objects;
     uint8_t order; /**< log2 of its pages */
     uint8_t zero;
-    uint64_t next;     /**< on a list of slabs */
-    uint64_t all_next; /**< on the class's list of all */
+    uint64_t next;                  /**< on a list of slabs */
+    uint64_t all_next;              /**< on the class's list of all */
     uint64_t words[MMI_SLAB_WORDS]; /**< of a run: pages, alignment in bytes */
 };
 
@@ -120,7 +120,8 @@ static inline struct mmi_slab *mmi_table_find(const struct mm_slab_table *table,
             return NULL;
         }
         shift -= MMI_TABLE_BITS;
-        entry = mmi_load_acquire((uint64_t *)(uintptr_t)entry + ((index >> shift) & MMI_TABLE_MASK));
+        entry =
+            mmi_load_acquire((uint64_t *)(uintptr_t)entry + ((index >> shift) & MMI_TABLE_MASK));
     }
     return mmi_slab_of(entry);
 }
@@ -171,7 +172,8 @@ struct mmi_class_config {
 void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config);
 /** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
 void mmi_class_destroy(struct mm_slab_class *class, uint32_t nr_cpus);
-/** Allocate when the hint is used up. NULL: no memory, and no slab of the class has a free object. */
+/** Allocate when the hint is used up. NULL: no memory, and no slab of the class has a free object.
+ */
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu);
 /** Give back what is empty; returns pages. */
 uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus);

@@ -5,7 +5,7 @@
  */
 #include "slab.h"
 
-#include "../core/base/report.h"
+#include "core/base/report.h"
 
 /* --- sums --------------------------------------------------------------------------------------*/
 
@@ -280,7 +280,7 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
         info->recorded_value = slab == NULL ? 0 : mmi_load(&slab->base);
         return;
     }
-    if ((uint64_t)(uintptr_t)class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
+    if ((uint64_t)(uintptr_t) class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
         class != misuse->runs) {
         info->what = "free of an object of another cache or heap";
         info->recorded = class->name;
