@@ -115,6 +115,7 @@ static void calls_refuse_a_map_that_is_none(void **state)
         assert_int_equal(mm_bootmap_largest_mapped(map, &physmap, EVERYWHERE, &base, &len),
                          expected);
         assert_int_equal(mm_bootmap_take(map, 1, 4096, EVERYWHERE, &out), expected);
+        assert_int_equal(mm_bootmap_give(map, range(0, 0x1000)), expected);
         assert_int_equal(mm_bootmap_reclaim(map, MM_BOOT_BOOTLOADER), expected);
         assert_int_equal(mm_bootmap_usable_bytes(map), 0);
         assert_int_equal(mm_bootmap_room(map), 0);
@@ -649,6 +650,63 @@ static void take_needs_an_entry(void **state)
     assert_range(out, 1, 2);
 }
 
+static void what_was_taken_is_given_back(void **state)
+{
+    struct fixture *f = *state;
+    struct mm_prange out;
+
+    add(&f->map, 0, 0x9000, MM_BOOT_USABLE);
+    assert_int_equal(mm_bootmap_take(&f->map, 0x5000, 4096, EVERYWHERE, &out), MM_OK);
+    assert_range(out, 0x4000, 0x5000);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x5000, 0x1000)), MM_OK); /* the middle */
+    normalize(&f->map, 4);
+    assert_entry(&f->map, 1, 0x4000, 0x1000, MM_BOOT_METADATA);
+    assert_entry(&f->map, 2, 0x5000, 0x1000, MM_BOOT_USABLE);
+    assert_entry(&f->map, 3, 0x6000, 0x3000, MM_BOOT_METADATA);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x6000, 0x1000)), MM_OK); /* the beginning */
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x8000, 0x1000)), MM_OK); /* the end */
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x7000, 0x1000)), MM_OK); /* all */
+    normalize(&f->map, 3);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x4000, 0x1000)), MM_OK);
+    normalize(&f->map, 1);
+    assert_entry(&f->map, 0, 0, 0x9000, MM_BOOT_USABLE);
+    assert_int_equal(mm_bootmap_room(&f->map), CAPACITY / 2 - 1);
+}
+
+static void give_refuses(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture before;
+    struct mm_boot_entry entries[2];
+    struct mm_bootmap small = {0};
+
+    add(&f->map, 0, 0x9000, MM_BOOT_USABLE);
+    add(&f->map, 0x4000, 0x2000, MM_BOOT_METADATA);
+    add(&f->map, 0x6000, 0x1000, MM_BOOT_ACPI_RECLAIM);
+    normalize(&f->map, 4);
+    before = *f;
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x4001, 0x1000)), MM_ERR_NOT_ALIGNED);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x4000, 0xfff)), MM_ERR_NOT_ALIGNED);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x4000, 0)), MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_bootmap_give(&f->map, range(UINT64_MAX - 0xfff, 0x2000)),
+                     MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x3000, 0x1000)), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x3000, 0x2000)), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x4000, 0x3000)), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x6000, 0x1000)), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(mm_bootmap_give(&f->map, range(0x20000, 0x1000)), MM_ERR_INVALID_ADDRESS);
+    assert_memory_equal(f, &before, sizeof(*f));
+    /* two entries: one end may stay, not both */
+    assert_int_equal(mm_bootmap_init(&small, entries, 2), MM_OK);
+    assert_int_equal(mm_bootmap_give(&small, range(0x1000, 0x1000)), MM_ERR_INVALID_ADDRESS);
+    add(&small, 0x1000, 0x3000, MM_BOOT_METADATA);
+    assert_int_equal(mm_bootmap_give(&small, range(0x2000, 0x1000)), MM_ERR_LIMIT);
+    normalize(&small, 1);
+    assert_entry(&small, 0, 0x1000, 0x3000, MM_BOOT_METADATA);
+    assert_int_equal(mm_bootmap_give(&small, range(0x2000, 0x2000)), MM_OK);
+    normalize(&small, 2);
+}
+
 static void reclaim_makes_usable(void **state)
 {
     struct fixture *f = *state;
@@ -717,6 +775,8 @@ int main(void)
         TEST(take_goes_from_the_top),
         TEST(take_refuses),
         TEST(take_needs_an_entry),
+        TEST(what_was_taken_is_given_back),
+        TEST(give_refuses),
         TEST(reclaim_makes_usable),
         TEST(kinds_have_names),
     };
