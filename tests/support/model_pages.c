@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The reference model of page tables: see the header. Each operation checks all pages first, then
+ * writes all of them.
+ */
+#include "model_pages.h"
+
+#include "hash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SHIFT 12
+
+static void die(const char *what)
+{
+    fprintf(stderr, "model_pages: %s\n", what);
+    abort();
+}
+
+void t_mpages_init(struct t_mpages *model, unsigned largest)
+{
+    memset(model, 0, sizeof(*model));
+    model->largest = largest;
+    if (largest != 12 && largest != 21 && largest != 30) {
+        die("leaves have 12, 21 or 30 bits");
+    }
+}
+
+void t_mpages_destroy(struct t_mpages *model)
+{
+    for (unsigned i = 0; i < model->nr_windows; i++) {
+        free(model->windows[i].pages);
+    }
+    t_mpages_init(model, model->largest);
+}
+
+void t_mpages_add_window(struct t_mpages *model, uint64_t start, uint64_t len)
+{
+    struct t_mpages_window window = {.first = start >> SHIFT, .nr = len >> SHIFT};
+
+    if (((start | len) & 0xfff) != 0 || len == 0 || start + (len - 1) < start ||
+        model->nr_windows == T_MPAGES_WINDOWS) {
+        die("no such window, or one too many");
+    }
+    for (unsigned i = 0; i < model->nr_windows; i++) {
+        const struct t_mpages_window *other = &model->windows[i];
+
+        if (window.first < other->first + other->nr && other->first < window.first + window.nr) {
+            die("windows overlap");
+        }
+    }
+    window.pages = calloc(window.nr, sizeof(*window.pages));
+    if (window.pages == NULL) {
+        die("out of memory");
+    }
+    model->windows[model->nr_windows++] = window;
+}
+
+/* The entry of a page number; NULL outside of the windows. */
+static struct t_mpage *entry(const struct t_mpages *model, uint64_t vpn)
+{
+    for (unsigned i = 0; i < model->nr_windows; i++) {
+        if (vpn - model->windows[i].first < model->windows[i].nr) {
+            return &model->windows[i].pages[vpn - model->windows[i].first];
+        }
+    }
+    return NULL;
+}
+
+static bool is_valid(const struct t_mpages *model, uint64_t start, uint64_t len)
+{
+    if (((start | len) & 0xfff) != 0 || len == 0 || start + (len - 1) < start) {
+        return false;
+    }
+    for (uint64_t i = 0; i < len >> SHIFT; i++) {
+        if (entry(model, (start >> SHIFT) + i) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The largest leaf that may begin at page `vpn` and frame `pfn` with `nr` pages to go. */
+static unsigned best_leaf(unsigned largest, uint64_t vpn, uint64_t pfn, uint64_t nr)
+{
+    for (unsigned leaf = 30; leaf > 12; leaf -= 9) {
+        uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
+
+        if (leaf <= largest && vpn % pages == 0 && pfn % pages == 0 && nr >= pages) {
+            return leaf;
+        }
+    }
+    return 12;
+}
+
+enum t_mpages_status t_mpages_map(struct t_mpages *model, uint64_t start, uint64_t paddr,
+                                  uint64_t len, uint32_t prot, uint16_t type, unsigned largest)
+{
+    uint64_t nr = len >> SHIFT;
+    uint64_t done;
+
+    if (!is_valid(model, start, len) || (paddr & 0xfff) != 0 || paddr + (len - 1) < paddr) {
+        return T_MPAGES_INVALID;
+    }
+    for (uint64_t i = 0; i < nr; i++) {
+        if (entry(model, (start >> SHIFT) + i)->leaf != 0) {
+            return T_MPAGES_ALREADY_MAPPED;
+        }
+    }
+    if (largest == 0 || largest > model->largest) {
+        largest = model->largest;
+    }
+    for (done = 0; done < nr;) {
+        uint64_t vpn = (start >> SHIFT) + done;
+        uint64_t pfn = (paddr >> SHIFT) + done;
+        unsigned leaf = best_leaf(largest, vpn, pfn, nr - done);
+
+        for (uint64_t i = 0; i < UINT64_C(1) << (leaf - SHIFT); i++, done++) {
+            *entry(model, vpn + i) = (struct t_mpage){
+                .paddr = (pfn + i) << SHIFT, .prot = prot, .type = type, .leaf = (uint8_t)leaf};
+        }
+    }
+    return T_MPAGES_OK;
+}
+
+bool t_mpages_cuts(const struct t_mpages *model, uint64_t vaddr)
+{
+    const struct t_mpage *page = entry(model, vaddr >> SHIFT);
+
+    return page != NULL && page->leaf != 0 && (vaddr & ((UINT64_C(1) << page->leaf) - 1)) != 0;
+}
+
+/* The next smaller size for a leaf that holds `vaddr` in its middle, until none does. */
+static void split_at(struct t_mpages *model, uint64_t vaddr)
+{
+    while (t_mpages_cuts(model, vaddr)) {
+        unsigned leaf = entry(model, vaddr >> SHIFT)->leaf;
+        uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
+        uint64_t first = (vaddr >> SHIFT) / pages * pages;
+
+        for (uint64_t i = 0; i < pages; i++) {
+            entry(model, first + i)->leaf = (uint8_t)(leaf - 9);
+        }
+    }
+}
+
+/* What an operation on mapped pages must answer; splits at the ends when the answer is OK. */
+static enum t_mpages_status prepare(struct t_mpages *model, uint64_t start, uint64_t len,
+                                    unsigned flags)
+{
+    if (!is_valid(model, start, len)) {
+        return T_MPAGES_INVALID;
+    }
+    for (uint64_t i = 0; i < len >> SHIFT && (flags & T_MPAGES_HOLES) == 0; i++) {
+        if (entry(model, (start >> SHIFT) + i)->leaf == 0) {
+            return T_MPAGES_NOT_MAPPED;
+        }
+    }
+    if ((flags & T_MPAGES_SPLIT) == 0 &&
+        (t_mpages_cuts(model, start) || t_mpages_cuts(model, start + len))) {
+        return T_MPAGES_HUGE;
+    }
+    split_at(model, start);
+    split_at(model, start + len);
+    return T_MPAGES_OK;
+}
+
+enum t_mpages_status t_mpages_unmap(struct t_mpages *model, uint64_t start, uint64_t len,
+                                    unsigned flags)
+{
+    enum t_mpages_status status = prepare(model, start, len, flags);
+
+    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
+        *entry(model, (start >> SHIFT) + i) = (struct t_mpage){0};
+    }
+    return status;
+}
+
+enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, uint64_t len,
+                                      uint32_t prot, unsigned flags)
+{
+    enum t_mpages_status status = prepare(model, start, len, flags);
+
+    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
+        struct t_mpage *page = entry(model, (start >> SHIFT) + i);
+
+        page->prot = page->leaf != 0 ? prot : 0;
+    }
+    return status;
+}
+
+const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr)
+{
+    const struct t_mpage *page = entry(model, vaddr >> SHIFT);
+
+    return page != NULL && page->leaf != 0 ? page : NULL;
+}
+
+bool t_mpages_translate(const struct t_mpages *model, uint64_t vaddr, uint64_t *paddr)
+{
+    const struct t_mpage *page = t_mpages_at(model, vaddr);
+
+    if (page == NULL) {
+        return false;
+    }
+    *paddr = page->paddr + (vaddr & 0xfff);
+    return true;
+}
+
+uint64_t t_mpages_count(const struct t_mpages *model, unsigned leaf)
+{
+    uint64_t count = 0;
+
+    for (unsigned w = 0; w < model->nr_windows; w++) {
+        for (uint64_t i = 0; i < model->windows[w].nr; i++) {
+            const struct t_mpage *page = &model->windows[w].pages[i];
+
+            count += page->leaf != 0 && (leaf == 0 || page->leaf == leaf) ? 1 : 0;
+        }
+    }
+    return count;
+}
+
+uint64_t t_mpages_count_frame(const struct t_mpages *model, uint64_t paddr)
+{
+    uint64_t count = 0;
+
+    for (unsigned w = 0; w < model->nr_windows; w++) {
+        for (uint64_t i = 0; i < model->windows[w].nr; i++) {
+            const struct t_mpage *page = &model->windows[w].pages[i];
+
+            count += page->leaf != 0 && page->paddr == paddr ? 1 : 0;
+        }
+    }
+    return count;
+}
+
+uint64_t t_mpages_hash(const struct t_mpages *model)
+{
+    uint64_t hash = T_HASH_START;
+
+    for (unsigned w = 0; w < model->nr_windows; w++) {
+        hash = t_hash_more(hash, model->windows[w].pages,
+                           model->windows[w].nr * sizeof(*model->windows[w].pages));
+    }
+    return t_hash_finish(hash);
+}
+
+void t_mpages_copy(struct t_mpages *to, const struct t_mpages *from)
+{
+    t_mpages_init(to, from->largest);
+    for (unsigned w = 0; w < from->nr_windows; w++) {
+        const struct t_mpages_window *window = &from->windows[w];
+
+        t_mpages_add_window(to, window->first << SHIFT, window->nr << SHIFT);
+        memcpy(to->windows[w].pages, window->pages, window->nr * sizeof(*window->pages));
+    }
+}
