@@ -3,7 +3,8 @@
 # Compiler flags, each once: those of the library, the warnings, and the sanitizers.
 # What a flag is for stands beside it; who uses it is said in the CMakeLists.txt files.
 
-# The library. The objects link into a kernel at -2 GiB, into host executables and into shared libraries.
+# The library. The objects link into a kernel at -2 GiB, into host executables and into shared
+# libraries.
 set(MM_LIBRARY_FLAGS
     -ffreestanding          # no libc behind it
     -fPIC                   # with hidden visibility: relative addresses only, no GOT
@@ -12,21 +13,24 @@ set(MM_LIBRARY_FLAGS
     -mgeneral-regs-only     # vector and x87 registers belong to whom the kernel interrupted
     -fno-stack-protector    # needs a canary from the libc
     "-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=")
-# Whatever the build type calls optimised (-O3 in Release), what is tested, measured and shipped is -O2.
+# Whatever the build type calls optimised (-O3 in Release), what is tested, measured and shipped
+# is -O2.
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
     list(APPEND MM_LIBRARY_FLAGS -O2)
 endif()
 
 set(mm_common_warnings
-    -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef)
+    -Wall -Wextra -Wpedantic -Wconversion -Wundef)
 if(MM_WERROR)
     list(APPEND mm_common_warnings -Werror)
 endif()
 set(MM_C_WARNINGS
-    "$<$<COMPILE_LANGUAGE:C>:${mm_common_warnings};-Wvla;-Wstrict-prototypes;-Wmissing-prototypes>")
+    "$<$<COMPILE_LANGUAGE:C>:${mm_common_warnings};-Wshadow;-Wvla;-Wstrict-prototypes;-Wmissing-prototypes>")
+# No -Wshadow in C++: a value type and the function that makes one share a name (mm_prange).
 set(MM_CXX_WARNINGS "$<$<COMPILE_LANGUAGE:CXX>:${mm_common_warnings}>")
 
-# A kernel's stack is small: the compiler warns as it builds, the test "gate.stack" reads the .su files.
+# A kernel's stack is small: the compiler warns as it builds, the test "gate.stack" reads the .su
+# files.
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
     set(MM_FRAME_LIMIT_FLAGS
         "$<$<COMPILE_LANGUAGE:C>:-Wframe-larger-than=512;-fstack-usage>")

@@ -14,7 +14,9 @@
  *
  * Storage is the caller's, an array of entries of any size. Normalising n entries can yield 2n - 1,
  * in place, so an array of MM_BOOTMAP_CAPACITY(n) entries takes n adds; adding, not normalising, is
- * what reports that the array is full, so normalising cannot fail.
+ * what reports that the array is full, so normalising cannot fail. What counts is the number of
+ * addresses at which a range begins or ends: b of them part at most b - 1 ranges. An add counts two
+ * until normalising has counted exactly, so that normalising can make room, never take it.
  *
  * A map has no lock: it is used by one CPU at boot. No op is called, nothing is allocated.
  */
@@ -47,6 +49,16 @@ enum mm_boot_kind {
 
 #define MM_BOOT_KIND_COUNT 13
 
+/** One kind in a set of kinds. */
+#define MM_BOOT_BIT(kind) (UINT32_C(1) << (kind))
+
+/** Ordinary memory, whatever lies in it: what a direct map holds... */
+#define MM_BOOT_KINDS_RAM                                                                          \
+    (MM_BOOT_BIT(MM_BOOT_USABLE) | MM_BOOT_BIT(MM_BOOT_BOOTLOADER) |                               \
+     MM_BOOT_BIT(MM_BOOT_METADATA) | MM_BOOT_BIT(MM_BOOT_KERNEL) | MM_BOOT_BIT(MM_BOOT_MODULE))
+/** ... and what it holds too, so that tables can be read: firmware does not align them. */
+#define MM_BOOT_KINDS_ACPI (MM_BOOT_BIT(MM_BOOT_ACPI_RECLAIM) | MM_BOOT_BIT(MM_BOOT_ACPI_NVS))
+
 struct mm_boot_entry {
     struct mm_prange range;
     uint32_t kind; /**< enum mm_boot_kind */
@@ -65,11 +77,13 @@ struct mm_bootmap {
     struct mm_boot_entry *entries;
     uint32_t nr;         /**< entries in use; sorted and disjoint if `normalized` */
     uint32_t capacity;   /**< entries in the array */
+    uint32_t boundaries; /**< addresses where a range begins or ends, at most; <= capacity + 1 */
     uint32_t normalized; /**< 1 after mm_bootmap_normalize() until the next add */
     uint32_t magic;
+    uint32_t zero; /**< always 0 */
 };
 
-/** Entries of storage that take `n` adds, whatever they overlap. */
+/** Entries of storage that take `n` adds, whatever they overlap and whenever the map is asked. */
 #define MM_BOOTMAP_CAPACITY(n) (2u * (n))
 
 /**
@@ -79,8 +93,9 @@ struct mm_bootmap {
  * @param entries  the array; not read before it is written
  * @param capacity entries in it
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a null pointer) | MM_ERR_INVALID_SIZE (capacity 0 or
- * above 2^31) | MM_ERR_ALREADY_INITIALIZED Owner: the caller keeps both storages, and frees them by
- * forgetting them. Cost:  O(1).
+ *         above 2^31) | MM_ERR_ALREADY_INITIALIZED
+ * Owner:  the caller keeps both storages, and frees them by forgetting them.
+ * Cost:   O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_init(struct mm_bootmap *map, struct mm_boot_entry *entries,
@@ -92,18 +107,29 @@ mm_status_t mm_bootmap_init(struct mm_bootmap *map, struct mm_boot_entry *entrie
  *
  * @param range  bytes, of any alignment; of length 0: nothing happens
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null map, unknown kind)
- *         | MM_ERR_INVALID_SIZE (start + len exceeds 2^64) | MM_ERR_LIMIT (the array is full)
- * Cost: O(1).
+ *         | MM_ERR_INVALID_SIZE (start + len exceeds 2^64) | MM_ERR_LIMIT (the array is full;
+ *         normalising makes room if ranges were added that meet or repeat others)
+ * Cost:   O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_add(struct mm_bootmap *map, struct mm_prange range, enum mm_boot_kind kind);
 
 /**
+ * How many adds of ranges that are not empty are sure to fit: all or nothing for who adds several.
+ *
+ * @return 0 for a map that is null or not initialised
+ * Cost:   O(1).
+ */
+uint32_t mm_bootmap_room(const struct mm_bootmap *map);
+
+/**
  * Sort, resolve overlaps, merge. Idempotent; all queries below do it first when it is due, which is
- * why they take a map that is not const.
+ * why they take a map that is not const. Afterwards the entries may be read from the array: sorted,
+ * disjoint, not empty, byte for byte. Neighbours of one kind are one entry; only a range of all
+ * 2^64 bytes is kept as two, since no range can hold it.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Cost: O(n log n) for n entries added; in place.
+ * Cost:   O(n log n), in place; O(1) when it is not due.
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_normalize(struct mm_bootmap *map);
@@ -111,29 +137,47 @@ mm_status_t mm_bootmap_normalize(struct mm_bootmap *map);
 /**
  * The next range of whole frames of one kind at or above an address.
  *
- * @param from      where to look; frames below are not returned
+ * @param from      where to look; frames that begin below are not returned
  * @param[out] out  page-aligned, not empty; untouched on error
- * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_NOT_INITIALIZED |
- * MM_ERR_INVALID_ARGUMENT Cost: O(log n).
+ * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_INVALID_ARGUMENT (null, unknown kind)
+ * Cost:   O(log n), and one step for each entry of another kind that is passed over.
  *
  *     struct mm_prange r;
  *     for (mm_paddr_t at = mm_paddr(0); mm_bootmap_next(map, MM_BOOT_USABLE, at, &r) == MM_OK;
  *          at = mm_paddr(r.start.raw + r.len)) { ... }
  *
- * Memory ends at 2^52 at the latest: usable frames above that are never returned, so `at` cannot
- * wrap.
+ * Memory ends at 2^52 at the latest: frames above that are never returned, so `at` cannot wrap.
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_next(struct mm_bootmap *map, enum mm_boot_kind kind, mm_paddr_t from,
                             struct mm_prange *out);
 
 /**
- * The largest range of whole usable frames inside `within`.
+ * The next range of frames that a set of kinds makes up, neighbours of different kinds joined: what
+ * a direct map walks. A frame is in it if all its bytes are of kinds in `whole` or `touched`, or if
+ * any byte is of a kind in `touched`: edges of the first are rounded inwards, of the second
+ * outwards.
+ *
+ * @param whole, touched  MM_BOOT_BIT()s; e.g. MM_BOOT_KINDS_RAM and MM_BOOT_KINDS_ACPI
+ * @param from            as for mm_bootmap_next()
+ * @param[out] out        page-aligned, not empty, as long as can be; untouched on error
+ * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_INVALID_ARGUMENT (null, no kind, an unknown kind)
+ * Cost:   O(log n), and one step for each entry that is passed over or joined.
+ */
+MM_MUST_CHECK
+mm_status_t mm_bootmap_next_frames(struct mm_bootmap *map, uint32_t whole, uint32_t touched,
+                                   mm_paddr_t from, struct mm_prange *out);
+
+/**
+ * The largest range of whole usable frames inside `within`; of several, the lowest.
  *
  * @param within    e.g. what is mapped; {0, UINT64_MAX} for anywhere
+ * @param[out] out  page-aligned, not empty; untouched on error
  * @return MM_OK | MM_ERR_REGION_NOT_FOUND | MM_ERR_INVALID_SIZE (`within` exceeds 2^64)
- *         | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT
- * Cost: O(n).
+ *         | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Cost:   O(n).
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_largest(struct mm_bootmap *map, struct mm_prange within,
@@ -142,8 +186,13 @@ mm_status_t mm_bootmap_largest(struct mm_bootmap *map, struct mm_prange within,
 /**
  * The same through the direct map: how a small kernel finds its heap. The range is *not* taken: a
  * kernel that also runs a frame allocator takes it with mm_bootmap_add() or mm_bootmap_take().
+ * Frame 0 is left out, so that the base is no null pointer under an identity map; so is what lies
+ * past the end of virtual memory.
  *
- * @return as mm_bootmap_largest(), and MM_ERR_UNSUPPORTED if `physmap` is not a direct map
+ * @param[out] out_base, out_len  where it can be reached, and bytes; untouched on error
+ * @return as mm_bootmap_largest(), and MM_ERR_UNSUPPORTED if `physmap` is not a direct map,
+ *         MM_ERR_INVALID_ARGUMENT also if what it reaches exceeds 2^64
+ * Cost:   O(n).
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_largest_mapped(struct mm_bootmap *map, const struct mm_physmap *physmap,
@@ -151,19 +200,24 @@ mm_status_t mm_bootmap_largest_mapped(struct mm_bootmap *map, const struct mm_ph
 
 /**
  * Take usable memory out of the map: the first fit from the top of `within` downwards, so that low
- * memory lasts. The range is added to the map as MM_BOOT_METADATA.
+ * memory lasts. The range is added to the map as MM_BOOT_METADATA. Frame 0 is never taken.
  *
  * @param len    bytes; rounded up to whole frames
  * @param align  a power of two, at least 4096
- * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_LIMIT (no entry left) | MM_ERR_INVALID_SIZE (len 0, or
- *         `within` exceeds 2^64) | MM_ERR_NOT_ALIGNED (align) | MM_ERR_NOT_INITIALIZED |
- * MM_ERR_INVALID_ARGUMENT Cost: O(n).
+ * @param[out] out  page-aligned, `len` rounded up; untouched on error
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_LIMIT (there is memory, and no room for the entry)
+ *         | MM_ERR_INVALID_SIZE (len 0, or `within` exceeds 2^64) | MM_ERR_NOT_ALIGNED (align)
+ *         | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Cost:   O(n log n).
  */
 MM_MUST_CHECK
 mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align,
                             struct mm_prange within, struct mm_prange *out);
 
-/** Bytes of whole usable frames; 0 for a map that is not initialised. Cost: O(n). */
+/**
+ * Bytes of whole usable frames; 0 for a map that is null or not initialised.
+ * Cost:   O(n).
+ */
 uint64_t mm_bootmap_usable_bytes(struct mm_bootmap *map);
 
 /** "usable", "reserved", ...; "?" for no kind. */

@@ -15,7 +15,7 @@
 #error "the build must define MM_TEST_DATA_DIR as the path of tests/data"
 #endif
 
-static void die(const char *name, const char *what)
+static _Noreturn void die(const char *name, const char *what)
 {
     fprintf(stderr, "%s/%s: %s\n", MM_TEST_DATA_DIR, name, what);
     exit(EXIT_FAILURE);
@@ -125,22 +125,20 @@ void *t_data_read(const char *name, size_t *len)
     char path[512];
     FILE *file;
     long size;
-    char *bytes = NULL;
+    char *bytes;
 
     (void)snprintf(path, sizeof(path), "%s/%s", MM_TEST_DATA_DIR, name);
     file = fopen(path, "rb");
     if (file == NULL || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0 ||
         fseek(file, 0, SEEK_SET) != 0) {
         die(name, strerror(errno));
-    } else {
-        bytes = malloc((size_t)size + 1);
-        if (bytes == NULL || fread(bytes, 1, (size_t)size, file) != (size_t)size) {
-            die(name, "cannot be read");
-        } else {
-            bytes[size] = '\0'; /* text may be read as a string */
-            *len = (size_t)size;
-        }
-        (void)fclose(file);
     }
+    bytes = malloc((size_t)size + 1);
+    if (bytes == NULL || fread(bytes, 1, (size_t)size, file) != (size_t)size) {
+        die(name, "cannot be read");
+    }
+    (void)fclose(file);
+    bytes[size] = '\0'; /* text may be read as a string */
+    *len = (size_t)size;
     return bytes;
 }

@@ -13,7 +13,7 @@
 
 #define SHIFT 12
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
     fprintf(stderr, "model_pages: %s\n", what);
     abort();

@@ -18,8 +18,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define GUARD (UINT64_C(1) << 20)
-#define ALIGN (UINT64_C(1) << 30)
+#define RANGES 16 /* room to begin with */
+#define GUARD  (UINT64_C(1) << 20)
+#define ALIGN  (UINT64_C(1) << 30)
 
 #if defined(__SANITIZE_THREAD__)
 #define T_RAM_TSAN 1
@@ -46,7 +47,7 @@ struct t_ram {
 
 static _Atomic(struct t_ram *) live[T_RAM_MAX];
 
-static void die(const char *what, uint64_t a, uint64_t b)
+static _Noreturn void die(const char *what, uint64_t a, uint64_t b)
 {
     fprintf(stderr, "t_ram: %s (0x%llx, 0x%llx)\n", what, (unsigned long long)a,
             (unsigned long long)b);
@@ -115,9 +116,10 @@ struct t_ram *t_ram_new(uint64_t lowest, uint64_t highest)
         return NULL;
     }
     ram = calloc(1, sizeof(*ram));
-    if (ram == NULL) {
+    if (ram == NULL || (ram->backed = calloc(RANGES, sizeof(*ram->backed))) == NULL) {
         die("out of memory", 0, 0);
     }
+    ram->max_backed = RANGES;
     ram->lowest = lowest;
     ram->highest = highest;
     ram->base = begin + GUARD - lowest;
@@ -129,7 +131,6 @@ struct t_ram *t_ram_new(uint64_t lowest, uint64_t highest)
         }
     }
     die("more than T_RAM_MAX at a time", T_RAM_MAX, 0);
-    return NULL;
 }
 
 struct t_ram *t_ram_new_ranges(const struct t_ram_range *ranges, unsigned nr)
@@ -214,7 +215,7 @@ static void replace(struct t_ram *ram, unsigned at, unsigned nr_old, const struc
                     unsigned nr_new)
 {
     if (ram->nr_backed - nr_old + nr_new > ram->max_backed) {
-        ram->max_backed = 2 * ram->max_backed + 16;
+        ram->max_backed = 2 * ram->max_backed;
         ram->backed = realloc(ram->backed, ram->max_backed * sizeof(*ram->backed));
         if (ram->backed == NULL) {
             die("out of memory", ram->max_backed, 0);

@@ -91,6 +91,9 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
     if (sig != SIGILL && fixup_fn != NULL && fixup_fn(fixup_ctx, uc, info.address, info.error)) {
         return;
     }
+    /* From here on the handler is left by longjmp, which restores no mask; SA_NODEFER is not enough
+     * where a sanitizer stands in between and blocks every signal. */
+    (void)pthread_sigmask(SIG_SETMASK, &((const ucontext_t *)uc)->uc_sigmask, NULL);
     if (catching != NULL && (catching->kinds & info.kind) != 0) {
         struct t_trap *trap = catching;
 
@@ -113,7 +116,6 @@ void t_trap_arm(void)
 
     memset(&action, 0, sizeof(action));
     action.sa_sigaction = on_signal;
-    /* The handler is left by longjmp, which restores no mask: so do not change the mask. */
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
     sigemptyset(&action.sa_mask);
     (void)pthread_mutex_lock(&arm_lock);

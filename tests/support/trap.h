@@ -27,6 +27,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* gcc warns of every local that lives across sigsetjmp(), also of those that the statement leaves
+ * alone and that therefore keep their values (C17 7.13.2.1). The rule above is what counts. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wclobbered"
+#endif
+
 enum t_trap_kind {
     T_TRAP_NONE = 0,
     T_TRAP_PANIC = 1,

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+#
+# Turns runs of the benchmark programs into figures: runs bench_<room>, prints the table, writes
+# ROOM.json. README.md says what a benchmark and a figure look like.
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+KINDS = {
+    "ratio": {"name", "kind", "of", "over"},
+    "counter": {"name", "kind", "of", "counter"},
+    "ns": {"name", "kind", "of"},
+}
+OPTIONAL = {"bound", "scale_by", "scale_ns"}
+NS_PER = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
+
+
+def fail(text):
+    sys.exit(f"report.py: {text}")
+
+
+def load_figures(path):
+    """The declared figures, each checked."""
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    names = set()
+    for figure in figures:
+        name = figure.get("name", "?")
+        wanted = KINDS.get(figure.get("kind"))
+        if wanted is None:
+            fail(f"{name}: the kind must be one of {', '.join(KINDS)}")
+        if not wanted <= figure.keys() <= wanted | OPTIONAL:
+            fail(f"{name}: a {figure['kind']} has {', '.join(sorted(wanted))}, and may have a bound")
+        if ("scale_by" in figure) != ("scale_ns" in figure):
+            fail(f"{name}: scale_by and scale_ns belong together")
+        if name in names:
+            fail(f"{name} is declared twice")
+        names.add(name)
+    return figures
+
+
+def run_program(program, repetitions, seconds):
+    """The repetitions of each benchmark: name to a list of JSON entries in the order of time."""
+    done = subprocess.run(
+        [program, "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
+         f"--benchmark_min_time={seconds}", "--benchmark_enable_random_interleaving=true"],
+        stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        fail(f"{program} ended with status {done.returncode}")
+    runs = {}
+    for entry in json.loads(done.stdout)["benchmarks"]:
+        if entry["run_type"] != "iteration":
+            continue
+        if entry.get("error_occurred"):
+            fail(f"{entry['name']}: {entry.get('error_message', 'failed')}")
+        runs.setdefault(entry["run_name"], []).append(entry)
+    for entries in runs.values():
+        entries.sort(key=lambda entry: entry["repetition_index"])
+    return runs
+
+
+def item_ns(entry):
+    """Nanoseconds of CPU time for one item, or for one iteration where no items are counted."""
+    if "items_per_second" in entry:
+        return 1e9 / entry["items_per_second"]
+    return entry["cpu_time"] * NS_PER[entry["time_unit"]]
+
+
+def find(runs, figure, key):
+    """The benchmark that a figure names, with or without arguments after its name."""
+    wanted = figure[key]
+    matches = [name for name in runs if name == wanted or name.startswith(wanted + "/")]
+    if len(matches) != 1:
+        fail(f"{figure['name']}: {len(matches)} benchmarks are called {wanted}")
+    return runs[matches[0]]
+
+
+def values_of(runs, figure):
+    """One value a repetition. A ratio is taken within a repetition: the machine drifts alike for both."""
+    entries = find(runs, figure, "of")
+    if figure["kind"] == "ratio":
+        return [item_ns(a) / item_ns(b) for a, b in zip(entries, find(runs, figure, "over"))]
+    if figure["kind"] == "counter":
+        if figure["counter"] not in entries[0]:
+            fail(f"{figure['name']}: {figure['of']} has no counter {figure['counter']}")
+        return [entry[figure["counter"]] for entry in entries]
+    return [item_ns(entry) for entry in entries]
+
+
+def bound_of(runs, figure):
+    """The bound on this machine: one in ns grows with the floor that it was stated beside."""
+    bound = figure.get("bound")
+    if bound is not None and "scale_by" in figure:
+        here = statistics.median(item_ns(entry) for entry in find(runs, figure, "scale_by"))
+        bound *= here / figure["scale_ns"]
+    return bound
+
+
+def number(value):
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def print_table(head, rows):
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = [cell.ljust(width) if i == 0 else cell.rjust(width)
+                 for i, (cell, width) in enumerate(zip(row, widths))]
+        print("  ".join(cells).rstrip())
+
+
+def spread(values):
+    return [number(min(values)), number(statistics.median(values)), number(max(values))]
+
+
+def report_room(room, runs, figures, directory):
+    """Print the room's tables, write its figures; the number of bounds that are not met."""
+    print(f"\n{room}: ns an item")
+    print_table(["benchmark", "min", "median", "max"],
+                [[name, *spread([item_ns(entry) for entry in entries])] for name, entries in sorted(runs.items())])
+
+    rows, result, nr_missed = [], {}, 0
+    for figure in figures:
+        values = values_of(runs, figure)
+        value = statistics.median(values)
+        result[figure["name"]] = round(value, 6)
+        bound = bound_of(runs, figure)
+        met = "-"
+        if bound is not None:
+            met = "yes" if value <= bound else "NO"
+            nr_missed += value > bound
+        beside = figure.get("over", figure.get("scale_by"))
+        beside_ns = "-"
+        if beside is not None:
+            key = "over" if "over" in figure else "scale_by"
+            beside_ns = number(statistics.median(item_ns(entry) for entry in find(runs, figure, key)))
+        rows.append([figure["name"], *spread(values), beside or "-", beside_ns,
+                     "-" if bound is None else f"<= {number(bound)}", met])
+    if rows:
+        print(f"\n{room}: figures")
+        print_table(["figure", "min", "median", "max", "beside", "its ns", "bound", "met"], rows)
+    if directory:
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{room}.json"
+        path.write_text(json.dumps(result, indent=4, sort_keys=True) + "\n", encoding="utf-8")
+    return nr_missed
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("programs", type=pathlib.Path, nargs="+", help="bench_<room>")
+    parser.add_argument("--figures", type=pathlib.Path, required=True, help="figures.json")
+    parser.add_argument("--directory", type=pathlib.Path, help="where ROOM.json goes")
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.1, help="of a repetition")
+    parser.add_argument("--strict", action="store_true", help="fail when a bound is not met")
+    arguments = parser.parse_args()
+
+    declared = load_figures(arguments.figures)
+    nr_missed = 0
+    for program in arguments.programs:
+        room = program.name.removeprefix("bench_")
+        figures = [figure for figure in declared if figure["name"].split(".")[0] == room]
+        runs = run_program(program, arguments.repetitions, arguments.seconds)
+        if not runs:
+            fail(f"{program} has no benchmark")
+        nr_missed += report_room(room, runs, figures, arguments.directory)
+    if nr_missed:
+        print(f"\n{nr_missed} bounds not met")
+    sys.exit(1 if nr_missed and arguments.strict else 0)
+
+
+main()

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# demo.sh [OPTION...]: build libmm and the minikernel, and boot it in QEMU
+#
+# Installs what is missing (deps.sh), builds build/libmm.a and build/minikernel.iso, and boots it
+# with the serial console on the terminal. Exits 0 only if the kernel reports success.
+#   --memory SIZE    memory of the machine, as QEMU takes it: 64M, 512M, 6G (512M)
+#   --cpu MODEL      processor, as QEMU takes it: max, qemu64 (max)
+#   --smp N          number of processors (1)
+#   --gdb            wait for a debugger, and print the line to type; no time limit
+#   --timeout SECS   time limit of the boot (300)
+#   --help           this text
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+memory=512M
+cpu=max
+smp=1
+gdb=0
+seconds=300
+while [ $# -gt 0 ]; do
+    case $1 in
+    --memory)
+        memory=$(option_value "$@")
+        shift
+        ;;
+    --cpu)
+        cpu=$(option_value "$@")
+        shift
+        ;;
+    --smp)
+        smp=$(option_value "$@")
+        shift
+        ;;
+    --timeout)
+        seconds=$(option_value "$@")
+        shift
+        ;;
+    --gdb) gdb=1 ;;
+    --help | -h)
+        show_help
+        exit 0
+        ;;
+    *) die "unknown argument '$1'; --help says more" ;;
+    esac
+    shift
+done
+
+"$MM_ROOT/scripts/deps.sh" demo
+
+# Tests and benchmarks need more packages than the demo: a build directory made here leaves them
+# out, another keeps them.
+if [ -e "$MM_ROOT/build/CMakeCache.txt" ]; then
+    configure dev -DMM_BUILD_TESTS="$(cache_value dev MM_BUILD_TESTS)" \
+        -DMM_BUILD_BENCH="$(cache_value dev MM_BUILD_BENCH)"
+else
+    configure dev -DMM_BUILD_TESTS=OFF -DMM_BUILD_BENCH=OFF
+fi
+build dev minikernel_iso
+
+arguments=(-m "$memory" -cpu "$cpu" -smp "$smp")
+if [ "$gdb" = 1 ]; then
+    seconds=0
+    arguments+=(-gdb tcp::1234 -S)
+    say "waiting for a debugger; in another terminal type:"
+    echo "gdb -ex 'target remote localhost:1234' '$MM_ROOT/build/minikernel.elf'"
+fi
+
+say "booting with $memory of memory, $smp x $cpu"
+status=0
+boot_iso "$MM_ROOT/build/minikernel.iso" "$seconds" "${arguments[@]}" || status=$?
+say "$(boot_verdict "$status")"
+[ "$status" -eq "$MM_QEMU_SUCCESS" ]

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# boot.sh ISO LOG SECONDS success|failure PATTERN [QEMU-ARGUMENT...]: one boot as a test
+#
+# Boots ISO, keeps what the serial console said in LOG, and passes if the kernel reported what was
+# expected and a line of the log matches PATTERN. For success PATTERN must match the last line.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+
+[ $# -ge 5 ] || die "needs at least five arguments"
+iso=$1 log=$2 seconds=$3 expected=$4 pattern=$5
+shift 5
+
+case $expected in
+success) wanted=$MM_QEMU_SUCCESS ;;
+failure) wanted=$MM_QEMU_FAILURE ;;
+*) die "'$expected' is neither success nor failure" ;;
+esac
+
+mkdir -p "$(dirname "$log")"
+status=0
+boot_iso "$iso" "$seconds" "$@" >"$log.raw" || status=$?
+# The console ends lines with CR LF, and the boot loader paints with escape sequences.
+sed -e 's/\r//g' -e 's/\x1b\[[0-9;?]*[A-Za-z]//g' -e 's/\x1bc//g' "$log.raw" >"$log"
+rm -f "$log.raw"
+
+cat "$log"
+echo "--- $(boot_verdict "$status")"
+[ "$status" -eq "$wanted" ] || die "expected $expected"
+
+if [ "$expected" = success ]; then
+    tail -n 1 "$log" | grep -Eq "$pattern" || die "the last line does not match: $pattern"
+else
+    grep -Eq "$pattern" "$log" || die "no line matches: $pattern"
+fi
