@@ -215,6 +215,16 @@ mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align
                             struct mm_prange within, struct mm_prange *out);
 
 /**
+ * Make all of one kind usable: of MM_BOOT_BOOTLOADER once the loader's data has been read and its
+ * page tables and stack are left, of MM_BOOT_ACPI_RECLAIM once the tables have been read.
+ *
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, or any other kind) | MM_ERR_NOT_INITIALIZED
+ * Cost:   O(n log n).
+ */
+MM_MUST_CHECK
+mm_status_t mm_bootmap_reclaim(struct mm_bootmap *map, enum mm_boot_kind kind);
+
+/**
  * Bytes of whole usable frames; 0 for a map that is null or not initialised.
  * Cost:   O(n).
  */

@@ -16,12 +16,13 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 MENTION = re.compile(
     r"`((?:scripts|docs|include|src|tests|bench|examples|cmake)/[\w./-]*\w|mm/[\w/]+\.h)"
     r"(?![\w<*])[^`]*`")
-WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/*.h", "bench/*.h", "**/CMakeLists.txt", "cmake/*",
-                    "CMakePresets.json", "scripts/*.sh", "bench/figures.json")
+WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/*.h", "bench/*.h", "**/CMakeLists.txt",
+                    "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json")
 
 
 def documents(root):
-    found = [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted(root.glob("*/**/README.md"))]
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md")),
+             *sorted(root.glob("*/**/README.md"))]
     return [path for path in dict.fromkeys(found)
             if "build" not in path.relative_to(root).parts and "decisions" not in path.parts]
 
@@ -61,14 +62,16 @@ def check_document(gate, root, path, names):
 def check_version(gate, root):
     project = (root / "CMakeLists.txt").read_text(encoding="utf-8")
     wanted = re.search(r"\bVERSION (\d+)\.(\d+)\.(\d+)", project).groups()
-    headers = "\n".join(path.read_text(encoding="utf-8") for path in (root / "include").rglob("*.h"))
+    headers = "\n".join(path.read_text(encoding="utf-8")
+                        for path in (root / "include").rglob("*.h"))
     for part, number in zip(("MAJOR", "MINOR", "PATCH"), wanted):
         gate.checked()
         found = re.search(rf"#define MM_VERSION_{part}\s+(\d+)", headers)
         if not found:
             gate.breach("include/mm", f"no header defines MM_VERSION_{part}")
         elif found.group(1) != number:
-            gate.breach("include/mm", f"MM_VERSION_{part} is {found.group(1)}, in CMakeLists.txt {number}")
+            gate.breach("include/mm",
+                        f"MM_VERSION_{part} is {found.group(1)}, in CMakeLists.txt {number}")
 
 
 def main():

@@ -213,6 +213,7 @@ static void pages_split_as_little_as_needed(void **state)
 {
     struct t_mpages m;
     struct t_mpages copy;
+    uint64_t hash;
 
     (void)state;
     t_mpages_init(&m, 30);
@@ -237,6 +238,9 @@ static void pages_split_as_little_as_needed(void **state)
     assert_int_equal(t_mpages_count(&m, 12), 512);
     assert_int_equal(t_mpages_count(&m, 30), 0);
     /* Holes keep no protection. */
+    hash = t_mpages_hash(&m);
+    assert_int_equal(t_mpages_protect(&m, G1, M2, 7, T_MPAGES_HOLES), T_MPAGES_OK);
+    assert_int_equal(t_mpages_hash(&m), hash);
     assert_int_equal(t_mpages_protect(&m, 0, 2 * G1, 7, T_MPAGES_HOLES), T_MPAGES_OK);
     assert_null(t_mpages_at(&m, G1));
     assert_int_equal(t_mpages_unmap(&m, 0, 2 * G1, T_MPAGES_HOLES), T_MPAGES_OK);
@@ -293,6 +297,15 @@ static void regions_split_and_merge(void **state)
                               &(struct t_mregion_attr){.prot = 3, .object = 9, .offset = 6 * K4}));
     assert_true(t_mregions_find(&m, 0x22000, &r));
     assert_true(r.start == 0x20000 && r.len == 4 * K4 && r.attr.offset == 5 * K4);
+    /* Nor do pages of two objects agree, nor those of different flags. */
+    T_LEGAL(
+        t_mregions_insert(&m, 0x30000, K4, &(struct t_mregion_attr){.object = 1, .offset = K4}));
+    T_LEGAL(t_mregions_insert(&m, 0x31000, K4,
+                              &(struct t_mregion_attr){.object = 2, .offset = 2 * K4}));
+    assert_true(t_mregions_find(&m, 0x31000, &r) && r.len == K4);
+    T_LEGAL(t_mregions_insert(&m, 0x34000, K4, &(struct t_mregion_attr){.flags = 1}));
+    T_LEGAL(t_mregions_insert(&m, 0x35000, K4, &(struct t_mregion_attr){.flags = 2}));
+    assert_true(t_mregions_find(&m, 0x35000, &r) && r.len == K4);
     t_mregions_destroy(&m);
 }
 
@@ -489,7 +502,9 @@ static unsigned kinds_of(const struct t_memory *e, size_t nr)
     unsigned kinds = 0;
 
     for (size_t i = 0; i < nr; i++) {
-        kinds |= ((e[i].start | e[i].len) & 4095) != 0 ? T_SYNTH_UNALIGNED : 0u;
+        bool longest = e[i].len == UINT64_MAX; /* counts as wrapping, not as unaligned */
+
+        kinds |= e[i].start % K4 != 0 || (e[i].len % K4 != 0 && !longest) ? T_SYNTH_UNALIGNED : 0u;
         kinds |= e[i].len == 0 ? T_SYNTH_EMPTY : 0u;
         kinds |= e[i].len != 0 && e[i].start + e[i].len < e[i].start ? T_SYNTH_WRAP : 0u;
         kinds |= e[i].start >> 52 == 0 && (e[i].start + e[i].len) >> 52 != 0 ? T_SYNTH_HUGE : 0u;
@@ -516,6 +531,15 @@ static void synth_makes_what_is_asked_for(void **state)
     for (size_t nr = 1; nr <= 16; nr++) { /* a sane map, even a small one */
         t_synth(&prng, 0, G1, entries, nr);
         assert_int_equal(kinds_of(entries, nr) & ~(unsigned)T_SYNTH_TOUCHING, 0);
+    }
+    for (unsigned kind = 1; kind < T_SYNTH_ALL; kind *= 2) { /* each kind by itself */
+        unsigned apart = T_SYNTH_UNALIGNED | T_SYNTH_EMPTY | T_SYNTH_WRAP;
+        unsigned kinds;
+
+        t_synth(&prng, kind, 64 * G1, entries, 200);
+        kinds = kinds_of(entries, 200);
+        assert_int_equal(kinds & kind, kind);
+        assert_int_equal(kinds & apart & ~kind, 0);
     }
     t_synth(&prng, T_SYNTH_ALL, 64 * G1, entries, 1000);
     assert_int_equal(kinds_of(entries, 1000), T_SYNTH_ALL);

@@ -51,11 +51,13 @@ static void sorted(struct t_prng *prng, unsigned flags, uint64_t span, struct t_
 
 static void overlap(struct t_prng *prng, unsigned flags, uint64_t span, struct t_memory *entry)
 {
-    uint64_t start = rounded(t_prng_below(prng, span), flags);
+    uint64_t start = rounded(t_prng_range(prng, 0, span - 4096), flags);
     uint64_t len = rounded(t_prng_magnitude(prng, 63), flags);
+    uint64_t most = rounded((span - start) / 4, flags);
 
     entry->start = start;
-    entry->len = len > (span - start) / 4 ? rounded((span - start) / 4, flags) : len;
+    entry->len = len > most ? most : len;
+    entry->len = entry->len == 0 ? 4096 : entry->len;
 }
 
 static void wrap(struct t_prng *prng, unsigned flags, struct t_memory *entry)
@@ -86,10 +88,10 @@ static void huge(struct t_prng *prng, unsigned flags, struct t_memory *entry)
 {
     if (t_prng_chance(prng, 1, 2)) {
         entry->start = rounded((UINT64_C(1) << 52) - t_prng_magnitude(prng, 44), flags);
-        entry->len = rounded(t_prng_magnitude(prng, 46), flags);
+        entry->len = rounded(t_prng_magnitude(prng, 46), flags) + 4096;
     } else {
         entry->start = rounded(t_prng_magnitude(prng, 56), flags);
-        entry->len = rounded(t_prng_magnitude(prng, 44), flags);
+        entry->len = rounded(t_prng_magnitude(prng, 44), flags) + 4096;
     }
 }
 

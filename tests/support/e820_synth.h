@@ -22,8 +22,9 @@ enum t_synth_flags {
 };
 
 /**
- * Make `nr` entries. Without T_SYNTH_HUGE and T_SYNTH_WRAP all of them lie below `span` bytes.
- * Every kind asked for is in a map of 64 entries or more, with next to certainty.
+ * Make `nr` entries; `span` is at least four frames an entry. Without T_SYNTH_HUGE and T_SYNTH_WRAP
+ * all of them lie below `span` bytes. Every kind asked for is in a map of 64 entries or more, with
+ * next to certainty.
  */
 void t_synth(struct t_prng *prng, unsigned flags, uint64_t span, struct t_memory *entries,
              size_t nr);

@@ -14,6 +14,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define T_HASH_START UINT64_C(0xcbf29ce484222325)
 
 /** Fold one value into a running hash. Order matters. */
@@ -34,7 +38,7 @@ static inline uint64_t t_hash_finish(uint64_t hash)
 /** Fold `len` bytes into a running hash; the length is folded in too. */
 static inline uint64_t t_hash_more(uint64_t hash, const void *bytes, size_t len)
 {
-    const unsigned char *p = bytes;
+    const unsigned char *p = (const unsigned char *)bytes;
     uint64_t word;
     size_t left;
 
@@ -54,5 +58,9 @@ static inline uint64_t t_hash(const void *bytes, size_t len)
 {
     return t_hash_finish(t_hash_more(T_HASH_START, bytes, len));
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -17,6 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct t_prng {
     uint64_t s[4];
 };
@@ -104,7 +108,7 @@ static inline uint64_t t_prng_magnitude(struct t_prng *prng, unsigned bits)
 /** Put `nr` elements of `size` bytes in random order (Fisher and Yates). */
 static inline void t_prng_shuffle(struct t_prng *prng, void *array, size_t nr, size_t size)
 {
-    unsigned char *bytes = array;
+    unsigned char *bytes = (unsigned char *)array;
 
     for (size_t i = nr; i > 1; i--) {
         size_t j = (size_t)t_prng_below(prng, i);
@@ -117,5 +121,9 @@ static inline void t_prng_shuffle(struct t_prng *prng, void *array, size_t nr, s
         }
     }
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -27,6 +27,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define T_RAM_MAX   4096
 #define T_RAM_FRAME UINT64_C(4096)
 
@@ -96,5 +100,9 @@ uint64_t t_ram_hash(const struct t_ram *ram, uint64_t start, uint64_t len);
 
 /** t_ram_hash() of the whole window. */
 uint64_t t_ram_hash_all(const struct t_ram *ram);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -481,6 +481,26 @@ mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align
     return mm_bootmap_normalize(map);
 }
 
+mm_status_t mm_bootmap_reclaim(struct mm_bootmap *map, enum mm_boot_kind kind)
+{
+    /* Before the change: where kinds overlap, the higher one stays. */
+    mm_status_t status = mm_bootmap_normalize(map);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (kind != MM_BOOT_BOOTLOADER && kind != MM_BOOT_ACPI_RECLAIM) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    for (uint32_t i = 0; i < map->nr; i++) {
+        if (map->entries[i].kind == (uint32_t)kind) {
+            map->entries[i].kind = MM_BOOT_USABLE;
+            map->normalized = 0; /* it may have a neighbour to merge with */
+        }
+    }
+    return mm_bootmap_normalize(map);
+}
+
 uint64_t mm_bootmap_usable_bytes(struct mm_bootmap *map)
 {
     uint64_t bytes = 0;
