@@ -94,7 +94,7 @@ mm_status_t mm_bootmap_add(struct mm_bootmap *map, struct mm_prange range, enum 
     return MM_OK;
 }
 
-/* --- normalising ----------------------------------------------------------------------------- */
+/* --- normalising */
 
 /* Let `entry` sink from the hole at `at` to where no child starts above it. */
 static void sift(struct mm_boot_entry *heap, uint32_t nr, uint32_t at, struct mm_boot_entry entry)
@@ -247,7 +247,7 @@ mm_status_t mm_bootmap_normalize(struct mm_bootmap *map)
     return MM_OK;
 }
 
-/* --- asking ---------------------------------------------------------------------------------- */
+/* --- asking */
 
 /* Frames as byte addresses [start, end), both aligned; empty if start >= end. */
 struct frames {
@@ -478,6 +478,67 @@ mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align
         return status;
     }
     *out = taken;
+    return mm_bootmap_normalize(map);
+}
+
+/* The entry of a normalised map that holds all of `range`; `nr` if none does. */
+static uint32_t find_holder(const struct mm_bootmap *map, struct mm_prange range)
+{
+    uint32_t low = 0;
+    uint32_t high = map->nr;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (mm_prange_last(map->entries[middle].range).raw < range.start.raw) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < map->nr && mm_prange_covers(map->entries[low].range, range) ? low : map->nr;
+}
+
+mm_status_t mm_bootmap_give(struct mm_bootmap *map, struct mm_prange range)
+{
+    mm_status_t status = mm_bootmap_normalize(map);
+    struct mm_prange held;
+    uint64_t before, after;
+    uint32_t at, rests;
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mm_is_aligned(range.start.raw | range.len, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (range.len == 0 || !mm_prange_valid(range)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    at = find_holder(map, range);
+    if (at == map->nr || map->entries[at].kind != (uint32_t)MM_BOOT_METADATA) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
+    held = map->entries[at].range;
+    before = range.start.raw - held.start.raw;
+    after = held.len - before - range.len;
+    rests = (before != 0 ? 1u : 0u) + (after != 0 ? 1u : 0u);
+    /* Each rest is cut off at an address of its own. */
+    if (map->capacity + 1 - map->boundaries < rests) {
+        return MM_ERR_LIMIT;
+    }
+    map->entries[at] = (struct mm_boot_entry){.range = range, .kind = MM_BOOT_USABLE};
+    if (before != 0) {
+        map->entries[map->nr++] = (struct mm_boot_entry){.range = mm_prange(held.start, before),
+                                                         .kind = MM_BOOT_METADATA};
+    }
+    if (after != 0) {
+        map->entries[map->nr++] =
+            (struct mm_boot_entry){.range = mm_prange(mm_paddr(range.start.raw + range.len), after),
+                                   .kind = MM_BOOT_METADATA};
+    }
+    map->boundaries += rests;
+    map->normalized = 0;
     return mm_bootmap_normalize(map);
 }
 
