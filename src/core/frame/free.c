@@ -189,16 +189,22 @@ static void free_block(struct mm_frames *f, uint64_t pfn, struct claim claim)
     free_run(f, pfn, UINT64_C(1) << order, claim);
 }
 
+/* Look at the count of a frame that is to be freed, and forget its owner. */
+static void release_records(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct claim claim)
+{
+    /* They belong to who holds the frame: those of a free one are not written to. */
+    if (is_free(f, slot)) {
+        panic(f, "double free of a frame", pfn, claim);
+    }
+    check_refs(f, pfn, slot, 1, claim);
+    clear_owners(f, slot, 1);
+}
+
 /* One frame that has a slot. */
 static void free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct claim claim)
 {
     if (f->flags != 0) {
-        /* Owner and count belong to who holds the frame: a free one is not written to. */
-        if (is_free(f, slot)) {
-            panic(f, "double free of a frame", pfn, claim);
-        }
-        check_refs(f, pfn, slot, 1, claim);
-        clear_owners(f, slot, 1);
+        release_records(f, pfn, slot, claim);
     }
     set_row(f, pfn, slot, UINT64_C(1) << (slot % MMI_ROW_FRAMES), claim);
 }
@@ -238,8 +244,8 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
         free_slow(frames, first.raw, order);
         return;
     }
-    row = (uint64_t *)(uintptr_t)(frames->main_rows +
-                                  first.raw / MMI_ROW_FRAMES * sizeof(uint64_t));
+    row =
+        (uint64_t *)(uintptr_t)(frames->main_rows + first.raw / MMI_ROW_FRAMES * sizeof(uint64_t));
     old = mmi_load(row);
     found = old;
     if (MMI_UNLIKELY((old & bit) != 0 || !mmi_cas_seq(row, &found, old | bit))) {
@@ -254,41 +260,47 @@ void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_fra
     free_run(frames, first.raw, nr_frames, (struct claim){"allocated, a run of frames", nr_frames});
 }
 
+/* Free what of the list, from its start, lies in the row of its first frame; how many those are. */
+static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
+                          struct claim claim)
+{
+    uint64_t pfn = list[0].raw;
+    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+    uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
+    uint64_t mask = 0;
+    uint64_t possible;
+    uint64_t slot;
+    size_t i;
+
+    if (span == NULL) {
+        panic(f, "free of a frame that is not managed", pfn, claim);
+    }
+    slot = first - span->bias;
+    possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
+    for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
+        uint64_t bit = UINT64_C(1) << (list[i].raw - first);
+
+        if ((possible & bit) == 0) {
+            break; /* of another span, or of none */
+        }
+        if ((mask & bit) != 0) {
+            panic(f, "a frame twice in the list to be freed", list[i].raw, claim);
+        }
+        if (f->flags != 0) {
+            release_records(f, list[i].raw, slot + (list[i].raw - first), claim);
+        }
+        mask |= bit;
+    }
+    set_row(f, first, slot, mask, claim);
+    return i;
+}
+
 void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count)
 {
     struct claim claim = {"allocated, in a list of frames", count};
-    size_t i = 0;
 
-    while (i < count) {
-        uint64_t pfn = list[i].raw;
-        uint64_t slot = mmi_frame_slot(frames, pfn);
-        uint64_t base = pfn - slot % MMI_ROW_FRAMES;
-        uint64_t mask = 0;
-
-        if (slot == MMI_NO_SLOT) {
-            panic(frames, "free of a frame that is not managed", pfn, claim);
-        }
-        /* All that follows in the list and lies in the same row, in any order. */
-        for (; i < count && list[i].raw - base < MMI_ROW_FRAMES; i++) {
-            uint64_t at = slot - slot % MMI_ROW_FRAMES + (list[i].raw - base);
-            uint64_t bit = UINT64_C(1) << (at % MMI_ROW_FRAMES);
-
-            if (mmi_frame_slot(frames, list[i].raw) != at) {
-                break; /* another span, or none */
-            }
-            if ((mask & bit) != 0) {
-                panic(frames, "a frame twice in the list to be freed", list[i].raw, claim);
-            }
-            if (frames->flags != 0) {
-                if (is_free(frames, at)) {
-                    panic(frames, "double free of a frame", list[i].raw, claim);
-                }
-                check_refs(frames, list[i].raw, at, 1, claim);
-                clear_owners(frames, at, 1);
-            }
-            mask |= bit;
-        }
-        set_row(frames, pfn, slot, mask, claim);
+    for (size_t done = 0; done < count;) {
+        done += free_in_row(frames, list + done, count - done, claim);
     }
 }
 

@@ -138,6 +138,18 @@ static inline uint64_t mmi_row_part(uint64_t slot, uint64_t nr, unsigned *taken)
     return mmi_mask(from, *taken);
 }
 
+/* The bits that a row can have: those of frames of the span that it lies in. */
+static inline uint64_t mmi_row_of_span(const struct mm_frame_span *span, uint64_t row)
+{
+    uint64_t first = span->first - span->bias;
+    uint64_t end = first + span->nr;
+    uint64_t slot = row * MMI_ROW_FRAMES;
+    uint64_t from = slot > first ? slot : first;
+    uint64_t to = slot + MMI_ROW_FRAMES < end ? slot + MMI_ROW_FRAMES : end;
+
+    return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
+}
+
 /* --- summary.c: the summaries over the bitmap ------------------------------------------------ */
 
 /* If the line has no free frame, take it out of the summary. */
