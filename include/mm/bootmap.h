@@ -219,8 +219,9 @@ mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align
  *
  * @param range  page-aligned
  * @return MM_OK | MM_ERR_INVALID_ADDRESS (not all of it is MM_BOOT_METADATA) | MM_ERR_NOT_ALIGNED
- *         | MM_ERR_INVALID_SIZE (length 0, or wraps) | MM_ERR_LIMIT (a part is given, and there is
- * no room for the entries of the rest) | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_INVALID_SIZE (length 0, or wraps) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_LIMIT (a part is given back, and there is no room for an entry of the rest)
+ *         | MM_ERR_INVALID_ARGUMENT (null)
  * Cost:   O(n log n).
  */
 MM_MUST_CHECK

@@ -118,29 +118,30 @@ struct mm_frame_span; /* internal: one run of memory and its place in the arrays
  */
 struct mm_frames {
     uint32_t magic;
+    uint32_t flags;
     uint32_t nr_cpus;
+    uint32_t nr_spans;
     uint64_t main_first; /**< the longest span, which is asked first: its lowest frame, */
     uint64_t main_nr;    /**< its frames, */
-    uint64_t main_bias;  /**< and frame number minus index in the arrays */
+    uint64_t main_bias;  /**< frame number minus index in the arrays, */
+    uint64_t main_rows;  /**< and where the row of frame 0 would be in `rows`: an address */
     uint64_t *rows;      /**< the bitmap: 64 frames a word */
     uint64_t *has_free;  /**< summary: lines that may hold a free frame */
-    uint32_t *refs;      /**< references beyond the first; NULL: no counts */
-    uint8_t *owners;     /**< NULL: no owners */
 
-    const struct mm_frame_span *spans; /**< sorted by address */
     void *cpus;                        /**< hints, one cache line a CPU */
+    const struct mm_frame_span *spans; /**< sorted by address */
+    uint32_t *refs;                    /**< references beyond the first; NULL: no counts */
+    uint8_t *owners;                   /**< NULL: no owners */
     uint64_t *has_line;                /**< summary: words of has_free that may not be 0 */
     uint64_t *whole;                   /**< summary: lines of which all 512 may be free */
     uint64_t *reserved;                /**< lines that a CPU keeps a hint to */
     uint64_t nr_lines;                 /**< lines that are searched */
     uint64_t zones[4];                 /**< first line at 0, 16 MiB, 4 GiB, and the end */
-    uint32_t nr_spans;
-    uint32_t flags;
-    struct mm_physmap physmap;
-    struct mm_platform platform;
     uint64_t nr_frames;
     uint64_t metadata_len; /**< bytes in use */
     uint64_t state_len;
+    struct mm_physmap physmap;
+    struct mm_platform platform;
     uint32_t has_physmap;
     uint32_t zero;
 

@@ -275,6 +275,44 @@ static void check_take(struct mm_bootmap *map, struct world *w, struct t_prng *p
     world_add(w, expected * UNITS_IN_FRAME, (expected + nr) * UNITS_IN_FRAME - 1, MM_BOOT_METADATA);
 }
 
+/* Give back frames that were taken, or that were not. */
+static void check_give(struct mm_bootmap *map, struct world *w, struct t_prng *prng)
+{
+    unsigned first = (unsigned)t_prng_below(prng, FRAMES);
+    unsigned nr = (unsigned)t_prng_range(prng, 1, 3);
+    unsigned begin;
+    unsigned end;
+    uint32_t rests;
+    bool held = true;
+    mm_status_t status;
+
+    while (first < FRAMES && w->kind[first * UNITS_IN_FRAME] != MM_BOOT_METADATA &&
+           t_prng_chance(prng, 19, 20)) {
+        first++;
+    }
+    if (first + nr > FRAMES) {
+        return;
+    }
+    begin = first * UNITS_IN_FRAME;
+    end = begin + nr * UNITS_IN_FRAME;
+    for (unsigned i = begin; i < end; i++) {
+        held = held && w->kind[i] == MM_BOOT_METADATA;
+    }
+    rests = begin > 0 && w->kind[begin - 1] == MM_BOOT_METADATA;
+    rests += end < UNITS && w->kind[end] == MM_BOOT_METADATA;
+    assert_int_equal(mm_bootmap_normalize(map), MM_OK);
+    rests = map->boundaries + rests; /* each rest is cut off at one more */
+    status = mm_bootmap_give(map, units(w, begin, end - 1));
+    if (!held || rests > map->capacity + 1) {
+        assert_int_equal(status, held ? MM_ERR_LIMIT : MM_ERR_INVALID_ADDRESS);
+        return;
+    }
+    assert_int_equal(status, MM_OK);
+    for (unsigned i = begin; i < end; i++) {
+        w->kind[i] = MM_BOOT_USABLE;
+    }
+}
+
 /* An add that must fit, fits; one that does not leaves no trace. */
 static bool check_add(struct mm_bootmap *map, struct world *w, struct t_prng *prng, uint32_t adds)
 {
@@ -321,7 +359,7 @@ static void random_operations(void **state)
             nr_worlds++;
             alive = true;
         }
-        switch (t_prng_below(&prng, 8)) {
+        switch (t_prng_below(&prng, 9)) {
         default:
             /* A full map ends its world, and so does chance: full ones grow slowly. */
             alive = check_add(&map, &w, &prng, adds++) && !t_prng_chance(&prng, 1, 64);
@@ -338,6 +376,10 @@ static void random_operations(void **state)
         case 7:
             check_take(&map, &w, &prng);
             adds++; /* it counts as one */
+            break;
+        case 8:
+            check_give(&map, &w, &prng);
+            adds++; /* at most */
             break;
         }
         if (!alive) {

@@ -34,7 +34,8 @@ enum tag_type {
 };
 
 #define TAG_ALIGN  8u
-#define TAG_HEADER 8u /* type, size */
+#define TAG_HEADER 8u  /* type, size */
+#define INFO_MIN   16u /* header and end tag */
 #define NO_TAG     UINT32_MAX
 
 /* ELF section flags and types (System V ABI, "Sections"). */
@@ -310,6 +311,11 @@ static bool section(const struct reader *r, const uint8_t *at, uint32_t entry_si
     return true;
 }
 
+static const uint8_t *section_header(const struct tag *tag, uint32_t i, uint32_t entry_size)
+{
+    return tag->data + SECTIONS_BEGIN + (size_t)i * entry_size;
+}
+
 static const char *check_sections(struct reader *r, const struct tag *tag)
 {
     uint32_t nr;
@@ -332,7 +338,7 @@ static const char *check_sections(struct reader *r, const struct tag *tag)
     for (uint32_t i = 0; i < nr; i++) {
         struct mm_boot_section s;
 
-        if (section(r, tag->data + SECTIONS_BEGIN + i * entry_size, entry_size, &s)) {
+        if (section(r, section_header(tag, i, entry_size), entry_size, &s)) {
             if (!mm_vrange_valid(s.range)) {
                 return "a section ends above 2^64";
             }
@@ -350,7 +356,7 @@ static void take_sections(struct reader *r, const struct tag *tag)
     for (uint32_t i = 0; i < nr; i++) {
         struct mm_boot_section s;
 
-        if (!section(r, tag->data + SECTIONS_BEGIN + i * entry_size, entry_size, &s)) {
+        if (!section(r, section_header(tag, i, entry_size), entry_size, &s)) {
             continue;
         }
         if (r->out->nr_sections < MM_MULTIBOOT2_MAX_SECTIONS) {
@@ -485,7 +491,7 @@ static const char *check_all(struct reader *r, size_t len, struct tag *tag)
     if (r->total > len) {
         return "the information is longer than the memory it was given in";
     }
-    if (r->total < 2 * TAG_HEADER) {
+    if (r->total < INFO_MIN) {
         return "the information is shorter than its header and end tag";
     }
     if (r->total > UINT32_MAX - TAG_ALIGN) {
@@ -542,7 +548,7 @@ mm_status_t mm_multiboot2_read(struct mm_bootmap *map, const void *data, size_t 
     if (!mm_is_aligned((uint64_t)(uintptr_t)data, TAG_ALIGN)) {
         return MM_ERR_NOT_ALIGNED;
     }
-    if (len < 2 * TAG_HEADER) {
+    if (len < INFO_MIN) {
         return MM_ERR_INVALID_SIZE;
     }
     wrong = check_all(&r, len, &tag);

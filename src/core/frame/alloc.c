@@ -259,18 +259,17 @@ mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *
 {
     uint64_t hint = mmi_load(&mmi_frame_cpu(frames, cpu)->hints[MMI_HINT_FRAMES]);
     uint64_t *row = &frames->rows[mmi_hint_row(hint)];
+    uint64_t base = mmi_hint_row(hint) * MMI_ROW_FRAMES + mmi_hint_span(frames, hint)->bias;
     uint64_t old = mmi_load(row);
+    /* From what was read, not from what the exchange found, which is the same and comes later. */
+    uint64_t frame = base + (old == 0 ? 0 : mmi_ctz(old));
+    uint64_t found = old;
 
-    while (MMI_LIKELY(old != 0)) {
-        uint64_t bit = mmi_ctz(old);
-
-        if (MMI_LIKELY(mmi_cas(row, &old, old & (old - 1)))) {
-            out->raw =
-                mmi_hint_row(hint) * MMI_ROW_FRAMES + bit + mmi_hint_span(frames, hint)->bias;
-            return MM_OK;
-        }
+    if (MMI_UNLIKELY(old == 0 || !mmi_cas(row, &found, old & (old - 1)))) {
+        return alloc_slow(frames, cpu, out);
     }
-    return alloc_slow(frames, cpu, out);
+    out->raw = frame;
+    return MM_OK;
 }
 
 /* --- bulk ------------------------------------------------------------------------------------ */

@@ -109,22 +109,10 @@ static void check_spans(const struct mm_frames *f, uint64_t *wrong)
     expect(f, line == f->nr_lines, "lines without a span", line, wrong);
 }
 
-/* The bits that a row may have: those of frames in the span. */
-static uint64_t possible(const struct mm_frame_span *span, uint64_t row)
-{
-    uint64_t first = span->first - span->bias;
-    uint64_t end = first + span->nr;
-    uint64_t slot = row * MMI_ROW_FRAMES;
-    uint64_t from = slot > first ? slot : first;
-    uint64_t to = slot + MMI_ROW_FRAMES < end ? slot + MMI_ROW_FRAMES : end;
-
-    return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
-}
-
 static void check_row_records(const struct mm_frames *f, const struct mm_frame_span *span,
                               uint64_t row, uint64_t *wrong)
 {
-    uint64_t used = possible(span, row) & ~mmi_load(&f->rows[row]);
+    uint64_t used = mmi_row_of_span(span, row) & ~mmi_load(&f->rows[row]);
 
     for (unsigned i = 0; i < MMI_ROW_FRAMES; i++) {
         uint64_t slot = row * MMI_ROW_FRAMES + i;
@@ -152,7 +140,7 @@ static void check_line(const struct mm_frames *f, const struct mm_frame_span *sp
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         uint64_t row = line * MMI_LINE_ROWS + i;
 
-        expect(f, (mmi_load(&f->rows[row]) & ~possible(span, row)) == 0,
+        expect(f, (mmi_load(&f->rows[row]) & ~mmi_row_of_span(span, row)) == 0,
                "a frame is free that is not managed", address, wrong);
         if (f->refs != NULL || f->owners != NULL) {
             check_row_records(f, span, row, wrong);

@@ -155,10 +155,16 @@ mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uin
 /* All bits of [first, first + nr). */
 static void set_bits(uint64_t *bits, uint64_t first, uint64_t nr)
 {
-    unsigned part;
+    unsigned part = 0;
 
-    for (uint64_t done = 0; done < nr; done += part) {
-        bits[(first + done) / 64] |= mmi_row_part(first + done, nr - done, &part);
+    if (first % 64 != 0 && nr != 0) {
+        bits[first / 64] |= mmi_row_part(first, nr, &part);
+    }
+    first += part;
+    nr -= part;
+    memset(&bits[first / 64], 0xff, (size_t)(nr / 64 * sizeof(uint64_t)));
+    if (nr % 64 != 0) {
+        bits[(first + nr) / 64] |= mmi_mask(0, (unsigned)(nr % 64));
     }
 }
 
@@ -229,6 +235,7 @@ static void fill(struct mm_frames *f, struct mm_bootmap *map)
     for (uint32_t i = 0; i < f->nr_spans; i++) {
         free_span(f, &spans[i]);
     }
+    f->main_rows = (uint64_t)(uintptr_t)f->rows - f->main_bias / MMI_ROW_FRAMES * sizeof(uint64_t);
     set_bits(f->has_free, 0, f->nr_lines);
     set_bits(f->has_line, 0, (f->nr_lines + 64) / 64);
 }

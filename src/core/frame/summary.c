@@ -41,7 +41,8 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
     return true;
 }
 
-void mmi_line_has_free(struct mm_frames *f, uint64_t line)
+/* The line has a free frame: say so. */
+static void has_free(struct mm_frames *f, uint64_t line)
 {
     uint64_t word = line / 64;
 
@@ -51,9 +52,14 @@ void mmi_line_has_free(struct mm_frames *f, uint64_t line)
     }
 }
 
-void mmi_line_filled(struct mm_frames *f, uint64_t line)
+void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
 {
-    if (mmi_line_whole(f, line)) {
+    uint64_t line = row / MMI_LINE_ROWS;
+
+    if (!mmi_bit(f->has_free, line)) {
+        has_free(f, line);
+    }
+    if (now == UINT64_MAX && !mmi_bit(f->whole, line) && mmi_line_whole(f, line)) {
         (void)mmi_fetch_or_seq(&f->whole[line / 64], UINT64_C(1) << (line % 64));
     }
 }
@@ -75,7 +81,7 @@ void mmi_line_retire(struct mm_frames *f, uint64_t line)
         }
     }
     if (!mmi_line_empty(f, line)) {
-        mmi_line_has_free(f, line);
+        has_free(f, line);
     }
 }
 
