@@ -41,8 +41,8 @@ static inline void rig_event(void *ctx, const struct mm_event *event)
     struct rig *rig = ctx;
 
     if (event->kind == MM_EVENT_FRAME_EXHAUSTED && event->who == &rig->frames) {
-        rig->nr_events++;
-        rig->event_len = event->len;
+        __atomic_fetch_add(&rig->nr_events, 1, __ATOMIC_RELAXED);
+        __atomic_store_n(&rig->event_len, event->len, __ATOMIC_RELAXED);
     }
 }
 

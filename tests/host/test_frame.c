@@ -831,6 +831,7 @@ static void check_finds(void **state)
     FINDS(rig.frames.owners[5] = 1);
     FINDS(rig.frames.owners[owned] = 99);
     FINDS(rig.frames.unsettled = 1);
+    FINDS(rig.frames.seekers = 1);
     FINDS(rig.frames.nr_lines++);
     FINDS(((uint64_t *)rig.config.metadata)[5]++);                   /* a span's first frame */
     FINDS(((uint64_t *)rig.frames.cpus)[0] &= ~(UINT64_C(1) << 63)); /* a hint gives up its line */
