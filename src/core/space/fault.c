@@ -43,9 +43,20 @@ mm_status_t mmi_space_put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t 
     return status;
 }
 
+/** The rights that an access needs. */
+static mm_prot_t needs(uint32_t flags)
+{
+    mm_prot_t need = (flags & MM_FAULT_WRITE) != 0 ? MM_PROT_WRITE : MM_PROT_NONE;
+
+    need |= (flags & MM_FAULT_EXEC) != 0 ? MM_PROT_EXEC : MM_PROT_NONE;
+    return need == MM_PROT_NONE ? MM_PROT_READ : need;
+}
+
 /** Whether a region allows an access at all. */
 static bool allowed(const struct mm_space *space, const struct mmi_region *region, uint32_t flags)
 {
+    mm_prot_t need = needs(flags);
+
     if ((flags & (MM_FAULT_PKEY | MM_FAULT_OTHER)) != 0) {
         return false;
     }
@@ -55,23 +66,13 @@ static bool allowed(const struct mm_space *space, const struct mmi_region *regio
                               : (flags & (MM_FAULT_USER | MM_FAULT_EXEC)) == MM_FAULT_EXEC) {
         return false;
     }
-    if ((flags & MM_FAULT_WRITE) != 0) {
-        return (region->attr.prot & MM_PROT_WRITE) != 0;
-    }
-    if ((flags & MM_FAULT_EXEC) != 0) {
-        return (region->attr.prot & MM_PROT_EXEC) != 0;
-    }
-    return region->attr.prot != MM_PROT_NONE;
+    return (mmi_space_leaf_prot(space, region->attr.prot) & need) == need;
 }
 
 /** Whether the leaf allows it as it is. */
 static bool leaf_allows(const struct mm_mapping *leaf, uint32_t flags)
 {
-    mm_prot_t need = (flags & MM_FAULT_WRITE) != 0  ? MM_PROT_WRITE
-                     : (flags & MM_FAULT_EXEC) != 0 ? MM_PROT_EXEC
-                                                    : MM_PROT_READ;
-
-    return (leaf->prot & need) != 0;
+    return (leaf->prot & needs(flags)) == needs(flags);
 }
 
 /** Copy the frame of a leaf and put the copy there. */

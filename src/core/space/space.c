@@ -60,28 +60,45 @@ static mm_status_t check_config(const struct mm_spaces_config *config)
     return check_kernel_range(config->kernel, config->kernel_range);
 }
 
-static mm_status_t init_caches(struct mm_spaces *spaces, struct mm_pool *pool)
+/** Every space and node was freed: what a cache still counts as out is lost. */
+static void destroy_cache(struct mm_cache *cache, const struct mm_platform *platform)
+{
+    mm_status_t status = mm_cache_destroy(cache);
+
+    if (status != MM_OK) {
+        struct mm_panic_info info = {.room = "space",
+                                     .what = "objects of a cache are lost",
+                                     .address = (uint64_t)(uintptr_t)cache,
+                                     .recorded = mm_status_str(status),
+                                     .recorded_value = (uint64_t)status,
+                                     .claimed = "all freed",
+                                     .claimed_value = 0};
+
+        mmi_panic(platform, &info);
+    }
+}
+
+static mm_status_t init_caches(struct mm_spaces *spaces, const struct mm_spaces_config *config)
 {
     const struct mm_cache_config space_config = {.name = "space", .size = sizeof(struct mm_space)};
     const struct mm_cache_config region_config = {.name = "region",
                                                   .size = sizeof(struct mmi_region)};
-    mm_status_t status = mm_cache_init(&spaces->space_cache, pool, &space_config);
+    mm_status_t status = mm_cache_init(&spaces->space_cache, config->pool, &space_config);
 
     if (status != MM_OK) {
         return status;
     }
-    status = mm_cache_init(&spaces->region_cache, pool, &region_config);
+    status = mm_cache_init(&spaces->region_cache, config->pool, &region_config);
     if (status != MM_OK) {
-        (void)mm_cache_destroy(&spaces->space_cache);
+        destroy_cache(&spaces->space_cache, &config->platform);
     }
     return status;
 }
 
 static void destroy_caches(struct mm_spaces *spaces)
 {
-    /* Both are empty here: every node and space was freed. */
-    (void)mm_cache_destroy(&spaces->region_cache);
-    (void)mm_cache_destroy(&spaces->space_cache);
+    destroy_cache(&spaces->region_cache, &spaces->platform);
+    destroy_cache(&spaces->space_cache, &spaces->platform);
 }
 
 mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_config *config)
@@ -98,7 +115,7 @@ mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_conf
     if (status != MM_OK) {
         return status;
     }
-    status = init_caches(spaces, config->pool);
+    status = init_caches(spaces, config);
     if (status != MM_OK) {
         return status;
     }
