@@ -43,8 +43,7 @@ struct run {
     bool user;
 };
 
-/* --- the model's words and ours
- * ------------------------------------------------------------------- */
+/* --- the model's words and ours -------------------------------------------------------------- */
 
 static mm_status_t status_of(enum t_mpages_status status)
 {
@@ -77,8 +76,7 @@ static mm_prot_t reported(mm_prot_t prot)
     return prot | MM_PROT_READ;
 }
 
-/* --- choosing
- * --------------------------------------------------------------------------------------- */
+/* --- choosing -------------------------------------------------------------------------------- */
 
 static mm_prot_t random_prot(struct run *r)
 {
@@ -142,8 +140,7 @@ static uint64_t random_paddr(struct run *r, uint64_t at)
     }
 }
 
-/* --- comparing
- * ---------------------------------------------------------------------------------------- */
+/* --- comparing ------------------------------------------------------------------------------- */
 
 static void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at, bool shared)
 {
@@ -205,8 +202,7 @@ static void compare_all(struct run *r, const struct mm_pagetable *pt, bool share
     assert_int_equal(mm_paging_check(pt), MM_OK);
 }
 
-/* --- operations
- * ----------------------------------------------------------------------------------------- */
+/* --- operations ------------------------------------------------------------------------------ */
 
 static mm_status_t op_map(struct run *r, struct mm_vrange range)
 {
@@ -445,8 +441,7 @@ static void operate(struct run *r, unsigned nr)
     assert_true(failed > 0);
 }
 
-/* --- geometries
- * -------------------------------------------------------------------------------------------- */
+/* --- geometries ------------------------------------------------------------------------------ */
 
 static void add_window(struct run *r, uint64_t start, uint64_t len)
 {
