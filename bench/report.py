@@ -34,7 +34,7 @@ def load_figures(path):
         if wanted is None:
             fail(f"{name}: the kind must be one of {', '.join(KINDS)}")
         if not wanted <= figure.keys() <= wanted | OPTIONAL:
-            fail(f"{name}: a {figure['kind']} has {', '.join(sorted(wanted))}, and may have a bound")
+            fail(f"{name}: a {figure['kind']} has {', '.join(sorted(wanted))}; a bound is optional")
         if ("scale_by" in figure) != ("scale_ns" in figure):
             fail(f"{name}: scale_by and scale_ns belong together")
         if name in names:
@@ -80,7 +80,7 @@ def find(runs, figure, key):
 
 
 def values_of(runs, figure):
-    """One value a repetition. A ratio is taken within a repetition: the machine drifts alike for both."""
+    """One value a repetition. A ratio is taken within one: the machine drifts alike for both."""
     entries = find(runs, figure, "of")
     if figure["kind"] == "ratio":
         return [item_ns(a) / item_ns(b) for a, b in zip(entries, find(runs, figure, "over"))]
@@ -120,7 +120,8 @@ def report_room(room, runs, figures, directory):
     """Print the room's tables, write its figures; the number of bounds that are not met."""
     print(f"\n{room}: ns an item")
     print_table(["benchmark", "min", "median", "max"],
-                [[name, *spread([item_ns(entry) for entry in entries])] for name, entries in sorted(runs.items())])
+                [[name, *spread([item_ns(entry) for entry in entries])]
+                 for name, entries in sorted(runs.items())])
 
     rows, result, nr_missed = [], {}, 0
     for figure in figures:
@@ -132,12 +133,11 @@ def report_room(room, runs, figures, directory):
         if bound is not None:
             met = "yes" if value <= bound else "NO"
             nr_missed += value > bound
-        beside = figure.get("over", figure.get("scale_by"))
+        beside = "over" if "over" in figure else "scale_by"
         beside_ns = "-"
-        if beside is not None:
-            key = "over" if "over" in figure else "scale_by"
-            beside_ns = number(statistics.median(item_ns(entry) for entry in find(runs, figure, key)))
-        rows.append([figure["name"], *spread(values), beside or "-", beside_ns,
+        if beside in figure:
+            beside_ns = number(statistics.median(map(item_ns, find(runs, figure, beside))))
+        rows.append([figure["name"], *spread(values), figure.get(beside, "-"), beside_ns,
                      "-" if bound is None else f"<= {number(bound)}", met])
     if rows:
         print(f"\n{room}: figures")

@@ -24,8 +24,10 @@ set(mm_common_warnings
 if(MM_WERROR)
     list(APPEND mm_common_warnings -Werror)
 endif()
+set(mm_only_c_warnings
+    -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes)
 set(MM_C_WARNINGS
-    "$<$<COMPILE_LANGUAGE:C>:${mm_common_warnings};-Wshadow;-Wvla;-Wstrict-prototypes;-Wmissing-prototypes>")
+    "$<$<COMPILE_LANGUAGE:C>:${mm_common_warnings};${mm_only_c_warnings}>")
 # No -Wshadow in C++: a value type and the function that makes one share a name (mm_prange).
 set(MM_CXX_WARNINGS "$<$<COMPILE_LANGUAGE:CXX>:${mm_common_warnings}>")
 

@@ -18,8 +18,12 @@ configure_package_config_file(
 write_basic_package_version_file(
     "${PROJECT_BINARY_DIR}/cmake/mmConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(
-    FILES "${PROJECT_BINARY_DIR}/cmake/mmConfig.cmake" "${PROJECT_BINARY_DIR}/cmake/mmConfigVersion.cmake"
+    FILES
+        "${PROJECT_BINARY_DIR}/cmake/mmConfig.cmake"
+        "${PROJECT_BINARY_DIR}/cmake/mmConfigVersion.cmake"
     DESTINATION "${mm_cmake_dir}")
+
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
 set(mm_pc_dir "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")

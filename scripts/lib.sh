@@ -81,7 +81,8 @@ boot_iso() {
     shift 2
     [ -r "$iso" ] || die "$iso is missing; scripts/demo.sh builds it"
     timeout --foreground --kill-after=5 "$seconds" \
-        qemu-system-x86_64 -accel tcg -display none -monitor none -serial stdio -nic none -no-reboot \
+        qemu-system-x86_64 -accel tcg -display none -monitor none -serial stdio -nic none \
+        -no-reboot \
         -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
         -drive "if=ide,media=cdrom,readonly=on,format=raw,file=$iso" -boot d "$@" </dev/null
 }

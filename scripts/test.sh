@@ -13,6 +13,7 @@
 #   --full        long campaigns too, and host tests under TSan
 #   -R REGEX, -E REGEX, -V, --rerun-failed, --repeat ARG and the like go to ctest
 #   --help        this text
+# MM_JOBS in the environment is how many jobs run at a time (the number of processors).
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -32,7 +33,9 @@ while [ $# -gt 0 ]; do
         ctest_arguments+=("$1" "$(option_value "$@")")
         shift
         ;;
-    -V | -VV | --verbose | --rerun-failed | --stop-on-failure | -R* | -E* | -j*) ctest_arguments+=("$1") ;;
+    -V | -VV | --verbose | --rerun-failed | --stop-on-failure | -R* | -E* | -j*)
+        ctest_arguments+=("$1")
+        ;;
     *) die "unknown argument '$1'; --help says more" ;;
     esac
     shift

@@ -22,9 +22,10 @@ file(GENERATE OUTPUT "${PROJECT_BINARY_DIR}/tests/host_programs.txt"
     CONTENT "$<JOIN:${mm_host_programs},\n>\n")
 set(mm_objects "${PROJECT_BINARY_DIR}/tests/mm_objects.txt")
 
-mm_add_gate(archive 120 gate ${mm_python} "${mm_gates}/archive.py" "$<TARGET_FILE:mm>" "${mm_objects}"
-    --hosts "${PROJECT_BINARY_DIR}/tests/host_programs.txt"
-    --ld "${CMAKE_LINKER}" --nm "${CMAKE_NM}" --objdump "${CMAKE_OBJDUMP}" --readelf "${CMAKE_READELF}")
+mm_add_gate(archive 120 gate ${mm_python} "${mm_gates}/archive.py"
+    "$<TARGET_FILE:mm>" "${mm_objects}" --hosts "${PROJECT_BINARY_DIR}/tests/host_programs.txt"
+    --ld "${CMAKE_LINKER}" --nm "${CMAKE_NM}"
+    --objdump "${CMAKE_OBJDUMP}" --readelf "${CMAKE_READELF}")
 mm_add_gate(stack 30 gate ${mm_python} "${mm_gates}/stack.py" "${mm_objects}")
 
 # ---- of the sources: one build -------------------------------------------------------------------
@@ -38,8 +39,8 @@ set(mm_scratch "${PROJECT_BINARY_DIR}/tests")
 
 mm_add_gate(floors 30 "gate;source" ${mm_python} "${mm_gates}/floors.py" "${PROJECT_SOURCE_DIR}"
     --objects "${mm_objects}" --nm "${CMAKE_NM}")
-mm_add_gate(headers 120 "gate;source" ${mm_python} "${mm_gates}/headers.py" "${PROJECT_SOURCE_DIR}/include"
-    --cc gcc --cc clang --cxx g++ --cxx clang++)
+mm_add_gate(headers 120 "gate;source" ${mm_python} "${mm_gates}/headers.py"
+    "${PROJECT_SOURCE_DIR}/include" --cc gcc --cc clang --cxx g++ --cxx clang++)
 mm_add_gate(tree 30 "gate;source" ${mm_python} "${mm_gates}/tree.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(docs 30 "gate;source" ${mm_python} "${mm_gates}/docs.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(example 60 "gate;source" ${mm_python} "${mm_gates}/example.py" "${PROJECT_SOURCE_DIR}"
@@ -48,11 +49,13 @@ mm_add_gate(example 60 "gate;source" ${mm_python} "${mm_gates}/example.py" "${PR
 mm_add_gate(format 60 "gate;source" ${mm_python} "${mm_gates}/format.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(tidy 600 "gate;source" ${mm_python} "${mm_gates}/tidy.py" "${PROJECT_SOURCE_DIR}"
     "${PROJECT_BINARY_DIR}" src)
-mm_add_gate(cppcheck 300 "gate;source" ${mm_python} "${mm_gates}/cppcheck.py" "${PROJECT_SOURCE_DIR}"
-    "${PROJECT_BINARY_DIR}/tests/cppcheck")
+mm_add_gate(cppcheck 300 "gate;source" ${mm_python} "${mm_gates}/cppcheck.py"
+    "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}/tests/cppcheck")
 mm_add_gate(selftest 120 "gate;source" ${mm_python} "${mm_gates}/selftest.py")
 
 foreach(way IN ITEMS find_package pkg_config make add_subdirectory sources cross)
     mm_add_gate(consume.${way} 300 "gate;source"
         "${mm_consume}" ${way} "${mm_scratch}/consume/${way}" "${PROJECT_BINARY_DIR}")
+    # An installation writes its manifest into the build directory.
+    set_tests_properties("gate.consume.${way}" PROPERTIES RESOURCE_LOCK installation)
 endforeach()

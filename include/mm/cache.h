@@ -9,9 +9,17 @@
  * the old value tells every double free; an address that is not the start of an object of this
  * cache is told as exactly. Nothing lies in or beside the objects.
  *
- * Context: alloc and free are safe on any CPU and in any context, interrupts on or off; a wrong CPU
- * number costs time, never correctness. A cache that needs pages calls the page source, with no
- * lock held.
+ *     page source ──> pool ──┬──> cache "region"
+ *     (range or frames)      ├──> cache "space"
+ *                            └──> heap (heap.h)
+ *
+ * Context: but for init, destroy and check, every call is safe on any CPU and in any context,
+ * interrupts on or off, and takes no lock; an interrupt handler may make any of them while the
+ * interrupted code is inside the same one. A wrong CPU number costs time, never correctness.
+ *
+ * Misuse is only to free what one does not own: an object that is free, the inside of an object, an
+ * address that holds none, an object of another cache. Each is a panic that names the address, what
+ * is on record and what the caller claims.
  */
 #ifndef MM_CACHE_H
 #define MM_CACHE_H
@@ -22,17 +30,17 @@
 
 MM_BEGIN_DECLS
 
-/* --- page sources --------------------------------------------------------------------------------
- */
+/* --- page sources ----------------------------------------------------------------------------- */
 
 struct mm_page_source_ops {
     /**
      * `nr_pages` contiguous pages of 4 KiB, aligned to `align` pages (a power of two), readable and
-     * writable. MM_OK, or any error: reported as MM_ERR_NO_MEMORY or NULL. May be called in any
-     * context in which the kernel allocates. Must not allocate from the pool that asks.
+     * writable. MM_OK, or any error: reported as MM_ERR_NO_MEMORY or NULL. Called in any context in
+     * which the kernel allocates, with no lock held. It may itself allocate, also from the pool
+     * that asks, if it bounds its own recursion.
      */
     mm_status_t (*alloc)(void *ctx, uint64_t nr_pages, uint64_t align, void **out);
-    /** Give back all or an aligned part of what alloc() returned. Cannot fail. */
+    /** Give back all or some pages, in one run, of what alloc() returned. Cannot fail. */
     void (*free)(void *ctx, void *pages, uint64_t nr_pages);
 };
 
@@ -41,37 +49,60 @@ struct mm_page_source {
     const struct mm_page_source_ops *ops;
     void *ctx;
     uint64_t base; /**< virtual address, page-aligned */
-    uint64_t len;  /**< bytes */
+    uint64_t len;  /**< bytes, whole pages; how long it is costs next to nothing */
 };
+
+/** Runs of 2^n pages up to this n have a hint of their own where to look. */
+#define MM_PAGE_RANGE_HINTS 6
 
 /** A page source over one fixed, mapped range. Storage and range are the caller's. */
 struct mm_page_range {
     uint32_t magic;
     uint32_t zero;
-    uint64_t base;
-    uint64_t nr_pages;
-    uint64_t *bitmap; /**< 1 = free; in the first pages of the range */
-    uint64_t nr_free;
-    uint64_t hint;
-    uint64_t spare[4];
+    uint64_t base;      /**< first page, address */
+    uint64_t nr_pages;  /**< with those of the bitmap */
+    uint64_t *bitmap;   /**< atomic; 1 = free; in the first pages of the range */
+    uint64_t nr_words;  /**< of the bitmap */
+    uint64_t first_bit; /**< of `base`; bits stand as the page numbers do, so that they align */
+    uint64_t nr_bitmap_pages;
+    uint64_t nr_free;                    /**< atomic */
+    uint64_t hints[MM_PAGE_RANGE_HINTS]; /**< atomic; lowest word that may hold such a run */
 };
 
 /**
+ * Make a page source of a buffer. Its first pages hold a bitmap, one bit a page.
+ *
  * @param range  zeroed storage
- * @param base   any address; rounded up to a page; len bytes, rounded down
+ * @param base   any address; rounded up to a page
+ * @param len    bytes; the end is rounded down to a page
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_INVALID_SIZE
- * (fewer than two pages, or wraps) Owner: the caller keeps the range until mm_page_range_destroy().
- * Cost: O(pages / 64) stores, in the range.
+ * (fewer than two pages, or wraps)
+ * Owner:  the caller keeps the range mapped until mm_page_range_destroy().
+ * Locks:  none; one CPU.
+ * Cost:   O(pages / 64) stores, in the range.
  */
 MM_MUST_CHECK
 mm_status_t mm_page_range_init(struct mm_page_range *range, void *base, uint64_t len);
 
-/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (pages are
- * out) */
+/**
+ * Take it down; the range is the caller's again, and the storage is zeroed.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (pages are
+ * out: nothing was done)
+ * Locks:  none; no other CPU uses the source. Cost: O(1).
+ */
 MM_MUST_CHECK
 mm_status_t mm_page_range_destroy(struct mm_page_range *range);
 
-/** The source over a range, which must outlive it. */
+/**
+ * The source over a range, which must outlive it. Its alloc() answers MM_OK | MM_ERR_NO_MEMORY |
+ * MM_ERR_INVALID_ARGUMENT (no page, or an alignment that is no power of two); its free() panics
+ * (an illegal instruction) at a page that is free or was never there. All zero if `range` is null
+ * or not initialised.
+ *
+ * Locks: none; any context. Cost: a run of up to 64 pages: O(1) near its hint, at worst O(pages /
+ * 64); longer ones O(pages / 64).
+ */
 struct mm_page_source mm_page_source_range(struct mm_page_range *range);
 
 /** A page source that takes frames and reaches them through the direct map. Storage is the
@@ -81,38 +112,74 @@ struct mm_page_frames {
     uint32_t zero;
     struct mm_frames *frames;
     struct mm_physmap physmap;
+    uint64_t base;         /**< of the lowest frame, in the direct map */
+    uint64_t len;          /**< bytes, to the end of the highest */
     uint64_t nr_pages_out; /**< atomic */
-    uint64_t spare[2];
 };
 
 /**
+ * Make a page source of a frame allocator. Frames are taken as they are asked for, for the owner
+ * MM_OWNER_HEAP, and given back.
+ *
  * @param pages   zeroed storage
- * @param physmap a direct map of all memory that `frames` manages
+ * @param frames  outlives it
+ * @param physmap a direct map of all memory that `frames` manages; copied
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_NOT_INITIALIZED (frames) | MM_ERR_UNSUPPORTED (physmap with ops)
+ * MM_ERR_NOT_INITIALIZED (frames) | MM_ERR_UNSUPPORTED (physmap with ops) | MM_ERR_INVALID_ADDRESS
+ * (the direct map does not reach all frames)
+ * Locks:  none; one CPU. Cost: O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_page_frames_init(struct mm_page_frames *pages, struct mm_frames *frames,
                                 const struct mm_physmap *physmap);
 
-/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (pages are
- * out) */
+/**
+ * Take it down; the storage is zeroed.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (pages are
+ * out: nothing was done)
+ * Locks:  none; no other CPU uses the source. Cost: O(1).
+ */
 MM_MUST_CHECK
 mm_status_t mm_page_frames_destroy(struct mm_page_frames *pages);
 
-/** The source over frames; base and length are what the frames span in the direct map. */
+/**
+ * The source over frames; base and length are what the frames span in the direct map. Its alloc()
+ * answers as mm_frame_alloc(), its free() panics as mm_frame_free_run(). All zero if `pages` is
+ * null or not initialised.
+ *
+ * Locks: none; any context. Cost: as mm_frame_alloc().
+ */
 struct mm_page_source mm_page_source_frames(struct mm_page_frames *pages);
 
-/* --- pools
- * ------------------------------------------------------------------------------------------ */
+/* --- pools ------------------------------------------------------------------------------------ */
+
+/** Entries of the table's root that need no page: enough for a source of 64 MiB. */
+#define MM_POOL_ROOT_INLINE 32
+
+/** From an address to its slab: a radix tree over the pages of the source. Internal. */
+struct mm_slab_table {
+    uint64_t base;
+    uint64_t len;
+    uint64_t *root; /**< entries are atomic: a node below, or in leaves a slab; 0: none */
+    uint32_t shift; /**< bits of the page's index below those that the root takes */
+    uint32_t zero;
+};
 
 /** A page source and the table that finds a slab by address. Fields are the library's. */
 struct mm_pool {
     uint32_t magic;
     uint32_t nr_cpus;
+    uint32_t nr_users;   /**< atomic: caches and heaps alive */
+    uint32_t slab_bits;  /**< of a list's head; those above are its tag */
+    uint64_t root_pages; /**< 0: the root is root_inline */
     struct mm_page_source source;
     struct mm_platform platform;
-    uint64_t spare[48];
+    struct mm_slab_table table;
+    uint64_t slabs;         /**< atomic list: descriptors that no cache has used yet */
+    uint64_t slab_pages;    /**< atomic list: pages of descriptors */
+    uint64_t nr_meta_pages; /**< atomic: pages of descriptors, table and hints */
+    uint64_t root_inline[MM_POOL_ROOT_INLINE];
 };
 
 struct mm_pool_config {
@@ -122,19 +189,61 @@ struct mm_pool_config {
     uint32_t flags;   /**< 0 */
 };
 
+/**
+ * Make a pool.
+ *
+ * What describes the slabs, and the table, is taken from the source as it is needed (see
+ * mm_pool_get_stats()), kept for reuse, and given back by mm_pool_destroy().
+ *
+ * @param pool  zeroed storage
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, nr_cpus, a source
+ * without ops) | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_ALIGNED (base or length of the source) |
+ * MM_ERR_INVALID_SIZE (length 0, above 2^52, or wraps) | MM_ERR_NO_MEMORY
+ * Owner:  the source, and what stands behind it, outlives the pool.
+ * Locks:  none; one CPU.
+ * Cost:   O(1); a source of more than 64 MiB costs 1 to 8 pages for the root of the table.
+ */
 MM_MUST_CHECK
 mm_status_t mm_pool_init(struct mm_pool *pool, const struct mm_pool_config *config);
+
+/**
+ * Take a pool down: every page is back at the source, and the storage is zeroed.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a cache or
+ * heap is alive: nothing was done)
+ * Locks:  none; no other CPU uses the pool. Cost: O(pages of metadata).
+ */
 MM_MUST_CHECK
 mm_status_t mm_pool_destroy(struct mm_pool *pool);
 
-/* --- caches
- * --------------------------------------------------------------------------------------------- */
+struct mm_pool_stats {
+    uint64_t nr_meta_pages; /**< taken from the source for metadata */
+    uint32_t nr_users;      /**< caches and heaps */
+    uint32_t zero;
+};
+
+/**
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks: none; any context. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_pool_get_stats(const struct mm_pool *pool, struct mm_pool_stats *out);
+
+/* --- caches ----------------------------------------------------------------------------------- */
+
+/** Largest object of a cache, and its largest alignment. */
+#define MM_CACHE_MAX_SIZE  UINT64_C(8192)
+#define MM_CACHE_MAX_ALIGN UINT64_C(4096)
+
+/** CPUs whose hints need no page. */
+#define MM_CACHE_CPUS_INLINE 4
 
 struct mm_cache_config {
-    const char *name; /**< lives as long as the cache */
-    uint64_t size;    /**< bytes of an object */
-    uint64_t align;   /**< bytes, a power of two up to 4096; 0: 16, or the largest power of two in a
-                         smaller size */
+    const char *name; /**< lives as long as the cache; NULL: "cache" */
+    uint64_t size;    /**< bytes of an object, 1 to MM_CACHE_MAX_SIZE */
+    uint64_t align;   /**< bytes, a power of two up to MM_CACHE_MAX_ALIGN; 0: 16, or the largest
+                         power of two in a smaller size */
     /** Called once for each object when its slab is made; objects must be freed in the state it
      * made. NULL: none. */
     void (*construct)(void *ctx, void *object);
@@ -143,23 +252,127 @@ struct mm_cache_config {
     uint32_t zero;
 };
 
-struct mm_cache {
-    uint32_t magic;
-    uint32_t zero;
+/** The slabs of one size of object. Internal: a cache has one, a heap has one a size. */
+struct mm_slab_class {
     struct mm_pool *pool;
-    const char *name;
-    uint64_t size;
-    uint64_t spare[60];
+    const char *name;  /**< of the cache or heap, for panics and events */
+    const void *owner; /**< the cache or heap, for events */
+    uint64_t *hints;   /**< atomic: CPU 0's; the next CPU's is `stride` on */
+    uint64_t partial;  /**< atomic list: slabs worth allocating from */
+    uint64_t unused;   /**< atomic list: descriptors without pages */
+    uint64_t all;      /**< atomic list: every descriptor; only grows */
+    void (*construct)(void *ctx, void *object);
+    void *ctx;
+    uint64_t nr_slabs; /**< atomic: slabs with pages */
+    uint32_t nr_kept;  /**< atomic: empty slabs that stay, 0 or 1 */
+    uint32_t stride;
+    uint32_t size;       /**< bytes from object to object */
+    uint32_t reciprocal; /**< 2^32 / size, rounded up */
+    uint8_t min_order;   /**< of a slab: log2 of its pages */
+    uint8_t max_order;
+    uint8_t zero[6];
 };
 
+/** An object cache. Storage is the caller's; fields are the library's. */
+struct mm_cache {
+    uint32_t magic;
+    uint32_t nr_cpus;
+    struct mm_slab_table table; /**< a copy of the pool's */
+    struct mm_slab_class objects;
+    uint64_t hint_pages; /**< 0: the hints are hints_inline */
+    uint64_t nr_failed;  /**< atomic */
+    uint64_t hints_inline[MM_CACHE_CPUS_INLINE * (MM_CACHE_LINE / 8)];
+};
+
+/**
+ * Make a cache.
+ *
+ * @param cache  zeroed storage
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, align) |
+ * MM_ERR_INVALID_SIZE (0, or above MM_CACHE_MAX_SIZE) | MM_ERR_INVALID_FLAGS |
+ * MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than MM_CACHE_CPUS_INLINE CPUs)
+ * Owner:  the pool outlives the cache.
+ * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
+ */
 MM_MUST_CHECK
 mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
                           const struct mm_cache_config *config);
+
+/**
+ * Take a cache down: its slabs are back at the page source, and the storage is zeroed.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (objects
+ * were not freed: nothing was done; the log op gets a line that says how many)
+ * Locks:  none; no other CPU uses the cache. Cost: O(slabs).
+ */
 MM_MUST_CHECK
 mm_status_t mm_cache_destroy(struct mm_cache *cache);
+
+/**
+ * Allocate an object. The CPU's number comes from the platform's op.
+ *
+ * @return the object, or NULL: the page source has no pages and no slab has a free object, or the
+ * cache is null or not initialised
+ * Owner:  the caller, until mm_cache_free(). Contents: as the constructor or the last owner left
+ * it; without a constructor unspecified.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(1) within the CPU's word; a few steps to the next word or slab; a call of the page
+ * source for a new slab. Only before NULL: O(slabs).
+ */
 void *mm_cache_alloc(struct mm_cache *cache);
+
+/**
+ * The same for a caller that knows its CPU's number: the hot path. No op is called.
+ *
+ * @param cpu  taken modulo nr_cpus
+ */
 void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu);
+
+/**
+ * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
+ * inside of an object, an address that holds none, or an object of another cache.
+ *
+ * Locks: none; any context, any CPU. Cost: O(1); when the slab becomes empty, a call of the page
+ * source.
+ */
 void mm_cache_free(struct mm_cache *cache, void *object);
+
+/**
+ * Give all empty slabs back to the page source, also those that are kept or that a CPU holds.
+ *
+ * @return pages given back; 0 also if the cache is null or not initialised
+ * Locks: none; any context. Cost: O(CPUs + slabs).
+ */
+uint64_t mm_cache_reclaim(struct mm_cache *cache);
+
+/** A snapshot; exact when no other CPU is in the cache. */
+struct mm_cache_stats {
+    uint64_t object_size;    /**< bytes from object to object */
+    uint64_t nr_objects;     /**< allocated */
+    uint64_t nr_free;        /**< objects of the slabs that are not */
+    uint64_t nr_slabs;       /**< slabs with pages */
+    uint64_t nr_empty_slabs; /**< of those, without an allocated object */
+    uint64_t slab_bytes;     /**< pages of the slabs */
+    uint64_t nr_failed;      /**< allocations answered NULL */
+};
+
+/**
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks: none; any context. Cost: O(slabs): it counts.
+ */
+MM_MUST_CHECK
+mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out);
+
+/**
+ * Walk all slabs and compare: free bits, states, lists, hints, table. Each contradiction is one
+ * line to the log op.
+ *
+ * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks: none; no other CPU is in the cache, or spurious contradictions are told. Cost: O(slabs).
+ */
+MM_MUST_CHECK
+mm_status_t mm_cache_check(const struct mm_cache *cache);
 
 MM_END_DECLS
 

@@ -67,12 +67,21 @@
 #error "MM_PAGING_MAX_KERNEL_RANGES: 1 to 64"
 #endif
 
+/*
+ * Around the declarations of every header. The archive is linked into one kernel or program, never
+ * across a shared library's edge; saying so (hidden) lets the address of a table of ops be taken
+ * without a GOT.
+ */
 #ifdef __cplusplus
-#define MM_BEGIN_DECLS extern "C" {
-#define MM_END_DECLS   }
+#define MM_BEGIN_DECLS                                                                             \
+    extern "C" {                                                                                   \
+    _Pragma("GCC visibility push(hidden)")
+#define MM_END_DECLS                                                                               \
+    _Pragma("GCC visibility pop")                                                                  \
+    }
 #else
-#define MM_BEGIN_DECLS
-#define MM_END_DECLS
+#define MM_BEGIN_DECLS _Pragma("GCC visibility push(hidden)")
+#define MM_END_DECLS   _Pragma("GCC visibility pop")
 #endif
 
 /** The result tells whether the call happened at all: dropping it is a mistake. */

@@ -81,22 +81,24 @@ struct mm_frame_request {
 
 /** A snapshot; each figure is exact when no other CPU is in the allocator. */
 struct mm_frame_stats {
-    uint64_t nr_frames; /**< managed */
-    uint64_t nr_free;
+    uint64_t nr_frames;      /**< managed */
+    uint64_t nr_free;        /**< frame 0 counts, if it is free */
     uint64_t nr_allocated;   /**< nr_frames - nr_free */
-    uint64_t nr_reserved;    /**< frames inside the spans that are not managed (holes, firmware,
-                                metadata) */
+    uint64_t nr_reserved;    /**< frames between the lowest and the highest managed one that are not
+                                managed: holes, firmware, metadata */
     uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
     uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY */
     uint64_t metadata_bytes; /**< all arrays */
-    uint64_t state_bytes;    /**< of those, allocation state (bitmap, summaries, hints) */
-    uint32_t nr_spans;
+    uint64_t state_bytes;    /**< of those, allocation state (bitmap, summaries, spans, hints) */
+    uint64_t nr_by_owner[MM_OWNER_COUNT]; /**< allocated, by owner; MM_FRAMES_OWNERS, else all 0 */
+    uint32_t nr_spans;                    /**< usable ranges */
     uint32_t nr_cpus;
 };
 
 /** Features that cost metadata. */
 #define MM_FRAMES_REFCOUNTS 1u /**< 4 bytes a frame: needed by spaces (copy-on-write) */
-#define MM_FRAMES_FLAGS_ALL 1u
+#define MM_FRAMES_OWNERS    2u /**< 1 byte a frame: who holds it, for statistics and panics */
+#define MM_FRAMES_FLAGS_ALL 3u
 
 struct mm_frames_config {
     struct mm_bootmap *map; /**< usable ranges become free frames; normalised if need be */
@@ -108,26 +110,46 @@ struct mm_frames_config {
     uint64_t metadata_len;
 };
 
-struct mm_frame_span; /* internal: one run of memory and its arrays */
+struct mm_frame_span; /* internal: one run of memory and its place in the arrays */
 
-/** The allocator. Storage is the caller's; fields are the library's. */
+/**
+ * The allocator. Storage is the caller's; fields are the library's. All but the last three are
+ * constant from init to destroy, so every CPU keeps them in its cache.
+ */
 struct mm_frames {
     uint32_t magic;
     uint32_t flags;
-    uint32_t nr_spans;
     uint32_t nr_cpus;
-    struct mm_frame_span *spans; /**< sorted by address, in the metadata */
-    void *cpus;                  /**< per-CPU hints, one cache line each, in the metadata */
+    uint32_t nr_spans;
+    uint64_t main_first; /**< the longest span, which is asked first: its lowest frame, */
+    uint64_t main_nr;    /**< its frames, */
+    uint64_t main_bias;  /**< frame number minus index in the arrays, */
+    uint64_t main_rows;  /**< and where the row of frame 0 would be in `rows`: an address */
+    uint64_t *rows;      /**< the bitmap: 64 frames a word */
+    uint64_t *has_free;  /**< summary: lines that may hold a free frame */
+
+    void *cpus;                        /**< hints, one cache line a CPU */
+    const struct mm_frame_span *spans; /**< sorted by address */
+    uint32_t *refs;                    /**< references beyond the first; NULL: no counts */
+    uint8_t *owners;                   /**< NULL: no owners */
+    uint64_t *has_line;                /**< summary: words of has_free that may not be 0 */
+    uint64_t *whole;                   /**< summary: lines of which all 512 may be free */
+    uint64_t *reserved;                /**< lines that a CPU keeps a hint to */
+    uint64_t nr_lines;                 /**< lines that are searched */
+    uint64_t zones[4];                 /**< first line at 0, 16 MiB, 4 GiB, and the end */
+    uint64_t nr_frames;
+    uint64_t metadata_len;   /**< bytes in use */
+    struct mm_prange carved; /**< memory that mm_frame_init_from_map() took; length 0: none */
+    uint64_t state_len;
     struct mm_physmap physmap;
+    struct mm_platform platform;
     uint32_t has_physmap;
     uint32_t zero;
-    struct mm_platform platform;
-    uint64_t nr_frames;
-    uint64_t nr_reserved;
-    uint64_t metadata_len;
-    uint64_t state_len;
-    uint64_t nr_failed; /**< atomic */
-    uint64_t spare[4];
+
+    uint64_t away[MM_CACHE_LINE / 8]; /**< keeps what follows off the line of what is constant */
+    uint64_t nr_failed;               /**< atomic */
+    uint64_t unsettled; /**< atomic: summaries of whole lines and claims that are being corrected
+                           now (low half), and that ever were (high half) */
 };
 
 /**
@@ -177,6 +199,18 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_destroy(struct mm_frames *frames);
+
+/**
+ * Take down an allocator that mm_frame_init_from_map() made, and make the memory of its metadata
+ * usable in the map again.
+ *
+ * @param map  the one that it was made from, or another that says the same of that memory
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED (frames, map) | MM_ERR_INVALID_ARGUMENT (null, or the
+ * metadata was not carved from a map) | what mm_bootmap_give() answers: then nothing was done
+ * Context: as mm_frame_destroy().
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap *map);
 
 /**
  * Allocate contiguous frames as the request asks.
@@ -318,6 +352,20 @@ struct mm_frame_source {
 
 /** The source over a frame allocator, which must outlive it. free() is mm_frame_put(). */
 struct mm_frame_source mm_frame_source_of(struct mm_frames *frames);
+
+/**
+ * Part of an allocator's memory. Storage is the caller's, and the fields may be changed between
+ * calls: a kernel takes frames only from what its boot loader mapped until its own direct map is
+ * active, then lifts the limit.
+ */
+struct mm_frame_window {
+    struct mm_frames *frames;
+    mm_paddr_t lowest;  /**< first byte that may be used */
+    mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
+};
+
+/** The source over a window, which must outlive it. free() takes any frame of the allocator. */
+struct mm_frame_source mm_frame_source_within(struct mm_frame_window *window);
 
 MM_END_DECLS
 

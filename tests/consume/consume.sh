@@ -52,9 +52,13 @@ find_package)
     "$directory/build/consumer_cxx"
     # Before 1.0 another minor version is another interface.
     mkdir later
-    printf 'cmake_minimum_required(VERSION 3.22)\nproject(later C)\nfind_package(mm 0.2 REQUIRED)\n' \
-        >later/CMakeLists.txt
-    if cmake -S later -B later/build -G Ninja -DCMAKE_PREFIX_PATH="$directory/prefix" >later/log 2>&1; then
+    cat >later/CMakeLists.txt <<'EOT'
+cmake_minimum_required(VERSION 3.22)
+project(later C)
+find_package(mm 0.2 REQUIRED)
+EOT
+    if cmake -S later -B later/build -G Ninja -DCMAKE_PREFIX_PATH="$directory/prefix" \
+        >later/log 2>&1; then
         fail "find_package(mm 0.2) accepted another version"
     fi
     ;;
@@ -97,7 +101,8 @@ cross)
     fi
     build_with_cmake "$root" --toolchain "$root/cmake/toolchain-x86_64-elf.cmake"
     [ -f "$directory/build/libmm.a" ] || fail "no libmm.a was built"
-    grep -q '^MM_BUILD_TESTS:BOOL=OFF' "$directory/build/CMakeCache.txt" || fail "tests are on in a cross build"
+    grep -q '^MM_BUILD_TESTS:BOOL=OFF' "$directory/build/CMakeCache.txt" ||
+        fail "tests are on in a cross build"
     grep -q 'CMAKE_C_COMPILER.*x86_64-elf-gcc' "$directory/build/CMakeCache.txt" ||
         grep -rq 'x86_64-elf-gcc' "$directory/build/CMakeFiles" || fail "another compiler was used"
     ;;

@@ -3,9 +3,11 @@
 #
 # What libmm.a may contain, read from its objects.
 #
-# - It defines names that begin with mm_ or mmi_ alone, and needs memcpy, memmove, memset, memcmp alone.
+# - It defines names that begin with mm_ or mmi_ alone, and needs memcpy, memmove, memset and memcmp
+#   alone.
 # - It links at any address without a GOT.
-# - It has no state: no object has bytes in a writable section (tables of constants lie in .data.rel.ro).
+# - It has no state: no object has bytes in a writable section (tables of constants lie in
+#   .data.rel.ro).
 # - It has no vector or x87 instruction, and privileged ones only where the host never links them.
 # - It asks for no executable stack.
 
@@ -23,8 +25,8 @@ NEEDS = {"memcpy", "memmove", "memset", "memcmp"}
 # privilege level, or that fault (#UD) outside ring 0: STAC and CLAC, volume 2.
 PRIVILEGED = re.compile(
     r"(cli|sti|hlt|lgdt|lidt|lldt|ltr|lmsw|clts|invd|wbinvd|wbnoinvd|invlpga?|invlpgb|tlbsync"
-    r"|invpcid|rdmsr|wrmsr|wrmsrns|rdpmc|swapgs|iret[wlq]?|sysret[lq]?|sysexit[lq]?|rsm|xsetbv|xsaves\w*"
-    r"|xrstors\w*|monitor|mwait|in[bwl]?|out[bwl]?|ins[bwl]|outs[bwl]|vm\w+|stac|clac)$")
+    r"|invpcid|rdmsr|wrmsr|wrmsrns|rdpmc|swapgs|iret[wlq]?|sysret[lq]?|sysexit[lq]?|rsm|xsetbv"
+    r"|xsaves\w*|xrstors\w*|monitor|mwait|in[bwl]?|out[bwl]?|ins[bwl]|outs[bwl]|vm\w+|stac|clac)$")
 CONTROL_REGISTER = re.compile(r"%[cd]r\d")
 VECTOR_REGISTER = re.compile(r"%([xyz]?mm\d|st\b|k[0-7]\b)")
 

@@ -23,7 +23,8 @@ def main():
     lines = (root / "src/sources.txt").read_text(encoding="utf-8").splitlines()
     sources = [line.strip() for line in lines if line.strip().endswith(".c")]
     done = subprocess.run(
-        [arguments.cppcheck, "--quiet", "--std=c11", "--platform=unix64", "--language=c", f"-j{os.cpu_count()}",
+        [arguments.cppcheck, "--quiet", "--std=c11", "--platform=unix64", "--language=c",
+         f"-j{os.cpu_count()}",
          "--enable=warning,performance,portability", "--inline-suppr",
          f"--suppressions-list={root / '.cppcheck'}", f"--cppcheck-build-dir={arguments.directory}",
          "--template={file}:{line}: {severity}: {message} [{id}]", "--error-exitcode=2",

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # What the documents promise exists: every name of the library that they mention is in a header or
-# in a build file, every file that they link to or mention lies there, and the version is one.
+# in a build file, every file that they link to or mention lies there, the version is one, and each public
+# call has its row in docs/locking.md.
 
 import argparse
 import pathlib
@@ -16,12 +17,13 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 MENTION = re.compile(
     r"`((?:scripts|docs|include|src|tests|bench|examples|cmake)/[\w./-]*\w|mm/[\w/]+\.h)"
     r"(?![\w<*])[^`]*`")
-WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/*.h", "bench/*.h", "**/CMakeLists.txt", "cmake/*",
-                    "CMakePresets.json", "scripts/*.sh", "bench/figures.json")
+WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/*.h", "bench/*.h", "**/CMakeLists.txt",
+                    "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json")
 
 
 def documents(root):
-    found = [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted(root.glob("*/**/README.md"))]
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md")),
+             *sorted(root.glob("*/**/README.md"))]
     return [path for path in dict.fromkeys(found)
             if "build" not in path.relative_to(root).parts and "decisions" not in path.parts]
 
@@ -61,14 +63,37 @@ def check_document(gate, root, path, names):
 def check_version(gate, root):
     project = (root / "CMakeLists.txt").read_text(encoding="utf-8")
     wanted = re.search(r"\bVERSION (\d+)\.(\d+)\.(\d+)", project).groups()
-    headers = "\n".join(path.read_text(encoding="utf-8") for path in (root / "include").rglob("*.h"))
+    headers = "\n".join(path.read_text(encoding="utf-8")
+                        for path in (root / "include").rglob("*.h"))
     for part, number in zip(("MAJOR", "MINOR", "PATCH"), wanted):
         gate.checked()
         found = re.search(rf"#define MM_VERSION_{part}\s+(\d+)", headers)
         if not found:
             gate.breach("include/mm", f"no header defines MM_VERSION_{part}")
         elif found.group(1) != number:
-            gate.breach("include/mm", f"MM_VERSION_{part} is {found.group(1)}, in CMakeLists.txt {number}")
+            gate.breach("include/mm",
+                        f"MM_VERSION_{part} is {found.group(1)}, in CMakeLists.txt {number}")
+
+
+def public_calls(root):
+    """Functions that the headers declare, without those defined inline there."""
+    calls = set()
+    for path in (root / "include").rglob("*.h"):
+        text = path.read_text(encoding="utf-8")
+        for gone in (r"/\*.*?\*/", r"^#.*?(?<!\\)$", r"static inline[^{;]*\{.*?^\}"):
+            text = re.sub(gone, "", text, flags=re.DOTALL | re.MULTILINE)
+        calls.update(re.findall(r"^(?!typedef)[\w *]*?\b(mm_\w+)\([^{;]*\);", text, re.MULTILINE))
+    return calls
+
+
+def check_locking(gate, root):
+    """docs/locking.md has one row for each public call, and none for anything else."""
+    table = (root / "docs/locking.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(mm_\w+)` \|", table, re.MULTILINE)
+    for call in sorted(public_calls(root)):
+        gate.checked()
+        if rows.count(call) != 1:
+            gate.breach("docs/locking.md", f"{call} has {rows.count(call)} rows")
 
 
 def main():
@@ -84,6 +109,7 @@ def main():
         else:
             gate.breach(path.name, "does not exist")
     check_version(gate, root)
+    check_locking(gate, root)
     gate.finish()
 
 

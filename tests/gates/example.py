@@ -14,8 +14,8 @@ import subprocess
 from gate import Gate
 
 BLOCK = re.compile(r"^```c example=([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FLAGS = ("-std=c11 -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wstrict-prototypes "
-         "-Werror").split()
+FLAGS = ("-std=c11 -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef "
+         "-Wstrict-prototypes -Werror").split()
 
 
 def main():
@@ -30,7 +30,8 @@ def main():
     gate = Gate("example")
     arguments.directory.mkdir(parents=True, exist_ok=True)
     seen = set()
-    for document in [arguments.root / "README.md", *sorted((arguments.root / "docs").rglob("*.md"))]:
+    root = arguments.root
+    for document in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
         if not document.exists():
             continue
         text = document.read_text(encoding="utf-8")
@@ -43,7 +44,7 @@ def main():
             gate.checked()
             line = text.count("\n", 0, found.start()) + 2
             source = arguments.directory / f"{name}.c"
-            caller = arguments.root / "tests" / "examples" / f"{name}.c"
+            caller = root / "tests" / "examples" / f"{name}.c"
             tail = ""
             if not re.search(r"\bmain\(", code):
                 if not caller.exists():
@@ -53,7 +54,7 @@ def main():
             source.write_text(f'#line {line} "{document}"\n{code}{tail}', encoding="utf-8")
             program = arguments.directory / name
             for command in (
-                    [arguments.cc, *FLAGS, f"-I{arguments.root}/include", source, arguments.archive,
+                    [arguments.cc, *FLAGS, f"-I{root}/include", source, arguments.archive,
                      "-o", program],
                     [program]):
                 done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -26,8 +26,9 @@ PREFIX = re.compile(r"(MM|mm|MMI|mmi)_")
 
 
 def macros(compiler, include, text):
-    """The macros that a text leaves defined; none if it does not compile, which is reported already."""
-    done = subprocess.run([compiler, "-std=c11", "-ffreestanding", f"-I{include}", "-E", "-dM", "-xc", "-"],
+    """The macros that a text leaves defined; that one does not compile is reported elsewhere."""
+    done = subprocess.run([compiler, "-std=c11", "-ffreestanding", f"-I{include}",
+                           "-E", "-dM", "-xc", "-"],
                           input=text, capture_output=True, text=True)
     return set(re.findall(r"^#define (\w+)", done.stdout, re.MULTILINE))
 

@@ -4,6 +4,7 @@
 # The gates can fail: each is shown a small tree that keeps its rule, which it must pass, and then
 # the same tree with one breach, which it must report.
 
+import json
 import os
 import pathlib
 import subprocess
@@ -17,14 +18,17 @@ FLAGS = "-std=c17 -O2 -ffreestanding -fPIC -fvisibility=hidden -mno-red-zone -fs
 
 HEAD = "// SPDX-License-Identifier: MIT\n//\n// A file of the self-test.\n"
 GOOD = {
-    "CMakeLists.txt": "# SPDX-License-Identifier: MIT\n#\n# A build file.\nproject(mm VERSION 0.1.0)\n",
+    "CMakeLists.txt": "# SPDX-License-Identifier: MIT\n#\n# A build file.\n"
+                      "project(mm VERSION 0.1.0)\n",
     "README.md": "Call `mm_one()` of `mm/addr.h`.\n\n```c example=first\n"
                  "#include <mm/addr.h>\nint main(void)\n{\n    return mm_one(1) - 1;\n}\n```\n",
+    "docs/locking.md": "| `mm_one` | none |\n",
     "include/mm/addr.h": HEAD + "#ifndef MM_ADDR_H\n#define MM_ADDR_H\n#define MM_VERSION_MAJOR 0\n"
                          "#define MM_VERSION_MINOR 1\n#define MM_VERSION_PATCH 0\n"
                          "#ifdef __cplusplus\nextern \"C\" {\n#endif\nint mm_one(int);\n"
                          "#ifdef __cplusplus\n}\n#endif\n#endif\n",
-    "include/mm/frame.h": HEAD + "#ifndef MM_FRAME_H\n#define MM_FRAME_H\n#include <mm/addr.h>\n#endif\n",
+    "include/mm/frame.h": HEAD + "#ifndef MM_FRAME_H\n#define MM_FRAME_H\n"
+                          "#include <mm/addr.h>\n#endif\n",
     "src/core/base/one.c": HEAD + "#include <mm/addr.h>\nint mm_one(int x)\n{\n    return x;\n}\n",
     "src/core/frame/frame.c": HEAD + "#include <mm/frame.h>\nint mm_two(int);\n"
                               "int mm_two(int x)\n{\n    return mm_one(x);\n}\n",
@@ -43,20 +47,25 @@ def function(body, extra=""):
 
 # Gate, what is wrong, file, its text.
 BREACHES = [
-    ("archive", "an export without a prefix", ONE, GOOD[ONE] + "int one(int);\nint one(int x)\n{ return x; }\n"),
-    ("archive", "a need of libc", ONE, function("return puts(\"\") + x;", "int puts(const char *);")),
+    ("archive", "an export without a prefix", ONE,
+     GOOD[ONE] + "int one(int);\nint one(int x)\n{ return x; }\n"),
+    ("archive", "a need of libc", ONE,
+     function("return puts(\"\") + x;", "int puts(const char *);")),
     ("archive", "a need of libgcc", ONE,
      function("return (int)((unsigned __int128)-1 / (unsigned __int128)x);")),
     ("archive", "a GOT", ONE, function("return x + mm_far;", "extern int mm_far;")),
     ("archive", "state", ONE, function("return counter += x;", "static int counter;")),
-    ("archive", "initialised state", ONE, function("return counter += x;", "static int counter = 3;")),
+    ("archive", "initialised state", ONE,
+     function("return counter += x;", "static int counter = 3;")),
     ("archive", "a privileged instruction", ONE, function('__asm__ volatile("cli"); return x;')),
     ("archive", "a control register", ONE,
      function('unsigned long v; __asm__ volatile("mov %%cr3, %0" : "=r"(v)); return (int)v + x;')),
     ("archive", "STAC outside the user copy", ONE, function('__asm__ volatile("stac"); return x;')),
-    ("archive", "a vector register", ONE, function('__asm__ volatile("pxor %xmm0, %xmm0"); return x;')),
+    ("archive", "a vector register", ONE,
+     function('__asm__ volatile("pxor %xmm0, %xmm0"); return x;')),
     ("archive", "an x87 instruction", ONE, function('__asm__ volatile("fninit"); return x;')),
-    ("archive", "an executable stack", "src/arch/x86_64/user.S", HEAD + ".globl mm_user\nmm_user:\n ret\n"),
+    ("archive", "an executable stack", "src/arch/x86_64/user.S",
+     HEAD + ".globl mm_user\nmm_user:\n ret\n"),
     ("archive", "HLT in the user copy", "src/arch/x86_64/user.S",
      GOOD["src/arch/x86_64/user.S"].replace("stac", "hlt")),
     ("hosts", "a host program with native instructions", "host.c",
@@ -70,13 +79,16 @@ BREACHES = [
     ("floors", "a file without a floor", "src/core/attic/old.c", HEAD),
     ("floors", "a public header that includes a private one", "include/mm/frame.h",
      GOOD["include/mm/frame.h"] + "#include \"../../src/core/base/one.c\"\n"),
+    ("floors", "a model that includes the library", "tests/support/model.c",
+     HEAD + "#include \"../../src/core/base/one.c\"\n"),
     ("floors", "a call to a higher floor", ONE,
      function("return mm_two(x);", "int mm_two(int);")),
     ("headers", "C that is no C++", "include/mm/frame.h",
      GOOD["include/mm/frame.h"].replace("#endif", "extern int mm_x(int class);\n#endif")),
     ("headers", "a header that needs another", "include/mm/frame.h",
      GOOD["include/mm/frame.h"].replace("#endif", "extern uint32_t mm_x;\n#endif")),
-    ("headers", "a header that can't come twice", "include/mm/frame.h", HEAD + "struct mm_x { int y; };\n"),
+    ("headers", "a header that can't come twice", "include/mm/frame.h",
+     HEAD + "struct mm_x { int y; };\n"),
     ("headers", "a macro without a prefix", "include/mm/frame.h",
      GOOD["include/mm/frame.h"].replace("#endif", "#define FRAME 1\n#endif")),
     ("tree", "a file without a licence", ONE, "int x;\n"),
@@ -87,8 +99,11 @@ BREACHES = [
     ("docs", "a name that does not exist", "README.md", GOOD["README.md"] + "Then `mm_gone()`.\n"),
     ("docs", "a link to nowhere", "README.md", GOOD["README.md"] + "See [this](docs/gone.md).\n"),
     ("docs", "a header that does not exist", "README.md", GOOD["README.md"] + "See `mm/gone.h`.\n"),
+    ("docs", "a call without a row on locks", "docs/locking.md", "| call | takes |\n"),
+    ("docs", "a call with two rows on locks", "docs/locking.md", 2 * GOOD["docs/locking.md"]),
     ("docs", "two versions", "CMakeLists.txt", GOOD["CMakeLists.txt"].replace("0.1.0", "0.2.0")),
-    ("example", "one that does not compile", "README.md", GOOD["README.md"].replace("mm_one(1)", "mm_gone(1)")),
+    ("example", "one that does not compile", "README.md",
+     GOOD["README.md"].replace("mm_one(1)", "mm_gone(1)")),
     ("example", "one that fails", "README.md", GOOD["README.md"].replace("mm_one(1)", "mm_one(2)")),
     ("example", "none", "README.md", GOOD["README.md"].replace(" example=first", "")),
     ("format", "another layout", ONE, GOOD[ONE].replace("    return", "  return")),
@@ -108,9 +123,10 @@ def write_tree(root, changed=None):
         path.write_text(text, encoding="utf-8")
     sources = [name for name in files if name.startswith("src/core") or name.startswith("src/arch")]
     (root / "src/sources.txt").write_text(
-        "# SPDX-License-Identifier: MIT\n#\n# The sources.\n" + "\n".join(sources) + "\n", encoding="utf-8")
+        "# SPDX-License-Identifier: MIT\n#\n# The sources.\n" + "\n".join(sources) + "\n",
+        encoding="utf-8")
     for name in (".clang-format", ".clang-tidy", ".cppcheck"):
-        (root / name).write_text((GATES.parent.parent / name).read_text(encoding="utf-8"), encoding="utf-8")
+        (root / name).write_bytes((GATES.parent.parent / name).read_bytes())
     (root / "build").mkdir()
     return sources
 
@@ -123,19 +139,20 @@ def compile_tree(root, sources):
         command = ["gcc", *FLAGS, f"-I{root}/include", "-c", str(root / name), "-o", str(path)]
         subprocess.run(command, check=True, capture_output=True)
         objects.append(str(path))
-        commands.append('{"directory": "%s", "file": "%s/%s", "command": "%s"}'
-                        % (root, root, name, " ".join(command)))
+        commands.append({"directory": str(root), "file": f"{root}/{name}", "arguments": command})
     (root / "build/objects.txt").write_text("\n".join(objects) + "\n", encoding="utf-8")
-    (root / "build/compile_commands.json").write_text("[" + ",\n".join(commands) + "]", encoding="utf-8")
+    (root / "build/compile_commands.json").write_text(json.dumps(commands), encoding="utf-8")
     subprocess.run(["ar", "rcs", root / "build/libmm.a", *objects], check=True)
 
 
 def command_of(gate, root):
     build = root / "build"
     if gate == "hosts":
-        subprocess.run(["gcc", root / "host.c", build / "libmm.a", "-o", build / "host"], check=True)
+        subprocess.run(["gcc", root / "host.c", build / "libmm.a", "-o", build / "host"],
+                       check=True)
         (build / "hosts.txt").write_text(f"{build}/host\n", encoding="utf-8")
-        return ["archive.py", build / "libmm.a", build / "objects.txt", "--hosts", build / "hosts.txt"]
+        return ["archive.py", build / "libmm.a", build / "objects.txt",
+                "--hosts", build / "hosts.txt"]
     return {
         "archive": ["archive.py", build / "libmm.a", build / "objects.txt"],
         "stack": ["stack.py", build / "objects.txt"],
@@ -143,8 +160,8 @@ def command_of(gate, root):
         "headers": ["headers.py", root / "include", "--cc", "gcc", "--cxx", "g++"],
         "tree": ["tree.py", root],
         "docs": ["docs.py", root],
-        "example": ["example.py", root, "--archive", build / "libmm.a", "--directory", build / "examples",
-                    "--require", "first"],
+        "example": ["example.py", root, "--archive", build / "libmm.a",
+                    "--directory", build / "examples", "--require", "first"],
         "format": ["format.py", root],
         "tidy": ["tidy.py", root, build, "src"],
         "cppcheck": ["cppcheck.py", root, build / "cppcheck"],

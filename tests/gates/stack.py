@@ -35,7 +35,7 @@ def main():
                 gate.checked()
                 largest = max(largest, (int(size), f"{function} in {source}"))
                 if int(size) > LIMIT:
-                    gate.breach(source, f"{function} takes {size} bytes of stack, more than {LIMIT}")
+                    gate.breach(source, f"{function} takes {size} bytes, more than {LIMIT}")
                 if kind not in ("static", "dynamic,bounded"):
                     gate.breach(source, f"{function} takes a {kind} amount of stack")
     print(f"largest frame: {largest[0]} bytes, {largest[1]}")

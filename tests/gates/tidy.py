@@ -31,7 +31,8 @@ def main():
 
     def tidy(path):
         return path, subprocess.run(
-            [arguments.clang_tidy, "--quiet", "-p", arguments.build, "--warnings-as-errors=*", path],
+            [arguments.clang_tidy, "--quiet", "-p", arguments.build, "--warnings-as-errors=*",
+             path],
             capture_output=True, text=True)
 
     gate = Gate("tidy")
@@ -39,7 +40,10 @@ def main():
         for path, done in pool.map(tidy, files):
             gate.checked()
             if done.returncode != 0:
-                gate.breach(pathlib.Path(path).relative_to(root), f"\n{done.stdout}{done.stderr}")
+                # Without the path that the analyzer took; clang-tidy on the file shows that.
+                found = [line for line in done.stdout.splitlines() if " error: " in line]
+                gate.breach(pathlib.Path(path).relative_to(root),
+                            "\n".join(["", *found]) if found else done.stdout + done.stderr)
     gate.finish()
 
 

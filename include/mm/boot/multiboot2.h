@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Multiboot2 information into a boot map (Multiboot2 Specification 2.0, 3.4 onwards).
+ * Multiboot2 information into a boot map (Multiboot2 Specification 2.0, section 3.6).
  *
  * The data is distrusted: every tag's type and size is checked against the bytes that are there,
  * and nothing is read past them. A malformed tag is an error that names it.
@@ -65,21 +65,32 @@ struct mm_multiboot2_error {
 /**
  * Read multiboot2 information: memory ranges into `map`, the rest into `out`.
  *
- * Reserved in the map beside what the memory maps say: the information itself, modules, the
- * sections of the kernel (as MM_BOOT_KERNEL, at sh_addr - `kernel_offset`), and the framebuffer.
+ * Reserved in the map beside what the memory maps say: the information itself (as
+ * MM_BOOT_BOOTLOADER), modules, the sections of the kernel (as MM_BOOT_KERNEL), and the
+ * framebuffer. Of the EFI memory map, loader and boot services memory becomes MM_BOOT_BOOTLOADER:
+ * nobody needs it once the kernel stands on its own stack and tables and has read the information;
+ * mm_bootmap_reclaim() then makes it usable.
+ *
+ * A section's physical address is sh_addr - `kernel_offset` if sh_addr is at or above that, else
+ * sh_addr, so that a boot section which is linked low is found as well.
+ *
+ * Of strings and framebuffers that come twice the first is kept; all modules and sections reach the
+ * map, also those that the arrays have no room for. The EFI memory map is believed only when boot
+ * services have ended. Unknown tags are skipped.
  *
  * @param map         initialised; entries are added, not normalised
  * @param data        the information, 8-byte aligned
  * @param len         bytes that may be read at `data`; the information's own total size must fit
  * @param paddr       where the information lies in physical memory
- * @param kernel_offset  virtual minus physical address of the kernel's sections that lie at or
- * above it
+ * @param kernel_offset  virtual minus physical address of the kernel's sections
  * @param[out] out    untouched on error
  * @param[out] error  may be null; written only when MM_ERR_CORRUPTED is returned
- * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_ALIGNED (data) | MM_ERR_REGION_NOT_FOUND (no memory
- * map tag) | MM_ERR_LIMIT (the map's array is full) | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_INVALID_SIZE (len below 16) | MM_ERR_NOT_INITIALIZED (map) On error the map is as it was.
- * Cost: O(bytes), twice.
+ * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_ALIGNED (data)
+ *         | MM_ERR_REGION_NOT_FOUND (no memory map tag, and no EFI memory map to believe)
+ *         | MM_ERR_LIMIT (the map has not room for all) | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_INVALID_SIZE (len below 16) | MM_ERR_INVALID_ADDRESS (paddr: the information
+ *         would end above 2^64) | MM_ERR_NOT_INITIALIZED (map). On error the map is as it was.
+ * Cost:   O(bytes), twice.
  */
 MM_MUST_CHECK
 mm_status_t mm_multiboot2_read(struct mm_bootmap *map, const void *data, size_t len,

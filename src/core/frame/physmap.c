@@ -4,12 +4,13 @@
  * memory that the direct map reaches. It stands on this floor because the boot map knows of no
  * virtual address.
  */
+#include "state.h"
+
 #include <mm/bootmap.h>
 #include <mm/physmap.h>
 
-/* What of `within` has an address in the direct map, frame 0 left out; false if nothing has. */
-static bool reachable(const struct mm_physmap *physmap, struct mm_prange within,
-                      struct mm_prange *out)
+bool mmi_physmap_reachable(const struct mm_physmap *physmap, struct mm_prange within,
+                           struct mm_prange *out)
 {
     uint64_t start = physmap->len == 0 ? 0 : physmap->first.raw;
     uint64_t last = physmap->len == 0 ? UINT64_MAX : start + (physmap->len - 1);
@@ -56,7 +57,7 @@ mm_status_t mm_bootmap_largest_mapped(struct mm_bootmap *map, const struct mm_ph
     if (!mm_prange_valid(within)) {
         return MM_ERR_INVALID_SIZE;
     }
-    if (!reachable(physmap, within, &within)) {
+    if (!mmi_physmap_reachable(physmap, within, &within)) {
         return MM_ERR_REGION_NOT_FOUND;
     }
     status = mm_bootmap_largest(map, within, &found);

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The checks, one function a theme, in the order in which kmain() runs them. What they need they
+ * take, and they leave memory as they found it.
+ */
+#ifndef MINIKERNEL_CHECKS_H
+#define MINIKERNEL_CHECKS_H
+
+#include "memory.h"
+
+/** Exceptions are caught and the kernel goes on; a broken stack has another to land on. */
+void checks_trap(void);
+
+/** The normalised map is one to allocate from. */
+void checks_boot(struct memory *m);
+
+/** The kernel's own root: rights of the image, no identity map, stack guard, device registers. */
+void checks_paging(struct memory *m, uint64_t boot_root);
+
+/** Leaves of each size; splitting, unmapping and protecting, as the TLB sees them. */
+void checks_leaf(struct memory *m);
+
+/** Frames: half of memory at once, zeroing, alignment. */
+void checks_frame(struct memory *m);
+
+/** The heap under a random load. */
+void checks_heap(struct memory *m);
+
+/** Spaces: lazy memory, two at once, clones; the kernel's own with a guard page. */
+void checks_space(struct memory *m);
+
+/** User copy, and what keeps the kernel from touching user memory otherwise. */
+void checks_user(struct memory *m);
+
+/** DMA regions. */
+void checks_dma(struct memory *m);
+
+/** After all is taken down: every frame is back. */
+void checks_balance(struct memory *m);
+
+#endif

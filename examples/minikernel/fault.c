@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+//
+// The page-fault handler. Three parties may have an answer: the kernel's own space for addresses of
+// the kernel, the current user space for addresses of the user, and user copy, which can live with
+// none.
+
+#include <stddef.h>
+
+#include "layout.h"
+#include "memory.h"
+#include "trap.h"
+
+static struct memory *memory;
+
+static bool resolve(struct mm_space *space, const struct mm_fault *fault)
+{
+    enum mm_fault_result result;
+
+    if (space == NULL || mm_space_fault(space, fault, &result) != MM_OK) {
+        return false;
+    }
+    return result == MM_FAULT_MINOR || result == MM_FAULT_ZERO || result == MM_FAULT_COW;
+}
+
+static bool handle(struct trap_frame *frame, uint64_t address)
+{
+    struct mm_fault fault = mm_x86_64_fault(frame->error, address);
+    uint64_t resume;
+
+    if (!mm_vrange_contains(mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN), fault.at)) {
+        return resolve(mm_space_kernel(&memory->spaces), &fault);
+    }
+    // The kernel touches user memory only in user copy. Any other access is a mistake, even if the
+    // address is good: it must not be resolved, it would come again (SMAP) or go unnoticed.
+    if (!mm_x86_64_user_fixup(frame->rip, &resume)) {
+        return false;
+    }
+    if (!resolve(memory->current, &fault)) {
+        frame->rip = resume;
+    }
+    return true;
+}
+
+void memory_handle_faults(struct memory *m)
+{
+    memory = m;
+    trap_set_page_fault(handle);
+}

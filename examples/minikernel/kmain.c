@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+//
+// Where C begins. Reads as the list of what a kernel does to have its memory managed; memory.c has
+// the steps.
+
+#include <stdint.h>
+
+#include "check.h"
+#include "checks.h"
+#include "cpu.h"
+#include "gdt.h"
+#include "layout.h"
+#include "log.h"
+#include "memory.h"
+#include "options.h"
+#include "power.h"
+#include "probe.h"
+#include "serial.h"
+#include "trap.h"
+
+_Noreturn void kmain(uint32_t boot_info);
+
+static struct memory memory;
+
+// What a test asks for: the ways in which a run must fail.
+static void fail_as_asked(const struct options *options)
+{
+    if (options->fail) {
+        CHECK("a check that fails fails the run", !options->fail);
+    }
+    if (options->panic) {
+        (void)probe_get(mm_vaddr(LAYOUT_ARENA_BASE));
+    }
+    if (options->corrupt) {
+        mm_pfn_t frame;
+        must(mm_frame_alloc(&memory.frames, NULL, &frame), "a frame");
+        mm_frame_free(&memory.frames, frame, 0);
+        mm_frame_free(&memory.frames, frame, 0);
+    }
+}
+
+static void run_checks(uint64_t boot_root)
+{
+    log_print("checks:\n");
+    checks_boot(&memory);
+    checks_paging(&memory, boot_root);
+    checks_leaf(&memory);
+    checks_frame(&memory);
+    checks_heap(&memory);
+    checks_space(&memory);
+    checks_user(&memory);
+    checks_dma(&memory);
+}
+
+_Noreturn void kmain(uint32_t boot_info)
+{
+    struct options options;
+
+    serial_init();
+    log_print("minikernel, libmm %u.%u.%u\n", mm_version() / 10000, mm_version() / 100 % 100,
+              mm_version() % 100);
+    gdt_init();
+    trap_init();
+    checks_trap();
+
+    memory_read_boot(&memory, boot_info, &options);
+    memory_enable_cpu(&memory);
+    memory_start_frames(&memory);
+    uint64_t boot_root = mm_x86_64_native_ops.read_cr(NULL, 3);
+    memory_start_paging(&memory);
+    memory_start_rest(&memory);
+    memory_handle_faults(&memory);
+
+    fail_as_asked(&options);
+    run_checks(boot_root);
+    memory_stop_rest(&memory);
+    checks_balance(&memory);
+    power_exit(check_summary());
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+//
+// From a boot map to everything else, one step after the other.
+
+#include "memory.h"
+
+#include <stddef.h>
+
+#include "cpu.h"
+#include "layout.h"
+#include "log.h"
+#include "panic.h"
+
+/** What tables, heap, spaces and the checks need beside metadata, with room to spare. */
+#define MEMORY_MINIMUM (UINT64_C(16) << 20)
+
+#define MSR_APIC_BASE         0x1b
+#define MSR_APIC_BASE_ADDRESS UINT64_C(0x000ffffffffff000)
+
+extern const char boot_stack_guard[];
+
+// ---- CPU
+// ------------------------------------------------------------------------------------------
+
+void memory_enable_cpu(struct memory *m)
+{
+    must(mm_x86_64_init(&m->arch, &mm_x86_64_native_ops, NULL), "CPU features");
+    must(mm_x86_64_enable(&m->arch), "CPU protection");
+
+    const struct mm_x86_64_enabled *on = &m->arch.enabled;
+    log_print("cpu: %u physical bits, %u virtual; 1 GiB pages: %s\n", m->arch.features.paddr_bits,
+              m->arch.features.vaddr_bits, m->arch.features.page_1g ? "yes" : "no");
+    log_print("cpu: on:%s%s%s%s%s%s%s\n", on->write_protect ? " wp" : "", on->nx ? " nx" : "",
+              on->global_pages ? " global-pages" : "", on->pat ? " pat" : "",
+              on->smep ? " smep" : "", on->smap ? " smap" : "", on->umip ? " umip" : "");
+}
+
+// ---- frames
+// ---------------------------------------------------------------------------------------
+
+void memory_start_frames(struct memory *m)
+{
+    struct mm_frames_config config = {
+        .map = &m->map,
+        .physmap = &m->physmap,
+        .platform = platform_ops(),
+        .nr_cpus = 1,
+        .flags = MM_FRAMES_REFCOUNTS,
+    };
+    uint64_t need = 0;
+    mm_status_t status = mm_frame_metadata_size(&m->map, config.nr_cpus, config.flags, &need);
+    if (status == MM_OK) {
+        // The boot loader's map ends somewhere: metadata beyond it would be written into nothing.
+        status =
+            mm_frame_init_from_map(&m->frames, &config, mm_prange(mm_paddr(0), LAYOUT_BOOT_MAPPED));
+    }
+    if (status == MM_ERR_NO_MEMORY) {
+        give_up("too little memory: %lu KiB usable, frame metadata needs %lu KiB",
+                mm_bootmap_usable_bytes(&m->map) / 1024, (need + 1023) / 1024);
+    }
+    must(status, "frame allocator");
+    if (memory_nr_free(m) * MM_PAGE_SIZE < MEMORY_MINIMUM) {
+        give_up("too little memory: %lu KiB usable, the kernel needs %lu KiB",
+                memory_nr_free(m) * MM_PAGE_SIZE / 1024, MEMORY_MINIMUM / 1024);
+    }
+    memory_print_frames(m);
+}
+
+void memory_print_frames(struct memory *m)
+{
+    struct mm_frame_stats s;
+    must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
+    log_print("frames: %lu managed in %u spans, %lu free (%lu whole 2 MiB blocks), %lu allocated; "
+              "metadata %lu KiB\n",
+              s.nr_frames, s.nr_spans, s.nr_free, s.nr_free_2m, s.nr_allocated,
+              s.metadata_bytes / 1024);
+}
+
+uint64_t memory_nr_free(struct memory *m)
+{
+    struct mm_frame_stats s;
+    must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
+    return s.nr_free;
+}
+
+// ---- page tables
+// ----------------------------------------------------------------------------------
+
+// Until the new root is active, only what boot.S mapped can be written: a table above that would be
+// out of reach. This source says so; afterwards it takes frames from anywhere.
+static mm_status_t table_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
+{
+    struct memory *m = ctx;
+    struct mm_frame_request request = {
+        .flags = zeroed ? MM_FRAME_ZERO : 0,
+        .owner = (uint32_t)owner,
+        .highest = m->table_highest,
+    };
+    return mm_frame_alloc(&m->frames, &request, out);
+}
+
+static void table_free(void *ctx, mm_pfn_t frame)
+{
+    struct memory *m = ctx;
+    (void)mm_frame_put(&m->frames, frame);
+}
+
+static void must_have_room(mm_status_t status, const char *what)
+{
+    if (status == MM_ERR_NO_MEMORY) {
+        give_up("too little memory: none is left for the %s", what);
+    }
+    must(status, what);
+}
+
+static void map_apic(struct memory *m)
+{
+    mm_paddr_t registers =
+        mm_paddr(m->arch.ops->read_msr(m->arch.ctx, MSR_APIC_BASE) & MSR_APIC_BASE_ADDRESS);
+    must_have_room(mm_paging_map(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_APIC), MM_PAGE_SIZE),
+                                 registers, MM_PROT_RW | MM_PROT_GLOBAL, MM_MEMTYPE_UC, 0),
+                   "device map");
+}
+
+static void build_root(struct memory *m)
+{
+    static const struct mm_frame_source_ops table_ops = {.alloc = table_alloc, .free = table_free};
+    static const struct mm_vrange ranges[] = {
+        {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
+        {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
+        {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN},
+        {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
+    };
+    struct mm_paging_config config = {
+        .backend = mm_x86_64_backend(&m->arch),
+        .physmap = &m->physmap,
+        .source = {&table_ops, m},
+        .platform = platform_ops(),
+        .kernel_ranges = ranges,
+        .nr_kernel_ranges = sizeof(ranges) / sizeof(ranges[0]),
+        .user = mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
+    };
+    if (m->boot.nr_sections == 0 || m->boot.nr_sections > MM_MULTIBOOT2_MAX_SECTIONS) {
+        give_up("the boot information does not tell the sections of the kernel's image");
+    }
+    must_have_room(mm_paging_init_kernel(&m->kernel, &config), "kernel's page tables");
+    must_have_room(mm_paging_map_sections(&m->kernel, m->boot.sections, m->boot.nr_sections),
+                   "kernel's image");
+    must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap), "direct map");
+    map_apic(m);
+}
+
+void memory_start_paging(struct memory *m)
+{
+    m->table_highest = mm_paddr(LAYOUT_BOOT_MAPPED - 1);
+    build_root(m);
+    must(mm_paging_activate(&m->kernel), "switch to the kernel's root");
+    m->table_highest = mm_paddr(0);
+
+    struct mm_vrange guard = mm_vrange(mm_vaddr_of(boot_stack_guard), MM_PAGE_SIZE);
+    must(memory_unmap(m, guard, MM_PAGING_SPLIT), "stack guard");
+
+    struct mm_paging_stats s;
+    must(mm_paging_get_stats(&m->kernel, &s), "page-table statistics");
+    log_print("page tables: %lu; leaves: %lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB\n", s.nr_tables,
+              s.nr_leaves[0], s.nr_leaves[1], s.nr_leaves[2]);
+    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47)),
+         "page-table layout");
+}
+
+mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flags)
+{
+    struct mm_gather gather;
+    must(mm_gather_begin(&gather, &m->kernel), "gather");
+    mm_status_t status = mm_paging_unmap(&m->kernel, range, flags, &gather);
+    mm_gather_end(&gather);
+    return status;
+}
+
+// ---- heap, spaces, DMA, user copy
+// -----------------------------------------------------------------
+
+void memory_start_rest(struct memory *m)
+{
+    must_have_room(mm_page_frames_init(&m->pages, &m->frames, &m->physmap), "page source");
+    struct mm_pool_config pool = {
+        .source = mm_page_source_frames(&m->pages),
+        .platform = platform_ops(),
+        .nr_cpus = 1,
+    };
+    must_have_room(mm_pool_init(&m->pool, &pool), "pool");
+    must_have_room(mm_heap_init(&m->heap, &m->pool), "heap");
+
+    struct mm_spaces_config spaces = {
+        .frames = &m->frames,
+        .physmap = &m->physmap,
+        .kernel = &m->kernel,
+        .pool = &m->pool,
+        .platform = platform_ops(),
+    };
+    must_have_room(mm_spaces_init(&m->spaces, &spaces), "spaces");
+
+    struct mm_dma_config dma = {
+        .frames = &m->frames,
+        .physmap = &m->physmap,
+        .platform = platform_ops(),
+    };
+    must_have_room(mm_dma_init(&m->dma, &dma), "DMA");
+
+    const struct mm_user_ops *copy =
+        m->arch.enabled.smap ? &mm_x86_64_user_smap_ops : &mm_x86_64_user_ops;
+    must(mm_user_init(&m->user, copy, mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN)), "user copy");
+}
+
+void memory_stop_rest(struct memory *m)
+{
+    must(mm_dma_destroy(&m->dma), "end of DMA");
+    must(mm_spaces_destroy(&m->spaces), "end of the spaces");
+    must(mm_heap_destroy(&m->heap), "end of the heap");
+    must(mm_pool_destroy(&m->pool), "end of the pool");
+    must(mm_page_frames_destroy(&m->pages), "end of the page source");
+}
+
+void memory_enter(struct memory *m, struct mm_space *space)
+{
+    must(mm_space_activate(space != NULL ? space : mm_space_kernel(&m->spaces)),
+         "switch of spaces");
+    m->current = space;
+}

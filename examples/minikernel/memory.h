@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The kernel's memory: every object of libmm that it owns, in one struct, and the steps that bring
+ * them up. Each step needs only the steps before it; a kernel that wants less stops earlier.
+ */
+#ifndef MINIKERNEL_MEMORY_H
+#define MINIKERNEL_MEMORY_H
+
+#include <mm/arch/x86_64.h>
+#include <mm/boot/multiboot2.h>
+#include <mm/dma.h>
+#include <mm/frame.h>
+#include <mm/heap.h>
+#include <mm/paging.h>
+#include <mm/space.h>
+#include <mm/user.h>
+
+#include "options.h"
+
+/** Entries of the boot map: what firmware says, and what the image, modules and metadata add. */
+#define MEMORY_BOOT_ENTRIES MM_BOOTMAP_CAPACITY(256)
+
+struct memory {
+    struct mm_physmap physmap;
+    struct mm_boot_entry entries[MEMORY_BOOT_ENTRIES];
+    struct mm_bootmap map;
+    struct mm_multiboot2_info boot;
+    struct mm_x86_64 arch;
+    struct mm_frames frames;
+    struct mm_pagetable kernel;
+    struct mm_page_frames pages;
+    struct mm_pool pool;
+    struct mm_heap heap;
+    struct mm_spaces spaces;
+    struct mm_dma dma;
+    struct mm_user user;
+
+    struct mm_space *current; /**< user space that is active; NULL: none */
+    mm_paddr_t table_highest; /**< page tables are allocated up to here; 0: anywhere */
+};
+
+/** Read the boot information into `map` and `boot`; the command line into `options`. */
+void memory_read_boot(struct memory *m, uint32_t boot_info, struct options *options);
+
+/** Switch on what the CPU has to protect memory. */
+void memory_enable_cpu(struct memory *m);
+
+/** Frames: metadata comes out of the map. */
+void memory_start_frames(struct memory *m);
+
+/** Build the kernel's own root and switch to it: the identity map is gone after. */
+void memory_start_paging(struct memory *m);
+
+/** Heap over frames, the kernel's and users' spaces, DMA, user copy. */
+void memory_start_rest(struct memory *m);
+
+/** Take down what memory_start_rest() brought up. */
+void memory_stop_rest(struct memory *m);
+
+/** Print what the frame allocator says of itself. */
+void memory_print_frames(struct memory *m);
+
+/** Frames that are free now. */
+uint64_t memory_nr_free(struct memory *m);
+
+/** Unmap a range of the kernel's root, flush, release what became free. */
+mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flags);
+
+/** Run in this user space; NULL: in none. */
+void memory_enter(struct memory *m, struct mm_space *space);
+
+/** Resolve page faults of the current space, of the kernel's, and of user copies from here on. */
+void memory_handle_faults(struct memory *m);
+
+/** The ops that libmm calls: panic and log. */
+struct mm_platform platform_ops(void);
+
+/** A call that must not fail at this point: anything but MM_OK is the end. */
+void must(mm_status_t status, const char *what);
+
+#endif

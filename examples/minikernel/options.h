@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The command line: words by which a test makes the kernel meet what a healthy machine never shows.
+ *
+ *     limit=SIZE   use no memory from this physical address on; SIZE in bytes, K or M
+ *     test=nomap   the boot information holds no memory map
+ *     test=fail    one check fails
+ *     test=panic   the kernel reads an address that is not mapped
+ *     test=corrupt the kernel frees a frame twice
+ *
+ * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
+ */
+#ifndef MINIKERNEL_OPTIONS_H
+#define MINIKERNEL_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct options {
+    uint64_t limit; /**< 0: none */
+    bool no_map;
+    bool fail;
+    bool panic;
+    bool corrupt;
+};
+
+/** Read a command line; words that are not in the list above are the end. */
+void options_parse(const char *line, struct options *out);
+
+#endif

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+//
+// The interrupt table and the decision what an exception means: resolved by memory management,
+// expected by a check, or the end.
+
+#include "trap.h"
+
+#include <stddef.h>
+
+#include "cpu.h"
+#include "gdt.h"
+#include "panic.h"
+
+#define NR_EXCEPTIONS  32
+#define GATE_INTERRUPT 0x8e // present, ring 0, interrupts off inside
+
+// Intel SDM vol. 3A, 6.14.1.
+struct gate {
+    uint16_t offset_low;
+    uint16_t selector;
+    uint8_t ist;
+    uint8_t type;
+    uint16_t offset_middle;
+    uint32_t offset_high;
+    uint32_t reserved;
+};
+
+struct idt_pointer {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+struct trap_recovery {
+    uint64_t rsp;
+    struct trap_report *report;
+};
+
+extern const char trap_stubs[];
+extern const char trap_resume[];
+
+struct trap_recovery trap_recovery; // layout known to trap_entry.S
+
+static struct gate idt[NR_EXCEPTIONS];
+static trap_page_fault_fn page_fault_handler;
+
+void trap_handle(struct trap_frame *frame);
+
+static void set_gate(unsigned vector, uint64_t target, uint8_t ist)
+{
+    idt[vector] = (struct gate){
+        .offset_low = (uint16_t)target,
+        .selector = GDT_KERNEL_CODE,
+        .ist = ist,
+        .type = GATE_INTERRUPT,
+        .offset_middle = (uint16_t)(target >> 16),
+        .offset_high = (uint32_t)(target >> 32),
+    };
+}
+
+// The two 8259 controllers still point at exception vectors: masked, they stay silent.
+static void mask_legacy_interrupts(void)
+{
+    cpu_out8(0x21, 0xff);
+    cpu_out8(0xa1, 0xff);
+}
+
+void trap_init(void)
+{
+    mask_legacy_interrupts();
+    for (unsigned vector = 0; vector < NR_EXCEPTIONS; vector++) {
+        uint8_t ist = vector == TRAP_DOUBLE_FAULT ? GDT_IST_DOUBLE_FAULT : 0;
+        set_gate(vector, (uintptr_t)trap_stubs + 16 * vector, ist);
+    }
+    struct idt_pointer pointer = {.limit = sizeof(idt) - 1, .base = (uintptr_t)idt};
+    __asm__ volatile("lidt %0" : : "m"(pointer));
+}
+
+void trap_set_page_fault(trap_page_fault_fn handler)
+{
+    page_fault_handler = handler;
+}
+
+static void recover(struct trap_frame *frame, uint64_t address)
+{
+    *trap_recovery.report = (struct trap_report){
+        .vector = frame->vector,
+        .error = frame->error,
+        .rip = frame->rip,
+        .address = address,
+    };
+    frame->rip = (uintptr_t)trap_resume;
+    frame->rsp = trap_recovery.rsp;
+    frame->rflags &= ~(CPU_RFLAGS_AC | CPU_RFLAGS_DF);
+}
+
+void trap_handle(struct trap_frame *frame)
+{
+    uint64_t address = cpu_read_cr2();
+
+    if (frame->vector == TRAP_PAGE_FAULT && page_fault_handler != NULL &&
+        page_fault_handler(frame, address)) {
+        return;
+    }
+    if (trap_recovery.rsp != 0) {
+        recover(frame, address);
+        return;
+    }
+    panic_trap(frame, address);
+}

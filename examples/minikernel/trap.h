@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Exceptions: how the kernel receives them, and how a check provokes one and goes on.
+ */
+#ifndef MINIKERNEL_TRAP_H
+#define MINIKERNEL_TRAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TRAP_INVALID_OPCODE     6
+#define TRAP_DOUBLE_FAULT       8
+#define TRAP_GENERAL_PROTECTION 13
+#define TRAP_PAGE_FAULT         14
+
+// Page-fault error code, Intel SDM vol. 3A, 4.7.
+#define TRAP_PF_PRESENT  (1u << 0)
+#define TRAP_PF_WRITE    (1u << 1)
+#define TRAP_PF_USER     (1u << 2)
+#define TRAP_PF_RESERVED (1u << 3)
+#define TRAP_PF_FETCH    (1u << 4)
+
+/** Registers as trap_entry.S pushes them, lowest address first. */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
+    uint64_t rbp, rdi, rsi, rdx, rcx, rbx, rax;
+    uint64_t vector, error;
+    uint64_t rip, cs, rflags, rsp, ss; // from here on the CPU
+};
+
+/** What a caught exception was. */
+struct trap_report {
+    uint64_t vector;
+    uint64_t error;
+    uint64_t rip;
+    uint64_t address; // CR2; means something for page faults
+};
+
+/**
+ * Call `function` and come back even if it faults.
+ *
+ * A fault inside abandons the call where it stands: the function must hold nothing that needs
+ * release. Calls may nest; the innermost catches.
+ *
+ * @param[out] report  what happened; untouched when nothing did
+ * @return true if an exception ended the call.
+ */
+bool trap_try(void (*function)(void *), void *argument, struct trap_report *report);
+
+/** Install the table; mask the legacy interrupt controllers. Interrupts stay off for good. */
+void trap_init(void);
+
+/** Asked first on every page fault; returning true resumes at frame->rip. */
+typedef bool (*trap_page_fault_fn)(struct trap_frame *frame, uint64_t address);
+
+void trap_set_page_fault(trap_page_fault_fn handler);
+
+#endif

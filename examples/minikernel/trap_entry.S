@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+//
+// Exception entry and exit, and the call that can be abandoned (trap_try). C takes over in
+// trap_handle() as soon as the registers are saved.
+
+    .section .text
+    .code64
+
+// One stub of 16 bytes a vector, so that C finds stub n at trap_stubs + 16 n. Vectors 8, 10 to 14,
+// 17, 21, 29 and 30 push an error code (Intel SDM vol. 3A, 6.15; AMD APM vol. 2, 8.2); the others
+// get a zero, and all frames look alike.
+#define WITH_ERROR_CODE 0x60227d00
+
+    .balign 16
+    .globl trap_stubs
+trap_stubs:
+    .set vector, 0
+    .rept 32
+    .balign 16
+    .if ((WITH_ERROR_CODE >> vector) & 1) == 0
+    pushq $0
+    .endif
+    pushq $vector
+    jmp trap_common
+    .set vector, vector + 1
+    .endr
+
+    .balign 16
+trap_common:
+    pushq %rax
+    pushq %rbx
+    pushq %rcx
+    pushq %rdx
+    pushq %rsi
+    pushq %rdi
+    pushq %rbp
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    cld
+    movq %rsp, %rdi // aligned: the CPU aligned the stack, 22 words lie on it
+    call trap_handle
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rbp
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rbx
+    popq %rax
+    addq $16, %rsp // vector, error code
+    iretq
+
+// bool trap_try(void (*function)(void *), void *argument, struct trap_report *report)
+//
+// trap_recovery is the record of the innermost call: the stack pointer to return with and the
+// report to fill. The record of the call outside lies on the stack meanwhile.
+    .globl trap_try
+trap_try:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq trap_recovery(%rip)
+    pushq trap_recovery+8(%rip)
+    subq $8, %rsp
+    movq %rsp, trap_recovery(%rip)
+    movq %rdx, trap_recovery+8(%rip)
+    movq %rdi, %rax
+    movq %rsi, %rdi
+    call *%rax
+    xorl %eax, %eax
+    jmp 1f
+
+// trap_handle() makes the exception return here, with the stack pointer of the record.
+    .globl trap_resume
+trap_resume:
+    movl $1, %eax
+1:
+    addq $8, %rsp
+    popq trap_recovery+8(%rip)
+    popq trap_recovery(%rip)
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Object caches: one class of slabs each. The work is done in slab.c; here are the calls.
+ */
+#include "slab.h"
+
+#include "core/base/mem.h"
+#include "core/base/report.h"
+
+/** Words from one CPU's hint to the next: no two CPUs share a line. */
+#define STRIDE (MM_CACHE_LINE / 8u)
+
+static bool is_cache(const struct mm_cache *cache)
+{
+    return cache != NULL && cache->magic == MMI_CACHE_MAGIC;
+}
+
+static uint64_t hint_pages(uint32_t nr_cpus)
+{
+    return ((uint64_t)nr_cpus * MM_CACHE_LINE + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
+}
+
+/** Bytes from object to object: at least 16, and a multiple of the alignment. */
+static mm_status_t stride_of(const struct mm_cache_config *config, uint32_t *out)
+{
+    uint64_t align = config->align < 16 ? 16 : config->align;
+
+    if (config->align != 0 && (!mm_is_pow2(config->align) || config->align > MM_CACHE_MAX_ALIGN)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (config->size == 0 || config->size > MM_CACHE_MAX_SIZE) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    *out = (uint32_t)mm_align_down(config->size + align - 1, align);
+    return MM_OK;
+}
+
+mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
+                          const struct mm_cache_config *config)
+{
+    struct mmi_class_config objects = {.pool = pool, .owner = cache, .stride = STRIDE};
+    mm_status_t status;
+    uint64_t pages = 0;
+
+    if (cache == NULL || pool == NULL || config == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (is_cache(cache)) {
+        return MM_ERR_ALREADY_INITIALIZED;
+    }
+    if (pool->magic != MMI_POOL_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (config->flags != 0) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    status = stride_of(config, &objects.size);
+    if (status != MM_OK) {
+        return status;
+    }
+    if (pool->nr_cpus > MM_CACHE_CPUS_INLINE) {
+        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus));
+        if (pages == 0) {
+            return MM_ERR_NO_MEMORY;
+        }
+    }
+    memset(cache, 0, sizeof(*cache));
+    objects.name = config->name != NULL ? config->name : "cache";
+    objects.construct = config->construct;
+    objects.ctx = config->ctx;
+    objects.hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : cache->hints_inline;
+    mmi_class_init(&cache->objects, &objects);
+    cache->hint_pages = pages;
+    cache->table = pool->table;
+    cache->nr_cpus = pool->nr_cpus;
+    cache->magic = MMI_CACHE_MAGIC;
+    mmi_fetch_add(&pool->nr_users, 1u);
+    return MM_OK;
+}
+
+mm_status_t mm_cache_destroy(struct mm_cache *cache)
+{
+    struct mmi_class_counts counts;
+    struct mm_pool *pool;
+
+    if (cache == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!is_cache(cache)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    mmi_class_count(&cache->objects, &counts);
+    if (counts.nr_objects != 0) {
+        mmi_class_leak(&cache->objects, counts.nr_objects);
+        return MM_ERR_BUSY;
+    }
+    pool = cache->objects.pool;
+    mmi_class_destroy(&cache->objects, cache->nr_cpus);
+    if (cache->hint_pages != 0) {
+        mmi_pool_free_meta_pages(pool, cache->hint_pages, hint_pages(cache->nr_cpus));
+    }
+    memset(cache, 0, sizeof(*cache));
+    mmi_fetch_sub(&pool->nr_users, 1u);
+    return MM_OK;
+}
+
+static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
+{
+    void *object = NULL;
+
+    if (is_cache(cache)) {
+        object = mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus);
+        if (object == NULL) {
+            mmi_fetch_add(&cache->nr_failed, UINT64_C(1));
+        }
+    }
+    return object;
+}
+
+void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
+{
+    if (cache != NULL && cpu < cache->nr_cpus) {
+        void *object = mmi_slab_alloc(&cache->objects.hints[cpu * STRIDE]);
+
+        if (object != NULL) {
+            return object;
+        }
+    }
+    return alloc_slow(cache, cpu);
+}
+
+void *mm_cache_alloc(struct mm_cache *cache)
+{
+    if (!is_cache(cache)) {
+        return NULL;
+    }
+    return mm_cache_alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
+}
+
+void mm_cache_free(struct mm_cache *cache, void *object)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+
+    if (cache != NULL &&
+        mmi_slab_free(&cache->table, &cache->objects, sizeof(cache->objects), address)) {
+        return;
+    }
+    if (object != NULL) {
+        struct mmi_misuse misuse = {0};
+
+        if (is_cache(cache)) {
+            misuse = (struct mmi_misuse){.pool = cache->objects.pool,
+                                         .name = cache->objects.name,
+                                         .table = &cache->table,
+                                         .classes = &cache->objects,
+                                         .classes_len = sizeof(cache->objects)};
+        }
+        mmi_slab_panic(&misuse, address);
+    }
+}
+
+uint64_t mm_cache_reclaim(struct mm_cache *cache)
+{
+    return is_cache(cache) ? mmi_class_reclaim(&cache->objects, cache->nr_cpus) : 0;
+}
+
+mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out)
+{
+    struct mmi_class_counts counts;
+
+    if (cache == NULL || out == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!is_cache(cache)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    mmi_class_count(&cache->objects, &counts);
+    *out = (struct mm_cache_stats){.object_size = cache->objects.size,
+                                   .nr_objects = counts.nr_objects,
+                                   .nr_free = counts.nr_free,
+                                   .nr_slabs = counts.nr_slabs,
+                                   .nr_empty_slabs = counts.nr_empty_slabs,
+                                   .slab_bytes = counts.nr_pages * MM_PAGE_SIZE,
+                                   .nr_failed = mmi_load(&cache->nr_failed)};
+    return MM_OK;
+}
+
+mm_status_t mm_cache_check(const struct mm_cache *cache)
+{
+    if (cache == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!is_cache(cache)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    return mmi_class_check(&cache->objects, cache->nr_cpus) ? MM_OK : MM_ERR_CORRUPTED;
+}

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The general heap: which class or run serves a size, and what is done before the answer is NULL.
+ *
+ * A class is found by arithmetic. With n = size - 1 and e the number of its highest bit, but at
+ * least 6, the class is 4 * (e - 6) + (n >> (e - 2)): the top three bits of n, four values a
+ * doubling, and steps of 16 below 128, where e is 6.
+ *
+ *     size    1..16  17..32  ..  113..128  129..160  161..192  193..224  225..256  257..320
+ *     class     0      1     ..      7         8         9        10        11        12
+ */
+#include <mm/heap.h>
+
+#include "run.h"
+
+#include "core/base/mem.h"
+#include "core/base/report.h"
+
+#define NAME "heap"
+
+static bool is_heap(const struct mm_heap *heap)
+{
+    return heap != NULL && heap->magic == MMI_HEAP_MAGIC;
+}
+
+/** Size 1 to MM_HEAP_MAX_SLAB_SIZE; 0 counts as 1. */
+static inline unsigned class_of(uint64_t size)
+{
+    uint64_t n = size - (size != 0 ? 1 : 0);
+    unsigned e = mmi_log2(n | 64);
+
+    return 4 * (e - 6) + (unsigned)(n >> (e - 2));
+}
+
+static uint32_t class_size(unsigned number)
+{
+    unsigned doubling = number < 8 ? 0 : number / 4 - 1;
+
+    return (number - 4 * doubling + 1) << (doubling + 4);
+}
+
+/** The smallest class for `size` whose objects all lie at multiples of `align`, up to a page. */
+static unsigned class_aligned(const struct mm_heap *heap, uint64_t align, uint64_t size)
+{
+    unsigned number = class_of(size > align ? size : align);
+
+    while (!mm_is_aligned(heap->classes[number].size, align)) {
+        number++; /* sizes that are powers of two end it */
+    }
+    return number;
+}
+
+static uint64_t hint_pages(uint32_t nr_cpus)
+{
+    return ((uint64_t)nr_cpus * MM_HEAP_NR_CLASSES * 8 + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
+}
+
+/* --- init and destroy --------------------------------------------------------------------------*/
+
+mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
+{
+    struct mmi_class_config config = {
+        .pool = pool, .name = NAME, .owner = heap, .stride = MM_HEAP_NR_CLASSES};
+    uint64_t pages = 0;
+
+    if (heap == NULL || pool == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (is_heap(heap)) {
+        return MM_ERR_ALREADY_INITIALIZED;
+    }
+    if (pool->magic != MMI_POOL_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (pool->nr_cpus > MM_HEAP_CPUS_INLINE) {
+        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus));
+        if (pages == 0) {
+            return MM_ERR_NO_MEMORY;
+        }
+    }
+    memset(heap, 0, sizeof(*heap));
+    heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
+        config.size = class_size(i);
+        config.hints = &heap->hints[i];
+        mmi_class_init(&heap->classes[i], &config);
+    }
+    config.size = 0;
+    config.hints = NULL;
+    mmi_class_init(&heap->runs, &config);
+    heap->hint_pages = pages;
+    heap->table = pool->table;
+    heap->pool = pool;
+    heap->nr_cpus = pool->nr_cpus;
+    heap->magic = MMI_HEAP_MAGIC;
+    mmi_fetch_add(&pool->nr_users, 1u);
+    return MM_OK;
+}
+
+/** Whether something is allocated; says what. */
+static bool leaks(const struct mm_heap *heap)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i <= MM_HEAP_NR_CLASSES; i++) {
+        const struct mm_slab_class *class =
+            i < MM_HEAP_NR_CLASSES ? &heap->classes[i] : &heap->runs;
+        struct mmi_class_counts counts;
+
+        mmi_class_count(class, &counts);
+        if (counts.nr_objects != 0) {
+            mmi_class_leak(class, counts.nr_objects);
+            any = true;
+        }
+    }
+    return any;
+}
+
+mm_status_t mm_heap_destroy(struct mm_heap *heap)
+{
+    struct mm_pool *pool;
+
+    if (heap == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!is_heap(heap)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (leaks(heap)) {
+        return MM_ERR_BUSY;
+    }
+    pool = heap->pool;
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
+        mmi_class_destroy(&heap->classes[i], heap->nr_cpus);
+    }
+    mmi_heap_run_destroy(&heap->runs);
+    if (heap->hint_pages != 0) {
+        mmi_pool_free_meta_pages(pool, heap->hint_pages, hint_pages(heap->nr_cpus));
+    }
+    memset(heap, 0, sizeof(*heap));
+    mmi_fetch_sub(&pool->nr_users, 1u);
+    return MM_OK;
+}
+
+/* --- allocating --------------------------------------------------------------------------------*/
+
+static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
+{
+    if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
+        return mmi_heap_run_alloc(&heap->runs, size, align);
+    }
+    return mmi_class_alloc(&heap->classes[class_aligned(heap, align, size)], cpu);
+}
+
+/** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
+static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
+{
+    void *object;
+
+    if (!is_heap(heap)) {
+        return NULL;
+    }
+    cpu = cpu % heap->nr_cpus;
+    object = try_alloc(heap, cpu, align, size);
+    /* Pages may lie in empty slabs of other sizes; but none are sought for what no memory holds. */
+    if (object == NULL && size <= heap->table.len && mm_heap_reclaim(heap) != 0) {
+        object = try_alloc(heap, cpu, align, size);
+    }
+    if (object == NULL) {
+        mmi_fetch_add(&heap->nr_failed, UINT64_C(1));
+    }
+    return object;
+}
+
+static void *alloc_aligned_on(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
+{
+    if (size <= MM_HEAP_MAX_SLAB_SIZE && align <= MM_PAGE_SIZE && cpu < heap->nr_cpus) {
+        unsigned number = class_aligned(heap, align, size);
+        void *object = mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_NR_CLASSES + number]);
+
+        if (object != NULL) {
+            return object;
+        }
+    }
+    return alloc_slow(heap, cpu, align, size);
+}
+
+void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
+{
+    if (heap != NULL && cpu < heap->nr_cpus && size <= MM_HEAP_MAX_SLAB_SIZE) {
+        void *object = mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_NR_CLASSES + class_of(size)]);
+
+        if (object != NULL) {
+            return object;
+        }
+    }
+    return alloc_slow(heap, cpu, 16, size);
+}
+
+void *mm_heap_alloc(struct mm_heap *heap, size_t size)
+{
+    if (!is_heap(heap)) {
+        return NULL;
+    }
+    return mm_heap_alloc_on(heap, mmi_cpu_number(&heap->pool->platform), size);
+}
+
+void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size)
+{
+    void *object = mm_heap_alloc(heap, size);
+
+    if (object != NULL) {
+        memset(object, 0, size);
+    }
+    return object;
+}
+
+void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size)
+{
+    if (!is_heap(heap) || !mm_is_pow2(align) || align > MM_HEAP_MAX_ALIGN) {
+        return NULL;
+    }
+    return alloc_aligned_on(heap, mmi_cpu_number(&heap->pool->platform), align < 16 ? 16 : align,
+                            size);
+}
+
+/* --- freeing -----------------------------------------------------------------------------------*/
+
+_Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
+{
+    struct mmi_misuse misuse = {0};
+
+    if (is_heap(heap)) {
+        misuse = (struct mmi_misuse){.pool = heap->pool,
+                                     .name = NAME,
+                                     .table = &heap->table,
+                                     .classes = heap->classes,
+                                     .classes_len = sizeof(heap->classes),
+                                     .runs = &heap->runs};
+    }
+    mmi_slab_panic(&misuse, address);
+}
+
+static void free_slow(struct mm_heap *heap, uint64_t address)
+{
+    if (address == 0 || (is_heap(heap) && mmi_heap_run_free(&heap->runs, address))) {
+        return;
+    }
+    panic_free(heap, address);
+}
+
+void mm_heap_free(struct mm_heap *heap, void *object)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+
+    if (heap == NULL ||
+        !mmi_slab_free(&heap->table, heap->classes, sizeof(heap->classes), address)) {
+        free_slow(heap, address);
+    }
+}
+
+void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
+{
+    (void)cpu;
+    mm_heap_free(heap, object);
+}
+
+/* --- resizing ----------------------------------------------------------------------------------*/
+
+/** The slab, or run, of a live object that begins here; NULL: none of this heap. */
+static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
+{
+    struct mmi_slab *slab = mmi_table_find(&heap->table, address);
+    uint64_t offset;
+    uint64_t index;
+
+    if (slab == NULL) {
+        return NULL;
+    }
+    if (mmi_slab_class(slab) == &heap->runs) {
+        return mmi_heap_run_find(&heap->runs, address);
+    }
+    offset = address - mmi_load(&slab->base);
+    if (mmi_load(&slab->class) - (uint64_t)(uintptr_t)heap->classes >= sizeof(heap->classes) ||
+        offset >= mmi_load(&slab->bytes) || offset % mmi_load(&slab->size) != 0) {
+        return NULL;
+    }
+    index = offset / mmi_load(&slab->size);
+    if ((mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]) >> (index % MMI_SLAB_WORD_BITS) & 1) !=
+        0) {
+        return NULL;
+    }
+    return slab;
+}
+
+static uint64_t usable(const struct mm_heap *heap, const struct mmi_slab *slab)
+{
+    return mmi_slab_class(slab) == &heap->runs
+               ? mmi_load(&slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE
+               : mmi_load(&slab->size);
+}
+
+size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
+{
+    const struct mmi_slab *slab;
+
+    if (!is_heap(heap)) {
+        return 0;
+    }
+    slab = find_live(heap, (uint64_t)(uintptr_t)object);
+    return slab == NULL ? 0 : usable(heap, slab);
+}
+
+/** Whether the object can stay where it is, at its new size; a run gives back its tail then. */
+static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t align,
+                            uint64_t size)
+{
+    uint64_t had = usable(heap, slab);
+
+    if (size > had) {
+        return false;
+    }
+    if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
+        mmi_heap_run_shrink(slab, size);
+        return true;
+    }
+    /* Worth a copy only if at least half of it is saved. */
+    return size > had / 2 || heap->classes[class_aligned(heap, align, size)].size > had / 2;
+}
+
+void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    struct mmi_slab *slab;
+    uint64_t align;
+    uint64_t had;
+    void *moved;
+
+    if (object == NULL) {
+        return mm_heap_alloc(heap, size);
+    }
+    slab = is_heap(heap) ? find_live(heap, address) : NULL;
+    if (slab == NULL) {
+        panic_free(heap, address);
+    }
+    had = usable(heap, slab);
+    if (mmi_slab_class(slab) == &heap->runs) {
+        align = mmi_load(&slab->words[MMI_RUN_ALIGN]);
+    } else {
+        align = had & (0 - had);
+        align = align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
+    }
+    if (resize_in_place(heap, slab, align, size)) {
+        return object;
+    }
+    moved = alloc_aligned_on(heap, mmi_cpu_number(&heap->pool->platform), align, size);
+    if (moved != NULL) {
+        memcpy(moved, object, size < had ? size : had);
+        mm_heap_free(heap, object);
+    }
+    return moved;
+}
+
+/* --- asking ------------------------------------------------------------------------------------*/
+
+uint64_t mm_heap_reclaim(struct mm_heap *heap)
+{
+    uint64_t nr_pages = 0;
+
+    for (unsigned i = 0; is_heap(heap) && i < MM_HEAP_NR_CLASSES; i++) {
+        nr_pages += mmi_class_reclaim(&heap->classes[i], heap->nr_cpus);
+    }
+    return nr_pages;
+}
+
+mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *out)
+{
+    struct mm_heap_stats stats = {0};
+    struct mmi_class_counts counts;
+
+    if (heap == NULL || out == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!is_heap(heap)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
+        mmi_class_count(&heap->classes[i], &counts);
+        stats.nr_objects += counts.nr_objects;
+        stats.object_bytes += counts.nr_objects * heap->classes[i].size;
+        stats.nr_slabs += counts.nr_slabs;
+        stats.nr_empty_slabs += counts.nr_empty_slabs;
+        stats.slab_bytes += counts.nr_pages * MM_PAGE_SIZE;
+    }
+    mmi_class_count(&heap->runs, &counts);
+    stats.nr_objects += counts.nr_objects;
+    stats.object_bytes += counts.nr_pages * MM_PAGE_SIZE;
+    stats.nr_runs = counts.nr_objects;
+    stats.run_bytes = counts.nr_pages * MM_PAGE_SIZE;
+    stats.nr_failed = mmi_load(&heap->nr_failed);
+    *out = stats;
+    return MM_OK;
+}
+
+mm_status_t mm_heap_check(const struct mm_heap *heap)
+{
+    bool good = true;
+
+    if (heap == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!is_heap(heap)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
+        good = mmi_class_check(&heap->classes[i], heap->nr_cpus) && good;
+    }
+    good = mmi_class_check(&heap->runs, heap->nr_cpus) && good;
+    return good ? MM_OK : MM_ERR_CORRUPTED;
+}

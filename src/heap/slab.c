@@ -1,0 +1,563 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Slabs: how a class finds one when a hint is used up, and what becomes of it when it empties.
+ *
+ * Free bits are the truth; everything here only decides where to look. A slab is in one state:
+ *
+ *                   grow                    hint dropped
+ *         DEAD ───────────> OWNED <─────┐ ─────────────────> UNLISTED
+ *          ^                  ^         └──────────────┐         │ several objects
+ *          │ taken off        │ taken off the list     │         │ of a word are free
+ *          │ the list         │                        │         v
+ *     DEAD_LISTED <── RETIRING ──────────────────────> LISTED <──┘
+ *                 emptied  ^     somebody allocated     │ ^
+ *                          └────────────────────────────┘ └───> KEPT (empty, one a class)
+ *
+ * - An OWNED slab stands behind one hint, or is in the hands of one context that is about to put it
+ *   there or to drop it. A hint is only ever exchanged, so each slab is dropped once, by whoever
+ *   got it out of the hint.
+ * - A slab is LISTED only once several objects of one word are free: a slab that would serve one
+ *   allocation is not worth taking up. What lies in unlisted slabs is not lost: the sweep before an
+ *   allocation fails goes through all of them.
+ * - Retiring needs all bits of all words at once, and takes them word by word; if somebody was
+ *   faster it puts them back. The list is not searched for the slab: its descriptor stays there,
+ *   DEAD_LISTED, until it comes up. If it comes up in the middle, whoever took it off says so
+ *   (RETIRING_OFF) and goes on, and the one that retires finds it a new place.
+ *
+ * Who drops a slab stores the state and then looks at the words; who frees sets a bit and then
+ * looks at the state. Both use read-modify-write on the word, so one of them sees the other, and no
+ * slab with several free objects stays unlisted.
+ *
+ * Nothing here waits: every loop turns again only because somebody else got something done. An
+ * interrupt may come at any point and make any call; a slab in transit is one that it does not see.
+ */
+#include "slab.h"
+
+#include "core/base/mem.h"
+#include "core/base/report.h"
+
+/** Free objects of a word that make a slab worth listing, if it has enough of them. */
+#define SEVERAL 4u
+
+/* --- words -------------------------------------------------------------------------------------*/
+
+static unsigned several(const struct mmi_slab *slab)
+{
+    unsigned nr = mmi_load(&slab->nr_objects) / 8u;
+
+    return nr < 1 ? 1 : nr > SEVERAL ? SEVERAL : nr;
+}
+
+static unsigned nr_words(const struct mmi_slab *slab)
+{
+    return (mmi_load(&slab->nr_objects) + MMI_SLAB_WORD_BITS - 1) / MMI_SLAB_WORD_BITS;
+}
+
+/** What the word holds now, after everything that the caller did before: see the top. */
+static uint32_t read_latest(struct mmi_slab *slab, unsigned word)
+{
+    return (uint32_t)mmi_fetch_or(&slab->words[word], UINT64_C(0));
+}
+
+static bool worth_listing(struct mmi_slab *slab)
+{
+    for (unsigned w = 0; w < nr_words(slab); w++) {
+        if (mmi_popcount(read_latest(slab, w)) >= several(slab)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_empty(const struct mmi_slab *slab)
+{
+    for (unsigned w = 0; w < nr_words(slab); w++) {
+        if ((uint32_t)mmi_load_acquire(&slab->words[w]) != mmi_slab_full(slab, w)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/** Claim an object from the first word that has at least `least`, and say which word. */
+static void *take(struct mmi_slab *slab, unsigned least, unsigned *word)
+{
+    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+        uint64_t seen = mmi_load(&slab->words[w]);
+
+        while ((uint32_t)seen != 0 && mmi_popcount((uint32_t)seen) >= least) {
+            if (mmi_cas(&slab->words[w], &seen, seen & (seen - 1))) {
+                uint64_t index = w * MMI_SLAB_WORD_BITS + mmi_ctz(seen);
+
+                *word = w;
+                return (void *)(uintptr_t)(mmi_load(&slab->base) + index * mmi_load(&slab->size));
+            }
+        }
+    }
+    return NULL;
+}
+
+/* --- the end of a slab -------------------------------------------------------------------------*/
+
+static bool become(struct mmi_slab *slab, uint32_t from, uint32_t to)
+{
+    return mmi_cas(&slab->state, &from, to);
+}
+
+/** Somebody freed into a slab that holds no object. */
+_Noreturn static void panic_word(const struct mmi_slab *slab, unsigned word)
+{
+    const struct mm_slab_class *class = mmi_slab_class(slab);
+    struct mm_panic_info info = {
+        .room = "heap",
+        .what = "double free of an object, while its slab was given back",
+        .address =
+            mmi_load(&slab->base) + (uint64_t)word * MMI_SLAB_WORD_BITS * mmi_load(&slab->size),
+        .recorded = "no object of this word is allocated",
+        .recorded_value = mmi_load(&slab->size),
+        .claimed = class->name,
+    };
+
+    mmi_panic(&class->pool->platform, &info);
+}
+
+/** RETIRING: end the life of each word. False: somebody holds an object, and all is as before. */
+static bool end_life(struct mmi_slab *slab)
+{
+    uint64_t life = (uint64_t)mmi_load(&slab->life) << 32;
+    uint64_t next_life = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 1) << 32;
+    unsigned nr = nr_words(slab);
+    unsigned w;
+
+    for (w = 0; w < nr; w++) {
+        uint64_t seen = life | mmi_slab_full(slab, w);
+
+        if (!mmi_cas(&slab->words[w], &seen, next_life)) {
+            break;
+        }
+    }
+    if (w == nr) {
+        return true;
+    }
+    while (w-- > 0) {
+        uint64_t seen = next_life;
+
+        if (!mmi_cas(&slab->words[w], &seen, life | mmi_slab_full(slab, w))) {
+            panic_word(slab, w);
+        }
+    }
+    return false;
+}
+
+/** Give the pages of a slab back whose life has ended; returns how many. */
+static uint64_t release(struct mmi_slab *slab)
+{
+    struct mm_slab_class *class = mmi_slab_class(slab);
+    uint64_t base = mmi_load(&slab->base);
+    uint64_t nr_pages = UINT64_C(1) << mmi_load(&slab->order);
+
+    mmi_store_release(&slab->base, UINT64_C(0));
+    mmi_table_set(class->pool, base, nr_pages, NULL);
+    mmi_fetch_sub(&class->nr_slabs, UINT64_C(1));
+    mmi_pool_free_pages(class->pool, base, nr_pages);
+    mmi_event(&class->pool->platform, MM_EVENT_HEAP_SHRINK, class->owner, base,
+              nr_pages * MM_PAGE_SIZE);
+    return nr_pages;
+}
+
+/** LISTED and empty: make it the one that stays, if it is small and there is none. */
+static bool keep(struct mmi_slab *slab)
+{
+    struct mm_slab_class *class = mmi_slab_class(slab);
+    uint32_t none = 0;
+
+    if (mmi_load(&slab->order) != class->min_order || !mmi_cas(&class->nr_kept, &none, 1u)) {
+        return false;
+    }
+    if (!become(slab, MMI_SLAB_LISTED, MMI_SLAB_KEPT)) {
+        mmi_store(&class->nr_kept, 0u);
+        return false;
+    }
+    return true;
+}
+
+/**
+ * Bring a slab that is UNLISTED or LISTED to where it belongs; others are not touched. Returns
+ * pages given back.
+ */
+static uint64_t settle(struct mmi_slab *slab, bool may_keep)
+{
+    struct mm_slab_class *class = mmi_slab_class(slab);
+
+    for (;;) {
+        uint32_t state = mmi_load_acquire(&slab->state);
+
+        if (state == MMI_SLAB_UNLISTED) {
+            if (!worth_listing(slab)) {
+                return 0;
+            }
+            if (become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
+                mmi_list_push(class->pool, &class->partial, slab);
+            }
+            continue;
+        }
+        if (state != MMI_SLAB_LISTED || !is_empty(slab)) {
+            return 0;
+        }
+        if (may_keep && keep(slab)) {
+            return 0;
+        }
+        if (!become(slab, MMI_SLAB_LISTED, MMI_SLAB_RETIRING)) {
+            continue;
+        }
+        if (end_life(slab)) {
+            uint64_t nr_pages = release(slab);
+
+            if (!become(slab, MMI_SLAB_RETIRING, MMI_SLAB_DEAD_LISTED)) {
+                mmi_store_release(&slab->state, (uint32_t)MMI_SLAB_DEAD);
+                mmi_list_push(class->pool, &class->unused, slab);
+            }
+            return nr_pages;
+        }
+        if (!become(slab, MMI_SLAB_RETIRING, MMI_SLAB_LISTED)) {
+            mmi_exchange(&slab->state, (uint32_t)MMI_SLAB_UNLISTED);
+        }
+    }
+}
+
+/** The caller owns the slab, and does not want it any more. */
+static uint64_t drop(struct mmi_slab *slab, bool may_keep)
+{
+    mmi_exchange(&slab->state, (uint32_t)MMI_SLAB_UNLISTED);
+    return settle(slab, may_keep);
+}
+
+/** Pages of the next slab, as a power of two: a class with many slabs takes larger ones. */
+static unsigned next_order(const struct mm_slab_class *class, uint64_t nr_slabs)
+{
+    unsigned order = class->min_order + mmi_log2(nr_slabs + 1);
+
+    return order > class->max_order ? class->max_order : order;
+}
+
+/** A slab that a CPU owns has become empty, and is larger than what the class would take now. */
+static void leave_owner(struct mmi_slab *slab)
+{
+    struct mm_slab_class *class = mmi_slab_class(slab);
+    uint64_t nr_slabs = mmi_load(&class->nr_slabs);
+    uint64_t *hint_at = &class->hints[(uint64_t)mmi_load(&slab->cpu) * class->stride];
+    uint64_t hint = mmi_load_acquire(hint_at);
+
+    if (nr_slabs == 0 || next_order(class, nr_slabs - 1) >= mmi_load(&slab->order) ||
+        !is_empty(slab)) {
+        return;
+    }
+    if (mmi_hint_slab(hint) == slab && mmi_cas(hint_at, &hint, UINT64_C(0))) {
+        drop(slab, true);
+    }
+}
+
+void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now)
+{
+    switch (mmi_load_acquire(&slab->state)) {
+    case MMI_SLAB_OWNED:
+        leave_owner(slab);
+        break;
+    case MMI_SLAB_UNLISTED:
+        if (mmi_popcount(now) >= several(slab)) {
+            settle(slab, true);
+        }
+        break;
+    case MMI_SLAB_LISTED:
+        if (now == mmi_slab_full(slab, word)) {
+            settle(slab, true);
+        }
+        break;
+    default:
+        /* Kept, or somebody is at it who will look. */
+        break;
+    }
+}
+
+/* --- finding one -------------------------------------------------------------------------------*/
+
+/** Make a slab that the caller owns the CPU's own, and drop the one that was. */
+static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *slab, unsigned word)
+{
+    uint64_t old;
+
+    mmi_store(&slab->cpu, (uint16_t)cpu);
+    old = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride],
+                       (uint64_t)(uintptr_t)slab | word);
+    if (old != 0) {
+        drop(mmi_hint_slab(old), true);
+    }
+}
+
+/** The slab was taken off the partial list: true if the caller owns it now. */
+static bool own(struct mmi_slab *slab)
+{
+    struct mm_slab_class *class = mmi_slab_class(slab);
+
+    for (;;) {
+        switch (mmi_load_acquire(&slab->state)) {
+        case MMI_SLAB_LISTED:
+            if (become(slab, MMI_SLAB_LISTED, MMI_SLAB_OWNED)) {
+                return true;
+            }
+            break;
+        case MMI_SLAB_KEPT:
+            if (become(slab, MMI_SLAB_KEPT, MMI_SLAB_OWNED)) {
+                mmi_store(&class->nr_kept, 0u);
+                return true;
+            }
+            break;
+        case MMI_SLAB_RETIRING:
+            if (become(slab, MMI_SLAB_RETIRING, MMI_SLAB_RETIRING_OFF)) {
+                return false;
+            }
+            break;
+        default: /* MMI_SLAB_DEAD_LISTED: nobody else changes it */
+            mmi_store_release(&slab->state, (uint32_t)MMI_SLAB_DEAD);
+            mmi_list_push(class->pool, &class->unused, slab);
+            return false;
+        }
+    }
+}
+
+static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
+{
+    struct mmi_slab *slab;
+
+    while ((slab = mmi_list_pop(class->pool, &class->partial)) != NULL) {
+        unsigned word;
+        void *object;
+
+        if (!own(slab)) {
+            continue;
+        }
+        object = take(slab, several(slab), &word);
+        if (object == NULL) {
+            object = take(slab, 1, &word);
+        }
+        if (object != NULL) {
+            install(class, cpu, slab, word);
+            return object;
+        }
+        drop(slab, true);
+    }
+    return NULL;
+}
+
+struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class)
+{
+    struct mmi_slab *slab = mmi_list_pop(class->pool, &class->unused);
+    uint64_t seen;
+
+    if (slab != NULL) {
+        return slab;
+    }
+    slab = mmi_pool_get_slab(class->pool);
+    if (slab == NULL) {
+        return NULL;
+    }
+    mmi_store(&slab->class, (uint64_t)(uintptr_t) class);
+    mmi_store(&slab->size, (uint16_t) class->size);
+    mmi_store(&slab->reciprocal, class->reciprocal);
+    seen = mmi_load(&class->all);
+    do {
+        mmi_store(&slab->all_next, seen);
+    } while (!mmi_cas(&class->all, &seen, (uint64_t)(uintptr_t)slab));
+    return slab;
+}
+
+/** Pages for a slab, of the order that is due or less; 0: none. */
+static uint64_t get_pages(struct mm_slab_class *class, unsigned *out_order)
+{
+    unsigned order = next_order(class, mmi_load(&class->nr_slabs));
+    uint64_t pages;
+
+    while ((pages = mmi_pool_pages(class->pool, UINT64_C(1) << order, 1)) == 0) {
+        if (order == class->min_order) {
+            return 0;
+        }
+        order--;
+    }
+    if (!mmi_table_reserve(class->pool, pages, UINT64_C(1) << order)) {
+        mmi_pool_free_pages(class->pool, pages, UINT64_C(1) << order);
+        return 0;
+    }
+    *out_order = order;
+    return pages;
+}
+
+/** Give a descriptor pages and a life. The caller owns it, and its first object. */
+static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
+{
+    struct mm_slab_class *class = mmi_slab_class(slab);
+    uint64_t nr_pages = UINT64_C(1) << order;
+    uint64_t nr = (nr_pages * MM_PAGE_SIZE) / class->size;
+    uint64_t ended = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 1) << 32;
+
+    nr = nr > MMI_SLAB_MAX ? MMI_SLAB_MAX : nr;
+    for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
+        class->construct(class->ctx, (void *)(uintptr_t)(pages + i * class->size));
+    }
+    mmi_store(&slab->order, (uint8_t)order);
+    mmi_store(&slab->nr_objects, (uint16_t)nr);
+    mmi_store(&slab->bytes, (uint32_t)(nr * class->size));
+    mmi_store(&slab->give, order > class->min_order ? mmi_slab_full(slab, 0) : 0);
+    mmi_store(&slab->give_last,
+              order > class->min_order ? mmi_slab_full(slab, nr_words(slab) - 1) : 0);
+    mmi_store(&slab->state, (uint32_t)MMI_SLAB_OWNED);
+    mmi_store_release(&slab->base, pages);
+    mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
+    mmi_table_set(class->pool, pages, nr_pages, slab);
+    mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
+    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+        uint64_t free =
+            ended | (w == 0 ? mmi_slab_full(slab, w) & ~UINT64_C(1) : mmi_slab_full(slab, w));
+        uint64_t old = mmi_exchange(&slab->words[w], free);
+
+        /* A bit that somebody set after the last life is his double free. */
+        if ((uint32_t)old != 0) {
+            panic_word(slab, w);
+        }
+    }
+}
+
+static void *grow(struct mm_slab_class *class, uint32_t cpu)
+{
+    struct mmi_slab *slab = mmi_class_get_slab(class);
+    unsigned order = 0;
+    uint64_t pages;
+
+    if (slab == NULL) {
+        return NULL;
+    }
+    pages = get_pages(class, &order);
+    if (pages == 0) {
+        mmi_list_push(class->pool, &class->unused, slab);
+        return NULL;
+    }
+    begin_life(slab, pages, order);
+    mmi_event(&class->pool->platform, MM_EVENT_HEAP_GROW, class->owner, pages,
+              MM_PAGE_SIZE << order);
+    install(class, cpu, slab, 0);
+    return (void *)(uintptr_t)pages;
+}
+
+/** Any free object of the class, wherever it is. */
+static void *sweep(struct mm_slab_class *class)
+{
+    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
+
+    for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
+        unsigned word;
+        void *object = take(slab, 1, &word);
+
+        if (object != NULL) {
+            return object;
+        }
+    }
+    return NULL;
+}
+
+void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
+{
+    uint64_t *hint_at = &class->hints[(uint64_t)cpu * class->stride];
+    uint64_t hint = mmi_load_acquire(hint_at);
+    struct mmi_slab *slab = mmi_hint_slab(hint);
+    unsigned word = 0;
+    void *object = NULL;
+
+    /* The hint is corrected only if it is still the same; the object is ours in any case. */
+    if (slab != NULL && (object = take(slab, several(slab), &word)) != NULL) {
+        mmi_cas(hint_at, &hint, (uint64_t)(uintptr_t)slab | word);
+        return object;
+    }
+    object = take_partial(class, cpu);
+    if (object == NULL && slab != NULL && (object = take(slab, 1, &word)) != NULL) {
+        mmi_cas(hint_at, &hint, (uint64_t)(uintptr_t)slab | word);
+        return object;
+    }
+    if (object == NULL) {
+        object = grow(class, cpu);
+    }
+    return object != NULL ? object : sweep(class);
+}
+
+uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus)
+{
+    struct mmi_slab *slab;
+    uint64_t nr_pages = 0;
+
+    for (uint32_t cpu = 0; class->hints != NULL && cpu < nr_cpus; cpu++) {
+        uint64_t hint = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));
+
+        if (hint != 0) {
+            nr_pages += drop(mmi_hint_slab(hint), false);
+        }
+    }
+    slab = mmi_slab_of(mmi_load_acquire(&class->all));
+    for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
+        if (become(slab, MMI_SLAB_KEPT, MMI_SLAB_LISTED)) {
+            mmi_store(&class->nr_kept, 0u);
+        }
+        nr_pages += settle(slab, false);
+    }
+    return nr_pages;
+}
+
+/* --- a class as a whole ------------------------------------------------------------------------*/
+
+/** Smallest slab that spends at most an eighth on what is left over, and largest that is full. */
+static void choose_orders(struct mm_slab_class *class)
+{
+    unsigned order = 0;
+
+    while (order < MMI_SLAB_MAX_ORDER &&
+           ((MM_PAGE_SIZE << order) < class->size ||
+            (MM_PAGE_SIZE << order) % class->size * 8 > MM_PAGE_SIZE << order)) {
+        order++;
+    }
+    class->min_order = (uint8_t)order;
+    while (order < MMI_SLAB_MAX_ORDER &&
+           (MM_PAGE_SIZE << order) < (uint64_t) class->size * MMI_SLAB_MAX) {
+        order++;
+    }
+    class->max_order = (uint8_t)order;
+}
+
+void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config)
+{
+    memset(class, 0, sizeof(*class));
+    class->pool = config->pool;
+    class->name = config->name;
+    class->owner = config->owner;
+    class->hints = config->hints;
+    class->stride = config->stride;
+    class->construct = config->construct;
+    class->ctx = config->ctx;
+    class->size = config->size;
+    if (config->size != 0) {
+        class->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + config->size - 1) / config->size);
+        choose_orders(class);
+    }
+}
+
+void mmi_class_destroy(struct mm_slab_class *class, uint32_t nr_cpus)
+{
+    struct mmi_slab *slab;
+
+    mmi_class_reclaim(class, nr_cpus);
+    slab = mmi_slab_of(mmi_load_acquire(&class->all));
+    while (slab != NULL) {
+        struct mmi_slab *next = mmi_slab_of(slab->all_next);
+
+        mmi_store(&slab->state, (uint32_t)MMI_SLAB_DEAD);
+        mmi_store(&slab->bytes, 0u);
+        mmi_list_push(class->pool, &class->pool->slabs, slab);
+        slab = next;
+    }
+}

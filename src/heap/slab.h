@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What the files of the heap room share: the slab descriptor, the lookup, and the two hot paths.
+ *
+ * A descriptor has two cache lines: what every path reads, and the words that they change.
+ *
+ *     word:  63 .. 32            31 .. 0
+ *            life of the slab    one bit an object, 1 = free
+ *
+ * The *life* is what makes every double free exact, however late it comes. It counts how often the
+ * descriptor has got pages. A slab that gives its pages back ends its life in every word, by one
+ * compare-and-exchange from "all free" to "next life, none free", so that nobody can claim an
+ * object of it any more; and whoever frees compares the life that he found with the one that was in
+ * the word when his bit went in. Descriptors are never unmapped while the pool lives, and keep
+ * their class as long as the cache lives: a CPU that acts on an old hint claims an object of a
+ * later life, which is an object of the same size, and reads the base after the claim.
+ */
+#ifndef MMI_HEAP_SLAB_H
+#define MMI_HEAP_SLAB_H
+
+#include "core/base/atomic.h"
+#include "core/base/bits.h"
+#include <mm/cache.h>
+
+#define MMI_SLAB_WORDS     8u
+#define MMI_SLAB_WORD_BITS 32u
+#define MMI_SLAB_MAX       (MMI_SLAB_WORDS * MMI_SLAB_WORD_BITS)
+
+/** Largest slab: 64 KiB. With objects of 8 KiB, every product below fits 32 bits. */
+#define MMI_SLAB_MAX_ORDER 4u
+
+/**
+ * Where a slab is. Only OWNED is of interest to the hot path; slab.c has the drawing.
+ */
+enum mmi_slab_state {
+    MMI_SLAB_DEAD = 0,         /**< no pages; on the list of unused ones, or in transit */
+    MMI_SLAB_OWNED = 1,        /**< behind a CPU's hint, or in transit */
+    MMI_SLAB_UNLISTED = 2,     /**< too few free objects to be worth it */
+    MMI_SLAB_LISTED = 3,       /**< on the list of partial ones */
+    MMI_SLAB_KEPT = 4,         /**< listed, empty, and to stay */
+    MMI_SLAB_RETIRING = 5,     /**< listed, and somebody tries to end its life */
+    MMI_SLAB_RETIRING_OFF = 6, /**< the same, but it was taken off the list meanwhile */
+    MMI_SLAB_DEAD_LISTED = 7,  /**< no pages, still on the list of partial ones */
+};
+
+/** All fields are atomic: an illegal free may read them at any time. */
+struct mmi_slab {
+    uint64_t base;  /**< first object; 0: no pages. Of a run: its first page */
+    uint64_t class; /**< struct mm_slab_class */
+    uint32_t life;
+    uint32_t reciprocal; /**< 2^32 / size, rounded up; 0: a run */
+    uint32_t bytes;      /**< of all objects; 0: a run */
+    uint32_t state;      /**< enum mmi_slab_state */
+    uint32_t give;       /**< a word of this value may mean an empty slab that is to go; 0: never */
+    uint32_t give_last;  /**< the same, for the last word */
+    uint16_t cpu;        /**< whose hint it is, if OWNED */
+    uint16_t size;       /**< bytes from object to object */
+    uint16_t nr_objects;
+    uint8_t order; /**< log2 of its pages */
+    uint8_t zero;
+    uint64_t next;                  /**< on a list of slabs */
+    uint64_t all_next;              /**< on the class's list of all */
+    uint64_t words[MMI_SLAB_WORDS]; /**< of a run: pages, alignment in bytes */
+};
+
+_Static_assert(sizeof(struct mmi_slab) == 128, "two cache lines, and what list heads count in");
+
+#define MMI_RUN_PAGES 0
+#define MMI_RUN_ALIGN 1
+
+static inline struct mmi_slab *mmi_slab_of(uint64_t address)
+{
+    return (struct mmi_slab *)(uintptr_t)address;
+}
+
+static inline struct mm_slab_class *mmi_slab_class(const struct mmi_slab *slab)
+{
+    return (struct mm_slab_class *)(uintptr_t)mmi_load(&slab->class);
+}
+
+/** A hint is the address of a descriptor, with the word's number in the low bits. 0: none. */
+static inline struct mmi_slab *mmi_hint_slab(uint64_t hint)
+{
+    return mmi_slab_of(hint & ~(uint64_t)(MMI_SLAB_WORDS - 1));
+}
+
+/** The free bits of a word when all its objects are free. */
+static inline uint32_t mmi_slab_full(const struct mmi_slab *slab, unsigned word)
+{
+    unsigned before = word * MMI_SLAB_WORD_BITS;
+    unsigned nr = mmi_load(&slab->nr_objects);
+
+    if (nr <= before) {
+        return 0;
+    }
+    nr -= before;
+    return nr >= MMI_SLAB_WORD_BITS ? UINT32_MAX : (UINT32_C(1) << nr) - 1;
+}
+
+/* --- the lookup --------------------------------------------------------------------------------*/
+
+/** Bits of an index that a node below the root takes: a page of entries. */
+#define MMI_TABLE_BITS 9u
+#define MMI_TABLE_MASK ((UINT64_C(1) << MMI_TABLE_BITS) - 1)
+
+/** The slab or run of the page at `address`; NULL: none, or not a page of the source. */
+static inline struct mmi_slab *mmi_table_find(const struct mm_slab_table *table, uint64_t address)
+{
+    uint64_t offset = address - table->base;
+    uint64_t index = offset >> MM_PAGE_SHIFT;
+    unsigned shift = table->shift;
+    uint64_t entry;
+
+    if (offset >= table->len) {
+        return NULL;
+    }
+    entry = mmi_load_acquire(&table->root[index >> shift]);
+    while (shift != 0) {
+        if (entry == 0) {
+            return NULL;
+        }
+        shift -= MMI_TABLE_BITS;
+        entry =
+            mmi_load_acquire((uint64_t *)(uintptr_t)entry + ((index >> shift) & MMI_TABLE_MASK));
+    }
+    return mmi_slab_of(entry);
+}
+
+/** Make room for the entries of these pages. False: the source has no page; what was made stays. */
+bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages);
+/** Set the entries of these pages, which have room. NULL: no slab. */
+void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
+                   struct mmi_slab *slab);
+
+/* --- pools -------------------------------------------------------------------------------------*/
+
+#define MMI_POOL_MAGIC  UINT32_C(0x6d6d506f)
+#define MMI_CACHE_MAGIC UINT32_C(0x6d6d4361)
+#define MMI_HEAP_MAGIC  UINT32_C(0x6d6d4865)
+
+/** Pages of the source; 0: it has none. */
+uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align);
+void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
+/** The same for metadata: zeroed, and counted. */
+uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages);
+void mmi_pool_free_meta_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
+
+/** A descriptor of no class; NULL: no memory. */
+struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool);
+
+/** Lists of descriptors, by `next`. Lock-free; a slab is on one list at a time. */
+void mmi_list_push(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *slab);
+struct mmi_slab *mmi_list_pop(const struct mm_pool *pool, uint64_t *head);
+/** The first one, and the one after: for checks, when nobody else is there. */
+struct mmi_slab *mmi_list_first(const struct mm_pool *pool, const uint64_t *head);
+struct mmi_slab *mmi_list_next(const struct mm_pool *pool, const struct mmi_slab *slab);
+
+/* --- classes -----------------------------------------------------------------------------------*/
+
+/** Who a class belongs to, and what its objects are. */
+struct mmi_class_config {
+    struct mm_pool *pool;
+    const char *name;
+    const void *owner;
+    uint64_t *hints;
+    uint32_t stride;
+    uint32_t size; /**< bytes from object to object; 0: runs */
+    void (*construct)(void *ctx, void *object);
+    void *ctx;
+};
+
+void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config);
+/** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
+void mmi_class_destroy(struct mm_slab_class *class, uint32_t nr_cpus);
+/** Allocate when the hint is used up. NULL: no memory, and no slab of the class has a free object.
+ */
+void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu);
+/** Give back what is empty; returns pages. */
+uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus);
+/** A descriptor of this class, without pages; NULL: no memory. Put it back on `unused`. */
+struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class);
+/** An object of the slab was freed into this word, which now is so; the slow part of it. */
+void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now);
+
+/** Sums over the slabs of a class. */
+struct mmi_class_counts {
+    uint64_t nr_objects;
+    uint64_t nr_free;
+    uint64_t nr_slabs;
+    uint64_t nr_empty_slabs;
+    uint64_t nr_pages;
+};
+void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts *out);
+/** True if the class is well formed. */
+bool mmi_class_check(const struct mm_slab_class *class, uint32_t nr_cpus);
+/** "heap: NAME: N objects of SIZE bytes were not freed" to the log op. */
+void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects);
+
+/** A free that must not be: find out why, and panic. */
+struct mmi_misuse {
+    const struct mm_pool *pool; /**< NULL: not initialised */
+    const char *name;           /**< of the cache or heap that was told to free */
+    const struct mm_slab_table *table;
+    const struct mm_slab_class *classes; /**< its classes */
+    uint64_t classes_len;                /**< bytes of them */
+    const struct mm_slab_class *runs;    /**< NULL: none */
+};
+_Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address);
+
+/* --- the hot paths -----------------------------------------------------------------------------*/
+
+/**
+ * Claim an object of the word that the hint names. NULL: none is left there.
+ *
+ * The hint may be as old as it likes: the claim is what counts, and the base is read after it.
+ */
+static inline void *mmi_slab_alloc(const uint64_t *hint_at)
+{
+    uint64_t hint = mmi_load_acquire(hint_at);
+    struct mmi_slab *slab = mmi_hint_slab(hint);
+    unsigned word = (unsigned)(hint & (MMI_SLAB_WORDS - 1));
+    uint64_t seen;
+
+    if (hint == 0) {
+        return NULL;
+    }
+    seen = mmi_load(&slab->words[word]);
+    while ((uint32_t)seen != 0) {
+        if (mmi_cas(&slab->words[word], &seen, seen & (seen - 1))) {
+            uint64_t index = word * MMI_SLAB_WORD_BITS + mmi_ctz(seen);
+
+            return (void *)(uintptr_t)(mmi_load(&slab->base) + index * mmi_load(&slab->size));
+        }
+    }
+    return NULL;
+}
+
+/**
+ * Free an object of one of these classes. False: it is no live object of a slab of theirs, and
+ * nothing was done that matters.
+ *
+ * One multiplication gives the index and tells an inner pointer: with r = 2^32 / size rounded up,
+ * the high half of offset * r is the index, and the low half is below r only for multiples of size.
+ * That holds while offset * size < 2^32 (Lemire, Kaser, Kurz: Faster remainder by direct
+ * computation, 2019).
+ *
+ * The life is read before the base, and written after it: so an old base never meets a new life.
+ */
+static inline bool mmi_slab_free(const struct mm_slab_table *table,
+                                 const struct mm_slab_class *classes, uint64_t classes_len,
+                                 uint64_t address)
+{
+    struct mmi_slab *slab = mmi_table_find(table, address);
+    uint64_t offset;
+    uint64_t product;
+    uint64_t bit;
+    uint64_t old;
+    uint32_t reciprocal;
+    uint32_t life;
+    uint32_t now;
+    unsigned word;
+
+    if (slab == NULL || mmi_load(&slab->class) - (uint64_t)(uintptr_t)classes >= classes_len) {
+        return false;
+    }
+    life = mmi_load_acquire(&slab->life);
+    offset = address - mmi_load(&slab->base);
+    reciprocal = mmi_load(&slab->reciprocal);
+    product = offset * reciprocal;
+    if (offset >= mmi_load(&slab->bytes) || (uint32_t)product >= reciprocal) {
+        return false;
+    }
+    word = (unsigned)(product >> 37);
+    bit = UINT64_C(1) << ((product >> 32) % MMI_SLAB_WORD_BITS);
+    old = mmi_fetch_or(&slab->words[word], bit);
+    if ((old & bit) != 0 || old >> 32 != life) {
+        return false;
+    }
+    now = (uint32_t)(old | bit);
+    if (mmi_load_acquire(&slab->state) != MMI_SLAB_OWNED || now == mmi_load(&slab->give) ||
+        now == mmi_load(&slab->give_last)) {
+        mmi_slab_freed(slab, word, now);
+    }
+    return true;
+}
+
+#endif

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Looking at slabs from outside: sums, the check, and why a free must not be. Nothing here changes
+ * a slab.
+ */
+#include "slab.h"
+
+#include "core/base/report.h"
+
+/* --- sums --------------------------------------------------------------------------------------*/
+
+static bool has_pages(const struct mmi_slab *slab)
+{
+    return mmi_load_acquire(&slab->base) != 0;
+}
+
+static uint64_t count_free(const struct mmi_slab *slab)
+{
+    uint64_t nr = 0;
+
+    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+        nr += mmi_popcount((uint32_t)mmi_load(&slab->words[w]));
+    }
+    return nr;
+}
+
+static void count_slab(const struct mmi_slab *slab, struct mmi_class_counts *out)
+{
+    uint64_t nr = mmi_load(&slab->nr_objects);
+    uint64_t nr_free = count_free(slab);
+
+    /* Others may be at it: a slab that changes its life while it is counted counts as it can. */
+    nr_free = nr_free < nr ? nr_free : nr;
+    out->nr_slabs++;
+    out->nr_pages += UINT64_C(1) << mmi_load(&slab->order);
+    out->nr_free += nr_free;
+    out->nr_objects += nr - nr_free;
+    out->nr_empty_slabs += nr_free == nr ? 1 : 0;
+}
+
+void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts *out)
+{
+    const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
+
+    *out = (struct mmi_class_counts){0};
+    for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
+        if (!has_pages(slab)) {
+            continue;
+        }
+        if (class->size != 0) {
+            count_slab(slab, out);
+        } else {
+            out->nr_slabs++;
+            out->nr_objects++;
+            out->nr_pages += mmi_load(&slab->words[MMI_RUN_PAGES]);
+        }
+    }
+}
+
+void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects)
+{
+    struct mmi_line line;
+
+    mmi_line_begin(&line);
+    mmi_line_str(&line, "heap: ");
+    mmi_line_str(&line, class->name);
+    mmi_line_str(&line, ": ");
+    mmi_line_u64(&line, nr_objects);
+    if (class->size != 0) {
+        mmi_line_str(&line, " objects of ");
+        mmi_line_u64(&line, class->size);
+        mmi_line_str(&line, " bytes");
+    } else {
+        mmi_line_str(&line, " runs of pages");
+    }
+    mmi_line_str(&line, " were not freed");
+    mmi_line_log(&line, &class->pool->platform);
+}
+
+/* --- the check ---------------------------------------------------------------------------------*/
+
+struct check {
+    const struct mm_slab_class *class;
+    uint64_t nr_all;
+    uint64_t nr_with_pages;
+    uint64_t nr_owned;
+    uint64_t nr_partial; /**< by their states */
+    uint64_t nr_unused;
+    uint64_t nr_kept;
+    bool good;
+};
+
+static void expect(struct check *check, bool holds, const char *what, uint64_t value)
+{
+    if (!holds) {
+        mmi_complain(&check->class->pool->platform, "heap", what, value);
+        check->good = false;
+    }
+}
+
+static void check_table(struct check *check, const struct mmi_slab *slab, uint64_t nr_pages)
+{
+    uint64_t base = mmi_load(&slab->base);
+
+    for (uint64_t i = 0; i < nr_pages; i++) {
+        const struct mmi_slab *found =
+            mmi_table_find(&check->class->pool->table, base + i * MM_PAGE_SIZE);
+
+        expect(check, found == slab, "a page of a slab is not in the table", base);
+    }
+}
+
+static void check_words(struct check *check, const struct mmi_slab *slab)
+{
+    bool alive = has_pages(slab);
+    uint64_t me = (uint64_t)(uintptr_t)slab;
+    uint32_t life = mmi_load(&slab->life) + (alive ? 0u : 1u);
+
+    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+        uint64_t word = mmi_load(&slab->words[w]);
+        uint32_t may = alive ? mmi_slab_full(slab, w) : 0;
+
+        expect(check, ((uint32_t)word & ~may) == 0, "an object is free that does not exist", me);
+        if (mmi_slab_full(slab, w) != 0) {
+            expect(check, word >> 32 == life, "a word is of another life than its slab", me);
+        }
+    }
+}
+
+static void check_slab(struct check *check, const struct mmi_slab *slab)
+{
+    const struct mm_slab_class *class = check->class;
+    uint64_t me = (uint64_t)(uintptr_t)slab;
+    bool alive = has_pages(slab);
+    uint32_t state = mmi_load(&slab->state);
+
+    expect(check, mmi_slab_class(slab) == class, "a slab is of another class", me);
+    check_words(check, slab);
+    if (alive) {
+        uint64_t nr_pages = UINT64_C(1) << mmi_load(&slab->order);
+
+        check->nr_with_pages++;
+        expect(check,
+               mmi_load(&slab->size) == class->size &&
+                   mmi_load(&slab->bytes) == class->size * mmi_load(&slab->nr_objects) &&
+                   mmi_load(&slab->bytes) <= nr_pages * MM_PAGE_SIZE,
+               "the geometry of a slab is wrong", me);
+        check_table(check, slab, nr_pages);
+    }
+    switch (state) {
+    case MMI_SLAB_OWNED:
+        check->nr_owned++;
+        break;
+    case MMI_SLAB_KEPT:
+        check->nr_kept++;
+        check->nr_partial++;
+        break;
+    case MMI_SLAB_LISTED:
+    case MMI_SLAB_DEAD_LISTED:
+        check->nr_partial++;
+        break;
+    case MMI_SLAB_DEAD:
+        check->nr_unused++;
+        break;
+    case MMI_SLAB_UNLISTED:
+        break;
+    default:
+        expect(check, false, "a slab is in a state that nobody leaves it in", me);
+    }
+    expect(check, alive == (state != MMI_SLAB_DEAD && state != MMI_SLAB_DEAD_LISTED),
+           "the state of a slab contradicts its pages", me);
+}
+
+static void check_list(struct check *check, const uint64_t *head, uint64_t nr_expected, bool unused)
+{
+    const struct mm_pool *pool = check->class->pool;
+    const struct mmi_slab *slab = mmi_list_first(pool, head);
+    uint64_t nr = 0;
+
+    while (slab != NULL && nr <= nr_expected) {
+        uint32_t state = mmi_load(&slab->state);
+
+        expect(check, mmi_slab_class(slab) == check->class && (state == MMI_SLAB_DEAD) == unused,
+               "a list holds a slab that does not belong there", (uint64_t)(uintptr_t)slab);
+        slab = mmi_list_next(pool, slab);
+        nr++;
+    }
+    expect(check, nr == nr_expected, "a list misses a slab, or holds one twice; there should be",
+           nr_expected);
+}
+
+static void check_hints(struct check *check, uint32_t nr_cpus)
+{
+    const struct mm_slab_class *class = check->class;
+    uint64_t nr = 0;
+
+    for (uint32_t cpu = 0; cpu < nr_cpus; cpu++) {
+        uint64_t hint = mmi_load(&class->hints[(uint64_t)cpu * class->stride]);
+        const struct mmi_slab *slab = mmi_hint_slab(hint);
+
+        if (slab != NULL) {
+            nr++;
+            expect(check,
+                   mmi_slab_class(slab) == class && mmi_load(&slab->state) == MMI_SLAB_OWNED &&
+                       mmi_load(&slab->cpu) == cpu,
+                   "a hint names a slab that is not its own", (uint64_t)(uintptr_t)slab);
+        }
+    }
+    expect(check, nr == check->nr_owned, "slabs are owned that no hint names", check->nr_owned);
+}
+
+static void check_run(struct check *check, const struct mmi_slab *run)
+{
+    uint64_t me = (uint64_t)(uintptr_t)run;
+
+    expect(check, mmi_slab_class(run) == check->class, "a run is of another class", me);
+    if (!has_pages(run)) {
+        check->nr_unused++;
+        return;
+    }
+    check->nr_with_pages++;
+    expect(check, mmi_load(&run->words[MMI_RUN_PAGES]) != 0, "a run has no pages", me);
+    check_table(check, run, 1);
+}
+
+bool mmi_class_check(const struct mm_slab_class *class, uint32_t nr_cpus)
+{
+    struct check check = {.class = class, .good = true};
+    const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
+
+    for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
+        check.nr_all++;
+        if (class->size != 0) {
+            check_slab(&check, slab);
+        } else {
+            check_run(&check, slab);
+        }
+    }
+    check_list(&check, &class->unused, check.nr_unused, true);
+    expect(&check, check.nr_with_pages == mmi_load(&class->nr_slabs),
+           "the number of slabs is wrong; there are", check.nr_with_pages);
+    if (class->size != 0) {
+        check_list(&check, &class->partial, check.nr_partial, false);
+        check_hints(&check, nr_cpus);
+        expect(&check, check.nr_kept == mmi_load(&class->nr_kept),
+               "the number of kept slabs is wrong; there are", check.nr_kept);
+    }
+    return check.good;
+}
+
+/* --- misuse ------------------------------------------------------------------------------------*/
+
+/** The run that holds the address, if one does: for a panic only, it looks at all. */
+static const struct mmi_slab *run_around(const struct mm_slab_class *runs, uint64_t address)
+{
+    const struct mmi_slab *run = runs == NULL ? NULL : mmi_slab_of(mmi_load_acquire(&runs->all));
+
+    for (; run != NULL; run = mmi_slab_of(mmi_load(&run->all_next))) {
+        uint64_t base = mmi_load(&run->base);
+
+        if (base != 0 && address >= base &&
+            address - base < mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE) {
+            return run;
+        }
+    }
+    return NULL;
+}
+
+static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm_panic_info *info)
+{
+    const struct mmi_slab *slab = mmi_table_find(misuse->table, address);
+    const struct mm_slab_class *class = slab == NULL ? NULL : mmi_slab_class(slab);
+    uint64_t offset;
+
+    if (slab == NULL) {
+        slab = run_around(misuse->runs, address);
+        info->what = slab == NULL ? "free of an address that holds no object"
+                                  : "free of the inside of an object";
+        info->recorded = slab == NULL ? "nothing" : "an object that begins at";
+        info->recorded_value = slab == NULL ? 0 : mmi_load(&slab->base);
+        return;
+    }
+    if ((uint64_t)(uintptr_t) class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
+        class != misuse->runs) {
+        info->what = "free of an object of another cache or heap";
+        info->recorded = class->name;
+        info->recorded_value = class->size;
+        return;
+    }
+    offset = address - mmi_load(&slab->base);
+    if (class->size != 0 && offset >= mmi_load(&slab->bytes)) {
+        info->what = "free of an address that holds no object";
+        info->recorded = "the unused end of a slab, objects of";
+        info->recorded_value = class->size;
+        return;
+    }
+    if (class->size != 0 ? offset % class->size != 0 : offset != 0) {
+        info->what = "free of the inside of an object";
+        info->recorded = "an object that begins at";
+        info->recorded_value =
+            class->size != 0 ? address - offset % class->size : mmi_load(&slab->base);
+        return;
+    }
+    info->what = "double free of an object";
+    info->recorded = "free, an object of";
+    info->recorded_value = class->size;
+}
+
+_Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address)
+{
+    struct mm_platform none = {NULL, NULL};
+    struct mm_panic_info info = {
+        .room = "heap",
+        .address = address,
+        .claimed = misuse->name,
+    };
+
+    if (misuse->pool == NULL) {
+        info.what = "free by a cache or heap that is not initialised";
+        info.recorded = "nothing";
+        info.claimed = "an object";
+        mmi_panic(&none, &info);
+    }
+    explain(misuse, address, &info);
+    mmi_panic(&misuse->pool->platform, &info);
+}
