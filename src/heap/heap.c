@@ -133,7 +133,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         mmi_class_destroy(&heap->classes[i], heap->nr_cpus);
     }
-    mmi_run_destroy(&heap->runs);
+    mmi_heap_run_destroy(&heap->runs);
     if (heap->hint_pages != 0) {
         mmi_pool_free_meta_pages(pool, heap->hint_pages, hint_pages(heap->nr_cpus));
     }
@@ -147,7 +147,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
 static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
 {
     if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
-        return mmi_run_alloc(&heap->runs, size, align);
+        return mmi_heap_run_alloc(&heap->runs, size, align);
     }
     return mmi_class_alloc(&heap->classes[class_aligned(heap, align, size)], cpu);
 }
@@ -243,7 +243,7 @@ _Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
 
 static void free_slow(struct mm_heap *heap, uint64_t address)
 {
-    if (address == 0 || (is_heap(heap) && mmi_run_free(&heap->runs, address))) {
+    if (address == 0 || (is_heap(heap) && mmi_heap_run_free(&heap->runs, address))) {
         return;
     }
     panic_free(heap, address);
@@ -278,7 +278,7 @@ static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
         return NULL;
     }
     if (mmi_slab_class(slab) == &heap->runs) {
-        return mmi_run_find(&heap->runs, address);
+        return mmi_heap_run_find(&heap->runs, address);
     }
     offset = address - mmi_load(&slab->base);
     if (mmi_load(&slab->class) - (uint64_t)(uintptr_t)heap->classes >= sizeof(heap->classes) ||
@@ -321,7 +321,7 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
         return false;
     }
     if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
-        mmi_run_shrink(slab, size);
+        mmi_heap_run_shrink(slab, size);
         return true;
     }
     /* Worth a copy only if at least half of it is saved. */

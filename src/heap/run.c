@@ -18,7 +18,7 @@ static uint64_t pages_of(uint64_t size)
     return (size >> MM_PAGE_SHIFT) + ((size & MM_PAGE_MASK) != 0 ? 1 : 0);
 }
 
-void *mmi_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align)
+void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align)
 {
     struct mm_pool *pool = runs->pool;
     uint64_t nr_pages = pages_of(size);
@@ -52,7 +52,7 @@ void *mmi_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align)
     return (void *)(uintptr_t)pages;
 }
 
-struct mmi_slab *mmi_run_find(const struct mm_slab_class *runs, uint64_t address)
+struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address)
 {
     struct mmi_slab *run = mmi_table_find(&runs->pool->table, address);
 
@@ -62,9 +62,9 @@ struct mmi_slab *mmi_run_find(const struct mm_slab_class *runs, uint64_t address
     return run;
 }
 
-bool mmi_run_free(struct mm_slab_class *runs, uint64_t address)
+bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
 {
-    struct mmi_slab *run = mmi_run_find(runs, address);
+    struct mmi_slab *run = mmi_heap_run_find(runs, address);
     uint64_t base = address;
     uint64_t nr_pages;
 
@@ -83,7 +83,7 @@ bool mmi_run_free(struct mm_slab_class *runs, uint64_t address)
     return true;
 }
 
-void mmi_run_shrink(struct mmi_slab *run, uint64_t size)
+void mmi_heap_run_shrink(struct mmi_slab *run, uint64_t size)
 {
     struct mm_slab_class *runs = mmi_slab_class(run);
     uint64_t base = mmi_load(&run->base);
@@ -101,7 +101,7 @@ void mmi_run_shrink(struct mmi_slab *run, uint64_t size)
     }
 }
 
-void mmi_run_destroy(struct mm_slab_class *runs)
+void mmi_heap_run_destroy(struct mm_slab_class *runs)
 {
     struct mmi_slab *run = mmi_slab_of(mmi_load_acquire(&runs->all));
 

@@ -9,18 +9,18 @@
 #include "slab.h"
 
 /** Pages for `size` bytes, at a multiple of `align` bytes (a power of two). NULL: no memory. */
-void *mmi_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align);
+void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align);
 
 /** The live run that begins at the address; NULL: none of this class. */
-struct mmi_slab *mmi_run_find(const struct mm_slab_class *runs, uint64_t address);
+struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address);
 
 /** Free the run that begins at the address. False: there is none, and nothing was done. */
-bool mmi_run_free(struct mm_slab_class *runs, uint64_t address);
+bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address);
 
 /** Give the pages behind the first `size` bytes back. */
-void mmi_run_shrink(struct mmi_slab *run, uint64_t size);
+void mmi_heap_run_shrink(struct mmi_slab *run, uint64_t size);
 
 /** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
-void mmi_run_destroy(struct mm_slab_class *runs);
+void mmi_heap_run_destroy(struct mm_slab_class *runs);
 
 #endif
