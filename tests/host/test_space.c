@@ -265,8 +265,11 @@ static void test_protect_refused(void **state)
     assert_int_equal(map_at(s, 10 * PAGE, 4 * PAGE, RW, 0), MM_OK);
     assert_int_equal(map_at(s, 14 * PAGE, PAGE, MM_PROT_NONE, MM_SPACE_GUARD), MM_OK);
     assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(map_at(s, 20 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(map_at(s, 22 * PAGE, PAGE, RW, 0), MM_OK);
     assert_true(store(f, s, 10 * PAGE, 1));
     before = state_hash(f, s);
+    assert_int_equal(protect(s, 20 * PAGE, 3 * PAGE, MM_PROT_READ), MM_ERR_NOT_MAPPED);
     assert_int_equal(protect(s, 10 * PAGE, 5 * PAGE, MM_PROT_READ), MM_ERR_PERMISSION_DENIED);
     assert_int_equal(protect(s, 9 * PAGE, 2 * PAGE, MM_PROT_READ), MM_ERR_NOT_MAPPED);
     assert_int_equal(protect(s, 15 * PAGE, 2 * PAGE, MM_PROT_READ), MM_ERR_NOT_MAPPED);

@@ -71,6 +71,34 @@ static void test_clone_flushes(void **state)
     fixture_stop(f);
 }
 
+/* Hazard 22: a copy is made while a CPU that only reads keeps the old translation: it is flushed.
+ */
+static void test_copy_flushes(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *parent = new_space(f);
+    struct mm_space *child;
+    const uint64_t at = 32 * PAGE;
+    struct mm_fault fault = {.at = mm_vaddr(at),
+                             .flags = MM_FAULT_USER | MM_FAULT_WRITE | MM_FAULT_PRESENT};
+    enum mm_fault_result got = MM_FAULT_PENDING;
+
+    (void)state;
+    assert_int_equal(map_at(parent, at, PAGE, RW, 0), MM_OK);
+    assert_true(store(f, parent, at, 1));
+    child = clone_of(parent);
+    assert_int_equal(loaded(f, child, at), 1); /* the CPU keeps a translation to the shared frame */
+    /* Another thread of the child writes: its fault is handled here. */
+    assert_int_equal(mm_space_fault(child, &fault, &got), MM_OK);
+    assert_int_equal(got, MM_FAULT_COW);
+    *(uint64_t *)t_machine_ptr(&f->m, frame_at(child, at) << 12) = 2;
+    assert_int_equal(loaded(f, child, at), 2);
+    assert_int_equal(f->nr_faults, 0);
+    put_last(f, parent);
+    put_last(f, child);
+    fixture_stop(f);
+}
+
 /* Hazard 22: depth 4, a second clone of each, and everyone writes in every order. */
 static void test_clone_depth(void **state)
 {
@@ -199,8 +227,11 @@ static void test_immortal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clone),       cmocka_unit_test(test_clone_flushes),
-        cmocka_unit_test(test_clone_depth), cmocka_unit_test(test_clone_and_protect),
+        cmocka_unit_test(test_clone),
+        cmocka_unit_test(test_clone_flushes),
+        cmocka_unit_test(test_copy_flushes),
+        cmocka_unit_test(test_clone_depth),
+        cmocka_unit_test(test_clone_and_protect),
         cmocka_unit_test(test_immortal),
     };
 
