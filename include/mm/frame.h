@@ -138,7 +138,8 @@ struct mm_frames {
     uint64_t nr_lines;                 /**< lines that are searched */
     uint64_t zones[4];                 /**< first line at 0, 16 MiB, 4 GiB, and the end */
     uint64_t nr_frames;
-    uint64_t metadata_len; /**< bytes in use */
+    uint64_t metadata_len;   /**< bytes in use */
+    struct mm_prange carved; /**< memory that mm_frame_init_from_map() took; length 0: none */
     uint64_t state_len;
     struct mm_physmap physmap;
     struct mm_platform platform;
@@ -198,6 +199,18 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_destroy(struct mm_frames *frames);
+
+/**
+ * Take down an allocator that mm_frame_init_from_map() made, and make the memory of its metadata
+ * usable in the map again.
+ *
+ * @param map  the one that it was made from, or another that says the same of that memory
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED (frames, map) | MM_ERR_INVALID_ARGUMENT (null, or the
+ * metadata was not carved from a map) | what mm_bootmap_give() answers: then nothing was done
+ * Context: as mm_frame_destroy().
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap *map);
 
 /**
  * Allocate contiguous frames as the request asks.
@@ -339,6 +352,20 @@ struct mm_frame_source {
 
 /** The source over a frame allocator, which must outlive it. free() is mm_frame_put(). */
 struct mm_frame_source mm_frame_source_of(struct mm_frames *frames);
+
+/**
+ * Part of an allocator's memory. Storage is the caller's, and the fields may be changed between
+ * calls: a kernel takes frames only from what its boot loader mapped until its own direct map is
+ * active, then lifts the limit.
+ */
+struct mm_frame_window {
+    struct mm_frames *frames;
+    mm_paddr_t lowest;  /**< first byte that may be used */
+    mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
+};
+
+/** The source over a window, which must outlive it. free() takes any frame of the allocator. */
+struct mm_frame_source mm_frame_source_within(struct mm_frame_window *window);
 
 MM_END_DECLS
 

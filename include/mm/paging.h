@@ -289,6 +289,21 @@ mm_paddr_t mm_paging_root(const struct mm_pagetable *pt);
 MM_MUST_CHECK
 mm_status_t mm_paging_activate(struct mm_pagetable *pt);
 
+/** The root that this CPU walks now, whoever made it. {0} for a backend without ops. Any context.
+ */
+mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend);
+
+/**
+ * Walk a root that is no page table of the library: to go back to the boot loader's. All
+ * translations of this CPU are dropped, global ones too.
+ *
+ * @param root  what mm_paging_current_root() told earlier
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a backend without ops) | MM_ERR_NOT_ALIGNED (root)
+ * Context: as mm_paging_activate().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t root);
+
 /* --- kernel bring-up
  * ---------------------------------------------------------------------------------- */
 

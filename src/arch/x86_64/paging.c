@@ -29,12 +29,17 @@ static unsigned paging_paddr_bits(void *ctx)
     return codec_paddr_bits(arch);
 }
 
-static bool paging_is_current(const struct mm_pagetable *pt)
+static mm_paddr_t paging_current_root(void *ctx)
 {
-    const struct mm_x86_64 *arch = pt->backend.ctx;
+    const struct mm_x86_64 *arch = ctx;
     uint64_t cr3 = arch->ops->read_cr(arch->ctx, 3);
 
-    return (cr3 & ENTRY_ADDRESS & ~arch->encryption_mask) == pt->root.raw;
+    return mm_paddr(cr3 & ENTRY_ADDRESS & ~arch->encryption_mask);
+}
+
+static bool is_current(const struct mm_pagetable *pt)
+{
+    return paging_current_root(pt->backend.ctx).raw == pt->root.raw;
 }
 
 static void flush_all(const struct mm_x86_64 *arch, bool global)
@@ -56,7 +61,7 @@ static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges
 {
     const struct mm_x86_64 *arch = pt->backend.ctx;
 
-    if (pt->is_user != 0 && !paging_is_current(pt)) {
+    if (pt->is_user != 0 && !is_current(pt)) {
         return;
     }
     if (nr_ranges == 0) {
@@ -84,6 +89,14 @@ static void paging_activate(struct mm_pagetable *pt)
     }
 }
 
+static void paging_load_root(void *ctx, mm_paddr_t root)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    arch->ops->write_cr(arch->ctx, 3, root.raw | arch->encryption_mask);
+    flush_all(arch, true);
+}
+
 static const struct mm_paging_ops paging_ops = {
     .name = "x86-64",
     .vaddr_bits = paging_vaddr_bits,
@@ -101,7 +114,8 @@ static const struct mm_paging_ops paging_ops = {
     .replace = radix_replace,
     .check = radix_check,
     .activate = paging_activate,
-    .is_current = paging_is_current,
+    .current_root = paging_current_root,
+    .load_root = paging_load_root,
     .flush = paging_flush,
     .chain_next = radix_chain_next,
 };

@@ -370,7 +370,11 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     carved.metadata = mm_physmap_ptr(config->physmap, at.start);
     carved.metadata_len = at.len;
     memset(carved.metadata, 0, (size_t)at.len);
-    return mm_frame_init(frames, &carved);
+    status = mm_frame_init(frames, &carved);
+    if (status == MM_OK) {
+        frames->carved = at;
+    }
+    return status;
 }
 
 mm_status_t mm_frame_destroy(struct mm_frames *frames)
@@ -383,4 +387,21 @@ mm_status_t mm_frame_destroy(struct mm_frames *frames)
     }
     memset(frames, 0, sizeof(*frames));
     return MM_OK;
+}
+
+mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap *map)
+{
+    mm_status_t status;
+
+    if (frames == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (frames->magic != MMI_FRAME_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (frames->carved.len == 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    status = mm_bootmap_give(map, frames->carved);
+    return status == MM_OK ? mm_frame_destroy(frames) : status;
 }

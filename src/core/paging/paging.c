@@ -168,7 +168,7 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
     if (status != MM_OK) {
         return status;
     }
-    if (pt->backend.ops->is_current(pt)) {
+    if (pt->backend.ops->current_root(pt->backend.ctx).raw == pt->root.raw) {
         return MM_ERR_BUSY;
     }
     if (pt->is_user == 0) {
@@ -381,6 +381,23 @@ mm_status_t mm_paging_activate(struct mm_pagetable *pt)
         pt->backend.ops->activate(pt);
     }
     return status;
+}
+
+mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend)
+{
+    return backend.ops != NULL ? backend.ops->current_root(backend.ctx) : mm_paddr(0);
+}
+
+mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t root)
+{
+    if (backend.ops == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!mm_is_aligned(root.raw, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    backend.ops->load_root(backend.ctx, root);
+    return MM_OK;
 }
 
 mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_stats *out)
