@@ -163,6 +163,7 @@ static void check_one(const struct mm_user *user, uint64_t len, uint64_t present
     pattern(at, present);
     memset(kernel, CANARY, len + 64);
     assert_int_equal(mm_user_copy_in(user, kernel + 32, va, len, &residue), status);
+    assert_false(machine.ac);
     assert_int_equal(residue, want);
     assert_memory_equal(kernel + 32, at, got);
     assert_true(all_are(kernel, CANARY, 32));
@@ -171,6 +172,7 @@ static void check_one(const struct mm_user *user, uint64_t len, uint64_t present
     pattern(kernel, len);
     memset(machine.page, CANARY, PAGE);
     assert_int_equal(mm_user_copy_out(user, va, kernel, len, &residue), status);
+    assert_false(machine.ac);
     assert_int_equal(residue, want);
     assert_memory_equal(at, kernel, got);
     assert_true(all_are(machine.page, CANARY, PAGE - present));
@@ -178,6 +180,7 @@ static void check_one(const struct mm_user *user, uint64_t len, uint64_t present
 
     memset(machine.page, CANARY, PAGE);
     assert_int_equal(mm_user_clear(user, va, len, &residue), status);
+    assert_false(machine.ac);
     assert_int_equal(residue, want);
     assert_true(all_are(at, 0, got));
     assert_true(all_are(machine.page, CANARY, PAGE - present));
@@ -185,7 +188,6 @@ static void check_one(const struct mm_user *user, uint64_t len, uint64_t present
 
     assert_int_equal(machine.nr_strange, 0);
     assert_in_range(machine.nr_faults, want == 0 ? 0 : 3, want == 0 ? 0 : 6);
-    assert_false(machine.ac);
     assert_int_equal(machine.nr_opened, machine.smap && len != 0 ? 3 : 0);
 }
 
@@ -310,7 +312,9 @@ static void check_strings(const struct mm_user_ops *ops)
         memset(at, 'x', present);
         len = 12345;
         assert_int_equal(mm_user_string_in(&user, to, va, sizeof(to), &len), MM_ERR_FAULT);
+        assert_false(machine.ac);
         assert_int_equal(mm_user_string_in(&user, to, va, present, &len), MM_ERR_LIMIT);
+        assert_false(machine.ac);
         assert_int_equal(len, 12345);
         at[present - 1] = 0;
         memset(to, CANARY, sizeof(to));
