@@ -75,7 +75,7 @@ static inline void t_cpu_drop_all(struct t_cpu *cpu, bool global_too)
     memset(cpu->psc, 0, sizeof(cpu->psc));
 }
 
-/* --- ops -------------------------------------------------------------------------------------- */
+/* --- ops ------------------------------------------------------------------------------------- */
 
 static inline struct mm_x86_64_cpuid t_cpu_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf)
 {
@@ -213,8 +213,7 @@ static inline void t_cpu_init(struct t_cpu *cpu, struct t_ram *ram)
     cpu->cr4 = 0x20;
 }
 
-/* --- walking ------------------------------------------------------------------------------------
- */
+/* --- walking --------------------------------------------------------------------------------- */
 
 struct t_walk {
     struct t_tlb_entry leaf;
@@ -370,8 +369,7 @@ static inline uint32_t t_cpu_access(struct t_cpu *cpu, uint64_t at, uint32_t acc
     return T_PF_NONE;
 }
 
-/* --- what must hold once a gather has ended
- * -------------------------------------------------------- */
+/* --- what must hold once a gather has ended -------------------------------------------------- */
 
 /** NULL, or what in the caches disagrees with the tables. */
 static inline const char *t_cpu_stale(struct t_cpu *cpu)

@@ -46,8 +46,7 @@ struct t_machine {
 #define T_KERNEL_TOP     UINT64_C(0xffffffff00000000)
 #define T_KERNEL_TOP_LEN (UINT64_C(1) << 32)
 
-/* --- source of frames ----------------------------------------------------------------------------
- */
+/* --- source of frames ------------------------------------------------------------------------ */
 
 static inline uint64_t t_junk(uint64_t frame, unsigned i)
 {
@@ -122,8 +121,7 @@ static inline struct mm_frame_source t_source(struct t_machine *m)
     return source;
 }
 
-/* --- a physmap of ops: at most 3 tables at a time
- * --------------------------------------------------- */
+/* --- a physmap of ops: at most 3 tables at a time -------------------------------------------- */
 
 static inline void *t_map_frame(void *ctx, mm_pfn_t frame)
 {
@@ -151,8 +149,7 @@ static inline struct mm_physmap t_physmap_ops(struct t_machine *m)
     return physmap;
 }
 
-/* --- the machine
- * -------------------------------------------------------------------------------------- */
+/* --- the machine ----------------------------------------------------------------------------- */
 
 /** Simulated RAM and a CPU that the test may still change; t_machine_start() comes next. */
 static inline struct t_machine *t_machine_new(void)
@@ -253,8 +250,7 @@ static inline uint64_t t_state(const struct t_machine *m, const struct mm_gather
     return t_hash_finish(hash);
 }
 
-/* --- short forms
- * ----------------------------------------------------------------------------------------- */
+/* --- short forms ----------------------------------------------------------------------------- */
 
 static inline struct mm_vrange t_range(uint64_t start, uint64_t len)
 {

@@ -31,8 +31,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- map
- * ------------------------------------------------------------------------------------------- */
+/* --- map ------------------------------------------------------------------------------------- */
 
 static void test_largest_leaves(void **state)
 {
@@ -151,8 +150,7 @@ static void test_top_of_address_space(void **state)
     assert_int_equal(t_unmap(&m->user, (UINT64_C(1) << 47) - P4K, P4K, 0), MM_OK);
 }
 
-/* --- unmap
- * ------------------------------------------------------------------------------------------ */
+/* --- unmap ----------------------------------------------------------------------------------- */
 
 static void test_unmap_releases_frames(void **state)
 {
@@ -239,8 +237,7 @@ static void test_tables_wait_for_the_flush(void **state)
     assert_int_equal(m->nr_used, before - 3);
 }
 
-/* --- protect
- * -------------------------------------------------------------------------------------------- */
+/* --- protect --------------------------------------------------------------------------------- */
 
 static void test_protect_and_split(void **state)
 {
@@ -357,9 +354,7 @@ static void test_accessed_and_dirty_stay(void **state)
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, 0), MM_OK);
 }
 
-/* --- replace
- * ------------------------------------------------------------------------------------------------
- */
+/* --- replace --------------------------------------------------------------------------------- */
 
 static void test_replace(void **state)
 {
@@ -387,9 +382,7 @@ static void test_replace(void **state)
     assert_int_equal(t_unmap(&m->user, P1G, P4K, 0), MM_OK);
 }
 
-/* --- flushing
- * --------------------------------------------------------------------------------------------------
- */
+/* --- flushing -------------------------------------------------------------------------------- */
 
 static void test_flush_is_no_more_than_needed(void **state)
 {
@@ -498,9 +491,7 @@ static void test_gather_merges_ranges(void **state)
     assert_int_equal(gather.global, 0);
 }
 
-/* --- walk
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- walk ------------------------------------------------------------------------------------ */
 
 struct seen {
     unsigned nr;

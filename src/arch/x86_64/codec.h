@@ -20,7 +20,7 @@
 #include "core/base/bits.h"
 #include <mm/arch/x86_64.h>
 
-/* --- geometry ------------------------------------------------------------------------------- */
+/* --- geometry -------------------------------------------------------------------------------- */
 
 #define CODEC_SHIFT       12u
 #define CODEC_BITS        9u
@@ -45,12 +45,20 @@ static inline unsigned codec_max_leaf(const codec_t *cx)
     return cx->features.page_1g ? 2 : 1;
 }
 
+/** Whether bits 63 to 47 (56) are alike. */
+static inline bool codec_canonical(const codec_t *cx, uint64_t at)
+{
+    unsigned unused = codec_levels(cx) == 5 ? 7 : 16;
+
+    return (uint64_t)((int64_t)(at << unused) >> unused) == at;
+}
+
 static inline unsigned codec_paddr_bits(const codec_t *cx)
 {
     return cx->features.paddr_bits;
 }
 
-/* --- bits ----------------------------------------------------------------------------------- */
+/* --- bits ------------------------------------------------------------------------------------ */
 
 #define ENTRY_P         (UINT64_C(1) << 0)
 #define ENTRY_RW        (UINT64_C(1) << 1)
@@ -102,13 +110,12 @@ static inline uint64_t soft_payload(uint64_t slot)
            ((slot >> SOFT_HIGH_SHIFT) << SOFT_LOW_BITS);
 }
 
-/* --- tables --------------------------------------------------------------------------------- */
+/* --- tables ---------------------------------------------------------------------------------- */
 
-/** Whether a slot points to a table. */
+/** Whether a slot points to a table. PS where no leaf may be is a reserved bit: no table. */
 static inline bool codec_is_table(uint64_t slot, unsigned level)
 {
-    return level != 0 && (slot & ENTRY_P) != 0 &&
-           (level >= CODEC_LEAF_LEVELS || (slot & ENTRY_PS) == 0);
+    return level != 0 && (slot & (ENTRY_P | ENTRY_PS)) == ENTRY_P;
 }
 
 /** Widest rights: leaves decide. A is set now, so that no walk has to write it. */
@@ -118,9 +125,15 @@ static inline uint64_t codec_table(const codec_t *cx, mm_pfn_t table, bool user)
            ENTRY_OWNED | (user ? ENTRY_US : 0);
 }
 
+/** Physical address of the table that a slot points to. */
+static inline uint64_t codec_table_paddr(const codec_t *cx, uint64_t slot)
+{
+    return slot & ENTRY_ADDRESS & ~cx->encryption_mask;
+}
+
 static inline mm_pfn_t codec_table_pfn(const codec_t *cx, uint64_t slot)
 {
-    return mm_pfn((slot & ENTRY_ADDRESS & ~cx->encryption_mask) >> CODEC_SHIFT);
+    return mm_pfn(codec_table_paddr(cx, slot) >> CODEC_SHIFT);
 }
 
 static inline bool codec_is_owned(uint64_t slot)
@@ -163,7 +176,7 @@ static inline bool codec_rights_allow(uint64_t rights, uint64_t bits)
            ((bits ^ ENTRY_NX) & ~rights & (ENTRY_RW | ENTRY_US | ENTRY_NX)) == 0;
 }
 
-/* --- memory types: index = PAT, PCD, PWT (SDM vol. 3A, 12.12; the table is in cpu.c) ---------- */
+/* --- memory types: index = PAT, PCD, PWT (SDM vol. 3A, 12.12; the table is in cpu.c) --------- */
 
 /** Whether this CPU has the type: WC and WP need the library's PAT. */
 static inline bool codec_has_type(const codec_t *cx, mm_memtype_t type)
@@ -200,7 +213,7 @@ static inline bool type_is_memory(mm_memtype_t type)
     return type == MM_MEMTYPE_WB || type == MM_MEMTYPE_WT || type == MM_MEMTYPE_WP;
 }
 
-/* --- leaves --------------------------------------------------------------------------------- */
+/* --- leaves ---------------------------------------------------------------------------------- */
 
 /** Protection as bits of an entry; without ENTRY_P: nothing is allowed. */
 static inline uint64_t codec_prot(const codec_t *cx, mm_prot_t prot)
@@ -300,9 +313,21 @@ static inline uint64_t codec_split(uint64_t slot, unsigned level)
            ((slot & ENTRY_PAT_LARGE) != 0 ? ENTRY_PAT_4K : 0);
 }
 
+/** Protection of a present leaf from its effective rights; most bits are where they belong. */
+static inline mm_prot_t codec_prot_of(uint64_t slot, uint64_t effective)
+{
+    _Static_assert(MM_PROT_READ == ENTRY_P && MM_PROT_WRITE == ENTRY_RW &&
+                       MM_PROT_USER == ENTRY_US << 1 && MM_PROT_GLOBAL == ENTRY_G >> 4 &&
+                       MM_PROT_EXEC == 1u << 2,
+                   "the shifts below");
+    return (mm_prot_t)((effective & (ENTRY_P | ENTRY_RW)) | ((effective & ENTRY_US) << 1) |
+                       ((slot & ENTRY_G) >> 4) | ((effective >> 63) << 2));
+}
+
 /** What a leaf says; `page` is the caller's. */
-static inline void codec_decode(const codec_t *cx, uint64_t slot, unsigned level, uint64_t rights,
-                                struct mm_mapping *out)
+static inline __attribute__((always_inline)) void codec_decode(const codec_t *cx, uint64_t slot,
+                                                               unsigned level, uint64_t rights,
+                                                               struct mm_mapping *out)
 {
     uint64_t effective = codec_rights_below(rights, slot);
 
@@ -315,15 +340,12 @@ static inline void codec_decode(const codec_t *cx, uint64_t slot, unsigned level
         out->dirty = (soft_payload(slot) & SOFT_D) != 0;
         return;
     }
-    out->prot = MM_PROT_READ | ((effective & ENTRY_RW) != 0 ? MM_PROT_WRITE : 0) |
-                ((effective & ENTRY_US) != 0 ? MM_PROT_USER : 0) |
-                ((effective & ENTRY_NX) != 0 ? MM_PROT_EXEC : 0) |
-                ((slot & ENTRY_G) != 0 && cx->enabled.global_pages ? MM_PROT_GLOBAL : 0);
+    out->prot = codec_prot_of(slot, effective);
     out->accessed = (slot & ENTRY_A) != 0;
     out->dirty = (slot & ENTRY_D) != 0;
 }
 
-/* --- for checks ----------------------------------------------------------------------------- */
+/* --- for checks ------------------------------------------------------------------------------ */
 
 /** What is wrong with a slot that is not empty; NULL: nothing. */
 static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsigned level)

@@ -36,11 +36,11 @@
  * three tables are mapped at once.
  *
  * The codec: CODEC_SHIFT, CODEC_BITS, CODEC_MAX_LEVELS, CODEC_LEAF_LEVELS; codec_t; codec_of,
- * codec_levels, codec_max_leaf, codec_paddr_bits, codec_is_table, codec_table, codec_table_pfn,
- * codec_is_owned, codec_disown, codec_chain, codec_chain_pfn, codec_rights_all, codec_rights_below,
- * codec_rights_allow, codec_has_type, codec_prot, codec_leaf, codec_step, codec_next, codec_paddr,
- * codec_type, codec_is_global, codec_reprotect, codec_write_protect, codec_split, codec_decode,
- * codec_malformed. A slot of all zeroes is empty.
+ * codec_levels, codec_canonical, codec_max_leaf, codec_paddr_bits, codec_is_table, codec_table,
+ * codec_table_pfn, codec_table_paddr, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
+ * codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
+ * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
+ * codec_write_protect, codec_split, codec_decode, codec_malformed. A slot of all zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -52,8 +52,10 @@
 
 #define RADIX_SLOTS  (1u << CODEC_BITS)
 #define RADIX_INLINE static inline __attribute__((always_inline))
+/* A sweep is inlined with its callbacks; two in one function would add up on the stack. */
+#define RADIX_APART static __attribute__((noinline))
 
-/* --- geometry ------------------------------------------------------------------------------- */
+/* --- geometry -------------------------------------------------------------------------------- */
 
 /** Bytes that a slot of a level covers. */
 static inline uint64_t level_size(unsigned level)
@@ -123,7 +125,7 @@ static inline bool radix_is_live(const struct mm_pagetable *pt)
     return pt->is_user == 0 || pt->active != 0;
 }
 
-/* --- tables --------------------------------------------------------------------------------- */
+/* --- tables ---------------------------------------------------------------------------------- */
 
 _Noreturn static void no_room(const struct mm_pagetable *pt, mm_pfn_t table)
 {
@@ -209,7 +211,7 @@ static inline bool table_is_empty(const uint64_t *slots)
     return true;
 }
 
-/* --- what a call has reserved ----------------------------------------------------------------- */
+/* --- what a call has reserved ---------------------------------------------------------------- */
 
 /** Tables that no root points to, chained through their slot 0. */
 struct plan {
@@ -301,7 +303,7 @@ static void plan_abandon(const struct mm_pagetable *pt, struct plan *plan)
     }
 }
 
-/* --- one address ------------------------------------------------------------------------------ */
+/* --- one address ----------------------------------------------------------------------------- */
 
 /** Where the tables on the way to an address end. */
 struct probe {
@@ -337,33 +339,81 @@ RADIX_INLINE void probe_to(const struct mm_pagetable *pt, const codec_t *cx, uin
     }
 }
 
-static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
+RADIX_INLINE mm_status_t translate_end(const codec_t *cx, uint64_t at, uint64_t slot,
+                                       unsigned level, uint64_t rights, struct mm_mapping *out)
+{
+    out->page = mm_vrange(mm_vaddr(slot_first(at, level)), level_size(level));
+    if (slot != 0) {
+        codec_decode(cx, slot, level, rights, out);
+        return MM_OK;
+    }
+    out->paddr = mm_paddr(0);
+    out->prot = MM_PROT_NONE;
+    out->type = MM_MEMTYPE_WB;
+    out->kind = MM_SLOT_EMPTY;
+    out->accessed = false;
+    out->dirty = false;
+    return MM_ERR_NOT_MAPPED;
+}
+
+/** What is rarer than a page: a large leaf, or a hole above. */
+RADIX_APART mm_status_t translate_above(const codec_t *cx, uint64_t at, uint64_t slot,
+                                        unsigned level, uint64_t rights, struct mm_mapping *out)
+{
+    return translate_end(cx, at, slot, level, rights, out);
+}
+
+RADIX_APART mm_status_t translate_by_ops(const struct mm_pagetable *pt, uint64_t at,
+                                         struct mm_mapping *out)
+{
+    struct probe p;
+
+    probe_to(pt, codec_of(pt), at, &p);
+    table_put(pt, p.slots);
+    return translate_end(codec_of(pt), at, p.slot, p.level, p.rights, out);
+}
+
+/** One level of a walk through a direct map; what is loaded depends on where it was found, so the
+ * hardware keeps the order. */
+#define TRANSLATE_LEVEL(n)                                                                         \
+    if ((n) <= top) {                                                                              \
+        slot = mmi_load((uint64_t *)(uintptr_t)(base + table) + slot_index(at, (n)));              \
+        if (!codec_is_table(slot, (n))) {                                                          \
+            return translate_above(cx, at, slot, (n), rights, out);                                \
+        }                                                                                          \
+        rights = codec_rights_below(rights, slot);                                                 \
+        table = codec_table_paddr(cx, slot);                                                       \
+    }
+
+static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t address,
                                    struct mm_mapping *out)
 {
     const codec_t *cx = codec_of(pt);
-    struct probe p;
+    uint64_t at = address.raw;
+    uint64_t base = pt->physmap.base;
+    uint64_t table = pt->root.raw;
+    uint64_t rights = codec_rights_all();
+    unsigned top = root_level(cx);
+    uint64_t slot;
 
-    if (!mm_vaddr_canonical(at, CODEC_SHIFT + CODEC_BITS * codec_levels(cx))) {
+    if (!codec_canonical(cx, at)) {
         return MM_ERR_INVALID_ADDRESS;
     }
-    probe_to(pt, cx, at.raw, &p);
-    table_put(pt, p.slots);
-    out->page = mm_vrange(mm_vaddr(slot_first(at.raw, p.level)), level_size(p.level));
-    if (p.slot == 0) {
-        out->paddr = mm_paddr(0);
-        out->prot = MM_PROT_NONE;
-        out->type = MM_MEMTYPE_WB;
-        out->kind = MM_SLOT_EMPTY;
-        out->accessed = false;
-        out->dirty = false;
-        return MM_ERR_NOT_MAPPED;
+    if (pt->physmap.ops != NULL) {
+        return translate_by_ops(pt, at, out);
     }
-    codec_decode(cx, p.slot, p.level, p.rights, out);
-    return MM_OK;
+    _Static_assert(CODEC_MAX_LEVELS == 5, "one line a level");
+    TRANSLATE_LEVEL(4u)
+    TRANSLATE_LEVEL(3u)
+    TRANSLATE_LEVEL(2u)
+    TRANSLATE_LEVEL(1u)
+    slot = mmi_load((uint64_t *)(uintptr_t)(base + table) + slot_index(at, 0));
+    return translate_end(cx, at, slot, 0, rights, out);
 }
 
-/* --- a range -----------------------------------------------------------------------------------
- */
+#undef TRANSLATE_LEVEL
+
+/* --- a range --------------------------------------------------------------------------------- */
 
 /** Where a sweep stands. */
 struct sweep {

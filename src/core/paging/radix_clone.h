@@ -156,15 +156,37 @@ static mm_status_t clone_slots(struct sweep *s, unsigned i, unsigned end, unsign
     return MM_OK;
 }
 
+RADIX_APART mm_status_t clone_sweep_vacant(const struct mm_pagetable *to, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = vacant_slots};
+    struct sweep s;
+
+    sweep_begin(&s, to, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, NULL);
+}
+
+RADIX_APART mm_status_t clone_sweep_reserve(struct clone *c, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = clone_reserve};
+    struct sweep s;
+
+    sweep_begin(&s, c->from, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, c);
+}
+
+RADIX_APART mm_status_t clone_sweep_commit(struct clone *c, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = clone_slots};
+    struct sweep s;
+
+    sweep_begin(&s, c->from, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, c);
+}
+
 static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *to,
                                struct mm_vrange range, mm_paging_share_fn share, void *ctx,
                                struct mm_gather *gather)
 {
-    const struct sweep_hooks vacant = {.slots = vacant_slots};
-    const struct sweep_hooks reserve = {.slots = clone_reserve};
-    const struct sweep_hooks commit = {.slots = clone_slots};
-    uint64_t first = range.start.raw;
-    uint64_t last = mm_vrange_last(range).raw;
     struct plan plan;
     struct clone c = {
         .from = from,
@@ -174,23 +196,18 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
         .ctx = ctx,
         .live = radix_is_live(from),
     };
-    struct sweep s;
-    mm_status_t status;
+    mm_status_t status = clone_sweep_vacant(to, range);
 
-    plan_begin(&plan);
-    sweep_begin(&s, to, first, last);
-    status = sweep_run(&s, vacant, NULL);
     if (status != MM_OK) {
         return status;
     }
-    sweep_begin(&s, from, first, last);
-    status = sweep_run(&s, reserve, &c);
+    plan_begin(&plan);
+    status = clone_sweep_reserve(&c, range);
     if (status != MM_OK) {
         plan_abandon(to, &plan);
         return status;
     }
-    sweep_begin(&s, from, first, last);
-    status = sweep_run(&s, commit, &c);
+    status = clone_sweep_commit(&c, range);
     clone_report(&c);
     if (c.changed) {
         mm_gather_add_range(gather, range, false);

@@ -10,8 +10,7 @@
 
 #include "radix.h"
 
-/* --- prepare ------------------------------------------------------------------------------------
- */
+/* --- prepare --------------------------------------------------------------------------------- */
 
 struct scan {
     uint64_t bits; /**< what the tables above must allow */
@@ -81,9 +80,9 @@ static mm_status_t plan_cuts(const struct mm_pagetable *pt, const codec_t *cx, u
     return MM_OK;
 }
 
-static mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_t *cx,
-                                struct mm_vrange range, uint32_t flags, uint64_t bits,
-                                struct plan *plan)
+RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_t *cx,
+                                     struct mm_vrange range, uint32_t flags, uint64_t bits,
+                                     struct plan *plan)
 {
     uint64_t last = mm_vrange_last(range).raw;
     struct scan scan = {.bits = bits, .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0};
@@ -107,8 +106,7 @@ static mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_t *cx
     return status;
 }
 
-/* --- commit: splits ------------------------------------------------------------------------------
- */
+/* --- commit: splits -------------------------------------------------------------------------- */
 
 /** Change a slot that holds *old; false, and *old anew, if the hardware was faster. */
 static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool live)
@@ -118,6 +116,25 @@ static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool
     }
     mmi_store(slot, now);
     return true;
+}
+
+/** Leaves of a level are no more; a level that has none is a malformed entry. */
+static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
+{
+    struct mm_panic_info info = {
+        .room = "paging",
+        .what = "a leaf at a level that holds none",
+        .address = pt->root.raw,
+        .recorded = "levels with leaves",
+        .recorded_value = CODEC_LEAF_LEVELS,
+        .claimed = "level",
+        .claimed_value = level,
+    };
+
+    if (level >= CODEC_LEAF_LEVELS) {
+        mmi_panic(&pt->platform, &info);
+    }
+    pt->nr_leaves[level] -= nr;
 }
 
 /** Put a table of leaves in the place of a large leaf. */
@@ -133,7 +150,7 @@ static void split_leaf(struct mm_pagetable *pt, const codec_t *cx, uint64_t *slo
     } while (!slot_change(slot, &old, codec_table(cx, table, pt->is_user != 0), radix_is_live(pt)));
     table_put(pt, below);
     pt->nr_tables++;
-    pt->nr_leaves[level]--;
+    leaves_gone(pt, level, 1);
     pt->nr_leaves[level - 1] += RADIX_SLOTS;
 }
 
@@ -165,8 +182,8 @@ static void split_at(struct mm_pagetable *pt, const codec_t *cx, uint64_t cut, u
     table_put(pt, slots);
 }
 
-static void split_ends(struct mm_pagetable *pt, const codec_t *cx, struct mm_vrange range,
-                       struct plan *plan, struct mm_gather *gather)
+RADIX_APART void split_ends(struct mm_pagetable *pt, const codec_t *cx, struct mm_vrange range,
+                            struct plan *plan, struct mm_gather *gather)
 {
     uint64_t last = mm_vrange_last(range).raw;
 
@@ -176,8 +193,7 @@ static void split_ends(struct mm_pagetable *pt, const codec_t *cx, struct mm_vra
     }
 }
 
-/* --- unmap
- * ----------------------------------------------------------------------------------------- */
+/* --- unmap ----------------------------------------------------------------------------------- */
 
 struct unmap {
     struct mm_pagetable *pt;
@@ -213,6 +229,9 @@ static inline void unmap_frames(struct unmap *u, mm_pfn_t first, uint64_t nr)
 static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     struct unmap *u = arg;
+    bool live = u->live;
+    bool release = u->release;
+    bool global = false;
     uint64_t leaves = 0;
     unsigned n = 0;
 
@@ -226,19 +245,23 @@ static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsign
         if (codec_is_table(slot, s->level)) {
             break;
         }
-        if (u->live) {
+        if (live) {
             slot = mmi_exchange(at, 0);
         } else {
             mmi_store(at, 0);
         }
         leaves++;
-        u->global |= codec_is_global(slot);
-        if (u->release) {
+        global |= codec_is_global(slot);
+        if (release) {
+            u->global |= global;
             unmap_frames(u, mm_pfn_of(codec_paddr(s->cx, slot, s->level)),
                          level_size(s->level) >> CODEC_SHIFT);
         }
     }
-    u->pt->nr_leaves[s->level] -= leaves;
+    u->global |= global;
+    if (leaves != 0) {
+        leaves_gone(u->pt, s->level, leaves);
+    }
     *nr = n;
     return MM_OK;
 }
@@ -268,12 +291,20 @@ static void unmap_unlinked(struct sweep *s, mm_pfn_t table, void *arg)
     u->pt->nr_tables--;
 }
 
+RADIX_APART mm_status_t unmap_sweep(struct unmap *u, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {
+        .slots = unmap_slots, .leave = unmap_leave, .unlinked = unmap_unlinked};
+    struct sweep s;
+
+    sweep_begin(&s, u->pt, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, u);
+}
+
 static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
                                struct mm_gather *gather)
 {
     const codec_t *cx = codec_of(pt);
-    const struct sweep_hooks hooks = {
-        .slots = unmap_slots, .leave = unmap_leave, .unlinked = unmap_unlinked};
     struct unmap u = {
         .pt = pt,
         .gather = gather,
@@ -281,7 +312,6 @@ static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, 
         .release = (flags & MM_PAGING_RELEASE) != 0,
     };
     struct plan plan;
-    struct sweep s;
     mm_status_t status = edit_prepare(pt, cx, range, flags, 0, &plan);
 
     if (status != MM_OK) {
@@ -289,8 +319,7 @@ static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, 
     }
     mm_gather_add_range(gather, range, false);
     split_ends(pt, cx, range, &plan, gather);
-    sweep_begin(&s, pt, range.start.raw, mm_vrange_last(range).raw);
-    status = sweep_run(&s, hooks, &u);
+    status = unmap_sweep(&u, range);
     unmap_pass_on(&u);
     return status;
 }
@@ -300,8 +329,7 @@ static mm_pfn_t radix_chain_next(const struct mm_pagetable *pt, mm_pfn_t table)
     return chain_next(pt, table);
 }
 
-/* --- protect
- * --------------------------------------------------------------------------------------- */
+/* --- protect --------------------------------------------------------------------------------- */
 
 struct protect {
     uint64_t bits;
@@ -313,6 +341,10 @@ struct protect {
 static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     struct protect *p = arg;
+    uint64_t bits = p->bits;
+    bool live = p->live;
+    bool changed = false;
+    bool global = false;
     unsigned n = 0;
 
     for (; i + n <= end; n++) {
@@ -327,42 +359,50 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
             break;
         }
         do {
-            now = codec_reprotect(s->cx, old, s->level, p->bits);
+            now = codec_reprotect(s->cx, old, s->level, bits);
             if (now == old) {
                 break;
             }
-            p->changed = true;
-            p->global |= codec_is_global(old);
-        } while (!slot_change(at, &old, now, p->live));
+            changed = true;
+            global |= codec_is_global(old);
+        } while (!slot_change(at, &old, now, live));
     }
+    p->changed |= changed;
+    p->global |= global;
     *nr = n;
     return MM_OK;
+}
+
+RADIX_APART mm_status_t protect_sweep(const struct mm_pagetable *pt, struct protect *p,
+                                      struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = protect_slots};
+    struct sweep s;
+
+    sweep_begin(&s, pt, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, p);
 }
 
 static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
                                  uint32_t flags, struct mm_gather *gather)
 {
     const codec_t *cx = codec_of(pt);
-    const struct sweep_hooks hooks = {.slots = protect_slots};
     struct protect p = {.bits = codec_prot(cx, prot), .live = radix_is_live(pt)};
     struct plan plan;
-    struct sweep s;
     mm_status_t status = edit_prepare(pt, cx, range, flags, p.bits, &plan);
 
     if (status != MM_OK) {
         return status;
     }
     split_ends(pt, cx, range, &plan, gather);
-    sweep_begin(&s, pt, range.start.raw, mm_vrange_last(range).raw);
-    status = sweep_run(&s, hooks, &p);
+    status = protect_sweep(pt, &p, range);
     if (p.changed) {
         mm_gather_add_range(gather, range, p.global);
     }
     return status;
 }
 
-/* --- replace
- * --------------------------------------------------------------------------------------- */
+/* --- replace --------------------------------------------------------------------------------- */
 
 static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
                                  mm_prot_t prot, uint32_t flags, struct mm_gather *gather)
@@ -397,8 +437,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
     return MM_OK;
 }
 
-/* --- walk
- * ------------------------------------------------------------------------------------------ */
+/* --- walk ------------------------------------------------------------------------------------ */
 
 struct walk {
     mm_paging_visit_fn visit;
