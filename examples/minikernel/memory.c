@@ -86,25 +86,6 @@ uint64_t memory_nr_free(struct memory *m)
 // ---- page tables
 // ----------------------------------------------------------------------------------
 
-// Until the new root is active, only what boot.S mapped can be written: a table above that would be
-// out of reach. This source says so; afterwards it takes frames from anywhere.
-static mm_status_t table_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
-{
-    struct memory *m = ctx;
-    struct mm_frame_request request = {
-        .flags = zeroed ? MM_FRAME_ZERO : 0,
-        .owner = (uint32_t)owner,
-        .highest = m->table_highest,
-    };
-    return mm_frame_alloc(&m->frames, &request, out);
-}
-
-static void table_free(void *ctx, mm_pfn_t frame)
-{
-    struct memory *m = ctx;
-    (void)mm_frame_put(&m->frames, frame);
-}
-
 static void must_have_room(mm_status_t status, const char *what)
 {
     if (status == MM_ERR_NO_MEMORY) {
@@ -124,7 +105,6 @@ static void map_apic(struct memory *m)
 
 static void build_root(struct memory *m)
 {
-    static const struct mm_frame_source_ops table_ops = {.alloc = table_alloc, .free = table_free};
     static const struct mm_vrange ranges[] = {
         {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
         {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
@@ -134,7 +114,7 @@ static void build_root(struct memory *m)
     struct mm_paging_config config = {
         .backend = mm_x86_64_backend(&m->arch),
         .physmap = &m->physmap,
-        .source = {&table_ops, m},
+        .source = mm_frame_source_within(&m->tables),
         .platform = platform_ops(),
         .kernel_ranges = ranges,
         .nr_kernel_ranges = sizeof(ranges) / sizeof(ranges[0]),
@@ -152,10 +132,15 @@ static void build_root(struct memory *m)
 
 void memory_start_paging(struct memory *m)
 {
-    m->table_highest = mm_paddr(LAYOUT_BOOT_MAPPED - 1);
+    // Until the new root is active, only what boot.S mapped can be written: a table above that would
+    // be out of reach.
+    m->tables = (struct mm_frame_window){
+        .frames = &m->frames,
+        .highest = mm_paddr(LAYOUT_BOOT_MAPPED - 1),
+    };
     build_root(m);
     must(mm_paging_activate(&m->kernel), "switch to the kernel's root");
-    m->table_highest = mm_paddr(0);
+    m->tables.highest = mm_paddr(0);
 
     struct mm_vrange guard = mm_vrange(mm_vaddr_of(boot_stack_guard), MM_PAGE_SIZE);
     must(memory_unmap(m, guard, MM_PAGING_SPLIT), "stack guard");
@@ -197,6 +182,7 @@ void memory_start_rest(struct memory *m)
         .kernel = &m->kernel,
         .pool = &m->pool,
         .platform = platform_ops(),
+        .kernel_range = mm_vrange(mm_vaddr(LAYOUT_ARENA_BASE), LAYOUT_ENTRY_LEN),
     };
     must_have_room(mm_spaces_init(&m->spaces, &spaces), "spaces");
 

@@ -27,6 +27,7 @@ struct memory {
     struct mm_multiboot2_info boot;
     struct mm_x86_64 arch;
     struct mm_frames frames;
+    struct mm_frame_window tables; /**< where page tables may come from */
     struct mm_pagetable kernel;
     struct mm_page_frames pages;
     struct mm_pool pool;
@@ -35,8 +36,7 @@ struct memory {
     struct mm_dma dma;
     struct mm_user user;
 
-    struct mm_space *current; /**< user space that is active; NULL: none */
-    mm_paddr_t table_highest; /**< page tables are allocated up to here; 0: anywhere */
+    struct mm_space *current;      /**< user space that is active; NULL: none */
 };
 
 /** Read the boot information into `map` and `boot`; the command line into `options`. */

@@ -113,7 +113,7 @@ struct mm_frames_config {
 struct mm_frame_span; /* internal: one run of memory and its place in the arrays */
 
 /**
- * The allocator. Storage is the caller's; fields are the library's. All but the last three are
+ * The allocator. Storage is the caller's; fields are the library's. All but the last four are
  * constant from init to destroy, so every CPU keeps them in its cache.
  */
 struct mm_frames {
@@ -148,6 +148,7 @@ struct mm_frames {
 
     uint64_t away[MM_CACHE_LINE / 8]; /**< keeps what follows off the line of what is constant */
     uint64_t nr_failed;               /**< atomic */
+    uint64_t seekers;   /**< atomic: CPUs that look at all rows, because they found nothing */
     uint64_t unsettled; /**< atomic: summaries of whole lines and claims that are being corrected
                            now (low half), and that ever were (high half) */
 };

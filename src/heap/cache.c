@@ -104,7 +104,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
     return MM_OK;
 }
 
-static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
+MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
 {
     void *object = NULL;
 
@@ -120,9 +120,9 @@ static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
 void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
 {
     if (cache != NULL && cpu < cache->nr_cpus) {
-        void *object = mmi_slab_alloc(&cache->objects.hints[cpu * STRIDE]);
+        void *object;
 
-        if (object != NULL) {
+        if (mmi_slab_alloc(&cache->objects.hints[cpu * STRIDE], &object)) {
             return object;
         }
     }
@@ -137,25 +137,41 @@ void *mm_cache_alloc(struct mm_cache *cache)
     return mm_cache_alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
 }
 
+/** What the hot path leaves: nothing to free, or a panic. */
+MMI_NOINLINE static void free_slow(const struct mm_cache *cache, uint64_t address)
+{
+    struct mmi_misuse misuse = {0};
+
+    if (address == 0) {
+        return;
+    }
+    if (is_cache(cache)) {
+        misuse = (struct mmi_misuse){.pool = cache->objects.pool,
+                                     .name = cache->objects.name,
+                                     .table = &cache->table,
+                                     .classes = &cache->objects,
+                                     .classes_len = sizeof(cache->objects)};
+    }
+    mmi_slab_panic(&misuse, address);
+}
+
 void mm_cache_free(struct mm_cache *cache, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
+    enum mmi_freed freed = MMI_FREED_WRONG;
+    struct mmi_found found;
+    unsigned index = 0;
+    uint32_t now = 0;
 
     if (cache != NULL &&
-        mmi_slab_free(&cache->table, &cache->objects, sizeof(cache->objects), address)) {
-        return;
+        mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, &found) &&
+        mmi_slab_index(&found, &index)) {
+        freed = mmi_slab_free(&found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index, &now);
     }
-    if (object != NULL) {
-        struct mmi_misuse misuse = {0};
-
-        if (is_cache(cache)) {
-            misuse = (struct mmi_misuse){.pool = cache->objects.pool,
-                                         .name = cache->objects.name,
-                                         .table = &cache->table,
-                                         .classes = &cache->objects,
-                                         .classes_len = sizeof(cache->objects)};
-        }
-        mmi_slab_panic(&misuse, address);
+    if (freed == MMI_FREED_WRONG) {
+        free_slow(cache, address);
+    } else if (freed == MMI_FREED_LOOK) {
+        mmi_slab_freed(found.slab, index / MMI_SLAB_WORD_BITS, now);
     }
 }
 

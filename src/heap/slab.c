@@ -83,15 +83,13 @@ static bool is_empty(const struct mmi_slab *slab)
 static void *take(struct mmi_slab *slab, unsigned least, unsigned *word)
 {
     for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
-        uint64_t seen = mmi_load(&slab->words[w]);
+        uint64_t hint = mmi_hint(slab, w);
+        void *object;
 
-        while ((uint32_t)seen != 0 && mmi_popcount((uint32_t)seen) >= least) {
-            if (mmi_cas(&slab->words[w], &seen, seen & (seen - 1))) {
-                uint64_t index = w * MMI_SLAB_WORD_BITS + mmi_ctz(seen);
-
-                *word = w;
-                return (void *)(uintptr_t)(mmi_load(&slab->base) + index * mmi_load(&slab->size));
-            }
+        if (mmi_popcount((uint32_t)mmi_load(&slab->words[w])) >= least &&
+            mmi_slab_alloc(&hint, &object)) {
+            *word = w;
+            return object;
         }
     }
     return NULL;
@@ -287,8 +285,7 @@ static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *
     uint64_t old;
 
     mmi_store(&slab->cpu, (uint16_t)cpu);
-    old = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride],
-                       (uint64_t)(uintptr_t)slab | word);
+    old = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride], mmi_hint(slab, word));
     if (old != 0) {
         drop(mmi_hint_slab(old), true);
     }
@@ -403,15 +400,15 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
         class->construct(class->ctx, (void *)(uintptr_t)(pages + i * class->size));
     }
+    mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
-    mmi_store(&slab->bytes, (uint32_t)(nr * class->size));
+    mmi_store_release(&slab->bytes, (uint32_t)(nr * class->size));
     mmi_store(&slab->give, order > class->min_order ? mmi_slab_full(slab, 0) : 0);
     mmi_store(&slab->give_last,
               order > class->min_order ? mmi_slab_full(slab, nr_words(slab) - 1) : 0);
     mmi_store(&slab->state, (uint32_t)MMI_SLAB_OWNED);
     mmi_store_release(&slab->base, pages);
-    mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_table_set(class->pool, pages, nr_pages, slab);
     mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
     for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
@@ -473,12 +470,12 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
 
     /* The hint is corrected only if it is still the same; the object is ours in any case. */
     if (slab != NULL && (object = take(slab, several(slab), &word)) != NULL) {
-        mmi_cas(hint_at, &hint, (uint64_t)(uintptr_t)slab | word);
+        mmi_cas(hint_at, &hint, mmi_hint(slab, word));
         return object;
     }
     object = take_partial(class, cpu);
     if (object == NULL && slab != NULL && (object = take(slab, 1, &word)) != NULL) {
-        mmi_cas(hint_at, &hint, (uint64_t)(uintptr_t)slab | word);
+        mmi_cas(hint_at, &hint, mmi_hint(slab, word));
         return object;
     }
     if (object == NULL) {

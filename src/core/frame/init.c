@@ -235,7 +235,9 @@ static void fill(struct mm_frames *f, struct mm_bootmap *map)
     for (uint32_t i = 0; i < f->nr_spans; i++) {
         free_span(f, &spans[i]);
     }
-    f->main_rows = (uint64_t)(uintptr_t)f->rows - f->main_bias / MMI_ROW_FRAMES * sizeof(uint64_t);
+    /* The bias may be negative, and is a multiple of a row. */
+    f->main_rows = (uint64_t)(uintptr_t)f->rows -
+                   (uint64_t)((int64_t)f->main_bias / (int64_t)MMI_ROW_FRAMES) * sizeof(uint64_t);
     set_bits(f->has_free, 0, f->nr_lines);
     set_bits(f->has_line, 0, (f->nr_lines + 64) / 64);
 }
