@@ -317,13 +317,13 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
     if (!looks_zeroed(&l, config->metadata)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    *frames = (struct mm_frames){
-        .nr_cpus = config->nr_cpus,
-        .flags = config->flags,
-        .platform = config->platform,
-        .has_physmap = config->physmap != NULL,
-    };
+    /* In place: a whole struct mm_frames is too much for a kernel's stack. */
+    memset(frames, 0, sizeof(*frames));
+    frames->nr_cpus = config->nr_cpus;
+    frames->flags = config->flags;
+    frames->platform = config->platform;
     if (config->physmap != NULL) {
+        frames->has_physmap = 1;
         frames->physmap = *config->physmap;
     }
     place_arrays(frames, &l, config->metadata);
