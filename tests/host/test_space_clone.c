@@ -99,6 +99,34 @@ static void test_copy_flushes(void **state)
     fixture_stop(f);
 }
 
+/* Hazard 32: the kernel's own stores to a shared page fault, too, and make a copy (CR0.WP). */
+static void test_kernel_store(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *parent = new_space(f);
+    struct mm_space *child;
+    const uint64_t at = 32 * PAGE;
+    uint64_t *p = NULL;
+    uint64_t paddr;
+    uint64_t error;
+
+    (void)state;
+    assert_int_equal(map_at(parent, at, PAGE, RW, 0), MM_OK);
+    assert_true(store(f, parent, at, 1));
+    child = clone_of(parent);
+    assert_true(touch(f, child, at, T_CPU_WRITE | T_CPU_AC, &p));
+    assert_int_equal(f->last, MM_FAULT_COW);
+    *p = 2;
+    assert_int_equal(loaded(f, parent, at), 1);
+    assert_int_equal(loaded(f, child, at), 2);
+    /* With SMAP and without AC the kernel reaches nothing: that fault is not the space's. */
+    assert_false(t_cpu_access(&f->m.cpu, at, 0, &paddr, &error));
+    assert_int_equal(error, MM_FAULT_PRESENT);
+    put_last(f, parent);
+    put_last(f, child);
+    fixture_stop(f);
+}
+
 /* Hazard 22: depth 4, a second clone of each, and everyone writes in every order. */
 static void test_clone_depth(void **state)
 {
@@ -227,11 +255,9 @@ static void test_immortal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clone),
-        cmocka_unit_test(test_clone_flushes),
-        cmocka_unit_test(test_copy_flushes),
-        cmocka_unit_test(test_clone_depth),
-        cmocka_unit_test(test_clone_and_protect),
+        cmocka_unit_test(test_clone),        cmocka_unit_test(test_clone_flushes),
+        cmocka_unit_test(test_kernel_store), cmocka_unit_test(test_copy_flushes),
+        cmocka_unit_test(test_clone_depth),  cmocka_unit_test(test_clone_and_protect),
         cmocka_unit_test(test_immortal),
     };
 

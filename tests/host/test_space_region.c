@@ -143,6 +143,7 @@ static void random_ops(uint64_t at, uint64_t nr_pages, unsigned nr_ops, const ch
     struct fixture f;
     struct t_prng prng;
 
+    nr_ops *= getenv("MM_TEST_FULL") != NULL ? 50 : 1;
     t_prng_start(&prng, name);
     start(&f, at, nr_pages * PAGE);
     for (unsigned i = 0; i < nr_ops; i++) {
