@@ -60,8 +60,8 @@ static void set_gate(unsigned vector, uint64_t target, uint8_t ist)
 // The two 8259 controllers still point at exception vectors: masked, they stay silent.
 static void mask_legacy_interrupts(void)
 {
-    cpu_out8(0x21, 0xff);
-    cpu_out8(0xa1, 0xff);
+    cpu_out8(CPU_PIC_1_DATA, 0xff);
+    cpu_out8(CPU_PIC_2_DATA, 0xff);
 }
 
 void trap_init(void)

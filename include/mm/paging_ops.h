@@ -47,8 +47,7 @@ struct mm_paging_ops {
     /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything). */
     void (*flush)(struct mm_pagetable *pt, const struct mm_vrange *ranges, uint32_t nr_ranges,
                   bool global);
-    /** The next table of a chain of empty tables, and how to make it: the slot is not present for
-     * the hardware. */
+    /** The table after one that unmap has chained to a gather; all but slot 0 of it is empty. */
     mm_pfn_t (*chain_next)(const struct mm_pagetable *pt, mm_pfn_t table);
 };
 

@@ -68,6 +68,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     objects.name = config->name != NULL ? config->name : "cache";
     objects.construct = config->construct;
     objects.ctx = config->ctx;
+    objects.nr_cpus = pool->nr_cpus;
     objects.hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : cache->hints_inline;
     mmi_class_init(&cache->objects, &objects);
     cache->hint_pages = pages;
@@ -95,7 +96,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
         return MM_ERR_BUSY;
     }
     pool = cache->objects.pool;
-    mmi_class_destroy(&cache->objects, cache->nr_cpus);
+    mmi_class_destroy(&cache->objects);
     if (cache->hint_pages != 0) {
         mmi_pool_free_meta_pages(pool, cache->hint_pages, hint_pages(cache->nr_cpus));
     }
@@ -177,7 +178,7 @@ void mm_cache_free(struct mm_cache *cache, void *object)
 
 uint64_t mm_cache_reclaim(struct mm_cache *cache)
 {
-    return is_cache(cache) ? mmi_class_reclaim(&cache->objects, cache->nr_cpus) : 0;
+    return is_cache(cache) ? mmi_class_reclaim(&cache->objects) : 0;
 }
 
 mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out)
@@ -209,5 +210,5 @@ mm_status_t mm_cache_check(const struct mm_cache *cache)
     if (!is_cache(cache)) {
         return MM_ERR_NOT_INITIALIZED;
     }
-    return mmi_class_check(&cache->objects, cache->nr_cpus) ? MM_OK : MM_ERR_CORRUPTED;
+    return mmi_class_check(&cache->objects) ? MM_OK : MM_ERR_CORRUPTED;
 }

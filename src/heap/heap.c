@@ -87,6 +87,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
     }
     memset(heap, 0, sizeof(*heap));
     heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
+    config.nr_cpus = pool->nr_cpus;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         config.size = class_size(i);
         config.hints = &heap->hints[i];
@@ -94,6 +95,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
     }
     config.size = 0;
     config.hints = NULL;
+    config.nr_cpus = 0;
     mmi_class_init(&heap->runs, &config);
     heap->hint_pages = pages;
     heap->table = pool->table;
@@ -138,7 +140,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
     }
     pool = heap->pool;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
-        mmi_class_destroy(&heap->classes[i], heap->nr_cpus);
+        mmi_class_destroy(&heap->classes[i]);
     }
     mmi_heap_run_destroy(&heap->runs);
     if (heap->hint_pages != 0) {
@@ -435,7 +437,7 @@ uint64_t mm_heap_reclaim(struct mm_heap *heap)
     uint64_t nr_pages = 0;
 
     for (unsigned i = 0; is_heap(heap) && i < MM_HEAP_NR_CLASSES; i++) {
-        nr_pages += mmi_class_reclaim(&heap->classes[i], heap->nr_cpus);
+        nr_pages += mmi_class_reclaim(&heap->classes[i]);
     }
     return nr_pages;
 }
@@ -480,8 +482,8 @@ mm_status_t mm_heap_check(const struct mm_heap *heap)
         return MM_ERR_NOT_INITIALIZED;
     }
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
-        good = mmi_class_check(&heap->classes[i], heap->nr_cpus) && good;
+        good = mmi_class_check(&heap->classes[i]) && good;
     }
-    good = mmi_class_check(&heap->runs, heap->nr_cpus) && good;
+    good = mmi_class_check(&heap->runs) && good;
     return good ? MM_OK : MM_ERR_CORRUPTED;
 }

@@ -176,6 +176,7 @@ struct mmi_class_config {
     const void *owner;
     uint64_t *hints;
     uint32_t stride;
+    uint32_t nr_cpus;
     uint32_t size; /**< bytes from object to object; 0: runs */
     void (*construct)(void *ctx, void *object);
     void *ctx;
@@ -183,12 +184,12 @@ struct mmi_class_config {
 
 void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config);
 /** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
-void mmi_class_destroy(struct mm_slab_class *class, uint32_t nr_cpus);
+void mmi_class_destroy(struct mm_slab_class *class);
 /** Allocate when the hint is used up. NULL: no memory, and no slab of the class has a free object.
  */
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu);
 /** Give back what is empty; returns pages. */
-uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus);
+uint64_t mmi_class_reclaim(struct mm_slab_class *class);
 /** A descriptor of this class, without pages; NULL: no memory. Put it back on `unused`. */
 struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class);
 /** An object of the slab was freed into this word, which now is so; the slow part of it. */
@@ -204,7 +205,7 @@ struct mmi_class_counts {
 };
 void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts *out);
 /** True if the class is well formed. */
-bool mmi_class_check(const struct mm_slab_class *class, uint32_t nr_cpus);
+bool mmi_class_check(const struct mm_slab_class *class);
 /** "heap: NAME: N objects of SIZE bytes were not freed" to the log op. */
 void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects);
 

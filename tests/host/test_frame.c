@@ -784,6 +784,32 @@ static void frame_source(void **state)
     rig_stop(&rig);
 }
 
+static void frame_window(void **state)
+{
+    struct rig rig;
+    struct mm_frame_window window = {
+        .frames = &rig.frames, .lowest = {2 * MIB}, .highest = {2 * MIB + 16 * KIB - 1}};
+    struct mm_frame_source source = mm_frame_source_within(&window);
+    mm_pfn_t list[5];
+
+    (void)state;
+    rig_start(&rig, machine, 1, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(source.ops->alloc(source.ctx, MM_OWNER_PAGE_TABLE, false, &list[i]),
+                         MM_OK);
+        assert_true(list[i].raw >= 512 && list[i].raw < 516);
+    }
+    assert_int_equal(source.ops->alloc(source.ctx, MM_OWNER_PAGE_TABLE, false, &list[4]),
+                     MM_ERR_NO_MEMORY);
+    window.highest.raw = 0;
+    assert_int_equal(source.ops->alloc(source.ctx, MM_OWNER_PAGE_TABLE, false, &list[4]), MM_OK);
+    for (unsigned i = 0; i < 5; i++) {
+        source.ops->free(source.ctx, list[i]);
+    }
+    assert_int_equal(rig_stats(&rig).nr_allocated, 0);
+    rig_stop(&rig);
+}
+
 /* --- the check sees what is wrong ------------------------------------------------------------ */
 
 static void check_finds(void **state)
@@ -865,6 +891,7 @@ int main(void)
         cmocka_unit_test(zeroed_within_reach),
         cmocka_unit_test(zeroed_through_ops),
         cmocka_unit_test(frame_source),
+        cmocka_unit_test(frame_window),
         cmocka_unit_test(check_finds),
     };
 

@@ -215,6 +215,8 @@ static void destroy_and_again(void **state)
     assert_int_equal(mm_frame_init(&rig.frames, &rig.config), MM_OK);
     assert_int_equal(mm_frame_get_stats(&rig.frames, NULL), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(rig_stats(&rig).nr_free, 15 * MIB / 4096);
+    /* This metadata is the caller's, not the map's. */
+    assert_int_equal(mm_frame_destroy_to_map(&rig.frames, &rig.map), MM_ERR_INVALID_ARGUMENT);
     rig_stop(&rig);
 }
 
@@ -230,6 +232,7 @@ static void carved_from_mapped_memory(void **state)
     struct mm_prange mapped = mm_prange(mm_paddr(0), 16 * MIB); /* no more is mapped yet */
     struct mm_prange metadata;
     struct mm_frame_stats stats;
+    struct mm_bootmap unborn = {0};
     uint64_t usable;
     mm_pfn_t pfn;
 
@@ -261,7 +264,14 @@ static void carved_from_mapped_memory(void **state)
     }
     assert_int_equal(stats.nr_free, 1); /* frame 0 */
     rig_check(&rig);
-    assert_int_equal(mm_frame_destroy(&rig.frames), MM_OK);
+    /* The metadata's memory goes back to the map. */
+    assert_int_equal(mm_frame_destroy_to_map(&rig.frames, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_frame_destroy_to_map(&rig.frames, &unborn), MM_ERR_NOT_INITIALIZED);
+    rig_check(&rig);
+    assert_int_equal(mm_frame_destroy_to_map(&rig.frames, &rig.map), MM_OK);
+    assert_int_equal(mm_bootmap_usable_bytes(&rig.map), usable);
+    assert_int_equal(mm_frame_destroy_to_map(&rig.frames, &rig.map), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(mm_frame_destroy_to_map(NULL, &rig.map), MM_ERR_INVALID_ARGUMENT);
     t_ram_delete(ram);
 }
 

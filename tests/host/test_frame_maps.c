@@ -19,6 +19,7 @@
 #include "sim_ram.h"
 
 #define MEMORY_END (UINT64_C(1) << 52)
+#define TAKEN_MAX  (MM_TEST_SANITIZED ? UINT64_C(1) << 17 : UINT64_MAX) /* frames, one by one */
 #define MAPS       (MM_TEST_SANITIZED ? 60 : 400)
 
 struct world {
@@ -117,7 +118,9 @@ static void check_world(struct world *w, struct mm_prange without)
     assert_int_equal(stats.nr_free, stats.nr_frames);
     assert_int_equal(mm_frame_check(&w->frames), MM_OK);
     check_edges(w, without);
-    take_everything(w, without);
+    if (stats.nr_frames <= TAKEN_MAX) {
+        take_everything(w, without);
+    }
     assert_int_equal(mm_frame_check(&w->frames), MM_OK);
 }
 

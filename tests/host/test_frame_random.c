@@ -34,7 +34,8 @@ struct world {
     struct t_prng prng;
     struct run live[LIVE_MAX]; /* what is allocated, in pieces that may be freed as they are */
     size_t nr_live;
-    bool counted; /* with reference counts */
+    bool counted;     /* with reference counts */
+    uint64_t nr_none; /* how often there was no memory */
 };
 
 static uint64_t below(struct world *w, uint64_t n)
@@ -62,6 +63,7 @@ static void must_be_full(struct world *w, struct t_mframe_search search)
 {
     search.low = search.low == 0 ? 1 : search.low;
     assert_true(t_mframes_find(&w->model, &search) == T_MFRAMES_NONE);
+    w->nr_none++;
 }
 
 static void do_alloc_order(struct world *w)
@@ -323,6 +325,9 @@ static void run_world(uint32_t flags, const char *name)
             compare(&w);
         }
     }
+    print_message("%u operations, %llu found no memory\n", (unsigned)OPERATIONS,
+                  (unsigned long long)w.nr_none);
+    assert_true(w.nr_none > OPERATIONS / 100);
     while (w.nr_live > 0) {
         do_free(&w);
     }

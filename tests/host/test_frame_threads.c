@@ -338,12 +338,60 @@ static void never_without_memory(void **state)
     rig_stop(&arena.rig);
 }
 
+/* --- claims that collide --------------------------------------------------------------------- */
+
+#define LONG_RUN 1024
+
+/* Frame after frame of the run is taken and given back... */
+static void *take_single(void *argument)
+{
+    struct pipe *p = argument;
+    uint64_t i = 0;
+
+    while (__atomic_load_n(&p->tail, __ATOMIC_ACQUIRE) == 0) {
+        mm_pfn_t pfn = {p->head + i++ % LONG_RUN};
+
+        if (mm_frame_alloc_at(&p->arena->rig.frames, pfn, 1) == MM_OK) {
+            p->nr++;
+            mm_frame_free(&p->arena->rig.frames, pfn, 0);
+        }
+    }
+    return NULL;
+}
+
+/* ... while all of it is claimed, and given up half-way when one is missing. */
+static void claims_that_collide(void **state)
+{
+    static struct arena arena;
+    static struct pipe p;
+    pthread_t thread;
+    uint64_t taken = 0;
+
+    (void)state;
+    rig_start(&arena.rig, memory, 2, 0);
+    p = (struct pipe){.arena = &arena, .head = 4 * GIB / 4096};
+    assert_int_equal(pthread_create(&thread, NULL, take_single, &p), 0);
+    for (unsigned i = 0; i < OPERATIONS / 2; i++) {
+        if (mm_frame_alloc_at(&arena.rig.frames, mm_pfn(p.head), LONG_RUN) == MM_OK) {
+            taken++;
+            mm_frame_free_run(&arena.rig.frames, mm_pfn(p.head), LONG_RUN);
+        }
+    }
+    __atomic_store_n(&p.tail, 1, __ATOMIC_RELEASE);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    print_message("%llu runs, %llu single frames, %llu claims undone\n", (unsigned long long)taken,
+                  (unsigned long long)p.nr, (unsigned long long)(arena.rig.frames.unsettled >> 32));
+    assert_true(taken > 0);
+    assert_int_equal(rig_stats(&arena.rig).nr_allocated, 0);
+    rig_stop(&arena.rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_threads),          cmocka_unit_test(four_threads),
         cmocka_unit_test(four_threads_one_cpu), cmocka_unit_test(from_one_cpu_to_the_other),
-        cmocka_unit_test(never_without_memory),
+        cmocka_unit_test(never_without_memory), cmocka_unit_test(claims_that_collide),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
