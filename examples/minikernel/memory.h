@@ -38,6 +38,9 @@ struct memory {
     struct mm_dma dma;
     struct mm_user user;
 
+    uint64_t nr_user_faults;   /**< page faults in user copies, */
+    uint64_t nr_open_handlers; /**< and those handled with user memory open: none, if all is well */
+
     struct mm_space *current; /**< user space that is active; NULL: none */
 };
 
