@@ -44,6 +44,10 @@ struct memory {
     struct mm_space *current; /**< user space that is active; NULL: none */
 };
 
+/** Where the kernel maps: see layout.h. */
+#define MEMORY_NR_RANGES 4
+extern const struct mm_vrange memory_ranges[MEMORY_NR_RANGES];
+
 /** Read the boot information into `map` and `boot`; the command line into `options`. */
 void memory_read_boot(struct memory *m, uint32_t boot_info, struct options *options);
 
