@@ -243,7 +243,8 @@ static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pf
 void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 {
     uint64_t bit = UINT64_C(1) << (first.raw % MMI_ROW_FRAMES);
-    uint64_t *row;
+    uint64_t row = first.raw / MMI_ROW_FRAMES;
+    uint64_t *rows;
     uint64_t old;
     uint64_t found;
 
@@ -252,11 +253,12 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
         free_slow(frames, first.raw, order);
         return;
     }
-    row =
-        (uint64_t *)(uintptr_t)(frames->main_rows + first.raw / MMI_ROW_FRAMES * sizeof(uint64_t));
-    old = mmi_load(row);
+    /* Read twice, so that the load need not wait for the address of the exchange. */
+    rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
+    old = mmi_load(&rows[row]);
     found = old;
-    if (MMI_UNLIKELY((old & bit) != 0 || !mmi_cas_seq(row, &found, old | bit))) {
+    rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
+    if (MMI_UNLIKELY((old & bit) != 0 || !mmi_cas_seq(&rows[row], &found, old | bit))) {
         free_slow(frames, first.raw, 0);
         return;
     }
