@@ -243,7 +243,6 @@ static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pf
 void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 {
     uint64_t bit = UINT64_C(1) << (first.raw % MMI_ROW_FRAMES);
-    uint64_t row = first.raw / MMI_ROW_FRAMES;
     uint64_t *rows;
     uint64_t old;
     uint64_t found;
@@ -255,10 +254,11 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
     }
     /* Read twice, so that the load need not wait for the address of the exchange. */
     rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
-    old = mmi_load(&rows[row]);
+    old = mmi_load(&rows[first.raw / MMI_ROW_FRAMES]);
     found = old;
     rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
-    if (MMI_UNLIKELY((old & bit) != 0 || !mmi_cas_seq(&rows[row], &found, old | bit))) {
+    if (MMI_UNLIKELY((old & bit) != 0 ||
+                     !mmi_cas_seq(&rows[first.raw / MMI_ROW_FRAMES], &found, old | bit))) {
         free_slow(frames, first.raw, 0);
         return;
     }
