@@ -7,7 +7,7 @@
 #include "check.h"
 #include "checks.h"
 
-#define LEN          (256 * 1024)
+#define LEN          (UINT64_C(256) << 10)
 #define ALIGN        UINT64_C(0x10000)
 #define LAST_32_BITS UINT64_C(0xffffffff)
 #define LAST_ISA     UINT64_C(0xffffff) // the 24 address lines of ISA

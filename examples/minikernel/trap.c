@@ -69,7 +69,7 @@ void trap_init(void)
     mask_legacy_interrupts();
     for (unsigned vector = 0; vector < NR_EXCEPTIONS; vector++) {
         uint8_t ist = vector == TRAP_DOUBLE_FAULT ? GDT_IST_DOUBLE_FAULT : 0;
-        set_gate(vector, (uintptr_t)trap_stubs + 16 * vector, ist);
+        set_gate(vector, (uintptr_t)trap_stubs + UINT64_C(16) * vector, ist);
     }
     struct idt_pointer pointer = {.limit = sizeof(idt) - 1, .base = (uintptr_t)idt};
     __asm__ volatile("lidt %0" : : "m"(pointer));
