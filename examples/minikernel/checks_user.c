@@ -192,6 +192,7 @@ void checks_user(struct memory *m)
 {
     struct mm_space *space = new_space(m);
 
+    check_theme("user copy");
     check_residue(m);
     check_string(m);
     check_range(m);

@@ -24,9 +24,12 @@ struct memory {
     struct mm_physmap physmap;
     struct mm_boot_entry entries[MEMORY_BOOT_ENTRIES];
     struct mm_bootmap map;
+    uint64_t usable_bytes; /**< of the map, before anything was taken */
     struct mm_multiboot2_info boot;
     struct mm_x86_64 arch;
     struct mm_frames frames;
+    struct mm_frame_window tables; /**< where page tables may come from */
+    mm_paddr_t boot_root;          /**< the root that boot.S built */
     struct mm_pagetable kernel;
     struct mm_page_frames pages;
     struct mm_pool pool;
@@ -36,7 +39,6 @@ struct memory {
     struct mm_user user;
 
     struct mm_space *current; /**< user space that is active; NULL: none */
-    mm_paddr_t table_highest; /**< page tables are allocated up to here; 0: anywhere */
 };
 
 /** Read the boot information into `map` and `boot`; the command line into `options`. */
@@ -54,8 +56,10 @@ void memory_start_paging(struct memory *m);
 /** Heap over frames, the kernel's and users' spaces, DMA, user copy. */
 void memory_start_rest(struct memory *m);
 
-/** Take down what memory_start_rest() brought up. */
+/** Each takes down what its like brought up; in reverse order. */
 void memory_stop_rest(struct memory *m);
+void memory_stop_paging(struct memory *m);
+void memory_stop_frames(struct memory *m);
 
 /** Print what the frame allocator says of itself. */
 void memory_print_frames(struct memory *m);

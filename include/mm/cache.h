@@ -270,7 +270,8 @@ struct mm_slab_class {
     uint32_t reciprocal; /**< 2^32 / size, rounded up */
     uint8_t min_order;   /**< of a slab: log2 of its pages */
     uint8_t max_order;
-    uint8_t zero[6];
+    uint16_t nr_cpus;
+    uint32_t zero;
 };
 
 /** An object cache. Storage is the caller's; fields are the library's. */

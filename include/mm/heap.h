@@ -38,6 +38,9 @@ MM_BEGIN_DECLS
 /** 16 to 128 in steps of 16, then four a doubling to 8192. */
 #define MM_HEAP_NR_CLASSES 32
 
+/** Hints of a CPU: one a class, one for freeing, and up to whole cache lines. */
+#define MM_HEAP_CPU_HINTS 40
+
 /** CPUs whose hints need no page. */
 #define MM_HEAP_CPUS_INLINE 4
 
@@ -45,14 +48,14 @@ MM_BEGIN_DECLS
 struct mm_heap {
     uint32_t magic;
     uint32_t nr_cpus;
-    uint64_t *hints;            /**< atomic; MM_HEAP_NR_CLASSES a CPU */
+    uint64_t *hints;            /**< atomic; MM_HEAP_CPU_HINTS a CPU */
     struct mm_slab_table table; /**< a copy of the pool's */
     struct mm_pool *pool;
     uint64_t hint_pages; /**< 0: the hints are hints_inline */
     uint64_t nr_failed;  /**< atomic */
     struct mm_slab_class classes[MM_HEAP_NR_CLASSES];
     struct mm_slab_class runs;
-    uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_NR_CLASSES];
+    uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS];
 };
 
 /**
@@ -133,7 +136,11 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size);
  */
 void mm_heap_free(struct mm_heap *heap, void *object);
 
-/** The same, beside mm_heap_alloc_on(). Freeing calls no op and needs no number: `cpu` may be any.
+/**
+ * The same for a caller that knows its CPU's number: faster where the CPU frees objects of one slab
+ * in a row, as when it allocates and frees by turns. No op is called by either.
+ *
+ * @param cpu  may be any
  */
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
 

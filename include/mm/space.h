@@ -87,6 +87,21 @@ mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_conf
 MM_MUST_CHECK
 mm_status_t mm_spaces_destroy(struct mm_spaces *spaces);
 
+struct mm_spaces_stats {
+    uint32_t nr_spaces;      /**< user spaces alive */
+    uint32_t nr_kernel_refs; /**< references to the kernel's space that are not the manager's own */
+    uint32_t nr_caches;      /**< object caches that the manager has in its pool */
+    uint32_t zero;
+};
+
+/**
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks: none; any context. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out);
+
 /* --- spaces
  * ------------------------------------------------------------------------------------------------
  */

@@ -68,6 +68,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     objects.name = config->name != NULL ? config->name : "cache";
     objects.construct = config->construct;
     objects.ctx = config->ctx;
+    objects.nr_cpus = pool->nr_cpus;
     objects.hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : cache->hints_inline;
     mmi_class_init(&cache->objects, &objects);
     cache->hint_pages = pages;
@@ -95,7 +96,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
         return MM_ERR_BUSY;
     }
     pool = cache->objects.pool;
-    mmi_class_destroy(&cache->objects, cache->nr_cpus);
+    mmi_class_destroy(&cache->objects);
     if (cache->hint_pages != 0) {
         mmi_pool_free_meta_pages(pool, cache->hint_pages, hint_pages(cache->nr_cpus));
     }
@@ -104,7 +105,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
     return MM_OK;
 }
 
-static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
+MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
 {
     void *object = NULL;
 
@@ -120,9 +121,9 @@ static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
 void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
 {
     if (cache != NULL && cpu < cache->nr_cpus) {
-        void *object = mmi_slab_alloc(&cache->objects.hints[cpu * STRIDE]);
+        void *object;
 
-        if (object != NULL) {
+        if (mmi_slab_alloc(&cache->objects.hints[cpu * STRIDE], &object)) {
             return object;
         }
     }
@@ -137,31 +138,47 @@ void *mm_cache_alloc(struct mm_cache *cache)
     return mm_cache_alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
 }
 
+/** What the hot path leaves: nothing to free, or a panic. */
+MMI_NOINLINE static void free_slow(const struct mm_cache *cache, uint64_t address)
+{
+    struct mmi_misuse misuse = {0};
+
+    if (address == 0) {
+        return;
+    }
+    if (is_cache(cache)) {
+        misuse = (struct mmi_misuse){.pool = cache->objects.pool,
+                                     .name = cache->objects.name,
+                                     .table = &cache->table,
+                                     .classes = &cache->objects,
+                                     .classes_len = sizeof(cache->objects)};
+    }
+    mmi_slab_panic(&misuse, address);
+}
+
 void mm_cache_free(struct mm_cache *cache, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
+    enum mmi_freed freed = MMI_FREED_WRONG;
+    struct mmi_found found;
+    unsigned index = 0;
+    uint32_t now = 0;
 
     if (cache != NULL &&
-        mmi_slab_free(&cache->table, &cache->objects, sizeof(cache->objects), address)) {
-        return;
+        mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, &found) &&
+        mmi_slab_index(&found, &index)) {
+        freed = mmi_slab_free(&found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index, &now);
     }
-    if (object != NULL) {
-        struct mmi_misuse misuse = {0};
-
-        if (is_cache(cache)) {
-            misuse = (struct mmi_misuse){.pool = cache->objects.pool,
-                                         .name = cache->objects.name,
-                                         .table = &cache->table,
-                                         .classes = &cache->objects,
-                                         .classes_len = sizeof(cache->objects)};
-        }
-        mmi_slab_panic(&misuse, address);
+    if (freed == MMI_FREED_WRONG) {
+        free_slow(cache, address);
+    } else if (freed == MMI_FREED_LOOK) {
+        mmi_slab_freed(found.slab, index / MMI_SLAB_WORD_BITS, now);
     }
 }
 
 uint64_t mm_cache_reclaim(struct mm_cache *cache)
 {
-    return is_cache(cache) ? mmi_class_reclaim(&cache->objects, cache->nr_cpus) : 0;
+    return is_cache(cache) ? mmi_class_reclaim(&cache->objects) : 0;
 }
 
 mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out)
@@ -193,5 +210,5 @@ mm_status_t mm_cache_check(const struct mm_cache *cache)
     if (!is_cache(cache)) {
         return MM_ERR_NOT_INITIALIZED;
     }
-    return mmi_class_check(&cache->objects, cache->nr_cpus) ? MM_OK : MM_ERR_CORRUPTED;
+    return mmi_class_check(&cache->objects) ? MM_OK : MM_ERR_CORRUPTED;
 }

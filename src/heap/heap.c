@@ -18,6 +18,9 @@
 
 #define NAME "heap"
 
+/** Behind a CPU's hints for allocating: the word of the object that it freed last. */
+#define LAST_FREED MM_HEAP_NR_CLASSES
+
 static bool is_heap(const struct mm_heap *heap)
 {
     return heap != NULL && heap->magic == MMI_HEAP_MAGIC;
@@ -27,8 +30,12 @@ static bool is_heap(const struct mm_heap *heap)
 static inline unsigned class_of(uint64_t size)
 {
     uint64_t n = size - (size != 0 ? 1 : 0);
-    unsigned e = mmi_log2(n | 64);
+    unsigned e;
 
+    if (__builtin_expect(n < 128, 1)) {
+        return (unsigned)n >> 4; /* what follows says so too, and takes longer */
+    }
+    e = mmi_log2(n);
     return 4 * (e - 6) + (unsigned)(n >> (e - 2));
 }
 
@@ -52,7 +59,7 @@ static unsigned class_aligned(const struct mm_heap *heap, uint64_t align, uint64
 
 static uint64_t hint_pages(uint32_t nr_cpus)
 {
-    return ((uint64_t)nr_cpus * MM_HEAP_NR_CLASSES * 8 + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
+    return ((uint64_t)nr_cpus * MM_HEAP_CPU_HINTS * 8 + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
 }
 
 /* --- init and destroy --------------------------------------------------------------------------*/
@@ -60,7 +67,7 @@ static uint64_t hint_pages(uint32_t nr_cpus)
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
 {
     struct mmi_class_config config = {
-        .pool = pool, .name = NAME, .owner = heap, .stride = MM_HEAP_NR_CLASSES};
+        .pool = pool, .name = NAME, .owner = heap, .stride = MM_HEAP_CPU_HINTS};
     uint64_t pages = 0;
 
     if (heap == NULL || pool == NULL) {
@@ -80,6 +87,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
     }
     memset(heap, 0, sizeof(*heap));
     heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
+    config.nr_cpus = pool->nr_cpus;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         config.size = class_size(i);
         config.hints = &heap->hints[i];
@@ -87,6 +95,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
     }
     config.size = 0;
     config.hints = NULL;
+    config.nr_cpus = 0;
     mmi_class_init(&heap->runs, &config);
     heap->hint_pages = pages;
     heap->table = pool->table;
@@ -131,7 +140,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
     }
     pool = heap->pool;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
-        mmi_class_destroy(&heap->classes[i], heap->nr_cpus);
+        mmi_class_destroy(&heap->classes[i]);
     }
     mmi_heap_run_destroy(&heap->runs);
     if (heap->hint_pages != 0) {
@@ -153,7 +162,8 @@ static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint6
 }
 
 /** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
-static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
+MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align,
+                                     uint64_t size)
 {
     void *object;
 
@@ -176,9 +186,9 @@ static void *alloc_aligned_on(struct mm_heap *heap, uint32_t cpu, uint64_t align
 {
     if (size <= MM_HEAP_MAX_SLAB_SIZE && align <= MM_PAGE_SIZE && cpu < heap->nr_cpus) {
         unsigned number = class_aligned(heap, align, size);
-        void *object = mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_NR_CLASSES + number]);
+        void *object;
 
-        if (object != NULL) {
+        if (mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_CPU_HINTS + number], &object)) {
             return object;
         }
     }
@@ -188,9 +198,9 @@ static void *alloc_aligned_on(struct mm_heap *heap, uint32_t cpu, uint64_t align
 void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
 {
     if (heap != NULL && cpu < heap->nr_cpus && size <= MM_HEAP_MAX_SLAB_SIZE) {
-        void *object = mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_NR_CLASSES + class_of(size)]);
+        void *object;
 
-        if (object != NULL) {
+        if (mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_CPU_HINTS + class_of(size)], &object)) {
             return object;
         }
     }
@@ -241,7 +251,7 @@ _Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
     mmi_slab_panic(&misuse, address);
 }
 
-static void free_slow(struct mm_heap *heap, uint64_t address)
+MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address)
 {
     if (address == 0 || (is_heap(heap) && mmi_heap_run_free(&heap->runs, address))) {
         return;
@@ -249,20 +259,79 @@ static void free_slow(struct mm_heap *heap, uint64_t address)
     panic_free(heap, address);
 }
 
+/** Free the object with this index of a slab of ours. */
+MMI_INLINE void free_index(struct mm_heap *heap, uint64_t address, const struct mmi_found *found,
+                           uint64_t *word, unsigned index)
+{
+    uint32_t now = 0;
+    enum mmi_freed freed = mmi_slab_free(found, word, index, &now);
+
+    if (freed == MMI_FREED_WRONG) {
+        free_slow(heap, address);
+    } else if (freed == MMI_FREED_LOOK) {
+        mmi_slab_freed(found->slab, index / MMI_SLAB_WORD_BITS, now);
+    }
+}
+
 void mm_heap_free(struct mm_heap *heap, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
+    struct mmi_found found;
+    unsigned index;
 
-    if (heap == NULL ||
-        !mmi_slab_free(&heap->table, heap->classes, sizeof(heap->classes), address)) {
+    if (heap != NULL &&
+        mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) &&
+        mmi_slab_index(&found, &index)) {
+        free_index(heap, address, &found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index);
+    } else {
         free_slow(heap, address);
     }
 }
 
+/** Free what is not in the word that was guessed, and guess its word from now on. */
+MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *last, uint64_t address)
+{
+    struct mmi_slab *slab = mmi_hint_slab(mmi_load_acquire(last));
+    struct mmi_found found;
+    unsigned index;
+
+    if ((slab != NULL && mmi_slab_guess(slab, address, &found)) ||
+        mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found)) {
+        if (mmi_slab_index(&found, &index)) {
+            unsigned word = index / MMI_SLAB_WORD_BITS;
+
+            mmi_store_release(last, mmi_hint(found.slab, word));
+            free_index(heap, address, &found, &found.slab->words[word], index);
+            return;
+        }
+    }
+    free_slow(heap, address);
+}
+
+/**
+ * The word of the last free is guessed, so that the address of what is written need not be computed
+ * from the object: only the bit is.
+ */
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
 {
-    (void)cpu;
-    mm_heap_free(heap, object);
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    struct mmi_found found;
+    uint64_t *last;
+    uint64_t hint;
+    unsigned index;
+
+    if (MMI_RARE(heap == NULL || cpu >= heap->nr_cpus)) {
+        mm_heap_free(heap, object);
+        return;
+    }
+    last = &heap->hints[cpu * MM_HEAP_CPU_HINTS + LAST_FREED];
+    hint = mmi_load_acquire(last);
+    if (hint != 0 && mmi_slab_guess(mmi_hint_slab(hint), address, &found) &&
+        mmi_slab_index(&found, &index) && index - mmi_hint_index(hint) < MMI_SLAB_WORD_BITS) {
+        free_index(heap, address, &found, (uint64_t *)(uintptr_t)hint, index);
+    } else {
+        free_unguessed(heap, last, address);
+    }
 }
 
 /* --- resizing ----------------------------------------------------------------------------------*/
@@ -368,7 +437,7 @@ uint64_t mm_heap_reclaim(struct mm_heap *heap)
     uint64_t nr_pages = 0;
 
     for (unsigned i = 0; is_heap(heap) && i < MM_HEAP_NR_CLASSES; i++) {
-        nr_pages += mmi_class_reclaim(&heap->classes[i], heap->nr_cpus);
+        nr_pages += mmi_class_reclaim(&heap->classes[i]);
     }
     return nr_pages;
 }
@@ -413,8 +482,8 @@ mm_status_t mm_heap_check(const struct mm_heap *heap)
         return MM_ERR_NOT_INITIALIZED;
     }
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
-        good = mmi_class_check(&heap->classes[i], heap->nr_cpus) && good;
+        good = mmi_class_check(&heap->classes[i]) && good;
     }
-    good = mmi_class_check(&heap->runs, heap->nr_cpus) && good;
+    good = mmi_class_check(&heap->runs) && good;
     return good ? MM_OK : MM_ERR_CORRUPTED;
 }

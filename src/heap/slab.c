@@ -83,15 +83,13 @@ static bool is_empty(const struct mmi_slab *slab)
 static void *take(struct mmi_slab *slab, unsigned least, unsigned *word)
 {
     for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
-        uint64_t seen = mmi_load(&slab->words[w]);
+        uint64_t hint = mmi_hint(slab, w);
+        void *object;
 
-        while ((uint32_t)seen != 0 && mmi_popcount((uint32_t)seen) >= least) {
-            if (mmi_cas(&slab->words[w], &seen, seen & (seen - 1))) {
-                uint64_t index = w * MMI_SLAB_WORD_BITS + mmi_ctz(seen);
-
-                *word = w;
-                return (void *)(uintptr_t)(mmi_load(&slab->base) + index * mmi_load(&slab->size));
-            }
+        if (mmi_popcount((uint32_t)mmi_load(&slab->words[w])) >= least &&
+            mmi_slab_alloc(&hint, &object)) {
+            *word = w;
+            return object;
         }
     }
     return NULL;
@@ -257,26 +255,33 @@ static void leave_owner(struct mmi_slab *slab)
     }
 }
 
+/** A class has fewer slabs than it had: what its CPUs own may be too large for it now. */
+static void relieve_owners(struct mm_slab_class *class)
+{
+    for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
+        uint64_t hint = mmi_load_acquire(&class->hints[(uint64_t)cpu * class->stride]);
+
+        if (hint != 0) {
+            leave_owner(mmi_hint_slab(hint));
+        }
+    }
+}
+
 void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now)
 {
-    switch (mmi_load_acquire(&slab->state)) {
-    case MMI_SLAB_OWNED:
+    struct mm_slab_class *class = mmi_slab_class(slab);
+    uint32_t state = mmi_load_acquire(&slab->state);
+
+    if (state == MMI_SLAB_OWNED) {
         leave_owner(slab);
-        break;
-    case MMI_SLAB_UNLISTED:
-        if (mmi_popcount(now) >= several(slab)) {
-            settle(slab, true);
+    } else if ((state == MMI_SLAB_UNLISTED && mmi_popcount(now) >= several(slab)) ||
+               (state == MMI_SLAB_LISTED && now == mmi_slab_full(slab, word))) {
+        /* The order that is due changes where the number of slabs crosses a power of two. */
+        if (settle(slab, true) != 0 && mm_is_pow2(mmi_load(&class->nr_slabs) + 1)) {
+            relieve_owners(class);
         }
-        break;
-    case MMI_SLAB_LISTED:
-        if (now == mmi_slab_full(slab, word)) {
-            settle(slab, true);
-        }
-        break;
-    default:
-        /* Kept, or somebody is at it who will look. */
-        break;
     }
+    /* Kept, or somebody is at it who will look. */
 }
 
 /* --- finding one -------------------------------------------------------------------------------*/
@@ -287,8 +292,7 @@ static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *
     uint64_t old;
 
     mmi_store(&slab->cpu, (uint16_t)cpu);
-    old = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride],
-                       (uint64_t)(uintptr_t)slab | word);
+    old = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride], mmi_hint(slab, word));
     if (old != 0) {
         drop(mmi_hint_slab(old), true);
     }
@@ -403,15 +407,15 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
         class->construct(class->ctx, (void *)(uintptr_t)(pages + i * class->size));
     }
+    mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
-    mmi_store(&slab->bytes, (uint32_t)(nr * class->size));
+    mmi_store_release(&slab->bytes, (uint32_t)(nr * class->size));
     mmi_store(&slab->give, order > class->min_order ? mmi_slab_full(slab, 0) : 0);
     mmi_store(&slab->give_last,
               order > class->min_order ? mmi_slab_full(slab, nr_words(slab) - 1) : 0);
     mmi_store(&slab->state, (uint32_t)MMI_SLAB_OWNED);
     mmi_store_release(&slab->base, pages);
-    mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_table_set(class->pool, pages, nr_pages, slab);
     mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
     for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
@@ -473,12 +477,12 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
 
     /* The hint is corrected only if it is still the same; the object is ours in any case. */
     if (slab != NULL && (object = take(slab, several(slab), &word)) != NULL) {
-        mmi_cas(hint_at, &hint, (uint64_t)(uintptr_t)slab | word);
+        mmi_cas(hint_at, &hint, mmi_hint(slab, word));
         return object;
     }
     object = take_partial(class, cpu);
     if (object == NULL && slab != NULL && (object = take(slab, 1, &word)) != NULL) {
-        mmi_cas(hint_at, &hint, (uint64_t)(uintptr_t)slab | word);
+        mmi_cas(hint_at, &hint, mmi_hint(slab, word));
         return object;
     }
     if (object == NULL) {
@@ -487,12 +491,12 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
     return object != NULL ? object : sweep(class);
 }
 
-uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus)
+uint64_t mmi_class_reclaim(struct mm_slab_class *class)
 {
     struct mmi_slab *slab;
     uint64_t nr_pages = 0;
 
-    for (uint32_t cpu = 0; class->hints != NULL && cpu < nr_cpus; cpu++) {
+    for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
         uint64_t hint = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));
 
         if (hint != 0) {
@@ -511,7 +515,8 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus)
 
 /* --- a class as a whole ------------------------------------------------------------------------*/
 
-/** Smallest slab that spends at most an eighth on what is left over, and largest that is full. */
+/** The smallest slab that spends at most an eighth on its end, and the largest that has no other.
+ */
 static void choose_orders(struct mm_slab_class *class)
 {
     unsigned order = 0;
@@ -523,7 +528,7 @@ static void choose_orders(struct mm_slab_class *class)
     }
     class->min_order = (uint8_t)order;
     while (order < MMI_SLAB_MAX_ORDER &&
-           (MM_PAGE_SIZE << order) < (uint64_t) class->size * MMI_SLAB_MAX) {
+           (MM_PAGE_SIZE << (order + 1)) <= (uint64_t) class->size * MMI_SLAB_MAX) {
         order++;
     }
     class->max_order = (uint8_t)order;
@@ -537,6 +542,7 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
     class->owner = config->owner;
     class->hints = config->hints;
     class->stride = config->stride;
+    class->nr_cpus = (uint16_t)config->nr_cpus;
     class->construct = config->construct;
     class->ctx = config->ctx;
     class->size = config->size;
@@ -546,11 +552,11 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
     }
 }
 
-void mmi_class_destroy(struct mm_slab_class *class, uint32_t nr_cpus)
+void mmi_class_destroy(struct mm_slab_class *class)
 {
     struct mmi_slab *slab;
 
-    mmi_class_reclaim(class, nr_cpus);
+    mmi_class_reclaim(class);
     slab = mmi_slab_of(mmi_load_acquire(&class->all));
     while (slab != NULL) {
         struct mmi_slab *next = mmi_slab_of(slab->all_next);

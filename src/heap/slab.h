@@ -13,7 +13,7 @@
  * object of it any more; and whoever frees compares the life that he found with the one that was in
  * the word when his bit went in. Descriptors are never unmapped while the pool lives, and keep
  * their class as long as the cache lives: a CPU that acts on an old hint claims an object of a
- * later life, which is an object of the same size, and reads the base after the claim.
+ * later life, which is an object of the same size.
  */
 #ifndef MMI_HEAP_SLAB_H
 #define MMI_HEAP_SLAB_H
@@ -78,10 +78,22 @@ static inline struct mm_slab_class *mmi_slab_class(const struct mmi_slab *slab)
     return (struct mm_slab_class *)(uintptr_t)mmi_load(&slab->class);
 }
 
-/** A hint is the address of a descriptor, with the word's number in the low bits. 0: none. */
+/** A hint is the address of a word in a descriptor. 0: none. */
+static inline uint64_t mmi_hint(const struct mmi_slab *slab, unsigned word)
+{
+    return (uint64_t)(uintptr_t)&slab->words[word];
+}
+
 static inline struct mmi_slab *mmi_hint_slab(uint64_t hint)
 {
-    return mmi_slab_of(hint & ~(uint64_t)(MMI_SLAB_WORDS - 1));
+    return mmi_slab_of(hint & ~(uint64_t)(sizeof(struct mmi_slab) - 1));
+}
+
+/** The index of the first object of the hint's word. */
+static inline uint64_t mmi_hint_index(uint64_t hint)
+{
+    return (hint % sizeof(struct mmi_slab) - offsetof(struct mmi_slab, words)) / sizeof(uint64_t) *
+           MMI_SLAB_WORD_BITS;
 }
 
 /** The free bits of a word when all its objects are free. */
@@ -164,6 +176,7 @@ struct mmi_class_config {
     const void *owner;
     uint64_t *hints;
     uint32_t stride;
+    uint32_t nr_cpus;
     uint32_t size; /**< bytes from object to object; 0: runs */
     void (*construct)(void *ctx, void *object);
     void *ctx;
@@ -171,12 +184,12 @@ struct mmi_class_config {
 
 void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config);
 /** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
-void mmi_class_destroy(struct mm_slab_class *class, uint32_t nr_cpus);
+void mmi_class_destroy(struct mm_slab_class *class);
 /** Allocate when the hint is used up. NULL: no memory, and no slab of the class has a free object.
  */
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu);
 /** Give back what is empty; returns pages. */
-uint64_t mmi_class_reclaim(struct mm_slab_class *class, uint32_t nr_cpus);
+uint64_t mmi_class_reclaim(struct mm_slab_class *class);
 /** A descriptor of this class, without pages; NULL: no memory. Put it back on `unused`. */
 struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class);
 /** An object of the slab was freed into this word, which now is so; the slow part of it. */
@@ -192,7 +205,7 @@ struct mmi_class_counts {
 };
 void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts *out);
 /** True if the class is well formed. */
-bool mmi_class_check(const struct mm_slab_class *class, uint32_t nr_cpus);
+bool mmi_class_check(const struct mm_slab_class *class);
 /** "heap: NAME: N objects of SIZE bytes were not freed" to the log op. */
 void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects);
 
@@ -209,79 +222,127 @@ _Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address)
 
 /* --- the hot paths -----------------------------------------------------------------------------*/
 
+#define MMI_INLINE   static inline __attribute__((always_inline))
+#define MMI_NOINLINE __attribute__((noinline))
+#define MMI_RARE(x)  __builtin_expect(!!(x), 0)
+
 /**
- * Claim an object of the word that the hint names. NULL: none is left there.
+ * Claim an object of the word that the hint names. False: none is left there.
  *
- * The hint may be as old as it likes: the claim is what counts, and the base is read after it.
+ * The hint may be as old as it likes: the claim is what counts. It also vouches for the base, which
+ * is read before it, after the word: had the slab got other pages since, its life would be another.
  */
-static inline void *mmi_slab_alloc(const uint64_t *hint_at)
+MMI_INLINE bool mmi_slab_alloc(const uint64_t *hint_at, void **out)
 {
     uint64_t hint = mmi_load_acquire(hint_at);
-    struct mmi_slab *slab = mmi_hint_slab(hint);
-    unsigned word = (unsigned)(hint & (MMI_SLAB_WORDS - 1));
+    const struct mmi_slab *slab = mmi_hint_slab(hint);
+    uint64_t *word = (uint64_t *)(uintptr_t)hint;
     uint64_t seen;
 
     if (hint == 0) {
-        return NULL;
+        return false;
     }
-    seen = mmi_load(&slab->words[word]);
+    seen = mmi_load_acquire(word);
     while ((uint32_t)seen != 0) {
-        if (mmi_cas(&slab->words[word], &seen, seen & (seen - 1))) {
-            uint64_t index = word * MMI_SLAB_WORD_BITS + mmi_ctz(seen);
+        uint32_t size = mmi_load(&slab->size);
+        uint64_t object = mmi_load(&slab->base) + mmi_hint_index(hint) * size;
 
-            return (void *)(uintptr_t)(mmi_load(&slab->base) + index * mmi_load(&slab->size));
+        /* Everything that follows an allocation waits for what is computed from the word. So that
+         * comes last, and the compiler must not regroup the sum. */
+        __asm__("" : "+r"(object));
+        object += mmi_ctz(seen) * size;
+        if (mmi_cas(word, &seen, seen & (seen - 1))) {
+            *out = (void *)(uintptr_t)object;
+            return true;
         }
     }
-    return NULL;
+    return false;
+}
+
+/** What a free found: the slab's descriptor may be another by the time that it is read again. */
+struct mmi_found {
+    struct mmi_slab *slab;
+    uint64_t offset; /**< of the address, from the slab's base */
+    uint32_t life;
+};
+
+/**
+ * The slab of these classes that holds the address. False: there is none.
+ *
+ * The life is read before the base, and written before it, after the old base was taken away: so an
+ * old base never meets a new life.
+ */
+MMI_INLINE bool mmi_slab_find(const struct mm_slab_table *table,
+                              const struct mm_slab_class *classes, uint64_t classes_len,
+                              uint64_t address, struct mmi_found *found)
+{
+    struct mmi_slab *slab = mmi_table_find(table, address);
+
+    if (slab == NULL || mmi_load(&slab->class) - (uint64_t)(uintptr_t)classes >= classes_len) {
+        return false;
+    }
+    found->slab = slab;
+    found->life = mmi_load_acquire(&slab->life);
+    found->offset = address - mmi_load(&slab->base);
+    return found->offset < mmi_load(&slab->bytes);
 }
 
 /**
- * Free an object of one of these classes. False: it is no live object of a slab of theirs, and
- * nothing was done that matters.
+ * Whether the address lies in this slab, which is any slab of the classes in question: a guess that
+ * saves the lookup. A yes is certain: the life is the same before and after the rest was read.
+ */
+MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct mmi_found *found)
+{
+    uint64_t bytes;
+
+    found->slab = slab;
+    found->life = mmi_load_acquire(&slab->life);
+    bytes = mmi_load_acquire(&slab->bytes);
+    found->offset = address - mmi_load_acquire(&slab->base);
+    return found->offset < bytes && found->life == mmi_load(&slab->life);
+}
+
+/**
+ * The index of the object that begins at the offset. False: it is an inner pointer.
  *
  * One multiplication gives the index and tells an inner pointer: with r = 2^32 / size rounded up,
  * the high half of offset * r is the index, and the low half is below r only for multiples of size.
  * That holds while offset * size < 2^32 (Lemire, Kaser, Kurz: Faster remainder by direct
  * computation, 2019).
- *
- * The life is read before the base, and written after it: so an old base never meets a new life.
  */
-static inline bool mmi_slab_free(const struct mm_slab_table *table,
-                                 const struct mm_slab_class *classes, uint64_t classes_len,
-                                 uint64_t address)
+MMI_INLINE bool mmi_slab_index(const struct mmi_found *found, unsigned *out)
 {
-    struct mmi_slab *slab = mmi_table_find(table, address);
-    uint64_t offset;
-    uint64_t product;
-    uint64_t bit;
-    uint64_t old;
-    uint32_t reciprocal;
-    uint32_t life;
-    uint32_t now;
-    unsigned word;
+    uint32_t reciprocal = mmi_load(&found->slab->reciprocal);
+    uint64_t product = found->offset * reciprocal;
 
-    if (slab == NULL || mmi_load(&slab->class) - (uint64_t)(uintptr_t)classes >= classes_len) {
-        return false;
+    *out = (unsigned)(product >> 32);
+    return (uint32_t)product < reciprocal;
+}
+
+enum mmi_freed {
+    MMI_FREED,       /**< done */
+    MMI_FREED_LOOK,  /**< done, and mmi_slab_freed() has to look at the slab */
+    MMI_FREED_WRONG, /**< it was free */
+};
+
+/** Free the object with this index; `word` is the word of its bit. */
+MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t *word,
+                                        unsigned index, uint32_t *out_now)
+{
+    const struct mmi_slab *slab = found->slab;
+    uint32_t bit = UINT32_C(1) << (index % MMI_SLAB_WORD_BITS);
+    uint64_t old = mmi_fetch_or(word, (uint64_t)bit);
+    uint32_t now = (uint32_t)old | bit;
+
+    if (MMI_RARE((old & bit) != 0 || old >> 32 != found->life)) {
+        return MMI_FREED_WRONG;
     }
-    life = mmi_load_acquire(&slab->life);
-    offset = address - mmi_load(&slab->base);
-    reciprocal = mmi_load(&slab->reciprocal);
-    product = offset * reciprocal;
-    if (offset >= mmi_load(&slab->bytes) || (uint32_t)product >= reciprocal) {
-        return false;
+    *out_now = now;
+    if (MMI_RARE(mmi_load_acquire(&slab->state) != MMI_SLAB_OWNED || now == mmi_load(&slab->give) ||
+                 now == mmi_load(&slab->give_last))) {
+        return MMI_FREED_LOOK;
     }
-    word = (unsigned)(product >> 37);
-    bit = UINT64_C(1) << ((product >> 32) % MMI_SLAB_WORD_BITS);
-    old = mmi_fetch_or(&slab->words[word], bit);
-    if ((old & bit) != 0 || old >> 32 != life) {
-        return false;
-    }
-    now = (uint32_t)(old | bit);
-    if (mmi_load_acquire(&slab->state) != MMI_SLAB_OWNED || now == mmi_load(&slab->give) ||
-        now == mmi_load(&slab->give_last)) {
-        mmi_slab_freed(slab, word, now);
-    }
-    return true;
+    return MMI_FREED;
 }
 
 #endif

@@ -189,12 +189,12 @@ static void check_list(struct check *check, const uint64_t *head, uint64_t nr_ex
            nr_expected);
 }
 
-static void check_hints(struct check *check, uint32_t nr_cpus)
+static void check_hints(struct check *check)
 {
     const struct mm_slab_class *class = check->class;
     uint64_t nr = 0;
 
-    for (uint32_t cpu = 0; cpu < nr_cpus; cpu++) {
+    for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
         uint64_t hint = mmi_load(&class->hints[(uint64_t)cpu * class->stride]);
         const struct mmi_slab *slab = mmi_hint_slab(hint);
 
@@ -223,7 +223,7 @@ static void check_run(struct check *check, const struct mmi_slab *run)
     check_table(check, run, 1);
 }
 
-bool mmi_class_check(const struct mm_slab_class *class, uint32_t nr_cpus)
+bool mmi_class_check(const struct mm_slab_class *class)
 {
     struct check check = {.class = class, .good = true};
     const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
@@ -241,7 +241,7 @@ bool mmi_class_check(const struct mm_slab_class *class, uint32_t nr_cpus)
            "the number of slabs is wrong; there are", check.nr_with_pages);
     if (class->size != 0) {
         check_list(&check, &class->partial, check.nr_partial, false);
-        check_hints(&check, nr_cpus);
+        check_hints(&check);
         expect(&check, check.nr_kept == mmi_load(&class->nr_kept),
                "the number of kept slabs is wrong; there are", check.nr_kept);
     }

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -301,7 +302,7 @@ static void test_random(void **state)
     (void)state;
     memset(live, 0, sizeof(live));
     t_prng_start(&prng, "dma");
-    for (unsigned op = 0; op < NR_OPS; op++) {
+    for (unsigned op = 0; op < NR_OPS * (getenv("MM_TEST_FULL") != NULL ? 50 : 1); op++) {
         unsigned i = (unsigned)t_prng_below(&prng, LIVE);
         struct mm_dma_region *r = &live[i];
 

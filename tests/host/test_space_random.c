@@ -11,6 +11,7 @@
 #define NR_PAGES  600u /* from page 1: on both sides of 2 MiB, so several tables */
 #define NR_FRAMES 320u /* too few for all of them at once */
 #define NR_OPS    (MM_TEST_SANITIZED ? 10000u : 100000u)
+#define FULL      100u /* times as many in the long campaign */
 
 struct page {
     uint64_t stamp; /* what was stored last; 0: nothing */
@@ -341,7 +342,7 @@ static void test_random(void **state)
     t_machine_leave_frames(&w->f->m, NR_FRAMES);
     w->next_stamp = 1;
     w->spaces[0] = new_space(w->f);
-    for (unsigned op = 0; op < NR_OPS; op++) {
+    for (unsigned op = 0; op < NR_OPS * (getenv("MM_TEST_FULL") != NULL ? FULL : 1); op++) {
         step(w);
         if (op % 1000 == 0) {
             check_all(w);

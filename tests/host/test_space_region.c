@@ -143,6 +143,7 @@ static void random_ops(uint64_t at, uint64_t nr_pages, unsigned nr_ops, const ch
     struct fixture f;
     struct t_prng prng;
 
+    nr_ops *= getenv("MM_TEST_FULL") != NULL ? 50 : 1;
     t_prng_start(&prng, name);
     start(&f, at, nr_pages * PAGE);
     for (unsigned i = 0; i < nr_ops; i++) {
@@ -157,12 +158,12 @@ static void random_ops(uint64_t at, uint64_t nr_pages, unsigned nr_ops, const ch
         case 1:
         case 2:
             if (mmi_regions_free(&f.tree, a, len)) {
-                insert(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3), t_prng_below(&prng, 2));
+                insert(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3), t_prng_below(&prng, 3));
             }
             break;
         case 3:
             if (mmi_regions_room(&f.tree, len, PAGE, &a)) {
-                insert(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3), t_prng_below(&prng, 2));
+                insert(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3), t_prng_below(&prng, 3));
             }
             break;
         case 4:

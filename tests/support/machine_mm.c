@@ -44,7 +44,7 @@ static const struct mm_page_source_ops pool_ops = {.alloc = pool_alloc, .free = 
 
 static void start_frames(struct t_machine *m, const struct t_machine_config *config)
 {
-    uint64_t len = config->ram_len == 0 ? 64 * MIB : config->ram_len;
+    uint64_t len = config->ram_len == 0 ? 8 * MIB : config->ram_len;
     struct mm_frames_config frames = {.map = &m->map,
                                       .physmap = &m->physmap,
                                       .platform = m->platform,

@@ -25,6 +25,8 @@
 #include <mm/frame.h>
 #include <mm/paging.h>
 
+MM_BEGIN_DECLS
+
 #define T_ARENA     UINT64_C(0xffffc00000000000)
 #define T_ARENA_LEN (UINT64_C(1) << 30)
 #define T_USER_LEN  (UINT64_C(1) << 47)
@@ -48,7 +50,7 @@ struct t_machine {
 };
 
 struct t_machine_config {
-    uint64_t ram_len;  /**< bytes, 4 MiB at least; 0: 64 MiB */
+    uint64_t ram_len;  /**< bytes, 4 MiB at least; 0: 8 MiB */
     uint64_t pool_len; /**< bytes; 0: 4 MiB */
     uint64_t user_len; /**< of the user range from 0; 0: the lower half */
     bool no_nx;        /**< the CPU cannot forbid execution */
@@ -70,5 +72,7 @@ void t_machine_leave_frames(struct t_machine *m, uint64_t nr);
 
 /** The host's pointer to physical memory. */
 void *t_machine_ptr(const struct t_machine *m, uint64_t paddr);
+
+MM_END_DECLS
 
 #endif

@@ -14,6 +14,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define T_CPU_TLB 1024
 
 struct t_cpu_translation {
@@ -57,5 +61,9 @@ bool t_cpu_access(struct t_cpu *cpu, uint64_t vaddr, unsigned access, uint64_t *
 
 /** Drop everything, global entries too. */
 void t_cpu_flush(struct t_cpu *cpu);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

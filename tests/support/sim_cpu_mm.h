@@ -10,6 +10,10 @@
 
 #include <mm/arch/x86_64.h>
 
+MM_BEGIN_DECLS
+
 extern const struct mm_x86_64_cpu_ops t_cpu_ops;
+
+MM_END_DECLS
 
 #endif

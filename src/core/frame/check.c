@@ -170,6 +170,7 @@ static void check_summaries(const struct mm_frames *f, uint64_t *wrong)
     }
     expect(f, (uint32_t)mmi_load(&f->unsettled) == 0, "a correction has not ended",
            mmi_load(&f->unsettled), wrong);
+    expect(f, mmi_load(&f->seekers) == 0, "a search has not ended", mmi_load(&f->seekers), wrong);
     expect(f, mmi_line_empty(f, mmi_nowhere_line(f)), "frames are free nowhere", 0, wrong);
 }
 

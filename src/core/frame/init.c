@@ -235,7 +235,9 @@ static void fill(struct mm_frames *f, struct mm_bootmap *map)
     for (uint32_t i = 0; i < f->nr_spans; i++) {
         free_span(f, &spans[i]);
     }
-    f->main_rows = (uint64_t)(uintptr_t)f->rows - f->main_bias / MMI_ROW_FRAMES * sizeof(uint64_t);
+    /* The bias may be negative, and is a multiple of a row. */
+    f->main_rows = (uint64_t)(uintptr_t)f->rows -
+                   (uint64_t)((int64_t)f->main_bias / (int64_t)MMI_ROW_FRAMES) * sizeof(uint64_t);
     set_bits(f->has_free, 0, f->nr_lines);
     set_bits(f->has_line, 0, (f->nr_lines + 64) / 64);
 }
@@ -315,13 +317,13 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
     if (!looks_zeroed(&l, config->metadata)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    *frames = (struct mm_frames){
-        .nr_cpus = config->nr_cpus,
-        .flags = config->flags,
-        .platform = config->platform,
-        .has_physmap = config->physmap != NULL,
-    };
+    /* In place: a whole struct mm_frames is too much for a kernel's stack. */
+    memset(frames, 0, sizeof(*frames));
+    frames->nr_cpus = config->nr_cpus;
+    frames->flags = config->flags;
+    frames->platform = config->platform;
     if (config->physmap != NULL) {
+        frames->has_physmap = 1;
         frames->physmap = *config->physmap;
     }
     place_arrays(frames, &l, config->metadata);

@@ -163,6 +163,9 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line);
 bool mmi_line_find(const struct mm_frames *f, uint64_t low, uint64_t high, bool unreserved,
                    uint64_t *line);
 
+/* This CPU looks at all rows. */
+void mmi_seek_begin(struct mm_frames *f);
+void mmi_seek_end(struct mm_frames *f);
 /* Corrections that others may be misled by while they last; see mmi_frame_settled(). */
 void mmi_unsettled_begin(struct mm_frames *f);
 void mmi_unsettled_end(struct mm_frames *f);

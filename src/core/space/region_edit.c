@@ -138,12 +138,12 @@ static void join_before(struct mmi_regions *tree, struct mmi_region *n,
                         struct mmi_region_list *nodes)
 {
     struct mmi_region *before = agrees_before(tree, n->start, &n->attr);
-    uint64_t start = n->start;
-    uint64_t len = n->len;
+    uint64_t start;
+    uint64_t len;
 
     if (before != NULL) {
         start = before->start;
-        len += before->len;
+        len = before->len + n->len;
         mmi_regions_unlink(tree, before);
         mmi_region_push(nodes, before);
         mmi_regions_resize(tree, n, start, len);

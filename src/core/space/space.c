@@ -158,6 +158,23 @@ mm_status_t mm_spaces_destroy(struct mm_spaces *spaces)
     return MM_OK;
 }
 
+mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out)
+{
+    if (spaces == NULL || out == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (spaces->magic != MMI_SPACES_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    *out = (struct mm_spaces_stats){
+        .nr_spaces = mmi_load(&spaces->nr_spaces),
+        .nr_kernel_refs =
+            spaces->kernel_space != NULL ? mmi_load(&spaces->kernel_space->refs) - 1 : 0,
+        .nr_caches = 2,
+    };
+    return MM_OK;
+}
+
 /* --- life of a space ----------------------------------------------------------------------------
  */
 

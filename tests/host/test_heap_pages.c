@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Page sources: the fixed range against a flat model of its pages, frames through the direct map,
+ * and what a pool does with the address windows of both.
+ */
+#include "heap_world.h"
+
+#define NR_PAGES 3000
+
+static mm_status_t take(struct mm_page_source source, uint64_t nr, uint64_t align, void **out)
+{
+    return source.ops->alloc(source.ctx, nr, align, out);
+}
+
+static void give(struct mm_page_source source, void *pages, uint64_t nr)
+{
+    source.ops->free(source.ctx, pages, nr);
+}
+
+static void test_range_statuses(void **state)
+{
+    struct mm_page_range range = {0};
+    char *memory = mmap(NULL, 64 * KiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *page;
+
+    (void)state;
+    assert_int_equal(mm_page_range_init(NULL, memory, 8192), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_range_init(&range, NULL, 8192), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_range_init(&range, memory, 0), MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_page_range_init(&range, memory, 8191), MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_page_range_init(&range, memory + 1, 8192), MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_page_range_init(&range, memory + 1, UINT64_MAX), MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_page_range_init(&range, (void *)(UINTPTR_MAX - 100), 90),
+                     MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_page_range_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_range_destroy(&range), MM_ERR_NOT_INITIALIZED);
+    assert_null(mm_page_source_range(NULL).ops);
+    assert_null(mm_page_source_range(&range).ops);
+
+    assert_int_equal(mm_page_range_init(&range, memory + 1, 4095 + 8192 + 4095), MM_OK);
+    assert_int_equal(mm_page_range_init(&range, memory, 8192), MM_ERR_ALREADY_INITIALIZED);
+    assert_int_equal(mm_page_source_range(&range).base, (uintptr_t)memory + 4096);
+    assert_int_equal(mm_page_source_range(&range).len, 8192);
+    assert_int_equal(take(mm_page_source_range(&range), 2, 1, &page), MM_ERR_NO_MEMORY);
+    assert_int_equal(take(mm_page_source_range(&range), 1, 1, &page), MM_OK);
+    assert_ptr_equal(page, memory + 8192);
+    assert_int_equal(take(mm_page_source_range(&range), 1, 1, &page), MM_ERR_NO_MEMORY);
+    assert_int_equal(mm_page_range_destroy(&range), MM_ERR_BUSY);
+    give(mm_page_source_range(&range), page, 1);
+    assert_int_equal(mm_page_range_destroy(&range), MM_OK);
+    munmap(memory, 64 * KiB);
+}
+
+static void test_range_misuse(void **state)
+{
+    struct world *world = world_of_range(MiB);
+    struct mm_page_source source = world->inner;
+    struct t_trap_info info;
+    void *pages = world;
+
+    (void)state;
+    assert_int_equal(take(source, 0, 1, &pages), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(source, 1, 0, &pages), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(source, 1, 3, &pages), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(source, 257, 1, &pages), MM_ERR_NO_MEMORY);
+    assert_int_equal(take(source, UINT64_MAX, 1, &pages), MM_ERR_NO_MEMORY);
+    assert_int_equal(take(source, 1, UINT64_C(1) << 63, &pages), MM_ERR_NO_MEMORY);
+    assert_int_equal(take(source, 1, UINT64_C(1) << 51, &pages), MM_ERR_NO_MEMORY);
+    assert_ptr_equal(pages, world);
+
+    assert_int_equal(take(source, 8, 1, &pages), MM_OK);
+    give(source, (char *)pages + 4096, 7);
+    give(source, pages, 1);
+    T_EXPECT_SIGILL(give(source, pages, 1), &info);
+    T_EXPECT_SIGILL(give(source, pages, 0), &info);
+    T_EXPECT_SIGILL(give(source, (char *)pages + 1, 1), &info);
+    T_EXPECT_SIGILL(give(source, world->memory, 1), &info); /* the bitmap */
+    T_EXPECT_SIGILL(give(source, (char *)world->memory + MiB, 1), &info);
+    T_EXPECT_SIGILL(give(source, (char *)world->memory + MiB - 4096, 2), &info);
+    T_EXPECT_SIGILL(give(source, NULL, 1), &info);
+    T_EXPECT_SIGILL(give(source, pages, UINT64_MAX), &info);
+    world_delete(world);
+}
+
+/* 100,000 runs of all lengths and alignments, against an array that says whose each page is. */
+static void test_range_random(void **state)
+{
+    enum { SLOTS = 300 };
+    struct run {
+        void *pages;
+        uint64_t nr;
+    } slots[SLOTS] = {{0}};
+    unsigned nr_ops = MM_TEST_SANITIZED ? 10000 : 100000;
+    struct mm_page_range range = {0};
+    uint64_t len = (NR_PAGES + 1) * UINT64_C(4096);
+    char *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint16_t *owner = calloc(NR_PAGES, sizeof(*owner));
+    struct mm_page_source source;
+    struct t_prng prng;
+    uint64_t nr_used = 1;
+
+    (void)state;
+    t_prng_start(&prng, "heap pages");
+    assert_int_equal(mm_page_range_init(&range, memory + 5, len - 5), MM_OK);
+    source = mm_page_source_range(&range);
+    assert_int_equal(source.len, NR_PAGES * UINT64_C(4096));
+    owner[0] = UINT16_MAX; /* the bitmap */
+    for (unsigned op = 0; op < nr_ops; op++) {
+        unsigned s = (unsigned)t_prng_below(&prng, SLOTS);
+        uint64_t nr = t_prng_chance(&prng, 1, 20)  ? t_prng_range(&prng, 1, 200)
+                      : t_prng_chance(&prng, 1, 2) ? UINT64_C(1) << t_prng_below(&prng, 6)
+                                                   : t_prng_range(&prng, 1, 12);
+        uint64_t align = t_prng_chance(&prng, 1, 8) ? UINT64_C(1) << t_prng_below(&prng, 10) : 1;
+        void *pages = NULL;
+
+        if (slots[s].pages != NULL) {
+            uint64_t first = ((uintptr_t)slots[s].pages - source.base) / 4096;
+            uint64_t part = t_prng_range(&prng, 1, slots[s].nr);
+
+            /* All of it, or its tail. */
+            part = t_prng_chance(&prng, 1, 4) ? part : slots[s].nr;
+            give(source, (char *)slots[s].pages + (slots[s].nr - part) * 4096, part);
+            for (uint64_t i = 0; i < part; i++) {
+                assert_int_equal(owner[first + slots[s].nr - 1 - i], s + 1);
+                owner[first + slots[s].nr - 1 - i] = 0;
+            }
+            slots[s].nr -= part;
+            slots[s].pages = slots[s].nr == 0 ? NULL : slots[s].pages;
+            nr_used -= part;
+        } else if (take(source, nr, align, &pages) == MM_OK) {
+            uint64_t first = ((uintptr_t)pages - source.base) / 4096;
+
+            assert_true(mm_range_covers(source.base, source.len, (uintptr_t)pages, nr * 4096));
+            assert_int_equal((uintptr_t)pages / 4096 % align, 0);
+            for (uint64_t i = 0; i < nr; i++) {
+                assert_int_equal(owner[first + i], 0);
+                owner[first + i] = (uint16_t)(s + 1);
+            }
+            slots[s] = (struct run){pages, nr};
+            nr_used += nr;
+        } else {
+            /* Refused: then there is no such run. */
+            uint64_t page0 = source.base / 4096;
+            uint64_t have = 0;
+
+            for (uint64_t i = 0; i < NR_PAGES; i++) {
+                have = owner[i] != 0 ? 0 : have + 1;
+                assert_false(have >= nr && (page0 + i + 1 - nr) % align == 0);
+            }
+        }
+        assert_int_equal(range.nr_free, NR_PAGES - nr_used);
+    }
+    for (unsigned s = 0; s < SLOTS; s++) {
+        if (slots[s].pages != NULL) {
+            give(source, slots[s].pages, slots[s].nr);
+        }
+    }
+    assert_int_equal(mm_page_range_destroy(&range), MM_OK);
+    munmap(memory, len);
+    free(owner);
+}
+
+static void test_frames_statuses(void **state)
+{
+    static struct mm_page_frames none;
+    static struct mm_frames no_frames;
+    static const struct mm_physmap_ops ops;
+    struct world *world = world_of_frames(8 * MiB);
+    struct mm_physmap direct = mm_physmap_direct(t_ram_base(world->ram));
+    struct mm_physmap map = direct;
+    void *pages = NULL;
+
+    (void)state;
+    assert_int_equal(mm_page_frames_init(NULL, &world->frames, &map), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_frames_init(&none, NULL, &map), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_frames_init(&none, &world->frames, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_frames_init(&none, &no_frames, &map), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(mm_page_frames_init(&world->pages, &world->frames, &map),
+                     MM_ERR_ALREADY_INITIALIZED);
+    map.ops = &ops;
+    assert_int_equal(mm_page_frames_init(&none, &world->frames, &map), MM_ERR_UNSUPPORTED);
+    map = direct;
+    map.first = mm_paddr(16 * MiB);
+    map.len = 32 * MiB - 4096; /* one frame short */
+    assert_int_equal(mm_page_frames_init(&none, &world->frames, &map), MM_ERR_INVALID_ADDRESS);
+    map = direct;
+    map.base = UINT64_MAX - 20 * MiB + 1; /* wraps between the lowest and the highest */
+    assert_int_equal(mm_page_frames_init(&none, &world->frames, &map), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(mm_page_frames_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_page_frames_destroy(&none), MM_ERR_NOT_INITIALIZED);
+    assert_null(mm_page_source_frames(NULL).ops);
+    assert_null(mm_page_source_frames(&none).ops);
+
+    assert_int_equal(take(world->inner, 0, 1, &pages), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(world->inner, 1, 3, &pages), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(world->inner, UINT64_MAX, 1, &pages), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(world->inner, 100000, 1, &pages), MM_ERR_NO_MEMORY);
+    assert_null(pages);
+    for (uint64_t nr = 1; nr < 1000; nr = nr * 2 + nr % 3) {
+        assert_int_equal(take(world->inner, nr, 8, &pages), MM_OK);
+        assert_int_equal((uintptr_t)pages % (8 * 4096), 0);
+        assert_true(t_ram_is_backed(world->ram, t_ram_paddr(world->ram, pages), nr * 4096));
+        memset(pages, 1, nr * 4096);
+        assert_int_equal(mm_page_frames_destroy(&world->pages), MM_ERR_BUSY);
+        give(world->inner, (char *)pages + (nr - 1) * 4096, 1);
+        if (nr > 1) {
+            give(world->inner, pages, nr - 1);
+        }
+    }
+    world_delete(world);
+}
+
+/* Windows of all sizes: the table costs nothing for what is not touched. */
+static void test_windows(void **state)
+{
+    static const uint64_t lens[] = {128 * KiB,
+                                    132 * KiB,
+                                    64 * MiB,
+                                    66 * MiB,
+                                    6 * 1024 * MiB,
+                                    8 * 1024 * MiB,
+                                    8 * 1024 * MiB + 4096,
+                                    UINT64_C(1) << 42,
+                                    UINT64_C(1) << 46,
+                                    UINT64_C(1) << 47};
+    struct world *world = world_of_range(128 * KiB);
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        /* The buffer lies at the end of its window, so all levels have large indices. */
+        uint64_t end = world->range.base + world->range.nr_pages * 4096;
+
+        for (unsigned at_end = 0; at_end < 2; at_end++) {
+            uint64_t base = at_end == 0 ? world->range.base : end - lens[i];
+            void *objects[8];
+
+            if (at_end == 1 && lens[i] > end) {
+                continue;
+            }
+            world->inner.base = base;
+            world->inner.len = lens[i];
+            world_start(world, 1);
+            for (unsigned k = 0; k < 8; k++) {
+                objects[k] = mm_heap_alloc(&world->heap, 16u << k);
+                assert_non_null(objects[k]);
+            }
+            /* The root's pages at most, a node a level, the descriptors. */
+            assert_true(world_meta(world) <= 8 + 4 + 1);
+            assert_int_equal(mm_heap_check(&world->heap), MM_OK);
+            for (unsigned k = 0; k < 8; k++) {
+                mm_heap_free(&world->heap, objects[k]);
+            }
+            world_stop(world);
+        }
+    }
+    world->inner = mm_page_source_range(&world->range);
+    world_delete(world);
+}
+
+/* A source that hands out pages outside its window, or unaligned ones, is not believed. */
+static mm_status_t lie_alloc(void *ctx, uint64_t nr, uint64_t align, void **out)
+{
+    (void)align;
+    ((uint64_t *)ctx)[1] += nr;
+    *out = (void *)(uintptr_t)((uint64_t *)ctx)[0];
+    return MM_OK;
+}
+
+static void lie_free(void *ctx, void *pages, uint64_t nr)
+{
+    assert_int_equal((uintptr_t)pages, ((uint64_t *)ctx)[0]);
+    ((uint64_t *)ctx)[1] -= nr;
+}
+
+static void test_lying_source(void **state)
+{
+    static struct mm_pool pool;
+    static struct mm_heap heap;
+    static const struct mm_page_source_ops ops = {.alloc = lie_alloc, .free = lie_free};
+    uint64_t lie[2] = {0};
+    struct mm_pool_config config = {.source = {&ops, lie, 0x100000, 0x100000}, .nr_cpus = 1};
+    const uint64_t lies[] = {0xff000, 0x200000, 0x100010, 0, UINT64_MAX - 4095};
+
+    (void)state;
+    assert_int_equal(mm_pool_init(&pool, &config), MM_OK);
+    assert_int_equal(mm_heap_init(&heap, &pool), MM_OK);
+    for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        lie[0] = lies[i];
+        assert_null(mm_heap_alloc(&heap, 64));
+        assert_null(mm_heap_alloc(&heap, 64000));
+        assert_int_equal(lie[1], 0);
+    }
+    assert_int_equal(mm_heap_destroy(&heap), MM_OK);
+    assert_int_equal(mm_pool_destroy(&pool), MM_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_range_statuses), cmocka_unit_test(test_range_misuse),
+        cmocka_unit_test(test_range_random),   cmocka_unit_test(test_frames_statuses),
+        cmocka_unit_test(test_windows),        cmocka_unit_test(test_lying_source),
+    };
+
+    return cmocka_run_group_tests_name("heap_pages", tests, NULL, NULL);
+}
