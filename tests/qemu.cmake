@@ -7,38 +7,51 @@ if(NOT MM_BUILD_EXAMPLES)
     return()
 endif()
 
-# mm_add_boot(NAME SECONDS success|failure PATTERN QEMU-ARGUMENT...)
+# mm_add_boot(NAME SECONDS success|failure PATTERN [SAYS FILE...] ARGUMENTS QEMU-ARGUMENT...)
+# SAYS: files of qemu/ with more patterns, without the ending.
 function(mm_add_boot name seconds expected pattern)
+    cmake_parse_arguments(PARSE_ARGV 4 boot "" "" "SAYS;ARGUMENTS")
+    set(says)
+    foreach(file IN LISTS boot_SAYS)
+        list(APPEND says --says "${CMAKE_CURRENT_SOURCE_DIR}/qemu/${file}.patterns")
+    endforeach()
     set(test "${MM_TEST_PREFIX}qemu.${name}")
     add_test(
         NAME "${test}"
-        COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/qemu/boot.sh" "${PROJECT_BINARY_DIR}/minikernel.iso"
-                "${PROJECT_BINARY_DIR}/qemu/${name}.log" ${seconds} ${expected} "${pattern}"
-                ${ARGN})
+        COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/qemu/boot.sh" ${says}
+                "${PROJECT_BINARY_DIR}/minikernel.iso" "${PROJECT_BINARY_DIR}/qemu/${name}.log"
+                ${seconds} ${expected} "${pattern}" ${boot_ARGUMENTS})
     # The script has a time limit of its own, which says more.
     math(EXPR outer "${seconds} + 30")
     set_tests_properties("${test}" PROPERTIES LABELS qemu TIMEOUT ${outer})
 endfunction()
 
+# The last line of a run that went well.
 set(mm_all_passed "^minikernel: [1-9][0-9]* checks passed, 0 failed$")
 foreach(memory IN ITEMS 64M 512M 6G)
     foreach(cpu IN ITEMS qemu64 max)
-        mm_add_boot(${memory}.${cpu} 240 success "${mm_all_passed}" -m ${memory} -cpu ${cpu})
+        mm_add_boot(${memory}.${cpu} 240 success "${mm_all_passed}" SAYS log ${cpu}
+            ARGUMENTS -m ${memory} -cpu ${cpu})
         # The kernel fills half of the memory: one machine of 6 GiB at a time.
         if(memory STREQUAL "6G")
             set_tests_properties("${MM_TEST_PREFIX}qemu.6G.${cpu}" PROPERTIES RESOURCE_LOCK memory)
         endif()
     endforeach()
 endforeach()
+# A processor without anything that may be missing; more processors than the kernel uses.
+mm_add_boot(64M.plain 120 success "${mm_all_passed}" SAYS plain
+    ARGUMENTS -m 64M -cpu qemu64,-nx,-pge,-pat)
+mm_add_boot(64M.smp 120 success "${mm_all_passed}" SAYS log max ARGUMENTS -m 64M -cpu max -smp 4)
 
 # The minikernel's options (examples/minikernel/options.h) reach it through the firmware's tables.
 function(mm_add_failing_boot name option pattern)
-    mm_add_boot(${name} 60 failure "${pattern}" -m 64M -cpu max -smbios "type=1,version=${option}")
+    mm_add_boot(${name} 60 failure "${pattern}"
+        ARGUMENTS -m 64M -cpu max -smbios "type=1,version=${option}")
 endfunction()
 
 mm_add_failing_boot(no_map test=nomap "no memory map")
 set(mm_too_little "too little memory: [0-9]+ KiB usable, .* needs [0-9]+ KiB")
-mm_add_boot(8M.max 60 failure "${mm_too_little}" -m 8M -cpu max)
+mm_add_boot(8M.max 60 failure "${mm_too_little}" ARGUMENTS -m 8M -cpu max)
 mm_add_failing_boot(less_than_metadata limit=8K "${mm_too_little}")
 mm_add_failing_boot(less_than_kernel limit=1M "${mm_too_little}")
 mm_add_failing_boot(failed_check test=fail "^minikernel: [1-9][0-9]* checks passed, 1 failed$")

@@ -18,14 +18,26 @@ struct tag {
     uint32_t size;
 };
 
-static void print_map(const struct mm_bootmap *map, const char *how)
+// The largest unit that tells a size exactly.
+static void print_size(uint64_t bytes)
 {
-    log_print("boot map, %u entries %s:\n", map->nr, how);
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    unsigned unit = 0;
+
+    for (; bytes != 0 && bytes % 1024 == 0 && unit < 4; unit++) {
+        bytes /= 1024;
+    }
+    log_print("%9lu %-3s", bytes, units[unit]);
+}
+
+static void print_entries(const struct mm_bootmap *map)
+{
     for (uint32_t i = 0; i < map->nr; i++) {
         const struct mm_boot_entry *e = &map->entries[i];
         if (e->range.len != 0) {
-            log_print("  %016lx-%016lx %s\n", e->range.start.raw, mm_prange_last(e->range).raw,
-                      mm_boot_kind_str((enum mm_boot_kind)e->kind));
+            log_print("  0x%016lx-0x%016lx", e->range.start.raw, mm_prange_last(e->range).raw);
+            print_size(e->range.len);
+            log_print("  %s\n", mm_boot_kind_str((enum mm_boot_kind)e->kind));
         }
     }
 }
@@ -89,8 +101,12 @@ void memory_read_boot(struct memory *m, uint32_t boot_info, struct options *opti
         must(mm_bootmap_add(&m->map, beyond, MM_BOOT_RESERVED), "memory limit");
     }
 
-    print_map(&m->map, "as received");
+    log_print("\nboot    map as received, %u entries\n", m->map.nr);
+    print_entries(&m->map);
     must(mm_bootmap_normalize(&m->map), "boot map");
-    print_map(&m->map, "as normalised");
-    log_print("usable: %lu KiB\n", mm_bootmap_usable_bytes(&m->map) / 1024);
+    m->usable_bytes = mm_bootmap_usable_bytes(&m->map);
+    log_print("boot    map as normalised, %u entries, %lu KiB usable\n", m->map.nr,
+              m->usable_bytes / 1024);
+    print_entries(&m->map);
+    log_print("\n");
 }

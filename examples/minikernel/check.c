@@ -17,6 +17,11 @@ static struct {
     const char *why;
 } skipped[SKIPPED_MAX];
 
+void check_theme(const char *theme)
+{
+    log_print("\nchecks  %s\n", theme);
+}
+
 bool check_report(const char *name, bool passed, const char *condition, const char *file, int line)
 {
     if (passed) {
@@ -42,8 +47,9 @@ void check_skip(const char *name, const char *why)
 
 bool check_summary(void)
 {
+    log_print("\nminikernel: %u checks skipped\n", nr_skipped);
     for (unsigned i = 0; i < nr_skipped; i++) {
-        log_print("skipped: %s (%s)\n", skipped[i].name, skipped[i].why);
+        log_print("  skip  %s (%s)\n", skipped[i].name, skipped[i].why);
     }
     log_print("minikernel: %u checks passed, %u failed\n", nr_passed, nr_failed);
     return nr_passed > 0 && nr_failed == 0;

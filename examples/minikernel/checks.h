@@ -14,8 +14,11 @@ void checks_trap(void);
 /** The normalised map is one to allocate from. */
 void checks_boot(struct memory *m);
 
-/** The kernel's own root: rights of the image, no identity map, stack guard, device registers. */
-void checks_paging(struct memory *m, uint64_t boot_root);
+/** What protects memory is on as far as the CPU has it, and the timer is off. */
+void checks_cpu(struct memory *m);
+
+/** The kernel's own root: rights of the image, direct map, no identity map, guards, devices. */
+void checks_paging(struct memory *m);
 
 /** Leaves of each size; splitting, unmapping and protecting, as the TLB sees them. */
 void checks_leaf(struct memory *m);
@@ -35,7 +38,10 @@ void checks_user(struct memory *m);
 /** DMA regions. */
 void checks_dma(struct memory *m);
 
-/** After all is taken down: every frame is back. */
+/** Takes down what is left, step by step: every frame is back, then every byte of the map. */
 void checks_balance(struct memory *m);
+
+/** All of it again with mm_system_init(), from the map that is left. */
+void checks_system(struct memory *m);
 
 #endif

@@ -49,6 +49,7 @@ void checks_boot(struct memory *m)
 {
     struct mm_frame_stats s = {0};
 
+    check_theme("boot map");
     CHECK("the normalised map is sorted and disjoint", sorted_and_disjoint(&m->map));
     CHECK("the image is not for allocation", image_kept(m));
     CHECK("the boot information is not for allocation", kept(m, m->boot.self));

@@ -7,7 +7,7 @@
 #include "check.h"
 #include "checks.h"
 
-#define LEN          (256 * 1024)
+#define LEN          (UINT64_C(256) << 10)
 #define ALIGN        UINT64_C(0x10000)
 #define LAST_32_BITS UINT64_C(0xffffffff)
 #define LAST_ISA     UINT64_C(0xffffff) // the 24 address lines of ISA
@@ -24,6 +24,14 @@ static bool contiguous(struct memory *m, const struct mm_dma_region *region)
         }
     }
     return true;
+}
+
+// The ledger knows which frames are for devices.
+static uint64_t bytes_of_dma(struct memory *m)
+{
+    struct mm_frame_stats s;
+    must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
+    return s.nr_by_owner[MM_OWNER_DMA] * MM_PAGE_SIZE;
 }
 
 static bool all_zero(const struct mm_dma_region *region)
@@ -45,6 +53,7 @@ void checks_dma(struct memory *m)
     struct mm_dma_region region = {0};
     struct mm_dma_region isa = {0};
 
+    check_theme("DMA");
     if (CHECK("a DMA region is allocated",
               mm_dma_alloc(&m->dma, LEN, &wide, MM_DMA_ZERO, &region) == MM_OK)) {
         CHECK("a DMA region below 4 GiB is there",
@@ -52,6 +61,7 @@ void checks_dma(struct memory *m)
         CHECK("a DMA region is aligned", mm_is_aligned(region.range.start.raw, ALIGN));
         CHECK("a DMA region is contiguous", contiguous(m, &region));
         CHECK("a DMA region is zeroed", all_zero(&region));
+        CHECK("a DMA region is in the ledger", bytes_of_dma(m) == LEN);
         must(mm_dma_free(&m->dma, &region), "end of a DMA region");
     }
     if (CHECK("a DMA region for ISA is allocated",
@@ -61,5 +71,5 @@ void checks_dma(struct memory *m)
                   isa.range.start.raw / ALIGN == mm_prange_last(isa.range).raw / ALIGN);
         must(mm_dma_free(&m->dma, &isa), "end of a DMA region");
     }
-    CHECK("DMA regions return their frames", memory_nr_free(m) == before);
+    CHECK("DMA regions return their frames", memory_nr_free(m) == before && bytes_of_dma(m) == 0);
 }

@@ -134,6 +134,7 @@ static void check_zeroed(struct memory *m)
 
 void checks_frame(struct memory *m)
 {
+    check_theme("frames");
     check_half(m);
     check_zeroed(m);
     CHECK("the frame allocator's state agrees with itself", mm_frame_check(&m->frames) == MM_OK);

@@ -119,6 +119,7 @@ static void step(struct soak *s)
 void checks_heap(struct memory *m)
 {
     static struct soak s;
+    check_theme("heap");
     s.m = m;
     s.random = SEED;
     s.good = true;
@@ -137,7 +138,10 @@ void checks_heap(struct memory *m)
     CHECK("no allocation of the soak was refused", s.nr_refused == 0);
 
     struct mm_heap_stats stats;
+    uint64_t given = mm_heap_reclaim(&m->heap);
     CHECK("the heap is well formed after the soak", mm_heap_check(&m->heap) == MM_OK);
     CHECK("the heap is empty after the soak",
           mm_heap_get_stats(&m->heap, &stats) == MM_OK && stats.nr_objects == 0);
+    CHECK("the heap gives its pages back",
+          given > 0 && stats.slab_bytes == 0 && stats.run_bytes == 0);
 }

@@ -64,7 +64,7 @@ static void check_size(struct memory *m, uint64_t size, uint32_t flags, const ch
                               flags) == MM_OK;
 
     // A different word of each page, so that a page in the wrong place shows.
-    for (uint64_t i = 0; good && i < PAGES_2M; i++) {
+    for (uint64_t i = 0; good && i < PAGES_2M && i * MM_PAGE_SIZE < size; i++) {
         uint64_t offset = i * MM_PAGE_SIZE + (i * 8) % MM_PAGE_SIZE;
         good = same(m, plus(window, block.raw - base.raw + offset), mm_paddr(block.raw + offset),
                     size);
@@ -77,6 +77,8 @@ static void check_sizes(struct memory *m)
 {
     static const char name_1g[] = "a 1 GiB leaf translates as loads and stores see it";
 
+    check_size(m, MM_SIZE_4K, MM_PAGING_ONLY_4K,
+               "a 4 KiB leaf translates as loads and stores see it");
     check_size(m, MM_SIZE_2M, MM_PAGING_MAX_2M,
                "a 2 MiB leaf translates as loads and stores see it");
     if (m->arch.features.page_1g) {
@@ -139,6 +141,7 @@ void checks_leaf(struct memory *m)
 {
     uint64_t before = memory_nr_free(m);
 
+    check_theme("leaves of each size");
     check_sizes(m);
     check_flush(m);
     check_split(m);

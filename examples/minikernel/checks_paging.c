@@ -49,6 +49,67 @@ static void check_image(struct memory *m)
     mm_frame_free(&m->frames, frame, 0);
 }
 
+// One look at all that is mapped, as a kernel's self-test at boot would.
+static bool writable_or_executable(void *good, const struct mm_mapping *leaf)
+{
+    const mm_prot_t both = MM_PROT_WRITE | MM_PROT_EXEC;
+
+    *(bool *)good = (leaf->prot & both) != both && (leaf->prot & MM_PROT_USER) == 0;
+    return *(bool *)good;
+}
+
+static void check_rights(struct memory *m)
+{
+    static const char name[] = "nothing is both writable and executable, nothing is the user's";
+    bool good = false;
+
+    if (!m->arch.enabled.nx) {
+        check_skip(name, "the CPU has no NX");
+        return;
+    }
+    CHECK(name,
+          mm_paging_walk(&m->kernel, mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
+                         writable_or_executable, &good) == MM_OK &&
+              !good && // no leaf there
+              mm_paging_walk(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47),
+                             writable_or_executable, &good) == MM_OK &&
+              good);
+}
+
+// Whether the direct map leads to both ends of each usable range.
+static bool reaches_memory(struct memory *m)
+{
+    struct mm_prange r;
+    uint64_t nr = 0;
+
+    for (mm_paddr_t at = mm_paddr(0); mm_bootmap_next(&m->map, MM_BOOT_USABLE, at, &r) == MM_OK;
+         at = mm_paddr(r.start.raw + r.len)) {
+        const mm_paddr_t ends[] = {r.start, mm_prange_last(r)};
+        for (unsigned i = 0; i < 2; i++) {
+            mm_vaddr_t alias = mm_vaddr_of(mm_physmap_ptr(&m->physmap, ends[i]));
+            struct trap_report report;
+            struct mm_mapping leaf;
+            if (probe_load(alias, &report) ||
+                mm_paging_translate(&m->kernel, alias, &leaf) != MM_OK ||
+                leaf.paddr.raw + (alias.raw - leaf.page.start.raw) != ends[i].raw) {
+                return false;
+            }
+        }
+        nr++;
+    }
+    return nr > 0;
+}
+
+static void check_direct(struct memory *m)
+{
+    struct mm_mapping apic;
+
+    must(mm_paging_translate(&m->kernel, mm_vaddr(LAYOUT_APIC), &apic), "device map");
+    CHECK("the direct map reaches all usable memory", reaches_memory(m));
+    CHECK("the direct map leaves devices out",
+          probe_unmapped(mm_vaddr_of(mm_physmap_ptr(&m->physmap, apic.paddr))));
+}
+
 static void check_holes(struct memory *m)
 {
     struct trap_report r;
@@ -89,13 +150,13 @@ static void check_device(struct memory *m)
 
     CHECK("device registers are mapped uncached",
           mm_paging_translate(&m->kernel, mm_vaddr(LAYOUT_APIC), &leaf) == MM_OK &&
-              leaf.type == MM_MEMTYPE_UC && (leaf.prot & MM_PROT_EXEC) == 0);
+              leaf.type == MM_MEMTYPE_UC);
     CHECK("device registers answer", (*version & 0xf0) == 0x10); // 0x1?: an integrated APIC
 }
 
 // The root that boot.S built lies there still: a kernel that wants to keep its boot loader's root
 // takes it over like this.
-static void check_adopted(struct memory *m, uint64_t boot_root)
+static void check_adopted(struct memory *m)
 {
     static struct mm_pagetable adopted;
     const struct mm_vrange ranges[] = {
@@ -115,7 +176,7 @@ static void check_adopted(struct memory *m, uint64_t boot_root)
     struct mm_gather gather;
 
     if (!CHECK("a root that someone else built is adopted",
-               mm_paging_adopt(&adopted, &config, mm_paddr(boot_root)) == MM_OK)) {
+               mm_paging_adopt(&adopted, &config, m->boot_root) == MM_OK)) {
         return;
     }
     CHECK("an adopted root tells where the image is",
@@ -130,15 +191,18 @@ static void check_adopted(struct memory *m, uint64_t boot_root)
     must(mm_paging_destroy(&adopted), "end of the adopted root");
 }
 
-void checks_paging(struct memory *m, uint64_t boot_root)
+void checks_paging(struct memory *m)
 {
     uint64_t before = memory_nr_free(m);
 
+    check_theme("the kernel's page tables");
     check_image(m);
+    check_rights(m);
+    check_direct(m);
     check_holes(m);
     check_stack_guard();
     check_device(m);
-    check_adopted(m, boot_root);
+    check_adopted(m);
     CHECK("the kernel's tables are well formed", mm_paging_check(&m->kernel) == MM_OK);
     CHECK("page-table checks return their frames", memory_nr_free(m) == before);
 }

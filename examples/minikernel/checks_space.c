@@ -56,6 +56,14 @@ static uint64_t resident(struct mm_space *space)
     return s.resident_bytes;
 }
 
+// Faults after which the access was made again.
+static uint64_t nr_resolved(struct mm_space *space)
+{
+    struct mm_space_stats s;
+    must(mm_space_get_stats(space, &s), "statistics of a space");
+    return s.nr_faults[MM_FAULT_MINOR] + s.nr_faults[MM_FAULT_ZERO] + s.nr_faults[MM_FAULT_COW];
+}
+
 static void check_two(struct memory *m)
 {
     struct mm_space *a = new_space(m);
@@ -171,8 +179,9 @@ static void check_kernel_space(struct memory *m)
     guard.at = above;
     must(mm_space_map(kernel, &guard, &where), "a guard region");
 
-    CHECK("memory of the kernel's space comes on demand",
-          !probe_load(memory, &r) && !probe_store(last, &r));
+    CHECK("memory of the kernel's space is there at once, and zeroed",
+          resident(kernel) == 2 * MM_PAGE_SIZE && !probe_load(memory, &r) &&
+              !probe_store(last, &r) && probe_get(memory) == 0 && nr_resolved(kernel) == 0);
     CHECK("a guard page below faults on a store",
           probe_store(mm_vaddr(memory.raw - 1), &r) &&
               probe_is(&r, mm_vaddr(memory.raw - 1), TRAP_PF_WRITE));
@@ -217,6 +226,7 @@ static void check_lives(struct memory *m)
 
 void checks_space(struct memory *m)
 {
+    check_theme("address spaces");
     check_two(m);
     check_lazy(m);
     check_clone(m);

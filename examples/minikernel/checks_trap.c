@@ -44,6 +44,7 @@ void checks_trap(void)
     struct trap_report r = {0};
     bool inner = false;
 
+    check_theme("exceptions");
     CHECK("a call without a fault reports none", !trap_try(do_nothing, NULL, &r) && r.vector == 0);
     CHECK("an invalid opcode is caught",
           trap_try(execute_invalid, NULL, &r) && r.vector == TRAP_INVALID_OPCODE);

@@ -8,6 +8,11 @@
 
 #include <stdint.h>
 
+/** Masks of the two 8259 interrupt controllers. */
+#define CPU_PIC_1_DATA 0x21
+#define CPU_PIC_2_DATA 0xa1
+
+#define CPU_RFLAGS_IF (1ul << 9)
 #define CPU_RFLAGS_AC (1ul << 18)
 #define CPU_RFLAGS_DF (1ul << 10)
 

@@ -4,6 +4,7 @@
 
 #include "gdt.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define DOUBLE_FAULT_STACK_SIZE 8192
@@ -31,8 +32,9 @@ static _Alignas(16) uint8_t double_fault_stack[DOUBLE_FAULT_STACK_SIZE];
 
 static void set_ist(unsigned number, uint64_t top)
 {
-    tss.ist[2 * (number - 1)] = (uint32_t)top;
-    tss.ist[2 * (number - 1) + 1] = (uint32_t)(top >> 32);
+    uint32_t *entry = &tss.ist[2 * (size_t)(number - 1)];
+    entry[0] = (uint32_t)top;
+    entry[1] = (uint32_t)(top >> 32);
 }
 
 static void set_tss_descriptor(void)

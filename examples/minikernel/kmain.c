@@ -39,11 +39,11 @@ static void fail_as_asked(const struct options *options)
     }
 }
 
-static void run_checks(uint64_t boot_root)
+static void run_checks(void)
 {
-    log_print("checks:\n");
     checks_boot(&memory);
-    checks_paging(&memory, boot_root);
+    checks_cpu(&memory);
+    checks_paging(&memory);
     checks_leaf(&memory);
     checks_frame(&memory);
     checks_heap(&memory);
@@ -57,7 +57,7 @@ _Noreturn void kmain(uint32_t boot_info)
     struct options options;
 
     serial_init();
-    log_print("minikernel, libmm %u.%u.%u\n", mm_version() / 10000, mm_version() / 100 % 100,
+    log_print("minikernel on libmm %u.%u.%u\n", mm_version() / 10000, mm_version() / 100 % 100,
               mm_version() % 100);
     gdt_init();
     trap_init();
@@ -66,14 +66,14 @@ _Noreturn void kmain(uint32_t boot_info)
     memory_read_boot(&memory, boot_info, &options);
     memory_enable_cpu(&memory);
     memory_start_frames(&memory);
-    uint64_t boot_root = mm_x86_64_native_ops.read_cr(NULL, 3);
     memory_start_paging(&memory);
     memory_start_rest(&memory);
     memory_handle_faults(&memory);
 
     fail_as_asked(&options);
-    run_checks(boot_root);
+    run_checks();
     memory_stop_rest(&memory);
     checks_balance(&memory);
+    checks_system(&memory);
     power_exit(check_summary());
 }

@@ -4,7 +4,7 @@
  * entry; they are declared to libmm at the start, and nothing of the kernel lies elsewhere.
  *
  *     0xffff800000000000  direct map   physical address p is at 0xffff800000000000 + p
- *     0xffffc00000000000  arena        regions of the kernel's own space, made on demand
+ *     0xffffc00000000000  arena        regions of the kernel's own space
  *     0xffffd00000000000  windows      device registers, and what the checks map page by page
  *     0xffffffff80000000  image        the kernel as the linker placed it
  */

@@ -19,8 +19,7 @@
 
 extern const char boot_stack_guard[];
 
-// ---- CPU
-// ------------------------------------------------------------------------------------------
+// ---- CPU ----------------------------------------------------------------------------------------
 
 void memory_enable_cpu(struct memory *m)
 {
@@ -28,15 +27,15 @@ void memory_enable_cpu(struct memory *m)
     must(mm_x86_64_enable(&m->arch), "CPU protection");
 
     const struct mm_x86_64_enabled *on = &m->arch.enabled;
-    log_print("cpu: %u physical bits, %u virtual; 1 GiB pages: %s\n", m->arch.features.paddr_bits,
-              m->arch.features.vaddr_bits, m->arch.features.page_1g ? "yes" : "no");
-    log_print("cpu: on:%s%s%s%s%s%s%s\n", on->write_protect ? " wp" : "", on->nx ? " nx" : "",
-              on->global_pages ? " global-pages" : "", on->pat ? " pat" : "",
-              on->smep ? " smep" : "", on->smap ? " smap" : "", on->umip ? " umip" : "");
+    log_print("cpu     addresses of %u bits, physical ones of %u; pages up to %s\n",
+              m->arch.features.vaddr_bits, m->arch.features.paddr_bits,
+              m->arch.features.page_1g ? "1 GiB" : "2 MiB");
+    log_print("cpu     on:%s%s%s%s%s%s%s\n", on->nx ? " nx" : "", on->write_protect ? " wp" : "",
+              on->global_pages ? " global" : "", on->pat ? " pat" : "", on->smep ? " smep" : "",
+              on->smap ? " smap" : "", on->umip ? " umip" : "");
 }
 
-// ---- frames
-// ---------------------------------------------------------------------------------------
+// ---- frames -------------------------------------------------------------------------------------
 
 void memory_start_frames(struct memory *m)
 {
@@ -45,7 +44,7 @@ void memory_start_frames(struct memory *m)
         .physmap = &m->physmap,
         .platform = platform_ops(),
         .nr_cpus = 1,
-        .flags = MM_FRAMES_REFCOUNTS,
+        .flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS,
     };
     uint64_t need = 0;
     mm_status_t status = mm_frame_metadata_size(&m->map, config.nr_cpus, config.flags, &need);
@@ -66,14 +65,19 @@ void memory_start_frames(struct memory *m)
     memory_print_frames(m);
 }
 
+void memory_stop_frames(struct memory *m)
+{
+    must(mm_frame_destroy_to_map(&m->frames, &m->map), "end of the frame allocator");
+}
+
 void memory_print_frames(struct memory *m)
 {
     struct mm_frame_stats s;
     must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
-    log_print("frames: %lu managed in %u spans, %lu free (%lu whole 2 MiB blocks), %lu allocated; "
-              "metadata %lu KiB\n",
-              s.nr_frames, s.nr_spans, s.nr_free, s.nr_free_2m, s.nr_allocated,
-              s.metadata_bytes / 1024);
+    log_print("frame   %lu frames in %u spans, %lu of them free, %lu blocks of 2 MiB whole\n",
+              s.nr_frames, s.nr_spans, s.nr_free, s.nr_free_2m);
+    log_print("frame   %lu KiB of metadata, %lu of them say what is free\n",
+              s.metadata_bytes / 1024, s.state_bytes / 1024);
 }
 
 uint64_t memory_nr_free(struct memory *m)
@@ -83,27 +87,7 @@ uint64_t memory_nr_free(struct memory *m)
     return s.nr_free;
 }
 
-// ---- page tables
-// ----------------------------------------------------------------------------------
-
-// Until the new root is active, only what boot.S mapped can be written: a table above that would be
-// out of reach. This source says so; afterwards it takes frames from anywhere.
-static mm_status_t table_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
-{
-    struct memory *m = ctx;
-    struct mm_frame_request request = {
-        .flags = zeroed ? MM_FRAME_ZERO : 0,
-        .owner = (uint32_t)owner,
-        .highest = m->table_highest,
-    };
-    return mm_frame_alloc(&m->frames, &request, out);
-}
-
-static void table_free(void *ctx, mm_pfn_t frame)
-{
-    struct memory *m = ctx;
-    (void)mm_frame_put(&m->frames, frame);
-}
+// ---- page tables --------------------------------------------------------------------------------
 
 static void must_have_room(mm_status_t status, const char *what)
 {
@@ -122,22 +106,22 @@ static void map_apic(struct memory *m)
                    "device map");
 }
 
+const struct mm_vrange memory_ranges[MEMORY_NR_RANGES] = {
+    {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
+};
+
 static void build_root(struct memory *m)
 {
-    static const struct mm_frame_source_ops table_ops = {.alloc = table_alloc, .free = table_free};
-    static const struct mm_vrange ranges[] = {
-        {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
-        {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
-        {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN},
-        {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
-    };
     struct mm_paging_config config = {
         .backend = mm_x86_64_backend(&m->arch),
         .physmap = &m->physmap,
-        .source = {&table_ops, m},
+        .source = mm_frame_source_within(&m->tables),
         .platform = platform_ops(),
-        .kernel_ranges = ranges,
-        .nr_kernel_ranges = sizeof(ranges) / sizeof(ranges[0]),
+        .kernel_ranges = memory_ranges,
+        .nr_kernel_ranges = MEMORY_NR_RANGES,
         .user = mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
     };
     if (m->boot.nr_sections == 0 || m->boot.nr_sections > MM_MULTIBOOT2_MAX_SECTIONS) {
@@ -148,24 +132,43 @@ static void build_root(struct memory *m)
                    "kernel's image");
     must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap), "direct map");
     map_apic(m);
+    must_have_room(
+        memory_unmap(m, mm_vrange(mm_vaddr_of(boot_stack_guard), MM_PAGE_SIZE), MM_PAGING_SPLIT),
+        "stack guard");
+}
+
+static void print_layout(struct memory *m)
+{
+    struct mm_paging_stats s;
+
+    must(mm_paging_get_stats(&m->kernel, &s), "page-table statistics");
+    log_print("paging  %lu tables; leaves: %lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB; the layout:\n",
+              s.nr_tables, s.nr_leaves[0], s.nr_leaves[1], s.nr_leaves[2]);
+    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47)),
+         "page-table layout");
 }
 
 void memory_start_paging(struct memory *m)
 {
-    m->table_highest = mm_paddr(LAYOUT_BOOT_MAPPED - 1);
+    // Until the new root is active, only what boot.S mapped can be written: a table above that
+    // would be out of reach.
+    m->tables = (struct mm_frame_window){
+        .frames = &m->frames,
+        .highest = mm_paddr(LAYOUT_BOOT_MAPPED - 1),
+    };
     build_root(m);
+    m->boot_root = mm_paging_current_root(m->kernel.backend);
     must(mm_paging_activate(&m->kernel), "switch to the kernel's root");
-    m->table_highest = mm_paddr(0);
+    m->tables.highest = mm_paddr(0);
+    print_layout(m);
+}
 
-    struct mm_vrange guard = mm_vrange(mm_vaddr_of(boot_stack_guard), MM_PAGE_SIZE);
-    must(memory_unmap(m, guard, MM_PAGING_SPLIT), "stack guard");
-
-    struct mm_paging_stats s;
-    must(mm_paging_get_stats(&m->kernel, &s), "page-table statistics");
-    log_print("page tables: %lu; leaves: %lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB\n", s.nr_tables,
-              s.nr_leaves[0], s.nr_leaves[1], s.nr_leaves[2]);
-    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47)),
-         "page-table layout");
+// The tables that are left lie where boot.S mapped memory: all others came and went with what was
+// mapped after the window was lifted.
+void memory_stop_paging(struct memory *m)
+{
+    must(mm_paging_load_root(m->kernel.backend, m->boot_root), "switch to the first root");
+    must(mm_paging_destroy(&m->kernel), "end of the kernel's page tables");
 }
 
 mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flags)
@@ -177,8 +180,7 @@ mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flag
     return status;
 }
 
-// ---- heap, spaces, DMA, user copy
-// -----------------------------------------------------------------
+// ---- heap, spaces, DMA, user copy ---------------------------------------------------------------
 
 void memory_start_rest(struct memory *m)
 {
@@ -190,6 +192,8 @@ void memory_start_rest(struct memory *m)
     };
     must_have_room(mm_pool_init(&m->pool, &pool), "pool");
     must_have_room(mm_heap_init(&m->heap, &m->pool), "heap");
+    log_print("heap    over frames through the direct map: %lu KiB to grow by\n",
+              memory_nr_free(m) * MM_PAGE_SIZE / 1024);
 
     struct mm_spaces_config spaces = {
         .frames = &m->frames,
@@ -197,8 +201,11 @@ void memory_start_rest(struct memory *m)
         .kernel = &m->kernel,
         .pool = &m->pool,
         .platform = platform_ops(),
+        .kernel_range = mm_vrange(mm_vaddr(LAYOUT_ARENA_BASE), LAYOUT_ENTRY_LEN),
     };
     must_have_room(mm_spaces_init(&m->spaces, &spaces), "spaces");
+    log_print("space   users' end at 0x%lx, the kernel's own begins at 0x%lx\n",
+              (uint64_t)LAYOUT_USER_LEN, (uint64_t)LAYOUT_ARENA_BASE);
 
     struct mm_dma_config dma = {
         .frames = &m->frames,
@@ -206,10 +213,13 @@ void memory_start_rest(struct memory *m)
         .platform = platform_ops(),
     };
     must_have_room(mm_dma_init(&m->dma, &dma), "DMA");
+    log_print("dma     over frames, seen through the direct map\n");
 
     const struct mm_user_ops *copy =
         m->arch.enabled.smap ? &mm_x86_64_user_smap_ops : &mm_x86_64_user_ops;
     must(mm_user_init(&m->user, copy, mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN)), "user copy");
+    log_print("user    copies %s\n", m->arch.enabled.smap ? "open user memory while they run (SMAP)"
+                                                          : "find user memory open (no SMAP)");
 }
 
 void memory_stop_rest(struct memory *m)

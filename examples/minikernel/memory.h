@@ -24,9 +24,12 @@ struct memory {
     struct mm_physmap physmap;
     struct mm_boot_entry entries[MEMORY_BOOT_ENTRIES];
     struct mm_bootmap map;
+    uint64_t usable_bytes; /**< of the map, before anything was taken */
     struct mm_multiboot2_info boot;
     struct mm_x86_64 arch;
     struct mm_frames frames;
+    struct mm_frame_window tables; /**< where page tables may come from */
+    mm_paddr_t boot_root;          /**< the root that boot.S built */
     struct mm_pagetable kernel;
     struct mm_page_frames pages;
     struct mm_pool pool;
@@ -35,9 +38,15 @@ struct memory {
     struct mm_dma dma;
     struct mm_user user;
 
+    uint64_t nr_user_faults;   /**< page faults in user copies, */
+    uint64_t nr_open_handlers; /**< and those handled with user memory open: none, if all is well */
+
     struct mm_space *current; /**< user space that is active; NULL: none */
-    mm_paddr_t table_highest; /**< page tables are allocated up to here; 0: anywhere */
 };
+
+/** Where the kernel maps: see layout.h. */
+#define MEMORY_NR_RANGES 4
+extern const struct mm_vrange memory_ranges[MEMORY_NR_RANGES];
 
 /** Read the boot information into `map` and `boot`; the command line into `options`. */
 void memory_read_boot(struct memory *m, uint32_t boot_info, struct options *options);
@@ -54,8 +63,10 @@ void memory_start_paging(struct memory *m);
 /** Heap over frames, the kernel's and users' spaces, DMA, user copy. */
 void memory_start_rest(struct memory *m);
 
-/** Take down what memory_start_rest() brought up. */
+/** Each takes down what its like brought up; in reverse order. */
 void memory_stop_rest(struct memory *m);
+void memory_stop_paging(struct memory *m);
+void memory_stop_frames(struct memory *m);
 
 /** Print what the frame allocator says of itself. */
 void memory_print_frames(struct memory *m);

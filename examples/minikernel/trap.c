@@ -60,8 +60,8 @@ static void set_gate(unsigned vector, uint64_t target, uint8_t ist)
 // The two 8259 controllers still point at exception vectors: masked, they stay silent.
 static void mask_legacy_interrupts(void)
 {
-    cpu_out8(0x21, 0xff);
-    cpu_out8(0xa1, 0xff);
+    cpu_out8(CPU_PIC_1_DATA, 0xff);
+    cpu_out8(CPU_PIC_2_DATA, 0xff);
 }
 
 void trap_init(void)
@@ -69,7 +69,7 @@ void trap_init(void)
     mask_legacy_interrupts();
     for (unsigned vector = 0; vector < NR_EXCEPTIONS; vector++) {
         uint8_t ist = vector == TRAP_DOUBLE_FAULT ? GDT_IST_DOUBLE_FAULT : 0;
-        set_gate(vector, (uintptr_t)trap_stubs + 16 * vector, ist);
+        set_gate(vector, (uintptr_t)trap_stubs + UINT64_C(16) * vector, ist);
     }
     struct idt_pointer pointer = {.limit = sizeof(idt) - 1, .base = (uintptr_t)idt};
     __asm__ volatile("lidt %0" : : "m"(pointer));

@@ -215,6 +215,19 @@ mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align
                             struct mm_prange within, struct mm_prange *out);
 
 /**
+ * Give back what mm_bootmap_take() took, or part of it: it is usable again.
+ *
+ * @param range  page-aligned
+ * @return MM_OK | MM_ERR_INVALID_ADDRESS (not all of it is MM_BOOT_METADATA) | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, or wraps) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_LIMIT (a part is given back, and there is no room for an entry of the rest)
+ *         | MM_ERR_INVALID_ARGUMENT (null)
+ * Cost:   O(n log n).
+ */
+MM_MUST_CHECK
+mm_status_t mm_bootmap_give(struct mm_bootmap *map, struct mm_prange range);
+
+/**
  * Make all of one kind usable: of MM_BOOT_BOOTLOADER once the loader's data has been read and its
  * page tables and stack are left, of MM_BOOT_ACPI_RECLAIM once the tables have been read.
  *

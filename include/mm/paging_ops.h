@@ -39,14 +39,15 @@ struct mm_paging_ops {
     mm_status_t (*replace)(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr, mm_prot_t prot,
                            uint32_t flags, struct mm_gather *gather);
     mm_status_t (*check)(const struct mm_pagetable *pt);
-    /** Switch this CPU to the root; whether it is the one in use. */
+    /** Switch this CPU to the page table's root. */
     void (*activate)(struct mm_pagetable *pt);
-    bool (*is_current)(const struct mm_pagetable *pt);
+    /** The root that this CPU walks; and walk another, dropping every translation. */
+    mm_paddr_t (*current_root)(void *ctx);
+    void (*load_root)(void *ctx, mm_paddr_t root);
     /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything). */
     void (*flush)(struct mm_pagetable *pt, const struct mm_vrange *ranges, uint32_t nr_ranges,
                   bool global);
-    /** The next table of a chain of empty tables, and how to make it: the slot is not present for
-     * the hardware. */
+    /** The table after one that unmap has chained to a gather; all but slot 0 of it is empty. */
     mm_pfn_t (*chain_next)(const struct mm_pagetable *pt, mm_pfn_t table);
 };
 

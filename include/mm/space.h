@@ -14,9 +14,16 @@
  * Spaces are reference-counted handles, made by a *manager* (struct mm_spaces), which knows where
  * frames, tables and nodes come from. The last put of a space returns every frame, table and root.
  *
- * Locking: each space has one spin lock, taken by every call on it but get; clone holds the
- * parent's, and the child is nobody else's yet. Calls may be made on any CPU, not from interrupt
- * handlers that may interrupt a call on the same space. None sleeps.
+ * What a space may hold is mm_space_range(): for a user space the user range of the kernel's root,
+ * but for page 0 (so that null faults) and the last page (a SYSCALL that ends there would return to
+ * an address that is not canonical, and SYSRET faults on it in ring 0 on Intel: SDM vol. 2B).
+ * The kernel's own space has no lazy pages: its regions are populated when they are mapped, because
+ * a kernel that faults in its own fault handler has no way out.
+ *
+ * Locking: each space has one spin lock, taken by every call on it but get, put, range and id;
+ * clone holds the parent's, and the child is nobody else's yet. The kernel's root is edited under
+ * the kernel space's lock alone as long as that space exists. Calls may be made on any CPU, not
+ * from interrupt handlers that may interrupt a call on the same space. None sleeps.
  */
 #ifndef MM_SPACE_H
 #define MM_SPACE_H
@@ -38,6 +45,9 @@ struct mm_spaces_config {
     struct mm_pagetable *kernel; /**< the kernel's root, with a user range; outlives the manager */
     struct mm_pool *pool;        /**< nodes of regions and spaces; outlives the manager */
     struct mm_platform platform;
+    /** Where the kernel's own space maps: page-aligned, inside one declared kernel range, and used
+     * by nobody else. Length 0: there is no kernel space. */
+    struct mm_vrange kernel_range;
 };
 
 /** Makes spaces. Storage is the caller's; fields are the library's. */
@@ -51,23 +61,46 @@ struct mm_spaces {
     struct mm_cache space_cache;
     struct mm_cache region_cache;
     struct mm_space *kernel_space;
-    uint64_t next_id; /**< atomic */
-    uint64_t spare[4];
+    struct mm_vrange user_range; /**< what a user space may hold; length 0: no user spaces */
+    uint64_t next_id;            /**< atomic */
+    uint64_t spare[2];
 };
 
 /**
  * @param spaces  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED (frames without counts;
- * physmap with ops) | MM_ERR_NO_MEMORY
+ * MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED (frames without counts or
+ * without a physmap; physmap with ops) | MM_ERR_NOT_ALIGNED, MM_ERR_INVALID_ADDRESS (kernel_range:
+ * not in one kernel range) | MM_ERR_NO_MEMORY
+ *
+ * The source of the kernel's root must take its frames from `frames`, and give them back there.
  */
 MM_MUST_CHECK
 mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_config *config);
 
-/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a user
- * space is alive) */
+/**
+ * Take the manager down, the kernel's space included: all of its regions are unmapped.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a user
+ * space is alive, or a reference to the kernel's)
+ */
 MM_MUST_CHECK
 mm_status_t mm_spaces_destroy(struct mm_spaces *spaces);
+
+struct mm_spaces_stats {
+    uint32_t nr_spaces;      /**< user spaces alive */
+    uint32_t nr_kernel_refs; /**< references to the kernel's space that are not the manager's own */
+    uint32_t nr_caches;      /**< object caches that the manager has in its pool */
+    uint32_t zero;
+};
+
+/**
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks: none; any context. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out);
 
 /* --- spaces
  * ------------------------------------------------------------------------------------------------
@@ -78,21 +111,24 @@ mm_status_t mm_spaces_destroy(struct mm_spaces *spaces);
  *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_UNSUPPORTED (the kernel's root has no user range) Cost: one frame for the root.
+ * MM_ERR_UNSUPPORTED (the kernel's root has no user range, or one of less than four pages)
+ * Cost: one frame for the root.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out);
 
-/** The kernel's own space: its regions lie in the kernel's ranges. Lives as long as the manager;
- * NULL if not initialised. */
+/** The kernel's own space. Lives as long as the manager, which holds a reference; NULL if there is
+ * none. */
 struct mm_space *mm_space_kernel(struct mm_spaces *spaces);
 
-/** One more reference. Any context. Panics if the space has none. */
+/** One more reference; the count saturates, and then the space lives for ever. Any context. Panics
+ * if the space has none. */
 void mm_space_get(struct mm_space *space);
 
 /**
  * One reference less; the last one unmaps everything and returns every frame, table and root.
- * The space must then not be active on any CPU. Panics if the space has no reference.
+ * The space must then not be active on any CPU. Panics if the space has no reference, if it is
+ * active on this CPU, or if the reference to the kernel's space is the manager's.
  *
  * @return true if this was the last
  */
@@ -105,25 +141,32 @@ mm_status_t mm_space_activate(struct mm_space *space);
 /** The space's page table, to look at; whoever edits it holds no region there. */
 struct mm_pagetable *mm_space_table(struct mm_space *space);
 
+/** What the space may hold; regions lie in it. */
+struct mm_vrange mm_space_range(const struct mm_space *space);
+
+/** A number that no other space of this manager ever has; the kernel's space has 0. */
+uint64_t mm_space_id(const struct mm_space *space);
+
 /* --- regions
  * --------------------------------------------------------------------------------------------------
  */
 
 /** Flags of mm_space_map(). */
 #define MM_SPACE_FIXED    1u /**< exactly at `at`; MM_ERR_ALREADY_MAPPED if a region is there */
-#define MM_SPACE_POPULATE 2u /**< fault every page in now */
+#define MM_SPACE_POPULATE 2u /**< fault every page in now; implied in the kernel's space */
 #define MM_SPACE_GUARD                                                                             \
-    4u /**< no access ever: faults are MM_FAULT_SIGNAL_ACCESS; prot must be MM_PROT_NONE */
+    4u /**< no access and no page, ever: faults are MM_FAULT_SIGNAL_ACCESS; prot must be           \
+          MM_PROT_NONE */
 #define MM_SPACE_FLAGS_ALL 7u
 
 struct mm_space_request {
     mm_vaddr_t at;  /**< page-aligned; where to map, or to look first; 0 without FIXED: anywhere */
     uint64_t len;   /**< bytes; rounded up to pages */
     mm_prot_t prot; /**< READ, WRITE, EXEC in any combination, or NONE; USER and GLOBAL are the
-                       library's business */
+                       library's business. What may be written or executed may be read. */
     uint32_t flags; /**< MM_SPACE_... */
     uint64_t
-        align; /**< bytes, a power of two >= 4096, for an address the library chooses; 0: 4096 */
+        align; /**< bytes, a power of two >= 4096: what the address is a multiple of; 0: 4096 */
     uint64_t
         tag; /**< kept with the region, for the kernel; regions with different tags do not merge */
 };
@@ -140,14 +183,15 @@ struct mm_region_info {
  * Map private anonymous memory.
  *
  * Without FIXED the hint `at` is taken if the range is free there, else the lowest gap that fits.
- * Neighbours that agree in everything merge.
+ * Neighbours that agree in everything merge. POPULATE has no effect without READ, WRITE or EXEC.
  *
  * @param[out] out  first address; untouched on error
  * @return MM_OK | MM_ERR_ALREADY_MAPPED (FIXED) | MM_ERR_REGION_NOT_FOUND (no gap is large enough)
  * | MM_ERR_INVALID_SIZE (len 0, or it rounds past 2^64) | MM_ERR_INVALID_ADDRESS (FIXED: outside
  * the space's range, or page 0 of a user space) | MM_ERR_NOT_ALIGNED (at, align) |
  * MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY Cost:
- * O(log regions); with POPULATE a fault for each page. All or nothing, POPULATE included.
+ * O(log regions), and with a larger `align` a step for each gap that is large enough and wrongly
+ * aligned; with POPULATE a fault for each page. All or nothing, POPULATE included.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *request,
@@ -170,7 +214,8 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
  * they are written.
  *
  * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range) |
- * MM_ERR_PERMISSION_DENIED (a guard region) | MM_ERR_INVALID_FLAGS (prot)
+ * MM_ERR_PERMISSION_DENIED (a guard region) | MM_ERR_INVALID_FLAGS (prot). If there are both a hole
+ * and a guard, what comes first.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_prot_t prot);
@@ -206,9 +251,16 @@ enum mm_fault_result {
     MM_FAULT_CORRUPT = 8,       /**< a reserved bit was set in a table */
 };
 
+#define MM_FAULT_COUNT 9
+
 /**
  * Handle a page fault. Progress is guaranteed: a fault answered "go on" does not come again for the
  * same reason.
+ *
+ * One sort of fault is not for this call, because no table tells of it: with SMAP, an access of the
+ * kernel to user memory while EFLAGS.AC is clear. The kernel's handler knows (mode, AC), and treats
+ * it as a fault of the kernel. An instruction fetch by the kernel from a user page is
+ * MM_FAULT_SIGNAL_ACCESS here, with SMEP or without.
  *
  * @param[out] out  what became of it; untouched on error
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, unknown flags)
@@ -228,7 +280,7 @@ mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
  *
  * @param[out] out  the child, reference count 1; untouched on error
  * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null, or the kernel's space). On
- * error the parent is as it was. Cost: O(regions + touched pages).
+ * error the parent is as it was, its page table included. Cost: O(regions + touched pages).
  */
 MM_MUST_CHECK
 mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
@@ -238,11 +290,12 @@ mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
  */
 
 struct mm_space_stats {
+    uint64_t id;
     uint64_t mapped_bytes;   /**< in regions */
     uint64_t resident_bytes; /**< in frames */
     uint64_t nr_regions;
-    uint64_t nr_tables;
-    uint64_t nr_faults[9]; /**< by enum mm_fault_result */
+    uint64_t nr_tables; /**< of the page table; for the kernel's space, of the kernel's root */
+    uint64_t nr_faults[MM_FAULT_COUNT]; /**< by enum mm_fault_result */
     uint32_t refs;
     uint32_t zero;
 };

@@ -25,65 +25,89 @@
 
 MM_BEGIN_DECLS
 
+/** What the kernel needs from the start and is no RAM: a serial port's page, an interrupt controller. */
+struct mm_system_device {
+    struct mm_vrange range; /**< page-aligned, in one of the kernel's ranges */
+    mm_paddr_t paddr;
+    mm_memtype_t type; /**< usually MM_MEMTYPE_UC */
+};
+
 struct mm_system_config {
-    struct mm_bootmap
-        *map; /**< what the firmware says; the image and all that must stay is reserved in it */
-    const struct mm_physmap
-        *physmap;            /**< the direct map, as it is now and will be in the kernel's root */
-    struct mm_prange mapped; /**< physical memory that is mapped there now */
+    /** What the firmware says; the image and all that must stay is reserved in it. */
+    struct mm_bootmap *map;
+    /** The direct map, as it is now and as it will be in the kernel's root. */
+    const struct mm_physmap *physmap;
+    /** Physical memory that is mapped there now. */
+    struct mm_prange mapped;
     struct mm_platform platform;
-    uint32_t nr_cpus; /**< 1 to 1024 */
-    uint32_t nr_sections;
     struct mm_paging_backend backend;
-    const struct mm_boot_section
-        *sections; /**< the kernel's image, each with its protection; NULL with `nr_sections` 0 */
-    const struct mm_vrange
-        *kernel_ranges; /**< where the kernel maps: direct map, image, devices, arena */
+    /** The kernel's image, each section with its protection; may be NULL. */
+    const struct mm_boot_section *sections;
+    /** Mapped readable and writable; may be NULL. */
+    const struct mm_system_device *devices;
+    /** Where the kernel maps: direct map, image, devices, its own space. */
+    const struct mm_vrange *kernel_ranges;
+    uint32_t nr_sections;
+    uint32_t nr_devices;
     uint32_t nr_kernel_ranges;
-    uint32_t zero;
-    struct mm_vrange
-        user; /**< where spaces map; length 0: no user spaces, and no `spaces`, `user` */
+    uint32_t nr_cpus; /**< 1 to 1024 */
+    /** Where user spaces map; length 0: there are none. */
+    struct mm_vrange user;
+    /**
+     * Where the kernel's own space maps; in one kernel range, used by nobody else. Length 0: it has
+     * none. With neither this nor `user`, `spaces` is not initialised.
+     */
+    struct mm_vrange kernel_space;
     const struct mm_user_ops *user_ops; /**< NULL: `user` is not initialised */
 };
 
 /** All of it. Storage is the caller's; each member is an object of its room. */
 struct mm_system {
     uint32_t magic;
-    uint32_t has_spaces;
+    uint32_t active;        /**< the kernel's root has been activated */
+    mm_paddr_t root_before; /**< what this CPU walked before the kernel's root */
+    struct mm_bootmap *map;
     struct mm_frames frames;
-    struct mm_pagetable
-        kernel; /**< complete, not yet active: map devices, then mm_paging_activate() */
+    struct mm_frame_window window; /**< of tables: `mapped`, until the kernel's root is active */
+    struct mm_pagetable kernel;
     struct mm_page_frames pages;
     struct mm_pool pool;
     struct mm_heap heap;
-    struct mm_spaces spaces; /**< if the configuration has a user range */
+    struct mm_spaces spaces; /**< if the configuration has a range for them */
     struct mm_dma dma;
     struct mm_user user; /**< if the configuration has user_ops */
 };
 
 /**
- * Bring everything up.
+ * Bring everything up, and switch to the kernel's own root.
  *
- * The kernel's root holds the direct map of RAM and ACPI memory and the sections of the image. It
- * is not activated: the kernel first maps what else it needs to go on (a device, its stack if that
- * is elsewhere).
+ * That root holds the direct map of RAM and ACPI memory, the sections of the image, each with its
+ * own protection, and the devices. Whatever else was mapped, an identity map for instance, is gone:
+ * the code that calls, its stack and `system` must be in it.
  *
  * @param system  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | what
- * mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
- * mm_paging_map_sections(), mm_page_frames_init(), mm_pool_init(), mm_heap_init(),
- * mm_spaces_init(), mm_dma_init() and mm_user_init() answer. On error everything is undone and
- * `system` is zeroed; the map is as it was but for its order. Locks: none; one CPU, at boot.
+ *         mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
+ *         mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(), mm_pool_init(),
+ *         mm_heap_init(), mm_spaces_init(), mm_user_init() and mm_dma_init() answer. On error
+ *         everything is undone, the root before is walked again, and `system` is zeroed.
+ * Locks:  none; one CPU, at boot.
+ * Cost:   that of its calls; the direct map with the largest leaves dominates.
  */
 MM_MUST_CHECK
 mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_config *config);
 
 /**
- * Take everything down, in reverse. The root must not be the one in use.
+ * Take everything down, in reverse, and walk the root again that was walked before. The storage is
+ * zeroed, and the map is as it was before mm_system_init(). Frames that others allocated from
+ * `frames` stay with them.
  *
- * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space,
- * DMA region or heap object is alive, or the root is in use: nothing was taken down) Locks: none;
- * no other CPU is in any of the rooms.
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space, a
+ *         DMA region, a heap object or a cache of the pool is alive: nothing was done)
+ * Locks:  none; no other CPU is in any of the rooms. The root before still exists, and holds the
+ *         code that runs, its stack, `system`, and the direct map of all memory. (If the boot
+ *         loader's maps less, load one that maps all: tables may lie anywhere.)
+ * Cost:   O(tables + slabs).
  */
 MM_MUST_CHECK
 mm_status_t mm_system_destroy(struct mm_system *system);

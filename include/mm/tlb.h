@@ -51,18 +51,23 @@ mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt);
 
 /**
  * Flush what was gathered, then release tables and frames. The gather is empty after, and may be
- * used again. A gather that was never begun, or was ended, is left alone.
+ * used again. One that is empty, NULL or was never begun is left alone.
  *
  * Locks: none that is ever taken with interrupts off may be held. Sleeps: never.
  * Cost: one page flush for each page up to MM_GATHER_FLUSH_PAGES, else one flush of everything.
  */
 void mm_gather_end(struct mm_gather *gather);
 
-/** Note that the translations of `range` are stale. For owners of page tables who edit them by
- * other means. */
+/**
+ * Note that the translations of `range` are stale: for owners of page tables who edit them by other
+ * means. A range that is empty or wraps, and a gather that was never begun, are left alone.
+ */
 void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global);
 
-/** Hand over `nr` frames from `first`, to be released after the flush. */
+/**
+ * Hand over `nr` frames from `first`, to be released after the flush, whose ranges were added
+ * before. A gather that is full flushes and releases now. One that was never begun is left alone.
+ */
 void mm_gather_add_frames(struct mm_gather *gather, mm_pfn_t first, uint64_t nr);
 
 MM_END_DECLS

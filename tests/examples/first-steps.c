@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Calls the README's example over 64 MiB of the host's memory and a CPU that remembers its
 // registers.
-#define _GNU_SOURCE
 #include <mm/arch/x86_64.h>
 #include <stdio.h>
 #include <sys/mman.h>

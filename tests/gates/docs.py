@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # What the documents promise exists: every name of the library that they mention is in a header or
-# in a build file, every file that they link to or mention lies there, and the version is one.
+# in a build file, every file that they link to or mention lies there, the version is one, and each public
+# call has its row in docs/locking.md.
 
 import argparse
 import pathlib
@@ -74,6 +75,27 @@ def check_version(gate, root):
                         f"MM_VERSION_{part} is {found.group(1)}, in CMakeLists.txt {number}")
 
 
+def public_calls(root):
+    """Functions that the headers declare, without those defined inline there."""
+    calls = set()
+    for path in (root / "include").rglob("*.h"):
+        text = path.read_text(encoding="utf-8")
+        for gone in (r"/\*.*?\*/", r"^#.*?(?<!\\)$", r"static inline[^{;]*\{.*?^\}"):
+            text = re.sub(gone, "", text, flags=re.DOTALL | re.MULTILINE)
+        calls.update(re.findall(r"^(?!typedef)[\w *]*?\b(mm_\w+)\([^{;]*\);", text, re.MULTILINE))
+    return calls
+
+
+def check_locking(gate, root):
+    """docs/locking.md has one row for each public call, and none for anything else."""
+    table = (root / "docs/locking.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(mm_\w+)` \|", table, re.MULTILINE)
+    for call in sorted(public_calls(root)):
+        gate.checked()
+        if rows.count(call) != 1:
+            gate.breach("docs/locking.md", f"{call} has {rows.count(call)} rows")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=pathlib.Path)
@@ -87,6 +109,7 @@ def main():
         else:
             gate.breach(path.name, "does not exist")
     check_version(gate, root)
+    check_locking(gate, root)
     gate.finish()
 
 

@@ -14,7 +14,8 @@ import subprocess
 from gate import Gate
 
 BLOCK = re.compile(r"^```c example=([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FLAGS = ("-std=c11 -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef "
+# The callers are host programs, and may use what the host has.
+FLAGS = ("-std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef "
          "-Wstrict-prototypes -Werror").split()
 
 

@@ -4,6 +4,7 @@
 # prints each breach with its place, says how much it looked at, and fails on a breach or on nothing
 # to look at.
 
+import posixpath
 import subprocess
 import sys
 
@@ -48,7 +49,7 @@ def source_of(object_path):
         sys.exit(f"{path}: not an object of the target mm")
     for suffix in (".o", ".obj"):
         if tail.endswith(suffix):
-            return tail[: -len(suffix)]
+            return posixpath.normpath(tail[: -len(suffix)])
     sys.exit(f"{path}: not an object")
 
 

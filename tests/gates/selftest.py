@@ -22,6 +22,7 @@ GOOD = {
                       "project(mm VERSION 0.1.0)\n",
     "README.md": "Call `mm_one()` of `mm/addr.h`.\n\n```c example=first\n"
                  "#include <mm/addr.h>\nint main(void)\n{\n    return mm_one(1) - 1;\n}\n```\n",
+    "docs/locking.md": "| `mm_one` | none |\n",
     "include/mm/addr.h": HEAD + "#ifndef MM_ADDR_H\n#define MM_ADDR_H\n#define MM_VERSION_MAJOR 0\n"
                          "#define MM_VERSION_MINOR 1\n#define MM_VERSION_PATCH 0\n"
                          "#ifdef __cplusplus\nextern \"C\" {\n#endif\nint mm_one(int);\n"
@@ -98,6 +99,8 @@ BREACHES = [
     ("docs", "a name that does not exist", "README.md", GOOD["README.md"] + "Then `mm_gone()`.\n"),
     ("docs", "a link to nowhere", "README.md", GOOD["README.md"] + "See [this](docs/gone.md).\n"),
     ("docs", "a header that does not exist", "README.md", GOOD["README.md"] + "See `mm/gone.h`.\n"),
+    ("docs", "a call without a row on locks", "docs/locking.md", "| call | takes |\n"),
+    ("docs", "a call with two rows on locks", "docs/locking.md", 2 * GOOD["docs/locking.md"]),
     ("docs", "two versions", "CMakeLists.txt", GOOD["CMakeLists.txt"].replace("0.1.0", "0.2.0")),
     ("example", "one that does not compile", "README.md",
      GOOD["README.md"].replace("mm_one(1)", "mm_gone(1)")),

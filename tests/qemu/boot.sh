@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# boot.sh ISO LOG SECONDS success|failure PATTERN [QEMU-ARGUMENT...]: one boot as a test
+# boot.sh [--says FILE]... ISO LOG SECONDS success|failure PATTERN [QEMU-ARGUMENT...]: one boot as a
+# test
 #
 # Boots ISO, keeps what the serial console said in LOG, and passes if the kernel reported what was
-# expected and a line of the log matches PATTERN. For success PATTERN must match the last line.
+# expected and a line of the log matches PATTERN. For success PATTERN must match the last line. Each
+# line of FILE, but for comments, is one more pattern that a line of the log must match.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 
+says=()
+while [ "${1-}" = --says ]; do
+    says+=("$(option_value "$@")")
+    shift 2
+done
 [ $# -ge 5 ] || die "needs at least five arguments"
 iso=$1 log=$2 seconds=$3 expected=$4 pattern=$5
 shift 5
@@ -34,3 +41,11 @@ if [ "$expected" = success ]; then
 else
     grep -Eq "$pattern" "$log" || die "no line matches: $pattern"
 fi
+for file in ${says[@]+"${says[@]}"}; do
+    while IFS= read -r line; do
+        case $line in
+        '' | '#'*) ;;
+        *) grep -Eq -e "$line" "$log" || die "no line matches: $line" ;;
+        esac
+    done <"$file"
+done

@@ -31,19 +31,25 @@ struct t_inject {
 /** Count only. An all-zero injector does the same. */
 static inline void t_inject_never(struct t_inject *inject)
 {
-    *inject = (struct t_inject){0};
+    struct t_inject fresh = {0, 0, 0, false};
+
+    *inject = fresh;
 }
 
 /** Only the nth question from now fails, n from 1. */
 static inline void t_inject_nth(struct t_inject *inject, uint64_t n)
 {
-    *inject = (struct t_inject){.first = n};
+    struct t_inject fresh = {0, 0, n, false};
+
+    *inject = fresh;
 }
 
 /** The nth question from now fails, and all after it. */
 static inline void t_inject_from(struct t_inject *inject, uint64_t n)
 {
-    *inject = (struct t_inject){.first = n, .onward = true};
+    struct t_inject fresh = {0, 0, n, true};
+
+    *inject = fresh;
 }
 
 /** The question: must this op fail now? */

@@ -94,7 +94,7 @@ mm_status_t mm_bootmap_add(struct mm_bootmap *map, struct mm_prange range, enum 
     return MM_OK;
 }
 
-/* --- normalising ----------------------------------------------------------------------------- */
+/* --- normalising */
 
 /* Let `entry` sink from the hole at `at` to where no child starts above it. */
 static void sift(struct mm_boot_entry *heap, uint32_t nr, uint32_t at, struct mm_boot_entry entry)
@@ -165,18 +165,19 @@ static void see(struct sweep *sweep, const struct mm_boot_entry *entry)
 /* Write the piece [start, last], or lengthen the one before it if it is of the same kind. */
 static void emit(struct sweep *sweep, uint64_t start, uint64_t last, uint32_t kind)
 {
-    struct mm_boot_entry *before = sweep->written > 0 ? &sweep->out[sweep->written - 1] : NULL;
-
-    if (before != NULL && before->kind == kind && mm_prange_last(before->range).raw + 1 == start) {
+    if (sweep->written > 0) {
+        struct mm_boot_entry *before = &sweep->out[sweep->written - 1];
         uint64_t first = before->range.start.raw;
 
-        if (last - first != UINT64_MAX) {
-            before->range.len = last - first + 1;
-            return;
+        if (before->kind == kind && mm_prange_last(before->range).raw + 1 == start) {
+            if (last - first != UINT64_MAX) {
+                before->range.len = last - first + 1;
+                return;
+            }
+            /* All 2^64 bytes: no range holds them. Two halves do, and cut no frame. */
+            start = UINT64_C(1) << 63;
+            before->range.len = start;
         }
-        /* All 2^64 bytes: no range holds them. Two halves do, and cut no frame. */
-        start = UINT64_C(1) << 63;
-        before->range.len = start;
     }
     sweep->out[sweep->written++] = (struct mm_boot_entry){
         .range = mm_prange(mm_paddr(start), last - start + 1),
@@ -247,7 +248,7 @@ mm_status_t mm_bootmap_normalize(struct mm_bootmap *map)
     return MM_OK;
 }
 
-/* --- asking ---------------------------------------------------------------------------------- */
+/* --- asking */
 
 /* Frames as byte addresses [start, end), both aligned; empty if start >= end. */
 struct frames {
@@ -297,7 +298,7 @@ static struct frames run_at(const struct mm_bootmap *map, uint32_t *index, uint3
 {
     const struct mm_boot_entry *entry = &map->entries[*index];
     uint64_t start = entry->range.start.raw;
-    uint64_t last = mm_prange_last(entry->range).raw;
+    uint64_t last;
     uint64_t touch_first = UINT64_MAX;
     uint64_t touch_last = 0;
     bool any = false;
@@ -478,6 +479,50 @@ mm_status_t mm_bootmap_take(struct mm_bootmap *map, uint64_t len, uint64_t align
         return status;
     }
     *out = taken;
+    return mm_bootmap_normalize(map);
+}
+
+mm_status_t mm_bootmap_give(struct mm_bootmap *map, struct mm_prange range)
+{
+    mm_status_t status = mm_bootmap_normalize(map);
+    struct mm_boot_entry *held;
+    uint64_t before;
+    uint64_t after;
+    uint32_t rests;
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mm_is_aligned(range.start.raw | range.len, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (range.len == 0 || !mm_prange_valid(range)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    held = &map->entries[find(map, range.start.raw)];
+    if (held == &map->entries[map->nr] || held->kind != MM_BOOT_METADATA ||
+        !mm_prange_covers(held->range, range)) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
+    before = range.start.raw - held->range.start.raw;
+    after = held->range.len - before - range.len;
+    rests = (before != 0 ? 1u : 0u) + (after != 0 ? 1u : 0u);
+    /* Each rest is cut off at an address of its own. */
+    if (map->capacity + 1 - map->boundaries < rests) {
+        return MM_ERR_LIMIT;
+    }
+    if (before != 0) {
+        map->entries[map->nr++] = (struct mm_boot_entry){
+            .range = mm_prange(held->range.start, before), .kind = MM_BOOT_METADATA};
+    }
+    if (after != 0) {
+        map->entries[map->nr++] =
+            (struct mm_boot_entry){.range = mm_prange(mm_paddr(range.start.raw + range.len), after),
+                                   .kind = MM_BOOT_METADATA};
+    }
+    *held = (struct mm_boot_entry){.range = range, .kind = MM_BOOT_USABLE};
+    map->boundaries += rests;
+    map->normalized = 0;
     return mm_bootmap_normalize(map);
 }
 

@@ -34,7 +34,8 @@ enum tag_type {
 };
 
 #define TAG_ALIGN  8u
-#define TAG_HEADER 8u /* type, size */
+#define TAG_HEADER 8u  /* type, size */
+#define INFO_MIN   16u /* header and end tag */
 #define NO_TAG     UINT32_MAX
 
 /* ELF section flags and types (System V ABI, "Sections"). */
@@ -91,7 +92,7 @@ static void add(struct reader *r, struct mm_prange range, enum mm_boot_kind kind
     (void)status;
 }
 
-/* --- strings: "Boot command line", "Boot loader name" ----------------------------------------- */
+/* --- strings: "Boot command line", "Boot loader name" */
 
 static const char *check_string(const struct tag *tag, uint32_t at)
 {
@@ -103,7 +104,7 @@ static const char *check_string(const struct tag *tag, uint32_t at)
     return "the string has no terminator";
 }
 
-/* --- "Modules" -------------------------------------------------------------------------------- */
+/* --- "Modules" */
 
 static struct mm_prange module_range(const struct tag *tag)
 {
@@ -136,8 +137,7 @@ static void take_module(struct reader *r, const struct tag *tag)
     add(r, module_range(tag), MM_BOOT_MODULE);
 }
 
-/* --- "Memory map" and "EFI memory map" ---------------------------------------------------------
- */
+/* --- "Memory map" and "EFI memory map" */
 
 /* One entry of either map, made fit. */
 struct memory {
@@ -240,8 +240,7 @@ static void take_memory(struct reader *r, const struct tag *tag)
     }
 }
 
-/* --- "Framebuffer info" ------------------------------------------------------------------------
- */
+/* --- "Framebuffer info" */
 
 static struct mm_prange framebuffer_range(const struct tag *tag)
 {
@@ -279,8 +278,7 @@ static void take_framebuffer(struct reader *r, const struct tag *tag)
     };
 }
 
-/* --- "ELF-Symbols": the kernel's section headers ------------------------------------------------
- */
+/* --- "ELF-Symbols": the kernel's section headers */
 
 /*
  * The fields are 32 bits wide, as in the multiboot2.h that the specification carries and as every
@@ -313,6 +311,11 @@ static bool section(const struct reader *r, const uint8_t *at, uint32_t entry_si
     return true;
 }
 
+static const uint8_t *section_header(const struct tag *tag, uint32_t i, uint32_t entry_size)
+{
+    return tag->data + SECTIONS_BEGIN + (size_t)i * entry_size;
+}
+
 static const char *check_sections(struct reader *r, const struct tag *tag)
 {
     uint32_t nr;
@@ -335,7 +338,7 @@ static const char *check_sections(struct reader *r, const struct tag *tag)
     for (uint32_t i = 0; i < nr; i++) {
         struct mm_boot_section s;
 
-        if (section(r, tag->data + SECTIONS_BEGIN + i * entry_size, entry_size, &s)) {
+        if (section(r, section_header(tag, i, entry_size), entry_size, &s)) {
             if (!mm_vrange_valid(s.range)) {
                 return "a section ends above 2^64";
             }
@@ -353,7 +356,7 @@ static void take_sections(struct reader *r, const struct tag *tag)
     for (uint32_t i = 0; i < nr; i++) {
         struct mm_boot_section s;
 
-        if (!section(r, tag->data + SECTIONS_BEGIN + i * entry_size, entry_size, &s)) {
+        if (!section(r, section_header(tag, i, entry_size), entry_size, &s)) {
             continue;
         }
         if (r->out->nr_sections < MM_MULTIBOOT2_MAX_SECTIONS) {
@@ -364,8 +367,7 @@ static void take_sections(struct reader *r, const struct tag *tag)
     }
 }
 
-/* --- "ACPI old RSDP", "ACPI new RSDP" ------------------------------------------------------------
- */
+/* --- "ACPI old RSDP", "ACPI new RSDP" */
 
 /* ACPI Specification 6.5, 5.2.5.3: 20 bytes in revision 0, 36 from revision 2 on. */
 static uint32_t rsdp_size(const struct tag *tag)
@@ -381,8 +383,7 @@ static void take_rsdp(struct mm_multiboot2_info *out, const struct tag *tag)
     }
 }
 
-/* --- both passes ---------------------------------------------------------------------------------
- */
+/* --- both passes */
 
 static const char *check_tag(struct reader *r, const struct tag *tag)
 {
@@ -490,7 +491,7 @@ static const char *check_all(struct reader *r, size_t len, struct tag *tag)
     if (r->total > len) {
         return "the information is longer than the memory it was given in";
     }
-    if (r->total < 2 * TAG_HEADER) {
+    if (r->total < INFO_MIN) {
         return "the information is shorter than its header and end tag";
     }
     if (r->total > UINT32_MAX - TAG_ALIGN) {
@@ -547,7 +548,7 @@ mm_status_t mm_multiboot2_read(struct mm_bootmap *map, const void *data, size_t 
     if (!mm_is_aligned((uint64_t)(uintptr_t)data, TAG_ALIGN)) {
         return MM_ERR_NOT_ALIGNED;
     }
-    if (len < 2 * TAG_HEADER) {
+    if (len < INFO_MIN) {
         return MM_ERR_INVALID_SIZE;
     }
     wrong = check_all(&r, len, &tag);

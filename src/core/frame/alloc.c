@@ -18,8 +18,8 @@
  */
 #include "state.h"
 
-/* Turns of a search when frames were given back by a claim that failed meanwhile. */
-#define TRIES_MAX 4
+/* Turns of a search when frames came back meanwhile, behind where it looked. */
+#define TRIES_MAX 16
 
 /* --- within a row, within a line ------------------------------------------------------------- */
 
@@ -153,12 +153,11 @@ static void walk_begin(const struct mm_frames *f, struct walk *w, uint64_t hint)
     walk_part(f, w);
 }
 
-static bool walk_find(const struct mm_frames *f, struct walk *w, uint64_t *line)
+/* The highest line of the part that has a free frame, whatever the summary says. */
+static bool walk_rows(struct mm_frames *f, const struct walk *w, uint64_t *line)
 {
-    if (w->pass < 2) {
-        return mmi_line_find(f, w->low, w->high, w->pass == 0, line);
-    }
     for (uint64_t at = w->high; at-- > w->low;) {
+        mmi_line_retire(f, at);
         if (!mmi_line_empty(f, at)) {
             *line = at;
             return true;
@@ -167,10 +166,11 @@ static bool walk_find(const struct mm_frames *f, struct walk *w, uint64_t *line)
     return false;
 }
 
-static bool walk_next(const struct mm_frames *f, struct walk *w, uint64_t *line)
+static bool walk_next(struct mm_frames *f, struct walk *w, uint64_t *line)
 {
     for (;;) {
-        if (walk_find(f, w, line)) {
+        if (w->pass < 2 ? mmi_line_find(f, w->low, w->high, w->pass == 0, line)
+                        : walk_rows(f, w, line)) {
             w->high = *line;
             return true;
         }
@@ -182,7 +182,9 @@ static bool walk_next(const struct mm_frames *f, struct walk *w, uint64_t *line)
         } else if (w->pass < 2) {
             w->second = false;
             w->zone = 2;
-            w->pass++;
+            if (++w->pass == 2) {
+                mmi_seek_begin(f);
+            }
         } else {
             return false;
         }
@@ -190,33 +192,50 @@ static bool walk_next(const struct mm_frames *f, struct walk *w, uint64_t *line)
     }
 }
 
+/* Whether all was seen, and frames may have come back unseen: then it is worth another turn. */
+static bool walk_end(struct mm_frames *f, const struct walk *w, uint64_t before)
+{
+    bool again = false;
+
+    if (w->pass == 2) {
+        again = !mmi_frame_settled(f, before, 0);
+        mmi_seek_end(f);
+    }
+    return again;
+}
+
 /* --- single frames and small blocks ---------------------------------------------------------- */
 
-static bool search(struct mm_frames *f, uint64_t *hint, unsigned order, uint64_t *pfn)
+/* One turn; `*again` tells whether another one makes sense after a failure. */
+static bool search(struct mm_frames *f, uint64_t *hint, unsigned order, uint64_t *pfn, bool *again)
 {
+    uint64_t before = mmi_load_seq(&f->unsettled);
+    bool found = false;
     struct walk w;
     uint64_t line;
     uint64_t slot;
 
     walk_begin(f, &w, mmi_load(hint));
-    while (walk_next(f, &w, &line)) {
-        if (claim_in_line(f, line * MMI_LINE_ROWS, order, &slot)) {
+    while (!found && walk_next(f, &w, &line)) {
+        found = claim_in_line(f, line * MMI_LINE_ROWS, order, &slot);
+        if (found) {
             const struct mm_frame_span *span = span_of_line(f, line);
 
             move_hint(f, hint, span, slot / MMI_ROW_FRAMES, w.pass == 0);
             *pfn = slot + span->bias;
-            return true;
+        } else {
+            mmi_line_retire(f, line);
         }
-        mmi_line_retire(f, line);
     }
-    return false;
+    *again = walk_end(f, &w, before);
+    return found;
 }
 
 bool mmi_frame_alloc_order(struct mm_frames *f, uint32_t cpu, unsigned order, uint64_t *pfn)
 {
     uint64_t *hint = &mmi_frame_cpu(f, cpu)->hints[order == 0 ? MMI_HINT_FRAMES : MMI_HINT_BLOCKS];
     uint64_t old = mmi_load(hint);
-    uint64_t before;
+    bool again = true;
     uint64_t slot;
 
     if (claim_in_line(f, mmi_hint_row(old), order, &slot)) {
@@ -229,13 +248,9 @@ bool mmi_frame_alloc_order(struct mm_frames *f, uint32_t cpu, unsigned order, ui
         return true;
     }
     mmi_line_retire(f, mmi_hint_row(old) / MMI_LINE_ROWS);
-    for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
-        before = mmi_load_seq(&f->unsettled);
-        if (search(f, hint, order, pfn)) {
+    for (unsigned tries = 0; tries < TRIES_MAX && again; tries++) {
+        if (search(f, hint, order, pfn, &again)) {
             return true;
-        }
-        if (mmi_frame_settled(f, before, 0)) {
-            break;
         }
     }
     return false;
@@ -259,18 +274,17 @@ mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *
 {
     uint64_t hint = mmi_load(&mmi_frame_cpu(frames, cpu)->hints[MMI_HINT_FRAMES]);
     uint64_t *row = &frames->rows[mmi_hint_row(hint)];
+    uint64_t base = mmi_hint_row(hint) * MMI_ROW_FRAMES + mmi_hint_span(frames, hint)->bias;
     uint64_t old = mmi_load(row);
+    /* From what was read, not from what the exchange found, which is the same and comes later. */
+    uint64_t frame = base + (old == 0 ? 0 : mmi_ctz(old));
+    uint64_t found = old;
 
-    while (MMI_LIKELY(old != 0)) {
-        uint64_t bit = mmi_ctz(old);
-
-        if (MMI_LIKELY(mmi_cas(row, &old, old & (old - 1)))) {
-            out->raw =
-                mmi_hint_row(hint) * MMI_ROW_FRAMES + bit + mmi_hint_span(frames, hint)->bias;
-            return MM_OK;
-        }
+    if (MMI_UNLIKELY(old == 0 || !mmi_cas(row, &found, old & (old - 1)))) {
+        return alloc_slow(frames, cpu, out);
     }
-    return alloc_slow(frames, cpu, out);
+    out->raw = frame;
+    return MM_OK;
 }
 
 /* --- bulk ------------------------------------------------------------------------------------ */
@@ -333,25 +347,27 @@ static size_t take_line(struct mm_frames *f, const struct mm_frame_span *span, u
     return done;
 }
 
-static size_t take_search(struct mm_frames *f, uint64_t *hint, mm_pfn_t *out, size_t count)
+static size_t take_search(struct mm_frames *f, uint64_t *hint, mm_pfn_t *out, size_t count,
+                          bool *again)
 {
+    uint64_t before = mmi_load_seq(&f->unsettled);
+    size_t done = 0;
     struct walk w;
     uint64_t line;
-    size_t done = 0;
 
     walk_begin(f, &w, mmi_load(hint));
     while (done < count && walk_next(f, &w, &line)) {
         const struct mm_frame_span *span = span_of_line(f, line);
         uint64_t row = line * MMI_LINE_ROWS;
-        size_t nr = take_line(f, span, &row, out + done, count - done);
 
-        done += nr;
+        done += take_line(f, span, &row, out + done, count - done);
         if (done == count) {
             move_hint(f, hint, span, row, w.pass == 0);
         } else {
             mmi_line_retire(f, line);
         }
     }
+    *again = walk_end(f, &w, before);
     return done;
 }
 
@@ -362,6 +378,7 @@ mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t
     uint64_t old;
     uint64_t row;
     size_t done;
+    bool again = true;
 
     if (frames == NULL || nr_done == NULL || (out == NULL && count != 0)) {
         return MM_ERR_INVALID_ARGUMENT;
@@ -379,13 +396,8 @@ mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t
         return MM_OK;
     }
     mmi_line_retire(frames, row / MMI_LINE_ROWS);
-    for (unsigned tries = 0; tries < TRIES_MAX && done < count; tries++) {
-        uint64_t before = mmi_load_seq(&frames->unsettled);
-
-        done += take_search(frames, hint, out + done, count - done);
-        if (mmi_frame_settled(frames, before, 0)) {
-            break;
-        }
+    for (unsigned tries = 0; tries < TRIES_MAX && done < count && again; tries++) {
+        done += take_search(frames, hint, out + done, count - done, &again);
     }
     *nr_done = done;
     return done == count ? MM_OK : mmi_frame_exhausted(frames, count - done);

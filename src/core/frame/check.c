@@ -109,22 +109,10 @@ static void check_spans(const struct mm_frames *f, uint64_t *wrong)
     expect(f, line == f->nr_lines, "lines without a span", line, wrong);
 }
 
-/* The bits that a row may have: those of frames in the span. */
-static uint64_t possible(const struct mm_frame_span *span, uint64_t row)
-{
-    uint64_t first = span->first - span->bias;
-    uint64_t end = first + span->nr;
-    uint64_t slot = row * MMI_ROW_FRAMES;
-    uint64_t from = slot > first ? slot : first;
-    uint64_t to = slot + MMI_ROW_FRAMES < end ? slot + MMI_ROW_FRAMES : end;
-
-    return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
-}
-
 static void check_row_records(const struct mm_frames *f, const struct mm_frame_span *span,
                               uint64_t row, uint64_t *wrong)
 {
-    uint64_t used = possible(span, row) & ~mmi_load(&f->rows[row]);
+    uint64_t used = mmi_row_of_span(span, row) & ~mmi_load(&f->rows[row]);
 
     for (unsigned i = 0; i < MMI_ROW_FRAMES; i++) {
         uint64_t slot = row * MMI_ROW_FRAMES + i;
@@ -152,7 +140,7 @@ static void check_line(const struct mm_frames *f, const struct mm_frame_span *sp
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         uint64_t row = line * MMI_LINE_ROWS + i;
 
-        expect(f, (mmi_load(&f->rows[row]) & ~possible(span, row)) == 0,
+        expect(f, (mmi_load(&f->rows[row]) & ~mmi_row_of_span(span, row)) == 0,
                "a frame is free that is not managed", address, wrong);
         if (f->refs != NULL || f->owners != NULL) {
             check_row_records(f, span, row, wrong);
@@ -182,6 +170,7 @@ static void check_summaries(const struct mm_frames *f, uint64_t *wrong)
     }
     expect(f, (uint32_t)mmi_load(&f->unsettled) == 0, "a correction has not ended",
            mmi_load(&f->unsettled), wrong);
+    expect(f, mmi_load(&f->seekers) == 0, "a search has not ended", mmi_load(&f->seekers), wrong);
     expect(f, mmi_line_empty(f, mmi_nowhere_line(f)), "frames are free nowhere", 0, wrong);
 }
 
@@ -192,7 +181,7 @@ static void check_hints(const struct mm_frames *f, uint64_t *wrong)
     uint64_t marked = 0;
 
     for (uint32_t i = 0; i < f->nr_cpus * MMI_NR_HINTS; i++) {
-        const struct mmi_frame_cpu *cpu = mmi_frame_cpu(f, i / MMI_NR_HINTS);
+        const struct mmi_frame_cpu *cpu = (struct mmi_frame_cpu *)f->cpus + i / MMI_NR_HINTS;
         uint64_t hint = mmi_load(&cpu->hints[i % MMI_NR_HINTS]);
         uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
         const struct mm_frame_span *span = mmi_hint_span(f, hint);

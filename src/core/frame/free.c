@@ -120,18 +120,26 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
 
 /* --- runs ------------------------------------------------------------------------------------ */
 
-/* The part of a run that lies in the span of its first frame; panics if that has none. */
+/* The span of a frame that is to be freed; panics if it has none. */
+static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t pfn,
+                                           struct claim claim)
+{
+    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+
+    if (span != NULL) {
+        return span;
+    }
+    panic(f, "free of a frame that is not managed", pfn, claim);
+}
+
+/* The part of a run that lies in the span of its first frame. */
 static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, struct claim claim,
                         uint64_t *slot)
 {
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-    uint64_t left;
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
+    uint64_t left = span->first + span->nr - pfn;
 
-    if (span == NULL) {
-        panic(f, "free of a frame that is not managed", pfn, claim);
-    }
     *slot = pfn - span->bias;
-    left = span->first + span->nr - pfn;
     return nr < left ? nr : left;
 }
 
@@ -176,9 +184,9 @@ static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct clai
     }
 }
 
-static __attribute__((noinline)) void free_block(struct mm_frames *f, uint64_t pfn, uint32_t order)
+static void free_block(struct mm_frames *f, uint64_t pfn, struct claim claim)
 {
-    struct claim claim = {"allocated, a block of order", order};
+    uint64_t order = claim.value;
 
     if (order > MM_FRAME_MAX_ORDER) {
         panic(f, "free of a block of an order that does not exist", pfn, claim);
@@ -189,37 +197,72 @@ static __attribute__((noinline)) void free_block(struct mm_frames *f, uint64_t p
     free_run(f, pfn, UINT64_C(1) << order, claim);
 }
 
-/* One frame of an allocator that also keeps counts or owners. */
-static __attribute__((noinline)) void free_recorded(struct mm_frames *f, uint64_t pfn,
-                                                    uint64_t slot, struct claim claim)
+/* Look at the count of a frame that is to be freed, and forget its owner. */
+static void release_records(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct claim claim)
 {
-    /* Owner and count belong to who holds the frame: a free one is not written to. */
+    /* They belong to who holds the frame: those of a free one are not written to. */
     if (is_free(f, slot)) {
         panic(f, "double free of a frame", pfn, claim);
     }
     check_refs(f, pfn, slot, 1, claim);
     clear_owners(f, slot, 1);
+}
+
+/* One frame that has a slot. */
+static void free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct claim claim)
+{
+    if (f->flags != 0) {
+        release_records(f, pfn, slot, claim);
+    }
     set_row(f, pfn, slot, UINT64_C(1) << (slot % MMI_ROW_FRAMES), claim);
 }
 
-void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
+/* Whatever is not the hot path: it looks at everything again, from the start. */
+static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
-    static const struct claim claim = {"allocated, a block of order", 0};
+    struct claim claim = {"allocated, a block of order", order};
     uint64_t slot;
 
-    if (MMI_UNLIKELY(order != 0)) {
-        free_block(frames, first.raw, order);
+    if (order != 0) {
+        free_block(f, pfn, claim);
         return;
     }
-    slot = mmi_frame_slot(frames, first.raw);
-    if (MMI_UNLIKELY(slot == MMI_NO_SLOT)) {
-        panic(frames, "free of a frame that is not managed", first.raw, claim);
+    slot = mmi_frame_slot(f, pfn);
+    if (slot == MMI_NO_SLOT) {
+        panic(f, "free of a frame that is not managed", pfn, claim);
     }
-    if (frames->refs != NULL || frames->owners != NULL) {
-        free_recorded(frames, first.raw, slot, claim);
+    free_one(f, pfn, slot, claim);
+}
+
+/*
+ * The hot path is one frame of the main span, in an allocator without counts and owners, that no
+ * summary needs to hear of. Everything else is called last, so that it needs no stack frame. The
+ * row is found from the frame number without the detour over the slot: where the frame has just
+ * been allocated, the CPU waits for exactly this.
+ */
+void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
+{
+    uint64_t bit = UINT64_C(1) << (first.raw % MMI_ROW_FRAMES);
+    uint64_t *rows;
+    uint64_t old;
+    uint64_t found;
+
+    if (MMI_UNLIKELY((order | frames->flags) != 0 ||
+                     first.raw - frames->main_first >= frames->main_nr)) {
+        free_slow(frames, first.raw, order);
         return;
     }
-    set_row(frames, first.raw, slot, UINT64_C(1) << (slot % MMI_ROW_FRAMES), claim);
+    /* Read twice, so that the load need not wait for the address of the exchange. */
+    rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
+    old = mmi_load(&rows[first.raw / MMI_ROW_FRAMES]);
+    found = old;
+    rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
+    if (MMI_UNLIKELY((old & bit) != 0 ||
+                     !mmi_cas_seq(&rows[first.raw / MMI_ROW_FRAMES], &found, old | bit))) {
+        free_slow(frames, first.raw, 0);
+        return;
+    }
+    mmi_row_freed(frames, (first.raw - frames->main_bias) / MMI_ROW_FRAMES, old, bit);
 }
 
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
@@ -227,41 +270,42 @@ void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_fra
     free_run(frames, first.raw, nr_frames, (struct claim){"allocated, a run of frames", nr_frames});
 }
 
+/* Free what of the list, from its start, lies in the row of its first frame; how many those are. */
+static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
+                          struct claim claim)
+{
+    uint64_t pfn = list[0].raw;
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
+    uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
+    uint64_t slot = first - span->bias;
+    uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
+    uint64_t mask = 0;
+    size_t i;
+
+    for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
+        uint64_t bit = UINT64_C(1) << (list[i].raw - first);
+
+        if ((possible & bit) == 0) {
+            break; /* of another span, or of none */
+        }
+        if ((mask & bit) != 0) {
+            panic(f, "a frame twice in the list to be freed", list[i].raw, claim);
+        }
+        if (f->flags != 0) {
+            release_records(f, list[i].raw, slot + (list[i].raw - first), claim);
+        }
+        mask |= bit;
+    }
+    set_row(f, first, slot, mask, claim);
+    return i;
+}
+
 void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count)
 {
     struct claim claim = {"allocated, in a list of frames", count};
-    size_t i = 0;
 
-    while (i < count) {
-        uint64_t pfn = list[i].raw;
-        uint64_t slot = mmi_frame_slot(frames, pfn);
-        uint64_t base = pfn - slot % MMI_ROW_FRAMES;
-        uint64_t mask = 0;
-
-        if (slot == MMI_NO_SLOT) {
-            panic(frames, "free of a frame that is not managed", pfn, claim);
-        }
-        /* All that follows in the list and lies in the same row, in any order. */
-        for (; i < count && list[i].raw - base < MMI_ROW_FRAMES; i++) {
-            uint64_t at = slot - slot % MMI_ROW_FRAMES + (list[i].raw - base);
-            uint64_t bit = UINT64_C(1) << (at % MMI_ROW_FRAMES);
-
-            if (mmi_frame_slot(frames, list[i].raw) != at) {
-                break; /* another span, or none */
-            }
-            if ((mask & bit) != 0) {
-                panic(frames, "a frame twice in the list to be freed", list[i].raw, claim);
-            }
-            if (frames->refs != NULL || frames->owners != NULL) {
-                if (is_free(frames, at)) {
-                    panic(frames, "double free of a frame", list[i].raw, claim);
-                }
-                check_refs(frames, list[i].raw, at, 1, claim);
-                clear_owners(frames, at, 1);
-            }
-            mask |= bit;
-        }
-        set_row(frames, pfn, slot, mask, claim);
+    for (size_t done = 0; done < count;) {
+        done += free_in_row(frames, list + done, count - done, claim);
     }
 }
 
@@ -310,7 +354,7 @@ bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame)
             }
         }
     }
-    free_recorded(frames, frame.raw, slot, claim);
+    free_one(frames, frame.raw, slot, claim);
     return true;
 }
 

@@ -155,10 +155,16 @@ mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uin
 /* All bits of [first, first + nr). */
 static void set_bits(uint64_t *bits, uint64_t first, uint64_t nr)
 {
-    unsigned part;
+    unsigned part = 0;
 
-    for (uint64_t done = 0; done < nr; done += part) {
-        bits[(first + done) / 64] |= mmi_row_part(first + done, nr - done, &part);
+    if (first % 64 != 0 && nr != 0) {
+        bits[first / 64] |= mmi_row_part(first, nr, &part);
+    }
+    first += part;
+    nr -= part;
+    memset(&bits[first / 64], 0xff, (size_t)(nr / 64 * sizeof(uint64_t)));
+    if (nr % 64 != 0) {
+        bits[(first + nr) / 64] |= mmi_mask(0, (unsigned)(nr % 64));
     }
 }
 
@@ -229,6 +235,9 @@ static void fill(struct mm_frames *f, struct mm_bootmap *map)
     for (uint32_t i = 0; i < f->nr_spans; i++) {
         free_span(f, &spans[i]);
     }
+    /* The bias may be negative, and is a multiple of a row. */
+    f->main_rows = (uint64_t)(uintptr_t)f->rows -
+                   (uint64_t)((int64_t)f->main_bias / (int64_t)MMI_ROW_FRAMES) * sizeof(uint64_t);
     set_bits(f->has_free, 0, f->nr_lines);
     set_bits(f->has_line, 0, (f->nr_lines + 64) / 64);
 }
@@ -308,13 +317,13 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
     if (!looks_zeroed(&l, config->metadata)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    *frames = (struct mm_frames){
-        .nr_cpus = config->nr_cpus,
-        .flags = config->flags,
-        .platform = config->platform,
-        .has_physmap = config->physmap != NULL,
-    };
+    /* In place: a whole struct mm_frames is too much for a kernel's stack. */
+    memset(frames, 0, sizeof(*frames));
+    frames->nr_cpus = config->nr_cpus;
+    frames->flags = config->flags;
+    frames->platform = config->platform;
     if (config->physmap != NULL) {
+        frames->has_physmap = 1;
         frames->physmap = *config->physmap;
     }
     place_arrays(frames, &l, config->metadata);
@@ -363,7 +372,11 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     carved.metadata = mm_physmap_ptr(config->physmap, at.start);
     carved.metadata_len = at.len;
     memset(carved.metadata, 0, (size_t)at.len);
-    return mm_frame_init(frames, &carved);
+    status = mm_frame_init(frames, &carved);
+    if (status == MM_OK) {
+        frames->carved = at;
+    }
+    return status;
 }
 
 mm_status_t mm_frame_destroy(struct mm_frames *frames)
@@ -376,4 +389,21 @@ mm_status_t mm_frame_destroy(struct mm_frames *frames)
     }
     memset(frames, 0, sizeof(*frames));
     return MM_OK;
+}
+
+mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap *map)
+{
+    mm_status_t status;
+
+    if (frames == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (frames->magic != MMI_FRAME_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (frames->carved.len == 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    status = mm_bootmap_give(map, frames->carved);
+    return status == MM_OK ? mm_frame_destroy(frames) : status;
 }

@@ -243,3 +243,30 @@ struct mm_frame_source mm_frame_source_of(struct mm_frames *frames)
 
     return (struct mm_frame_source){.ops = &ops, .ctx = frames};
 }
+
+static mm_status_t window_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
+{
+    const struct mm_frame_window *window = ctx;
+    struct mm_frame_request request = {
+        .flags = zeroed ? MM_FRAME_ZERO : 0,
+        .lowest = window->lowest,
+        .highest = window->highest,
+        .owner = (uint32_t)owner,
+    };
+
+    return mm_frame_alloc(window->frames, &request, out);
+}
+
+static void window_free(void *ctx, mm_pfn_t frame)
+{
+    const struct mm_frame_window *window = ctx;
+
+    (void)mm_frame_put(window->frames, frame);
+}
+
+struct mm_frame_source mm_frame_source_within(struct mm_frame_window *window)
+{
+    static const struct mm_frame_source_ops ops = {.alloc = window_alloc, .free = window_free};
+
+    return (struct mm_frame_source){.ops = &ops, .ctx = window};
+}

@@ -138,12 +138,20 @@ static inline uint64_t mmi_row_part(uint64_t slot, uint64_t nr, unsigned *taken)
     return mmi_mask(from, *taken);
 }
 
+/* The bits that a row can have: those of frames of the span that it lies in. */
+static inline uint64_t mmi_row_of_span(const struct mm_frame_span *span, uint64_t row)
+{
+    uint64_t first = span->first - span->bias;
+    uint64_t end = first + span->nr;
+    uint64_t slot = row * MMI_ROW_FRAMES;
+    uint64_t from = slot > first ? slot : first;
+    uint64_t to = slot + MMI_ROW_FRAMES < end ? slot + MMI_ROW_FRAMES : end;
+
+    return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
+}
+
 /* --- summary.c: the summaries over the bitmap ------------------------------------------------ */
 
-/* The line has a free frame: say so. */
-void mmi_line_has_free(struct mm_frames *f, uint64_t line);
-/* A row of the line has become free as a whole: if all of them are, say so. */
-void mmi_line_filled(struct mm_frames *f, uint64_t line);
 /* If the line has no free frame, take it out of the summary. */
 void mmi_line_retire(struct mm_frames *f, uint64_t line);
 /* The line was found not to be whole: take it out of the summary. */
@@ -155,22 +163,27 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line);
 bool mmi_line_find(const struct mm_frames *f, uint64_t low, uint64_t high, bool unreserved,
                    uint64_t *line);
 
+/* This CPU looks at all rows. */
+void mmi_seek_begin(struct mm_frames *f);
+void mmi_seek_end(struct mm_frames *f);
 /* Corrections that others may be misled by while they last; see mmi_frame_settled(). */
 void mmi_unsettled_begin(struct mm_frames *f);
 void mmi_unsettled_end(struct mm_frames *f);
 /* Whether nothing was corrected since `f->unsettled` was `before`, but for `own` corrections. */
 bool mmi_frame_settled(const struct mm_frames *f, uint64_t before, uint64_t own);
 
-/* The bits of one row are set, `old` being what it was: keep the summaries true. */
+/* A row has got free frames and is `now`: bring the summaries up to it. */
+void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now);
+
+/* The bits of `mask` are set in a row that was `old`: keep the summaries true. */
 static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old, uint64_t mask)
 {
     uint64_t line = row / MMI_LINE_ROWS;
+    uint64_t now = old | mask;
 
-    if (MMI_UNLIKELY(!mmi_bit(f->has_free, line))) {
-        mmi_line_has_free(f, line);
-    }
-    if ((old | mask) == UINT64_MAX && !mmi_bit(f->whole, line)) {
-        mmi_line_filled(f, line);
+    if (MMI_UNLIKELY(!mmi_bit(f->has_free, line)) ||
+        (now == UINT64_MAX && !mmi_bit(f->whole, line))) {
+        mmi_row_freed_slow(f, row, now);
     }
 }
 

@@ -16,6 +16,11 @@
  * looks at the rows themselves, or, where that would be long, makes sure that no clear was in
  * progress meanwhile (`unsettled`).
  *
+ * Who looks at all rows sees them at different times, and a frame may be freed behind its back. It
+ * announces itself in `seekers` and retires every line that it passes: so a free behind it finds
+ * the line retired, puts it back into the summary, and, since there is a seeker, counts that as a
+ * correction. The seeker sees the count and looks again.
+ *
  * Allocating does not touch the summaries at all: a line that is used up is taken out by whom it
  * disappoints, once.
  */
@@ -41,7 +46,8 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
     return true;
 }
 
-void mmi_line_has_free(struct mm_frames *f, uint64_t line)
+/* The line has a free frame: say so. */
+static void has_free(struct mm_frames *f, uint64_t line)
 {
     uint64_t word = line / 64;
 
@@ -49,11 +55,20 @@ void mmi_line_has_free(struct mm_frames *f, uint64_t line)
     if (!mmi_bit(f->has_line, word)) {
         (void)mmi_fetch_or_seq(&f->has_line[word / 64], UINT64_C(1) << (word % 64));
     }
+    if (mmi_load_seq(&f->seekers) != 0) {
+        mmi_unsettled_begin(f);
+        mmi_unsettled_end(f);
+    }
 }
 
-void mmi_line_filled(struct mm_frames *f, uint64_t line)
+void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
 {
-    if (mmi_line_whole(f, line)) {
+    uint64_t line = row / MMI_LINE_ROWS;
+
+    if (!mmi_bit(f->has_free, line)) {
+        has_free(f, line);
+    }
+    if (now == UINT64_MAX && !mmi_bit(f->whole, line) && mmi_line_whole(f, line)) {
         (void)mmi_fetch_or_seq(&f->whole[line / 64], UINT64_C(1) << (line % 64));
     }
 }
@@ -64,7 +79,7 @@ void mmi_line_retire(struct mm_frames *f, uint64_t line)
     uint64_t bit = UINT64_C(1) << (line % 64);
     uint64_t old;
 
-    if (line >= f->nr_lines || !mmi_line_empty(f, line)) {
+    if (line >= f->nr_lines || !mmi_bit(f->has_free, line) || !mmi_line_empty(f, line)) {
         return;
     }
     old = mmi_fetch_and_seq(&f->has_free[word], ~bit);
@@ -75,7 +90,7 @@ void mmi_line_retire(struct mm_frames *f, uint64_t line)
         }
     }
     if (!mmi_line_empty(f, line)) {
-        mmi_line_has_free(f, line);
+        has_free(f, line);
     }
 }
 
@@ -89,6 +104,16 @@ void mmi_line_unwhole(struct mm_frames *f, uint64_t line)
         (void)mmi_fetch_or_seq(&f->whole[line / 64], bit);
     }
     mmi_unsettled_end(f);
+}
+
+void mmi_seek_begin(struct mm_frames *f)
+{
+    (void)__atomic_fetch_add(&f->seekers, 1, __ATOMIC_SEQ_CST);
+}
+
+void mmi_seek_end(struct mm_frames *f)
+{
+    (void)__atomic_fetch_sub(&f->seekers, 1, __ATOMIC_SEQ_CST);
 }
 
 void mmi_unsettled_begin(struct mm_frames *f)

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What an entry of an x86-64 page table means: the codec that core/paging/radix.h walks with.
+ * Only bits live here; no walking, no privileged instruction.
+ *
+ *   63 62   59 58  52 51                    12 11  9  8   7   6   5   4   3   2   1   0
+ *   NX  keys   unused  physical address        soft   G  PS   D   A  PCD PWT US  RW   P
+ *                                          PAT above 4 KiB: bit 12; at 4 KiB: bit 7
+ *
+ * (SDM vol. 3A, 4.5.4, tables 4-15 to 4-20.) An entry without P belongs to us. Ours have address
+ * bits 43 to 51 set, so that a CPU that speculates past P (L1TF) finds an address that no memory
+ * has; 4 bits of kind and 50 of payload are left:
+ *
+ *   63       52 51      43 42                   5 4    1  0
+ *   payload high   ones        payload low         kind   0
+ */
+#ifndef MMI_X86_64_CODEC_H
+#define MMI_X86_64_CODEC_H
+
+#include "core/base/bits.h"
+#include <mm/arch/x86_64.h>
+
+/* --- geometry -------------------------------------------------------------------------------- */
+
+#define CODEC_SHIFT       12u
+#define CODEC_BITS        9u
+#define CODEC_MAX_LEVELS  5u
+#define CODEC_LEAF_LEVELS 3u /* levels 0, 1, 2: 4 KiB, 2 MiB, 1 GiB */
+
+typedef struct mm_x86_64 codec_t;
+
+static inline const codec_t *codec_of(const struct mm_pagetable *pt)
+{
+    return pt->backend.ctx;
+}
+
+static inline unsigned codec_levels(const codec_t *cx)
+{
+    return cx->features.vaddr_bits == 57 ? 5 : 4;
+}
+
+/** The highest level that may hold leaves. */
+static inline unsigned codec_max_leaf(const codec_t *cx)
+{
+    return cx->features.page_1g ? 2 : 1;
+}
+
+/** Whether bits 63 to 47 (56) are alike. */
+static inline bool codec_canonical(const codec_t *cx, uint64_t at)
+{
+    unsigned unused = codec_levels(cx) == 5 ? 7 : 16;
+
+    return (uint64_t)((int64_t)(at << unused) >> unused) == at;
+}
+
+static inline unsigned codec_paddr_bits(const codec_t *cx)
+{
+    return cx->features.paddr_bits;
+}
+
+/* --- bits ------------------------------------------------------------------------------------ */
+
+#define ENTRY_P         (UINT64_C(1) << 0)
+#define ENTRY_RW        (UINT64_C(1) << 1)
+#define ENTRY_US        (UINT64_C(1) << 2)
+#define ENTRY_PWT       (UINT64_C(1) << 3)
+#define ENTRY_PCD       (UINT64_C(1) << 4)
+#define ENTRY_A         (UINT64_C(1) << 5)
+#define ENTRY_D         (UINT64_C(1) << 6)
+#define ENTRY_PS        (UINT64_C(1) << 7) /* above level 0: a leaf */
+#define ENTRY_PAT_4K    (UINT64_C(1) << 7) /* at level 0 */
+#define ENTRY_G         (UINT64_C(1) << 8)
+#define ENTRY_OWNED     (UINT64_C(1) << 9)  /* software: the table below is ours to free */
+#define ENTRY_PAT_LARGE (UINT64_C(1) << 12) /* in leaves above level 0 */
+#define ENTRY_ADDRESS   UINT64_C(0x000ffffffffff000)
+#define ENTRY_NX        (UINT64_C(1) << 63)
+
+/** What protection is made of; NX is kept inverted in rights. */
+#define ENTRY_PROT (ENTRY_RW | ENTRY_US | ENTRY_G | ENTRY_NX)
+
+#define SOFT_ONES         UINT64_C(0x000ff80000000000)
+#define SOFT_KIND_SHIFT   1
+#define SOFT_LOW_SHIFT    5
+#define SOFT_LOW_BITS     38
+#define SOFT_HIGH_SHIFT   52
+#define SOFT_FORBIDDEN    UINT64_C(1)  /* a leaf that allows nothing; payload below */
+#define SOFT_CHAIN        UINT64_C(15) /* slot 0 of a table that is in no tree: the next one */
+#define SOFT_PFN_BITS     40
+#define SOFT_TYPE_SHIFT   40
+#define SOFT_A            (UINT64_C(1) << 43)
+#define SOFT_D            (UINT64_C(1) << 44)
+#define SOFT_PAYLOAD_BITS 50
+
+static inline uint64_t soft_make(uint64_t kind, uint64_t payload)
+{
+    uint64_t low = payload & mmi_mask(0, SOFT_LOW_BITS);
+
+    return SOFT_ONES | (kind << SOFT_KIND_SHIFT) | (low << SOFT_LOW_SHIFT) |
+           ((payload >> SOFT_LOW_BITS) << SOFT_HIGH_SHIFT);
+}
+
+static inline uint64_t soft_kind(uint64_t slot)
+{
+    return (slot >> SOFT_KIND_SHIFT) & 15;
+}
+
+static inline uint64_t soft_payload(uint64_t slot)
+{
+    return ((slot >> SOFT_LOW_SHIFT) & mmi_mask(0, SOFT_LOW_BITS)) |
+           ((slot >> SOFT_HIGH_SHIFT) << SOFT_LOW_BITS);
+}
+
+/* --- tables ---------------------------------------------------------------------------------- */
+
+/** Whether a slot points to a table. PS where no leaf may be is a reserved bit: no table. */
+static inline bool codec_is_table(uint64_t slot, unsigned level)
+{
+    return level != 0 && (slot & (ENTRY_P | ENTRY_PS)) == ENTRY_P;
+}
+
+/** Widest rights: leaves decide. A is set now, so that no walk has to write it. */
+static inline uint64_t codec_table(const codec_t *cx, mm_pfn_t table, bool user)
+{
+    return (table.raw << CODEC_SHIFT) | cx->encryption_mask | ENTRY_P | ENTRY_RW | ENTRY_A |
+           ENTRY_OWNED | (user ? ENTRY_US : 0);
+}
+
+/** Physical address of the table that a slot points to. */
+static inline uint64_t codec_table_paddr(const codec_t *cx, uint64_t slot)
+{
+    return slot & ENTRY_ADDRESS & ~cx->encryption_mask;
+}
+
+static inline mm_pfn_t codec_table_pfn(const codec_t *cx, uint64_t slot)
+{
+    return mm_pfn(codec_table_paddr(cx, slot) >> CODEC_SHIFT);
+}
+
+static inline bool codec_is_owned(uint64_t slot)
+{
+    return (slot & ENTRY_OWNED) != 0;
+}
+
+static inline uint64_t codec_disown(uint64_t slot)
+{
+    return slot & ~ENTRY_OWNED;
+}
+
+/** The next of a chain of tables that hang in no tree. */
+static inline uint64_t codec_chain(mm_pfn_t next)
+{
+    return soft_make(SOFT_CHAIN, next.raw);
+}
+
+static inline mm_pfn_t codec_chain_pfn(uint64_t slot)
+{
+    return mm_pfn(soft_payload(slot));
+}
+
+/* --- rights along a path: RW and US AND, NX ORs (SDM vol. 3A, 4.6.1) ------------------------- */
+
+static inline uint64_t codec_rights_all(void)
+{
+    return UINT64_MAX;
+}
+
+static inline uint64_t codec_rights_below(uint64_t rights, uint64_t slot)
+{
+    return rights & (slot ^ ENTRY_NX);
+}
+
+/** Whether the tables on the path leave a leaf with these bits all that it allows. */
+static inline bool codec_rights_allow(uint64_t rights, uint64_t bits)
+{
+    return (bits & ENTRY_P) == 0 ||
+           ((bits ^ ENTRY_NX) & ~rights & (ENTRY_RW | ENTRY_US | ENTRY_NX)) == 0;
+}
+
+/* --- memory types: index = PAT, PCD, PWT (SDM vol. 3A, 12.12; the table is in cpu.c) --------- */
+
+/** Whether this CPU has the type: WC and WP need the library's PAT. */
+static inline bool codec_has_type(const codec_t *cx, mm_memtype_t type)
+{
+    return (type != MM_MEMTYPE_WC && type != MM_MEMTYPE_WP) || cx->enabled.pat;
+}
+
+static inline uint64_t type_bits(mm_memtype_t type, unsigned level)
+{
+    /* A nibble for each type: WB 0, WT 1, WC 4, UC- 2, UC 3, WP 5. */
+    unsigned index = (0x532410u >> (4 * (unsigned)type)) & 7;
+
+    return ((index & 1) != 0 ? ENTRY_PWT : 0) | ((index & 2) != 0 ? ENTRY_PCD : 0) |
+           ((index & 4) == 0 ? 0
+            : level == 0     ? ENTRY_PAT_4K
+                             : ENTRY_PAT_LARGE);
+}
+
+static inline mm_memtype_t type_of(const codec_t *cx, uint64_t slot, unsigned level)
+{
+    uint64_t pat = slot & (level == 0 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE);
+    unsigned index = (unsigned)((slot >> 3) & 3);
+
+    /* Without our table the upper four repeat the lower (the power-on default). */
+    if (pat != 0 && cx->enabled.pat && index < 2) {
+        index += 4;
+    }
+    /* A nibble for each index: WB, WT, UC-, UC, WC, WP. */
+    return (mm_memtype_t)((0x524310u >> (4 * index)) & 7);
+}
+
+static inline bool type_is_memory(mm_memtype_t type)
+{
+    return type == MM_MEMTYPE_WB || type == MM_MEMTYPE_WT || type == MM_MEMTYPE_WP;
+}
+
+/* --- leaves ---------------------------------------------------------------------------------- */
+
+/** Protection as bits of an entry; without ENTRY_P: nothing is allowed. */
+static inline uint64_t codec_prot(const codec_t *cx, mm_prot_t prot)
+{
+    if ((prot & (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == 0) {
+        return 0;
+    }
+    return ENTRY_P | ((prot & MM_PROT_WRITE) != 0 ? ENTRY_RW : 0) |
+           ((prot & MM_PROT_USER) != 0 ? ENTRY_US : 0) |
+           ((prot & MM_PROT_GLOBAL) != 0 && cx->enabled.global_pages ? ENTRY_G : 0) |
+           ((prot & MM_PROT_EXEC) == 0 && cx->enabled.nx ? ENTRY_NX : 0);
+}
+
+static inline uint64_t codec_leaf(const codec_t *cx, unsigned level, mm_paddr_t paddr,
+                                  uint64_t bits, mm_memtype_t type)
+{
+    if ((bits & ENTRY_P) == 0) {
+        return soft_make(SOFT_FORBIDDEN,
+                         (paddr.raw >> CODEC_SHIFT) | ((uint64_t)type << SOFT_TYPE_SHIFT));
+    }
+    return paddr.raw | (type_is_memory(type) ? cx->encryption_mask : 0) | bits |
+           (level == 0 ? 0 : ENTRY_PS) | type_bits(type, level);
+}
+
+/** What to add to a leaf for its right neighbour; 0: codec_next() tells. */
+static inline uint64_t codec_step(uint64_t slot, unsigned level)
+{
+    return (slot & ENTRY_P) == 0 ? 0 : UINT64_C(1) << (CODEC_SHIFT + CODEC_BITS * level);
+}
+
+/** The right neighbour of a leaf that allows nothing. */
+static inline uint64_t codec_next(uint64_t slot, unsigned level)
+{
+    return soft_make(soft_kind(slot), soft_payload(slot) + (UINT64_C(1) << (CODEC_BITS * level)));
+}
+
+static inline mm_paddr_t codec_paddr(const codec_t *cx, uint64_t slot, unsigned level)
+{
+    uint64_t size = UINT64_C(1) << (CODEC_SHIFT + CODEC_BITS * level);
+
+    if ((slot & ENTRY_P) == 0) {
+        return mm_paddr((soft_payload(slot) & mmi_mask(0, SOFT_PFN_BITS)) << CODEC_SHIFT);
+    }
+    return mm_paddr(slot & ENTRY_ADDRESS & ~cx->encryption_mask & ~(size - 1));
+}
+
+static inline mm_memtype_t codec_type(const codec_t *cx, uint64_t slot, unsigned level)
+{
+    return (slot & ENTRY_P) == 0 ? (mm_memtype_t)((soft_payload(slot) >> SOFT_TYPE_SHIFT) & 7)
+                                 : type_of(cx, slot, level);
+}
+
+static inline bool codec_is_global(uint64_t slot)
+{
+    return (slot & (ENTRY_P | ENTRY_G)) == (ENTRY_P | ENTRY_G);
+}
+
+/** The same leaf under another protection; accessed and dirty stay. */
+static inline uint64_t codec_reprotect(const codec_t *cx, uint64_t slot, unsigned level,
+                                       uint64_t bits)
+{
+    bool used;
+    bool dirty;
+    uint64_t now;
+
+    if ((slot & bits & ENTRY_P) != 0) {
+        return (slot & ~ENTRY_PROT) | bits;
+    }
+    if ((slot & ENTRY_P) != 0) {
+        used = (slot & ENTRY_A) != 0;
+        dirty = (slot & ENTRY_D) != 0;
+    } else {
+        used = (soft_payload(slot) & SOFT_A) != 0;
+        dirty = (soft_payload(slot) & SOFT_D) != 0;
+    }
+    now = codec_leaf(cx, level, codec_paddr(cx, slot, level), bits, codec_type(cx, slot, level));
+    if ((bits & ENTRY_P) != 0) {
+        return now | (used ? ENTRY_A : 0) | (dirty ? ENTRY_D : 0);
+    }
+    return soft_make(SOFT_FORBIDDEN,
+                     soft_payload(now) | (used ? SOFT_A : 0) | (dirty ? SOFT_D : 0));
+}
+
+/** The same leaf without the right to write. */
+static inline uint64_t codec_write_protect(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0 ? slot & ~ENTRY_RW : slot;
+}
+
+/** The first of the 512 leaves that a leaf of `level` (not 0) splits into. */
+static inline uint64_t codec_split(uint64_t slot, unsigned level)
+{
+    if ((slot & ENTRY_P) == 0 || level != 1) {
+        return slot;
+    }
+    return (slot & ~(ENTRY_PS | ENTRY_PAT_LARGE)) |
+           ((slot & ENTRY_PAT_LARGE) != 0 ? ENTRY_PAT_4K : 0);
+}
+
+/** Protection of a present leaf from its effective rights; most bits are where they belong. */
+static inline mm_prot_t codec_prot_of(uint64_t slot, uint64_t effective)
+{
+    _Static_assert(MM_PROT_READ == ENTRY_P && MM_PROT_WRITE == ENTRY_RW &&
+                       MM_PROT_USER == ENTRY_US << 1 && MM_PROT_GLOBAL == ENTRY_G >> 4 &&
+                       MM_PROT_EXEC == 1u << 2,
+                   "the shifts below");
+    return (mm_prot_t)((effective & (ENTRY_P | ENTRY_RW)) | ((effective & ENTRY_US) << 1) |
+                       ((slot & ENTRY_G) >> 4) | ((effective >> 63) << 2));
+}
+
+/** What a leaf says; `page` is the caller's. */
+static inline __attribute__((always_inline)) void codec_decode(const codec_t *cx, uint64_t slot,
+                                                               unsigned level, uint64_t rights,
+                                                               struct mm_mapping *out)
+{
+    uint64_t effective = codec_rights_below(rights, slot);
+
+    out->paddr = codec_paddr(cx, slot, level);
+    out->type = codec_type(cx, slot, level);
+    out->kind = MM_SLOT_LEAF;
+    if ((slot & ENTRY_P) == 0) {
+        out->prot = MM_PROT_NONE;
+        out->accessed = (soft_payload(slot) & SOFT_A) != 0;
+        out->dirty = (soft_payload(slot) & SOFT_D) != 0;
+        return;
+    }
+    out->prot = codec_prot_of(slot, effective);
+    out->accessed = (slot & ENTRY_A) != 0;
+    out->dirty = (slot & ENTRY_D) != 0;
+}
+
+/* --- for checks ------------------------------------------------------------------------------ */
+
+/** What is wrong with a slot that is not empty; NULL: nothing. */
+static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsigned level)
+{
+    uint64_t beyond = ENTRY_ADDRESS & ~mmi_mask(0, codec_paddr_bits(cx)) & ~cx->encryption_mask;
+    uint64_t low = mmi_mask(13, CODEC_BITS * level > 1 ? CODEC_BITS * level - 1 : 0);
+
+    if ((slot & ENTRY_P) == 0) {
+        uint64_t kind = soft_kind(slot);
+
+        if ((slot & SOFT_ONES) != SOFT_ONES) {
+            return "an entry that is not present may name memory";
+        }
+        return kind == SOFT_FORBIDDEN ? NULL : "an entry of a kind that belongs in no tree";
+    }
+    if ((slot & beyond) != 0) {
+        return "a physical address that this CPU has not";
+    }
+    if ((slot & ENTRY_NX) != 0 && !cx->enabled.nx) {
+        return "NX is set and not enabled";
+    }
+    if (level > codec_max_leaf(cx) && (slot & ENTRY_PS) != 0) {
+        return "a leaf of a size that this CPU has not";
+    }
+    if (level != 0 && (slot & ENTRY_PS) != 0 && (slot & low) != 0) {
+        return "a large leaf with reserved bits";
+    }
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The x86-64 page-table backend: the radix engine over this architecture's codec, and the
+ * instructions that switch roots and drop translations.
+ *
+ * Without PCIDs one root's translations are in the TLB at a time, and global ones. So (SDM vol. 3A,
+ * 4.10.4.1, operations that invalidate):
+ *
+ *     user root that is not in use       nothing: leaving it has dropped all
+ *     a few pages                        INVLPG each: global or not, and all paging-structure
+ * caches more, none of them global          load CR3 again more, a global one among them INVPCID of
+ * everything, or CR4.PGE off and on
+ */
+#include "codec.h"
+#include "core/paging/radix.h"
+#include "registers.h"
+
+static unsigned paging_vaddr_bits(void *ctx)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    return CODEC_SHIFT + CODEC_BITS * codec_levels(arch);
+}
+
+static unsigned paging_paddr_bits(void *ctx)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    return codec_paddr_bits(arch);
+}
+
+static mm_paddr_t paging_current_root(void *ctx)
+{
+    const struct mm_x86_64 *arch = ctx;
+    uint64_t cr3 = arch->ops->read_cr(arch->ctx, 3);
+
+    return mm_paddr(cr3 & ENTRY_ADDRESS & ~arch->encryption_mask);
+}
+
+static bool is_current(const struct mm_pagetable *pt)
+{
+    return paging_current_root(pt->backend.ctx).raw == pt->root.raw;
+}
+
+static void flush_all(const struct mm_x86_64 *arch, bool global)
+{
+    uint64_t cr4 = arch->ops->read_cr(arch->ctx, 4);
+
+    if (!global || (cr4 & CR4_PGE) == 0) {
+        arch->ops->write_cr(arch->ctx, 3, arch->ops->read_cr(arch->ctx, 3));
+    } else if (arch->features.invpcid) {
+        arch->ops->invpcid(arch->ctx, INVPCID_EVERYTHING, 0, 0);
+    } else {
+        arch->ops->write_cr(arch->ctx, 4, cr4 & ~CR4_PGE);
+        arch->ops->write_cr(arch->ctx, 4, cr4);
+    }
+}
+
+static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges,
+                         uint32_t nr_ranges, bool global)
+{
+    const struct mm_x86_64 *arch = pt->backend.ctx;
+
+    if (pt->is_user != 0 && !is_current(pt)) {
+        return;
+    }
+    if (nr_ranges == 0) {
+        flush_all(arch, global);
+    }
+    for (uint32_t r = 0; r < nr_ranges; r++) {
+        uint64_t last = mm_vrange_last(ranges[r]).raw;
+
+        for (uint64_t at = ranges[r].start.raw; at <= last; at += MM_PAGE_SIZE) {
+            arch->ops->invlpg(arch->ctx, at);
+            if (last - at < MM_PAGE_SIZE) {
+                break; /* the next page may begin at 2^64 */
+            }
+        }
+    }
+}
+
+static void paging_activate(struct mm_pagetable *pt)
+{
+    const struct mm_x86_64 *arch = pt->backend.ctx;
+
+    arch->ops->write_cr(arch->ctx, 3, pt->root.raw | arch->encryption_mask);
+    if (pt->is_user == 0) {
+        flush_all(arch, true); /* global translations of the root before it, if another kernel's */
+    }
+}
+
+static void paging_load_root(void *ctx, mm_paddr_t root)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    arch->ops->write_cr(arch->ctx, 3, root.raw | arch->encryption_mask);
+    flush_all(arch, true);
+}
+
+static const struct mm_paging_ops paging_ops = {
+    .name = "x86-64",
+    .vaddr_bits = paging_vaddr_bits,
+    .paddr_bits = paging_paddr_bits,
+    .init_kernel = radix_init_kernel,
+    .init_user = radix_init_user,
+    .adopt = radix_adopt,
+    .destroy = radix_destroy,
+    .map = radix_map,
+    .unmap = radix_unmap,
+    .protect = radix_protect,
+    .translate = radix_translate,
+    .walk = radix_walk,
+    .clone = radix_clone,
+    .replace = radix_replace,
+    .check = radix_check,
+    .activate = paging_activate,
+    .current_root = paging_current_root,
+    .load_root = paging_load_root,
+    .flush = paging_flush,
+    .chain_next = radix_chain_next,
+};
+
+struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch)
+{
+    struct mm_paging_backend none = {NULL, NULL};
+    struct mm_paging_backend backend = {&paging_ops, arch};
+
+    return arch != NULL && arch->magic == X86_64_MAGIC ? backend : none;
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The gather: between unmapping and the source of frames stands a flush.
+ *
+ * Ranges are kept for the flush; frames and tables for what follows it. Neighbours merge: ranges
+ * that touch, frames that follow each other. When the ranges run out, two become one that spans
+ * both: a flush may drop too much, never too little. When the runs of frames run out, everything is
+ * flushed and released on the spot; the ranges stay, because the call that is under way has told of
+ * its whole range at the start.
+ */
+#include "core/base/report.h"
+#include "internal.h"
+
+mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt)
+{
+    if (gather == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (mmi_pagetable_check(pt) != MM_OK) {
+        return mmi_pagetable_check(pt);
+    }
+    gather->magic = MMI_GATHER_MAGIC;
+    gather->nr_ranges = 0;
+    gather->nr_runs = 0;
+    gather->global = 0;
+    gather->pt = pt;
+    gather->tables = mm_pfn(0);
+    gather->nr_tables = 0;
+    return MM_OK;
+}
+
+/** Whether two ranges overlap or touch. */
+static bool adjoins(struct mm_vrange a, struct mm_vrange b)
+{
+    return a.start.raw >= b.start.raw ? a.start.raw - b.start.raw <= b.len
+                                      : b.start.raw - a.start.raw <= a.len;
+}
+
+static struct mm_vrange span(struct mm_vrange a, struct mm_vrange b)
+{
+    uint64_t first = a.start.raw < b.start.raw ? a.start.raw : b.start.raw;
+    uint64_t a_last = mm_vrange_last(a).raw;
+    uint64_t b_last = mm_vrange_last(b).raw;
+    uint64_t len = (a_last > b_last ? a_last : b_last) - first;
+
+    /* All 2^64 bytes have no length; one byte less is as much to a flush. */
+    return mm_vrange(mm_vaddr(first), len == UINT64_MAX ? len : len + 1);
+}
+
+/** The range whose span with `r` is the shortest. */
+static uint32_t nearest(const struct mm_gather *gather, struct mm_vrange r)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < gather->nr_ranges; i++) {
+        if (span(gather->ranges[i], r).len - gather->ranges[i].len <
+            span(gather->ranges[best], r).len - gather->ranges[best].len) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global)
+{
+    if (gather == NULL || gather->magic != MMI_GATHER_MAGIC || range.len == 0 ||
+        !mm_vrange_valid(range)) {
+        return;
+    }
+    gather->global |= global ? 1u : 0u;
+    for (uint32_t i = 0; i < gather->nr_ranges; i++) {
+        if (adjoins(gather->ranges[i], range)) {
+            gather->ranges[i] = span(gather->ranges[i], range);
+            return;
+        }
+    }
+    if (gather->nr_ranges < MM_GATHER_MAX_RANGES) {
+        gather->ranges[gather->nr_ranges++] = range;
+    } else {
+        uint32_t i = nearest(gather, range);
+
+        gather->ranges[i] = span(gather->ranges[i], range);
+    }
+}
+
+/** Pages of all ranges; at most one more than a flush goes through one by one. */
+static uint64_t pages_of(const struct mm_gather *gather)
+{
+    uint64_t pages = 0;
+
+    for (uint32_t i = 0; i < gather->nr_ranges && pages <= MM_GATHER_FLUSH_PAGES; i++) {
+        uint64_t first = gather->ranges[i].start.raw >> MM_PAGE_SHIFT;
+        uint64_t last = mm_vrange_last(gather->ranges[i]).raw >> MM_PAGE_SHIFT;
+
+        pages += last - first + 1;
+    }
+    return pages;
+}
+
+static void flush(const struct mm_gather *gather)
+{
+    struct mm_pagetable *pt = gather->pt;
+    bool all = pages_of(gather) > MM_GATHER_FLUSH_PAGES;
+
+    if (gather->nr_ranges == 0) {
+        return;
+    }
+    pt->backend.ops->flush(pt, gather->ranges, all ? 0 : gather->nr_ranges, gather->global != 0);
+    if (all) {
+        mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, 0, 0);
+    }
+    for (uint32_t i = 0; i < gather->nr_ranges && !all; i++) {
+        mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, gather->ranges[i].start.raw,
+                  gather->ranges[i].len);
+    }
+}
+
+/** After the flush only. */
+static void release(struct mm_gather *gather)
+{
+    const struct mm_pagetable *pt = gather->pt;
+
+    for (uint32_t i = 0; i < gather->nr_runs; i++) {
+        for (uint64_t n = 0; n < gather->runs[i].nr; n++) {
+            pt->source.ops->free(pt->source.ctx, mm_pfn(gather->runs[i].first.raw + n));
+        }
+    }
+    gather->nr_runs = 0;
+    for (; gather->nr_tables > 0; gather->nr_tables--) {
+        mm_pfn_t table = gather->tables;
+
+        gather->tables = pt->backend.ops->chain_next(pt, table);
+        pt->source.ops->free(pt->source.ctx, table);
+    }
+}
+
+void mm_gather_end(struct mm_gather *gather)
+{
+    if (gather == NULL || gather->magic != MMI_GATHER_MAGIC) {
+        return;
+    }
+    flush(gather);
+    release(gather);
+    gather->nr_ranges = 0;
+    gather->global = 0;
+    gather->tables = mm_pfn(0);
+}
+
+void mm_gather_add_frames(struct mm_gather *gather, mm_pfn_t first, uint64_t nr)
+{
+    struct mm_frame_run *run;
+
+    if (gather == NULL || gather->magic != MMI_GATHER_MAGIC || nr == 0) {
+        return;
+    }
+    if (gather->nr_runs > 0) {
+        run = &gather->runs[gather->nr_runs - 1];
+        if (run->first.raw + run->nr == first.raw) {
+            run->nr += nr;
+            return;
+        }
+        if (first.raw + nr == run->first.raw) {
+            run->first = first;
+            run->nr += nr;
+            return;
+        }
+    }
+    if (gather->nr_runs == MM_GATHER_MAX_RUNS) {
+        flush(gather);
+        release(gather);
+    }
+    gather->runs[gather->nr_runs].first = first;
+    gather->runs[gather->nr_runs].nr = nr;
+    gather->nr_runs++;
+}

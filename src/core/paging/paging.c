@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The public calls: what is common to all architectures is checked here, and the rest is the
+ * backend's. After these checks a backend sees ranges that are aligned, not empty, canonical and
+ * declared, flags and protection that it knows, and a gather that belongs to the page table.
+ *
+ *     kernel ──> paging.c ──> struct mm_paging_ops ──> radix.h over a codec
+ *                   └────────> gather.c (flush, then release)
+ */
+#include "core/base/mem.h"
+#include "internal.h"
+
+/* --- configuration --------------------------------------------------------------------------- */
+
+static mm_status_t check_parts(const struct mm_paging_config *config)
+{
+    const struct mm_physmap *physmap = config->physmap;
+
+    if (config->backend.ops == NULL || physmap == NULL || config->source.ops == NULL ||
+        config->source.ops->alloc == NULL || config->source.ops->free == NULL ||
+        config->kernel_ranges == NULL || config->nr_kernel_ranges == 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (physmap->ops != NULL && (physmap->ops->map == NULL || physmap->ops->unmap == NULL)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!mm_range_fits(physmap->first.raw, physmap->len)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    return config->nr_kernel_ranges <= MM_PAGING_MAX_KERNEL_RANGES ? MM_OK : MM_ERR_LIMIT;
+}
+
+static mm_status_t check_declared(struct mm_vrange range, unsigned bits)
+{
+    if (((range.start.raw | range.len) & MM_PAGE_MASK) != 0) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (range.len == 0) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    return mm_vrange_valid(range) && mm_vrange_canonical(range, bits) ? MM_OK
+                                                                      : MM_ERR_INVALID_ADDRESS;
+}
+
+static mm_status_t check_ranges(const struct mm_paging_config *config)
+{
+    unsigned bits = config->backend.ops->vaddr_bits(config->backend.ctx);
+    mm_status_t status;
+
+    for (uint32_t i = 0; i < config->nr_kernel_ranges; i++) {
+        struct mm_vrange range = config->kernel_ranges[i];
+
+        status = check_declared(range, bits);
+        if (status != MM_OK) {
+            return status;
+        }
+        if (mm_vrange_overlaps(range, config->user)) {
+            return MM_ERR_INVALID_ADDRESS;
+        }
+        for (uint32_t j = 0; j < i; j++) {
+            if (mm_vrange_overlaps(range, config->kernel_ranges[j])) {
+                return MM_ERR_INVALID_ADDRESS;
+            }
+        }
+    }
+    if (config->user.len == 0) {
+        return MM_OK;
+    }
+    status = check_declared(config->user, bits);
+    if (status == MM_OK && config->user.start.raw >> 63 != 0) {
+        status = MM_ERR_INVALID_ADDRESS;
+    }
+    return status;
+}
+
+/** Fill the storage in; the magic comes last. */
+static mm_status_t kernel_begin(struct mm_pagetable *pt, const struct mm_paging_config *config)
+{
+    mm_status_t status;
+
+    if (pt == NULL || config == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (pt->magic == MMI_PAGETABLE_MAGIC) {
+        return MM_ERR_ALREADY_INITIALIZED;
+    }
+    status = check_parts(config);
+    if (status == MM_OK) {
+        status = check_ranges(config);
+    }
+    if (status != MM_OK) {
+        return status;
+    }
+    pt->backend = config->backend;
+    pt->physmap = *config->physmap;
+    pt->source = config->source;
+    pt->platform = config->platform;
+    pt->nr_kernel_ranges = config->nr_kernel_ranges;
+    memcpy(pt->kernel_ranges, config->kernel_ranges,
+           config->nr_kernel_ranges * sizeof(pt->kernel_ranges[0]));
+    pt->user = config->user;
+    return MM_OK;
+}
+
+static mm_status_t begin_done(struct mm_pagetable *pt, mm_status_t status)
+{
+    if (status == MM_OK) {
+        pt->magic = MMI_PAGETABLE_MAGIC;
+    } else {
+        memset(pt, 0, sizeof(*pt)); /* as it was handed over */
+    }
+    return status;
+}
+
+mm_status_t mm_paging_init_kernel(struct mm_pagetable *pt, const struct mm_paging_config *config)
+{
+    mm_status_t status = kernel_begin(pt, config);
+
+    return status != MM_OK ? status : begin_done(pt, pt->backend.ops->init_kernel(pt));
+}
+
+mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_config *config,
+                            mm_paddr_t root)
+{
+    mm_status_t status;
+
+    if (mm_paddr_offset(root) != 0) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    status = kernel_begin(pt, config);
+    if (status != MM_OK) {
+        return status;
+    }
+    pt->adopted = 1;
+    pt->root = root;
+    return begin_done(pt, pt->backend.ops->adopt(pt));
+}
+
+mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetable *kernel)
+{
+    mm_status_t status = mmi_pagetable_check(kernel);
+
+    if (pt == NULL || status != MM_OK) {
+        return pt == NULL ? MM_ERR_INVALID_ARGUMENT : status;
+    }
+    if (pt->magic == MMI_PAGETABLE_MAGIC) {
+        return MM_ERR_ALREADY_INITIALIZED;
+    }
+    if (kernel->is_user != 0 || kernel->user.len == 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    pt->is_user = 1;
+    pt->backend = kernel->backend;
+    pt->physmap = kernel->physmap;
+    pt->source = kernel->source;
+    pt->platform = kernel->platform;
+    pt->nr_kernel_ranges = kernel->nr_kernel_ranges;
+    memcpy(pt->kernel_ranges, kernel->kernel_ranges, sizeof(pt->kernel_ranges));
+    pt->user = kernel->user;
+    return begin_done(pt, pt->backend.ops->init_user(pt, kernel));
+}
+
+mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (pt->backend.ops->current_root(pt->backend.ctx).raw == pt->root.raw) {
+        return MM_ERR_BUSY;
+    }
+    if (pt->is_user == 0) {
+        pt->backend.ops->flush(pt, NULL, 0, true); /* its global translations outlive its use */
+    }
+    pt->backend.ops->destroy(pt);
+    memset(pt, 0, sizeof(*pt));
+    return MM_OK;
+}
+
+/* --- arguments ------------------------------------------------------------------------------- */
+
+/** Whether the range lies in one that was declared for this page table. */
+static bool declared(const struct mm_pagetable *pt, struct mm_vrange range)
+{
+    if (pt->is_user != 0) {
+        return mm_vrange_covers(pt->user, range);
+    }
+    for (uint32_t i = 0; i < pt->nr_kernel_ranges; i++) {
+        if (mm_vrange_covers(pt->kernel_ranges[i], range)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mm_status_t check_range(const struct mm_pagetable *pt, struct mm_vrange range)
+{
+    if (((range.start.raw | range.len) & MM_PAGE_MASK) != 0) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (range.len == 0 || !mm_vrange_valid(range)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    return declared(pt, range) ? MM_OK : MM_ERR_INVALID_ADDRESS;
+}
+
+static mm_status_t check_prot(const struct mm_pagetable *pt, mm_prot_t prot)
+{
+    bool user = (prot & MM_PROT_USER) != 0;
+
+    if ((prot & ~MM_PROT_ALL) != 0 || user != (pt->is_user != 0) ||
+        (user && (prot & MM_PROT_GLOBAL) != 0)) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    return MM_OK;
+}
+
+static mm_status_t check_paddr(const struct mm_pagetable *pt, mm_paddr_t paddr, uint64_t len)
+{
+    unsigned bits = pt->backend.ops->paddr_bits(pt->backend.ctx);
+
+    if ((paddr.raw & MM_PAGE_MASK) != 0) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (!mm_range_fits(paddr.raw, len)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    return (paddr.raw + (len - 1)) >> bits == 0 ? MM_OK : MM_ERR_INVALID_ADDRESS;
+}
+
+/** What unmap and protect have in common. */
+static mm_status_t check_edit(const struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                              uint32_t known, const struct mm_gather *gather)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mmi_gather_is_for(gather, pt)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if ((flags & ~known) != 0) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    return check_range(pt, range);
+}
+
+/* --- ranges ---------------------------------------------------------------------------------- */
+
+mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+                          mm_prot_t prot, mm_memtype_t type, uint32_t flags)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status == MM_OK && (uint32_t)type >= MM_MEMTYPE_COUNT) {
+        status = MM_ERR_INVALID_ARGUMENT;
+    }
+    if (status == MM_OK && (flags & ~(MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M)) != 0) {
+        status = MM_ERR_INVALID_FLAGS;
+    }
+    if (status == MM_OK) {
+        status = check_prot(pt, prot);
+    }
+    if (status == MM_OK) {
+        status = check_range(pt, range);
+    }
+    if (status == MM_OK) {
+        status = check_paddr(pt, paddr, range.len);
+    }
+    return status != MM_OK ? status : pt->backend.ops->map(pt, range, paddr, prot, type, flags);
+}
+
+mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                            struct mm_gather *gather)
+{
+    mm_status_t status = check_edit(
+        pt, range, flags, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE, gather);
+
+    return status != MM_OK ? status : pt->backend.ops->unmap(pt, range, flags, gather);
+}
+
+mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
+                              uint32_t flags, struct mm_gather *gather)
+{
+    mm_status_t status =
+        check_edit(pt, range, flags, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES, gather);
+
+    if (status == MM_OK) {
+        status = check_prot(pt, prot);
+    }
+    return status != MM_OK ? status : pt->backend.ops->protect(pt, range, prot, flags, gather);
+}
+
+mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
+                            struct mm_vrange range, mm_paging_share_fn share, void *ctx,
+                            struct mm_gather *gather)
+{
+    mm_status_t status = mmi_pagetable_check(to);
+
+    if (status == MM_OK) {
+        status = check_edit(from, range, 0, 0, gather);
+    }
+    if (status != MM_OK) {
+        return status;
+    }
+    if (from == to || from->is_user == 0 || to->is_user == 0 ||
+        from->backend.ops != to->backend.ops || from->backend.ctx != to->backend.ctx) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    status = check_range(to, range);
+    return status != MM_OK ? status : from->backend.ops->clone(from, to, range, share, ctx, gather);
+}
+
+mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
+                              mm_prot_t prot, uint32_t flags, struct mm_gather *gather)
+{
+    mm_status_t status =
+        check_edit(pt, mm_vrange(at, MM_PAGE_SIZE), flags, MM_PAGING_RELEASE, gather);
+
+    if (status == MM_OK) {
+        status = check_prot(pt, prot);
+    }
+    if (status == MM_OK) {
+        status = check_paddr(pt, paddr, MM_PAGE_SIZE);
+    }
+    return status != MM_OK ? status : pt->backend.ops->replace(pt, at, paddr, prot, flags, gather);
+}
+
+/* --- looking --------------------------------------------------------------------------------- */
+
+mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
+                                struct mm_mapping *out)
+{
+    if (pt == NULL || out == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (pt->magic != MMI_PAGETABLE_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    return pt->backend.ops->translate(pt, at, out);
+}
+
+mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range,
+                           mm_paging_visit_fn visit, void *ctx)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (visit == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (range.len == 0) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    if (!mm_vrange_valid(range) ||
+        !mm_vrange_canonical(range, pt->backend.ops->vaddr_bits(pt->backend.ctx))) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
+    return pt->backend.ops->walk(pt, range, visit, ctx);
+}
+
+mm_paddr_t mm_paging_root(const struct mm_pagetable *pt)
+{
+    return mmi_pagetable_check(pt) == MM_OK ? pt->root : mm_paddr(0);
+}
+
+mm_status_t mm_paging_activate(struct mm_pagetable *pt)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status == MM_OK) {
+        pt->active = 1; /* before the hardware walks it: from here on every access is atomic */
+        pt->backend.ops->activate(pt);
+    }
+    return status;
+}
+
+mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend)
+{
+    return backend.ops != NULL ? backend.ops->current_root(backend.ctx) : mm_paddr(0);
+}
+
+mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t root)
+{
+    if (backend.ops == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!mm_is_aligned(root.raw, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    backend.ops->load_root(backend.ctx, root);
+    return MM_OK;
+}
+
+mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_stats *out)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status != MM_OK || out == NULL) {
+        return status != MM_OK ? status : MM_ERR_INVALID_ARGUMENT;
+    }
+    out->nr_tables = pt->nr_tables;
+    memcpy(out->nr_leaves, pt->nr_leaves, sizeof(out->nr_leaves));
+    out->mapped_bytes = pt->nr_leaves[0] * MM_SIZE_4K + pt->nr_leaves[1] * MM_SIZE_2M +
+                        pt->nr_leaves[2] * MM_SIZE_1G;
+    return MM_OK;
+}
+
+mm_status_t mm_paging_check(const struct mm_pagetable *pt)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    return status != MM_OK ? status : pt->backend.ops->check(pt);
+}

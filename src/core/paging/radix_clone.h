@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Copy-on-write clone between two user roots: a part of radix.h, which includes it.
+ *
+ * Prepare takes a table for each that the copy lacks. Commit takes the right to write from each
+ * leaf in one step and copies what it found, so the copy has the accessed and dirty bits too.
+ */
+#ifndef MMI_PAGING_RADIX_CLONE_H
+#define MMI_PAGING_RADIX_CLONE_H
+
+#include "radix.h"
+
+struct clone {
+    struct mm_pagetable *from;
+    struct mm_pagetable *to;
+    struct plan *plan;
+    mm_paging_share_fn share;
+    void *ctx;
+    mm_pfn_t first; /**< frames that were not yet reported */
+    uint64_t nr;
+    bool live;
+    bool changed;
+};
+
+/** Anything in the way? */
+static mm_status_t vacant_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    unsigned n = 0;
+
+    (void)arg;
+    for (; i + n <= end; n++) {
+        uint64_t slot = mmi_load(&s->slots[i + n]);
+
+        if (n > 0 && codec_is_table(slot, s->level)) {
+            break;
+        }
+        if (slot != 0) {
+            return MM_ERR_ALREADY_MAPPED;
+        }
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+/** The tables of the copy that the leaves of this table need. */
+static mm_status_t clone_reserve(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    struct clone *c = arg;
+    bool reserved = false;
+    unsigned n = 0;
+
+    for (; i + n <= end; n++) {
+        uint64_t slot = mmi_load(&s->slots[i + n]);
+        uint64_t at = sweep_address(s, i + n);
+        struct probe p;
+        mm_status_t status;
+
+        if (slot == 0) {
+            continue;
+        }
+        if (codec_is_table(slot, s->level)) {
+            break;
+        }
+        if (at < s->first || slot_last(at, s->level) > s->last) {
+            return MM_ERR_HUGE_PAGE;
+        }
+        if (!reserved) {
+            probe_to(c->to, s->cx, at, &p);
+            table_put(c->to, p.slots);
+            status = plan_path(c->to, c->plan, at, p.level, s->level);
+            if (status != MM_OK) {
+                return status;
+            }
+            reserved = true;
+        }
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+/** The table of a level on the way to `at`, mapped; what is missing comes out of the plan. */
+static uint64_t *path_make(struct mm_pagetable *pt, const codec_t *cx, struct plan *plan,
+                           uint64_t at, unsigned level)
+{
+    uint64_t *slots = table_get(pt, root_pfn(pt));
+
+    for (unsigned l = root_level(cx); l > level; l--) {
+        uint64_t *slot = &slots[slot_index(at, l)];
+        uint64_t was = mmi_load(slot);
+
+        if (codec_is_table(was, l)) {
+            slots = table_down(pt, slots, codec_table_pfn(cx, was));
+        } else {
+            mm_pfn_t table;
+            uint64_t *below = plan_take(pt, plan, &table);
+
+            table_link(cx, pt, slot, table);
+            table_put(pt, slots);
+            slots = below;
+        }
+    }
+    return slots;
+}
+
+static void clone_report(struct clone *c)
+{
+    if (c->nr != 0 && c->share != NULL) {
+        c->share(c->ctx, c->first, c->nr);
+    }
+    c->nr = 0;
+}
+
+static inline void clone_shared(struct clone *c, mm_pfn_t first, uint64_t nr)
+{
+    if (c->nr == 0 || c->first.raw + c->nr != first.raw) {
+        clone_report(c);
+        c->first = first;
+    }
+    c->nr += nr;
+}
+
+static mm_status_t clone_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    struct clone *c = arg;
+    uint64_t *copy = NULL;
+    unsigned n = 0;
+
+    for (; i + n <= end; n++) {
+        uint64_t *at = &s->slots[i + n];
+        uint64_t old = mmi_load(at);
+
+        if (old == 0) {
+            continue;
+        }
+        if (codec_is_table(old, s->level)) {
+            break;
+        }
+        if (copy == NULL) {
+            copy = path_make(c->to, s->cx, c->plan, sweep_address(s, i + n), s->level);
+        }
+        while (codec_write_protect(old) != old) {
+            c->changed = true;
+            if (slot_change(at, &old, codec_write_protect(old), c->live)) {
+                break;
+            }
+        }
+        mmi_store_release(&copy[i + n], codec_write_protect(old));
+        c->to->nr_leaves[s->level]++;
+        clone_shared(c, mm_pfn_of(codec_paddr(s->cx, old, s->level)),
+                     level_size(s->level) >> CODEC_SHIFT);
+    }
+    if (copy != NULL) {
+        table_put(c->to, copy);
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+RADIX_APART mm_status_t clone_sweep_vacant(const struct mm_pagetable *to, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = vacant_slots};
+    struct sweep s;
+
+    sweep_begin(&s, to, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, NULL);
+}
+
+RADIX_APART mm_status_t clone_sweep_reserve(struct clone *c, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = clone_reserve};
+    struct sweep s;
+
+    sweep_begin(&s, c->from, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, c);
+}
+
+RADIX_APART mm_status_t clone_sweep_commit(struct clone *c, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = clone_slots};
+    struct sweep s;
+
+    sweep_begin(&s, c->from, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, c);
+}
+
+static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *to,
+                               struct mm_vrange range, mm_paging_share_fn share, void *ctx,
+                               struct mm_gather *gather)
+{
+    struct plan plan;
+    struct clone c = {
+        .from = from,
+        .to = to,
+        .plan = &plan,
+        .share = share,
+        .ctx = ctx,
+        .live = radix_is_live(from),
+    };
+    mm_status_t status = clone_sweep_vacant(to, range);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    plan_begin(&plan);
+    status = clone_sweep_reserve(&c, range);
+    if (status != MM_OK) {
+        plan_abandon(to, &plan);
+        return status;
+    }
+    status = clone_sweep_commit(&c, range);
+    clone_report(&c);
+    if (c.changed) {
+        mm_gather_add_range(gather, range, false);
+    }
+    return status;
+}
+
+#endif

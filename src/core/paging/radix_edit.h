@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Unmap, protect, replace and walk: a part of radix.h, which includes it.
+ *
+ * Only the two ends of a range can cut a large leaf; each cut needs at most one table for each
+ * level that may hold leaves, less one. They are reserved first, then nothing can fail.
+ */
+#ifndef MMI_PAGING_RADIX_EDIT_H
+#define MMI_PAGING_RADIX_EDIT_H
+
+#include "radix.h"
+
+/* --- prepare --------------------------------------------------------------------------------- */
+
+struct scan {
+    uint64_t bits; /**< what the tables above must allow */
+    bool holes_ok;
+};
+
+static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    const struct scan *scan = arg;
+    unsigned n = 0;
+
+    for (; i + n <= end; n++) {
+        uint64_t slot = mmi_load(&s->slots[i + n]);
+
+        if (slot == 0 && !scan->holes_ok) {
+            return MM_ERR_NOT_MAPPED;
+        }
+        if (slot != 0 && !codec_rights_allow(s->rights[s->level], scan->bits)) {
+            return MM_ERR_PERMISSION_DENIED;
+        }
+        if (n > 0 && codec_is_table(slot, s->level)) {
+            break;
+        }
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+/** Level of the large leaf that is cut by a range that begins or ends at `cut`, one of whose bytes
+ * beside the cut is `at`; 0: none is. */
+static unsigned cut_level(const struct mm_pagetable *pt, const codec_t *cx, uint64_t cut,
+                          uint64_t at)
+{
+    struct probe p;
+
+    probe_to(pt, cx, at, &p);
+    table_put(pt, p.slots);
+    return p.slot != 0 && (cut & (level_size(p.level) - 1)) != 0 ? p.level : 0;
+}
+
+/** Take the tables that splitting at both ends of the range needs. */
+static mm_status_t plan_cuts(const struct mm_pagetable *pt, const codec_t *cx, uint64_t first,
+                             uint64_t last, uint32_t flags, struct plan *plan)
+{
+    uint64_t cuts[2] = {first, last + 1}; /* the end of the address space, 0, cuts nothing */
+    uint64_t beside[2] = {first, last};
+
+    for (unsigned c = 0; c < 2; c++) {
+        unsigned level = cut_level(pt, cx, cuts[c], beside[c]);
+        unsigned lowest = level;
+        mm_status_t status;
+
+        if (level == 0) {
+            continue;
+        }
+        if ((flags & MM_PAGING_SPLIT) == 0) {
+            return MM_ERR_HUGE_PAGE;
+        }
+        while (lowest > 0 && (cuts[c] & (level_size(lowest) - 1)) != 0) {
+            lowest--;
+        }
+        status = plan_path(pt, plan, cuts[c], level, lowest);
+        if (status != MM_OK) {
+            return status;
+        }
+    }
+    return MM_OK;
+}
+
+RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_t *cx,
+                                     struct mm_vrange range, uint32_t flags, uint64_t bits,
+                                     struct plan *plan)
+{
+    uint64_t last = mm_vrange_last(range).raw;
+    struct scan scan = {.bits = bits, .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0};
+    mm_status_t status = MM_OK;
+
+    plan_begin(plan);
+    /* Without holes to find, only tables of others could object. */
+    if (!scan.holes_ok || (pt->adopted != 0 && bits != 0)) {
+        struct sweep s;
+        const struct sweep_hooks hooks = {.slots = scan_slots};
+
+        sweep_begin(&s, pt, range.start.raw, last);
+        status = sweep_run(&s, hooks, &scan);
+    }
+    if (status == MM_OK) {
+        status = plan_cuts(pt, cx, range.start.raw, last, flags, plan);
+    }
+    if (status != MM_OK) {
+        plan_abandon(pt, plan);
+    }
+    return status;
+}
+
+/* --- commit: splits -------------------------------------------------------------------------- */
+
+/** Change a slot that holds *old; false, and *old anew, if the hardware was faster. */
+static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool live)
+{
+    if (live) {
+        return mmi_cas(slot, old, now);
+    }
+    mmi_store(slot, now);
+    return true;
+}
+
+/** Leaves of a level are no more; a level that has none is a malformed entry. */
+static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
+{
+    struct mm_panic_info info = {
+        .room = "paging",
+        .what = "a leaf at a level that holds none",
+        .address = pt->root.raw,
+        .recorded = "levels with leaves",
+        .recorded_value = CODEC_LEAF_LEVELS,
+        .claimed = "level",
+        .claimed_value = level,
+    };
+
+    if (level >= CODEC_LEAF_LEVELS) {
+        mmi_panic(&pt->platform, &info);
+    }
+    pt->nr_leaves[level] -= nr;
+}
+
+/** Put a table of leaves in the place of a large leaf. */
+static void split_leaf(struct mm_pagetable *pt, const codec_t *cx, uint64_t *slot, unsigned level,
+                       struct plan *plan)
+{
+    mm_pfn_t table;
+    uint64_t *below = plan_take(pt, plan, &table);
+    uint64_t old = mmi_load(slot);
+
+    do {
+        fill_leaves(below, RADIX_SLOTS, codec_split(old, level), level - 1);
+    } while (!slot_change(slot, &old, codec_table(cx, table, pt->is_user != 0), radix_is_live(pt)));
+    table_put(pt, below);
+    pt->nr_tables++;
+    leaves_gone(pt, level, 1);
+    pt->nr_leaves[level - 1] += RADIX_SLOTS;
+}
+
+/** Split until no leaf that holds `at` is cut. What is split goes to the gather whole. */
+static void split_at(struct mm_pagetable *pt, const codec_t *cx, uint64_t cut, uint64_t at,
+                     struct plan *plan, struct mm_gather *gather)
+{
+    unsigned level = root_level(cx);
+    uint64_t *slots = table_get(pt, root_pfn(pt));
+
+    for (;;) {
+        uint64_t *slot = &slots[slot_index(at, level)];
+        uint64_t was = mmi_load(slot);
+
+        if (!codec_is_table(was, level)) {
+            struct mm_vrange leaf = mm_vrange(mm_vaddr(slot_first(at, level)), level_size(level));
+
+            if (was == 0 || (cut & (level_size(level) - 1)) == 0) {
+                break;
+            }
+            split_leaf(pt, cx, slot, level, plan);
+            mm_gather_add_range(gather, leaf, codec_is_global(was));
+            mmi_event(&pt->platform, MM_EVENT_LEAF_SPLIT, pt, leaf.start.raw, leaf.len);
+            was = mmi_load(slot);
+        }
+        slots = table_down(pt, slots, codec_table_pfn(cx, was));
+        level--;
+    }
+    table_put(pt, slots);
+}
+
+RADIX_APART void split_ends(struct mm_pagetable *pt, const codec_t *cx, struct mm_vrange range,
+                            struct plan *plan, struct mm_gather *gather)
+{
+    uint64_t last = mm_vrange_last(range).raw;
+
+    if (plan->nr_spare != 0) {
+        split_at(pt, cx, range.start.raw, range.start.raw, plan, gather);
+        split_at(pt, cx, last + 1, last, plan, gather);
+    }
+}
+
+/* --- unmap ----------------------------------------------------------------------------------- */
+
+struct unmap {
+    struct mm_pagetable *pt;
+    struct mm_gather *gather;
+    bool live;
+    bool release;
+    bool global;    /**< a global translation went since the gather was told */
+    mm_pfn_t first; /**< frames not yet in the gather */
+    uint64_t nr;
+};
+
+/** Hand the run of frames over; their slots are empty by now, and the range is in the gather. */
+static void unmap_pass_on(struct unmap *u)
+{
+    u->gather->global |= u->global ? 1u : 0u;
+    if (u->nr != 0) {
+        mm_gather_add_frames(u->gather, u->first, u->nr);
+        u->nr = 0;
+    }
+}
+
+static inline void unmap_frames(struct unmap *u, mm_pfn_t first, uint64_t nr)
+{
+    if (u->nr != 0 && u->first.raw + u->nr == first.raw) {
+        u->nr += nr;
+        return;
+    }
+    unmap_pass_on(u);
+    u->first = first;
+    u->nr = nr;
+}
+
+static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    struct unmap *u = arg;
+    bool live = u->live;
+    bool release = u->release;
+    bool global = false;
+    uint64_t leaves = 0;
+    unsigned n = 0;
+
+    for (; i + n <= end; n++) {
+        uint64_t *at = &s->slots[i + n];
+        uint64_t slot = mmi_load(at);
+
+        if (slot == 0) {
+            continue;
+        }
+        if (codec_is_table(slot, s->level)) {
+            break;
+        }
+        if (live) {
+            slot = mmi_exchange(at, 0);
+        } else {
+            mmi_store(at, 0);
+        }
+        leaves++;
+        global |= codec_is_global(slot);
+        if (release) {
+            u->global |= global;
+            unmap_frames(u, mm_pfn_of(codec_paddr(s->cx, slot, s->level)),
+                         level_size(s->level) >> CODEC_SHIFT);
+        }
+    }
+    u->global |= global;
+    if (leaves != 0) {
+        leaves_gone(u->pt, s->level, leaves);
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+static bool unmap_leave(struct sweep *s, void *arg)
+{
+    const struct unmap *u = arg;
+
+    if (s->level + 1 == root_level(s->cx) && u->pt->is_user == 0) {
+        return false; /* user roots hold copies of the entry */
+    }
+    /* No leaf is left in a table of level 0 all of which was in the range. */
+    return (s->level == 0 && slot_first(s->at, 1) >= s->first && slot_last(s->at, 1) <= s->last) ||
+           table_is_empty(s->slots);
+}
+
+/** Chain a table, which nothing points to but stale caches of the hardware, to the gather. */
+static void unmap_unlinked(struct sweep *s, mm_pfn_t table, void *arg)
+{
+    struct unmap *u = arg;
+    uint64_t *slots = table_get(s->pt, table);
+
+    mmi_store_release(&slots[0], codec_chain(u->gather->tables));
+    table_put(s->pt, slots);
+    u->gather->tables = table;
+    u->gather->nr_tables++;
+    u->pt->nr_tables--;
+}
+
+RADIX_APART mm_status_t unmap_sweep(struct unmap *u, struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {
+        .slots = unmap_slots, .leave = unmap_leave, .unlinked = unmap_unlinked};
+    struct sweep s;
+
+    sweep_begin(&s, u->pt, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, u);
+}
+
+static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                               struct mm_gather *gather)
+{
+    const codec_t *cx = codec_of(pt);
+    struct unmap u = {
+        .pt = pt,
+        .gather = gather,
+        .live = radix_is_live(pt),
+        .release = (flags & MM_PAGING_RELEASE) != 0,
+    };
+    struct plan plan;
+    mm_status_t status = edit_prepare(pt, cx, range, flags, 0, &plan);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    mm_gather_add_range(gather, range, false);
+    split_ends(pt, cx, range, &plan, gather);
+    status = unmap_sweep(&u, range);
+    unmap_pass_on(&u);
+    return status;
+}
+
+static mm_pfn_t radix_chain_next(const struct mm_pagetable *pt, mm_pfn_t table)
+{
+    return chain_next(pt, table);
+}
+
+/* --- protect --------------------------------------------------------------------------------- */
+
+struct protect {
+    uint64_t bits;
+    bool live;
+    bool changed;
+    bool global;
+};
+
+static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    struct protect *p = arg;
+    uint64_t bits = p->bits;
+    bool live = p->live;
+    bool changed = false;
+    bool global = false;
+    unsigned n = 0;
+
+    for (; i + n <= end; n++) {
+        uint64_t *at = &s->slots[i + n];
+        uint64_t old = mmi_load(at);
+        uint64_t now;
+
+        if (old == 0) {
+            continue;
+        }
+        if (codec_is_table(old, s->level)) {
+            break;
+        }
+        do {
+            now = codec_reprotect(s->cx, old, s->level, bits);
+            if (now == old) {
+                break;
+            }
+            changed = true;
+            global |= codec_is_global(old);
+        } while (!slot_change(at, &old, now, live));
+    }
+    p->changed |= changed;
+    p->global |= global;
+    *nr = n;
+    return MM_OK;
+}
+
+RADIX_APART mm_status_t protect_sweep(const struct mm_pagetable *pt, struct protect *p,
+                                      struct mm_vrange range)
+{
+    const struct sweep_hooks hooks = {.slots = protect_slots};
+    struct sweep s;
+
+    sweep_begin(&s, pt, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, p);
+}
+
+static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
+                                 uint32_t flags, struct mm_gather *gather)
+{
+    const codec_t *cx = codec_of(pt);
+    struct protect p = {.bits = codec_prot(cx, prot), .live = radix_is_live(pt)};
+    struct plan plan;
+    mm_status_t status = edit_prepare(pt, cx, range, flags, p.bits, &plan);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    split_ends(pt, cx, range, &plan, gather);
+    status = protect_sweep(pt, &p, range);
+    if (p.changed) {
+        mm_gather_add_range(gather, range, p.global);
+    }
+    return status;
+}
+
+/* --- replace --------------------------------------------------------------------------------- */
+
+static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
+                                 mm_prot_t prot, uint32_t flags, struct mm_gather *gather)
+{
+    const codec_t *cx = codec_of(pt);
+    uint64_t bits = codec_prot(cx, prot);
+    mm_status_t status = MM_OK;
+    uint64_t old;
+    struct probe p;
+
+    probe_to(pt, cx, at.raw, &p);
+    old = p.slot;
+    if (old == 0) {
+        status = MM_ERR_NOT_MAPPED;
+    } else if (p.level != 0) {
+        status = MM_ERR_HUGE_PAGE;
+    } else if (!codec_rights_allow(p.rights, bits)) {
+        status = MM_ERR_PERMISSION_DENIED;
+    } else {
+        uint64_t now = codec_leaf(cx, 0, paddr, bits, codec_type(cx, old, 0));
+
+        old = mmi_exchange(&p.slots[p.index], now);
+    }
+    table_put(pt, p.slots);
+    if (status != MM_OK) {
+        return status;
+    }
+    mm_gather_add_range(gather, mm_vrange(at, MM_PAGE_SIZE), codec_is_global(old));
+    if ((flags & MM_PAGING_RELEASE) != 0) {
+        mm_gather_add_frames(gather, mm_pfn_of(codec_paddr(cx, old, 0)), 1);
+    }
+    return MM_OK;
+}
+
+/* --- walk ------------------------------------------------------------------------------------ */
+
+struct walk {
+    mm_paging_visit_fn visit;
+    void *ctx;
+};
+
+static mm_status_t walk_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    const struct walk *w = arg;
+    unsigned n = 0;
+
+    for (; i + n <= end && !s->stop; n++) {
+        uint64_t slot = mmi_load(&s->slots[i + n]);
+        struct mm_mapping mapping;
+
+        if (slot == 0) {
+            continue;
+        }
+        if (codec_is_table(slot, s->level)) {
+            break;
+        }
+        mapping.page = mm_vrange(mm_vaddr(sweep_address(s, i + n)), level_size(s->level));
+        codec_decode(s->cx, slot, s->level, s->rights[s->level], &mapping);
+        s->stop = !w->visit(w->ctx, &mapping);
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+static mm_status_t radix_walk(const struct mm_pagetable *pt, struct mm_vrange range,
+                              mm_paging_visit_fn visit, void *ctx)
+{
+    const struct sweep_hooks hooks = {.slots = walk_slots};
+    struct walk w = {visit, ctx};
+    struct sweep s;
+
+    sweep_begin(&s, pt, range.start.raw, mm_vrange_last(range).raw);
+    return sweep_run(&s, hooks, &w);
+}
+
+#endif

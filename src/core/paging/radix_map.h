@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Mapping: a part of radix.h, which includes it.
+ *
+ * Prepare walks to each missing table once. Missing tables of level 0 are taken and filled with
+ * their leaves right away, while they are in the cache; those above are only taken. Commit walks
+ * the same way and links: what is below 512 leaves costs one walk and one store.
+ */
+#ifndef MMI_PAGING_RADIX_MAP_H
+#define MMI_PAGING_RADIX_MAP_H
+
+#include "radix.h"
+
+struct map_job {
+    uint64_t first; /**< of the range; `last` is its last byte */
+    uint64_t last;
+    uint64_t paddr;
+    uint64_t bits; /**< codec_prot() */
+    mm_memtype_t type;
+    unsigned max; /**< the highest level that may hold leaves */
+};
+
+static inline mm_paddr_t job_paddr(const struct map_job *job, uint64_t at)
+{
+    return mm_paddr(job->paddr + (at - job->first));
+}
+
+/** The highest level up to `max` at which a leaf may begin at `at`. */
+static inline unsigned best_level(const struct map_job *job, uint64_t at, unsigned max)
+{
+    uint64_t both = at | job_paddr(job, at).raw;
+    unsigned level = max;
+
+    while (level > 0 &&
+           ((both & (level_size(level) - 1)) != 0 || job->last - at < level_size(level) - 1)) {
+        level--;
+    }
+    return level;
+}
+
+/** Write `nr` leaves of neighbours; slots that the hardware may see are empty until then. */
+static void fill_leaves(uint64_t *slots, unsigned nr, uint64_t slot, unsigned level)
+{
+    uint64_t step = codec_step(slot, level);
+
+    if (step != 0) {
+        for (unsigned i = 0; i < nr; i++, slot += step) {
+            mmi_store_release(&slots[i], slot);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < nr; i++, slot = codec_next(slot, level)) {
+        mmi_store_release(&slots[i], slot);
+    }
+}
+
+/** Leaves of level 0 from `at` on in one table: up to its end or the job's. */
+static inline unsigned job_run(const struct map_job *job, uint64_t at)
+{
+    uint64_t last = slot_last(at, 1) < job->last ? slot_last(at, 1) : job->last;
+
+    return slot_index(last, 0) - slot_index(at, 0) + 1;
+}
+
+/** Take a table of level 0 and write its leaves; slot 0 is the chain's until it is linked. */
+static mm_status_t plan_filled(const struct mm_pagetable *pt, const codec_t *cx, struct plan *plan,
+                               const struct map_job *job, uint64_t at)
+{
+    mm_pfn_t table;
+    uint64_t *slots;
+    mm_status_t status = table_alloc(pt, &table);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    slots = table_get(pt, table);
+    fill_leaves(&slots[slot_index(at, 0)], job_run(job, at),
+                codec_leaf(cx, 0, job_paddr(job, at), job->bits, job->type), 0);
+    slots[0] = codec_chain(mm_pfn(0));
+    table_put(pt, slots);
+    if (plan->nr_filled == 0) {
+        plan->filled_first = table;
+    } else {
+        slots = table_get(pt, plan->filled_last);
+        slots[0] = codec_chain(table);
+        table_put(pt, slots);
+    }
+    plan->filled_last = table;
+    plan->nr_filled++;
+    return MM_OK;
+}
+
+static mm_status_t map_prepare(const struct mm_pagetable *pt, const codec_t *cx,
+                               const struct map_job *job, struct plan *plan)
+{
+    uint64_t at = job->first;
+
+    for (;;) {
+        struct probe p;
+        uint64_t done;
+        unsigned level;
+        bool taken;
+        mm_status_t status = MM_OK;
+
+        probe_to(pt, cx, at, &p);
+        taken = p.slot != 0;
+        for (unsigned i = 1; p.level == 0 && i < job_run(job, at) && !taken; i++) {
+            taken = mmi_load(&p.slots[p.index + i]) != 0;
+        }
+        table_put(pt, p.slots);
+        if (taken) {
+            return MM_ERR_ALREADY_MAPPED;
+        }
+        if (!codec_rights_allow(p.rights, job->bits)) {
+            return MM_ERR_PERMISSION_DENIED;
+        }
+        level = best_level(job, at, p.level < job->max ? p.level : job->max);
+        done = slot_last(at, level);
+        if (level == 0) {
+            done = slot_last(at, 1) < job->last ? slot_last(at, 1) : job->last;
+        }
+        if (p.level > level) {
+            status = plan_path(pt, plan, at, p.level, level == 0 ? 1 : level);
+            if (status == MM_OK && level == 0) {
+                status = plan_filled(pt, cx, plan, job, at);
+            }
+        }
+        if (status != MM_OK || done == job->last) {
+            return status;
+        }
+        at = done + 1;
+    }
+}
+
+/** Link the plan's next table of level 0; its first slot gets what it stands for. */
+static void link_filled(struct mm_pagetable *pt, const codec_t *cx, const struct map_job *job,
+                        struct plan *plan, uint64_t at, uint64_t *slot)
+{
+    mm_pfn_t table = plan->filled_first;
+    uint64_t *slots = table_get(pt, table);
+
+    plan->filled_first = codec_chain_pfn(slots[0]);
+    plan->nr_filled--;
+    slots[0] =
+        slot_index(at, 0) != 0 ? 0 : codec_leaf(cx, 0, job_paddr(job, at), job->bits, job->type);
+    table_put(pt, slots);
+    table_link(cx, pt, slot, table);
+}
+
+/** Map from `at` on as far as one table goes; returns the last byte that is mapped. */
+static uint64_t map_step(struct mm_pagetable *pt, const codec_t *cx, const struct map_job *job,
+                         struct plan *plan, uint64_t at)
+{
+    unsigned want = best_level(job, at, job->max);
+    unsigned level = root_level(cx);
+    uint64_t *slots = table_get(pt, root_pfn(pt));
+    unsigned nr = 1;
+
+    for (;; level--) {
+        uint64_t *slot = &slots[slot_index(at, level)];
+        uint64_t was = mmi_load(slot);
+        uint64_t *below;
+        mm_pfn_t table;
+
+        if (codec_is_table(was, level)) {
+            slots = table_down(pt, slots, codec_table_pfn(cx, was));
+            continue;
+        }
+        if (level <= want) {
+            break;
+        }
+        if (level == 1) {
+            nr = job_run(job, at);
+            link_filled(pt, cx, job, plan, at, slot);
+            table_put(pt, slots);
+            pt->nr_leaves[0] += nr;
+            return at + (nr * level_size(0) - 1);
+        }
+        below = plan_take(pt, plan, &table);
+        table_link(cx, pt, slot, table);
+        table_put(pt, slots);
+        slots = below;
+    }
+    if (level == 0) {
+        nr = job_run(job, at);
+    } else {
+        unsigned i = slot_index(at, level);
+        uint64_t left = (job->last - at + 1) >> (CODEC_SHIFT + CODEC_BITS * level);
+
+        while (nr < left && i + nr < RADIX_SLOTS && mmi_load(&slots[i + nr]) == 0) {
+            nr++;
+        }
+    }
+    fill_leaves(&slots[slot_index(at, level)], nr,
+                codec_leaf(cx, level, job_paddr(job, at), job->bits, job->type), level);
+    table_put(pt, slots);
+    pt->nr_leaves[level] += nr;
+    return at + (nr * level_size(level) - 1);
+}
+
+static mm_status_t radix_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+                             mm_prot_t prot, mm_memtype_t type, uint32_t flags)
+{
+    const codec_t *cx = codec_of(pt);
+    struct map_job job = {
+        .first = range.start.raw,
+        .last = mm_vrange_last(range).raw,
+        .paddr = paddr.raw,
+        .bits = codec_prot(cx, prot),
+        .type = type,
+        .max = codec_max_leaf(cx),
+    };
+    struct plan plan;
+    mm_status_t status;
+
+    if (!codec_has_type(cx, type)) {
+        return MM_ERR_UNSUPPORTED;
+    }
+    if ((flags & MM_PAGING_ONLY_4K) != 0) {
+        job.max = 0;
+    } else if ((flags & MM_PAGING_MAX_2M) != 0 && job.max > 1) {
+        job.max = 1;
+    }
+    plan_begin(&plan);
+    status = map_prepare(pt, cx, &job, &plan);
+    if (status != MM_OK) {
+        plan_abandon(pt, &plan);
+        return status;
+    }
+    for (uint64_t at = job.first;; at++) {
+        at = map_step(pt, cx, &job, &plan, at);
+        if (at == job.last) {
+            return MM_OK;
+        }
+    }
+}
+
+#endif

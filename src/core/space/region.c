@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The region tree.
+ *
+ * An AVL tree (Adelson-Velsky and Landis, 1962): the heights of two siblings differ by one at most,
+ * so a path has at most 1.44 log2 n nodes. Nodes know their parent, so nothing recurses.
+ *
+ * Room is found in the same tree. Each node knows the gap before it, and the largest gap in its
+ * subtree:
+ *
+ *        window                                              window's end
+ *          |....[ A ]..[ B ][ C ]........[ D ]..................|
+ *           gap A   gap B  gap C = 0  gap D      tail (no node's: looked at last)
+ *
+ * The lowest gap of a size is then one descent: left if the left subtree has one, else here, else
+ * right. An edit changes the gap of one node or two, and what their ancestors know of it.
+ */
+#include "region.h"
+
+#include "core/base/report.h"
+
+static uint32_t height(const struct mmi_region *n)
+{
+    return n == NULL ? 0 : n->height;
+}
+
+static uint64_t max_gap(const struct mmi_region *n)
+{
+    return n == NULL ? 0 : n->max_gap;
+}
+
+/** What a node knows of its subtree, from its children. True if that changed. */
+static bool update(struct mmi_region *n)
+{
+    uint32_t left = height(n->left);
+    uint32_t right = height(n->right);
+    uint32_t high = 1 + (left > right ? left : right);
+    uint64_t gap = n->gap;
+    bool changed;
+
+    gap = max_gap(n->left) > gap ? max_gap(n->left) : gap;
+    gap = max_gap(n->right) > gap ? max_gap(n->right) : gap;
+    changed = n->height != high || n->max_gap != gap;
+    n->height = high;
+    n->max_gap = gap;
+    return changed;
+}
+
+/** Where the tree holds `child`: its parent's field, or the root. */
+static struct mmi_region **slot_of(struct mmi_regions *tree, struct mmi_region *child)
+{
+    struct mmi_region *parent = child->parent;
+
+    if (parent == NULL) {
+        return &tree->root;
+    }
+    return parent->left == child ? &parent->left : &parent->right;
+}
+
+static void set_parent(struct mmi_region *child, struct mmi_region *parent)
+{
+    if (child != NULL) {
+        child->parent = parent;
+    }
+}
+
+/** Lift the right child above `n`. Returns it. */
+static struct mmi_region *rotate_left(struct mmi_regions *tree, struct mmi_region *n)
+{
+    struct mmi_region *up = n->right;
+
+    *slot_of(tree, n) = up;
+    up->parent = n->parent;
+    n->right = up->left;
+    set_parent(n->right, n);
+    up->left = n;
+    n->parent = up;
+    (void)update(n);
+    (void)update(up);
+    return up;
+}
+
+static struct mmi_region *rotate_right(struct mmi_regions *tree, struct mmi_region *n)
+{
+    struct mmi_region *up = n->left;
+
+    *slot_of(tree, n) = up;
+    up->parent = n->parent;
+    n->left = up->right;
+    set_parent(n->left, n);
+    up->right = n;
+    n->parent = up;
+    (void)update(n);
+    (void)update(up);
+    return up;
+}
+
+/** Restore balance and knowledge from `n` up to the root. */
+static void repair(struct mmi_regions *tree, struct mmi_region *n)
+{
+    while (n != NULL) {
+        uint32_t left = height(n->left);
+        uint32_t right = height(n->right);
+        bool changed = update(n);
+
+        if (left > right + 1) {
+            if (height(n->left->left) < height(n->left->right)) {
+                (void)rotate_left(tree, n->left);
+            }
+            n = rotate_right(tree, n);
+        } else if (right > left + 1) {
+            if (height(n->right->right) < height(n->right->left)) {
+                (void)rotate_right(tree, n->right);
+            }
+            n = rotate_left(tree, n);
+        } else if (!changed) {
+            return;
+        }
+        n = n->parent;
+    }
+}
+
+void mmi_regions_init(struct mmi_regions *tree, struct mm_vrange window)
+{
+    tree->root = NULL;
+    tree->window = window;
+    tree->nr = 0;
+    tree->bytes = 0;
+}
+
+void mmi_region_push(struct mmi_region_list *list, struct mmi_region *node)
+{
+    node->left = list->head;
+    list->head = node;
+    list->nr++;
+}
+
+struct mmi_region *mmi_region_pop(struct mmi_region_list *list)
+{
+    struct mmi_region *node = list->head;
+
+    if (node != NULL) {
+        list->head = node->left;
+        list->nr--;
+    }
+    return node;
+}
+
+/* --- finding ------------------------------------------------------------------------------------
+ */
+
+struct mmi_region *mmi_regions_from(const struct mmi_regions *tree, uint64_t at)
+{
+    struct mmi_region *n = tree->root;
+    struct mmi_region *found = NULL;
+
+    while (n != NULL) {
+        if (mmi_region_last(n) >= at) {
+            found = n;
+            n = n->left;
+        } else {
+            n = n->right;
+        }
+    }
+    return found;
+}
+
+struct mmi_region *mmi_regions_find(const struct mmi_regions *tree, uint64_t at)
+{
+    struct mmi_region *n = mmi_regions_from(tree, at);
+
+    return n != NULL && n->start <= at ? n : NULL;
+}
+
+static struct mmi_region *leftmost(struct mmi_region *n)
+{
+    while (n != NULL && n->left != NULL) {
+        n = n->left;
+    }
+    return n;
+}
+
+static struct mmi_region *rightmost(struct mmi_region *n)
+{
+    while (n != NULL && n->right != NULL) {
+        n = n->right;
+    }
+    return n;
+}
+
+struct mmi_region *mmi_regions_first(const struct mmi_regions *tree)
+{
+    return leftmost(tree->root);
+}
+
+struct mmi_region *mmi_region_next(const struct mmi_region *region)
+{
+    if (region->right != NULL) {
+        return leftmost(region->right);
+    }
+    while (region->parent != NULL && region->parent->right == region) {
+        region = region->parent;
+    }
+    return region->parent;
+}
+
+bool mmi_regions_free(const struct mmi_regions *tree, uint64_t start, uint64_t len)
+{
+    const struct mmi_region *n = mmi_regions_from(tree, start);
+
+    return n == NULL || n->start > start + (len - 1);
+}
+
+/* --- room ---------------------------------------------------------------------------------------
+ */
+
+/** The first node at or after `n` in order, within the tree, whose gap is `len` or more. */
+static struct mmi_region *gap_below(struct mmi_region *n, uint64_t len)
+{
+    if (max_gap(n) < len) {
+        return NULL;
+    }
+    for (;;) {
+        if (max_gap(n->left) >= len) {
+            n = n->left;
+        } else if (n->gap >= len) {
+            return n;
+        } else {
+            n = n->right;
+        }
+    }
+}
+
+/** The next node in order after `n` whose gap is `len` or more. */
+static struct mmi_region *gap_after(struct mmi_region *n, uint64_t len)
+{
+    if (max_gap(n->right) >= len) {
+        return gap_below(n->right, len);
+    }
+    for (; n->parent != NULL; n = n->parent) {
+        struct mmi_region *up = n->parent;
+
+        if (up->left != n) {
+            continue;
+        }
+        if (up->gap >= len) {
+            return up;
+        }
+        if (max_gap(up->right) >= len) {
+            return gap_below(up->right, len);
+        }
+    }
+    return NULL;
+}
+
+/** The lowest aligned place of `len` bytes in a gap. */
+static bool fits(uint64_t start, uint64_t gap, uint64_t len, uint64_t align, uint64_t *out)
+{
+    uint64_t at;
+
+    if (!mm_align_up(start, align, &at) || at - start > gap || gap - (at - start) < len) {
+        return false;
+    }
+    *out = at;
+    return true;
+}
+
+bool mmi_regions_room(const struct mmi_regions *tree, uint64_t len, uint64_t align, uint64_t *out)
+{
+    struct mmi_region *n;
+    uint64_t used = 0;
+
+    for (n = gap_below(tree->root, len); n != NULL; n = gap_after(n, len)) {
+        if (fits(n->start - n->gap, n->gap, len, align, out)) {
+            return true;
+        }
+    }
+    n = rightmost(tree->root);
+    if (n != NULL) {
+        used = n->start - tree->window.start.raw + n->len;
+    }
+    return used < tree->window.len &&
+           fits(tree->window.start.raw + used, tree->window.len - used, len, align, out);
+}
+
+/* --- changing -----------------------------------------------------------------------------------
+ */
+
+static void set_gap(struct mmi_regions *tree, struct mmi_region *n, uint64_t gap)
+{
+    if (n != NULL && n->gap != gap) {
+        n->gap = gap;
+        repair(tree, n);
+    }
+}
+
+void mmi_regions_link(struct mmi_regions *tree, struct mmi_region *region)
+{
+    struct mmi_region **slot = &tree->root;
+    struct mmi_region *parent = NULL;
+    struct mmi_region *after = NULL;
+    struct mmi_region *before = NULL;
+
+    while (*slot != NULL) {
+        parent = *slot;
+        if (region->start < parent->start) {
+            after = parent;
+            slot = &parent->left;
+        } else {
+            before = parent;
+            slot = &parent->right;
+        }
+    }
+    region->parent = parent;
+    region->left = NULL;
+    region->right = NULL;
+    region->height = 0;
+    region->zero = 0;
+    region->gap =
+        region->start - (before == NULL ? tree->window.start.raw : before->start + before->len);
+    *slot = region;
+    tree->nr++;
+    tree->bytes += region->len;
+    repair(tree, region);
+    if (after != NULL) {
+        set_gap(tree, after, after->gap - region->gap - region->len);
+    }
+}
+
+void mmi_regions_unlink(struct mmi_regions *tree, struct mmi_region *region)
+{
+    struct mmi_region *after = mmi_region_next(region);
+    struct mmi_region *from;
+
+    if (region->left != NULL && region->right != NULL) {
+        /* The next region, which has no left child, takes this one's place. */
+        from = after->parent == region ? after : after->parent;
+        *slot_of(tree, after) = after->right;
+        set_parent(after->right, after->parent);
+        after->parent = region->parent;
+        after->left = region->left;
+        after->right = region->right;
+        /* What its new parent believes of this place; the repairs below compare with it. */
+        after->height = region->height;
+        after->max_gap = region->max_gap;
+        *slot_of(tree, region) = after;
+        set_parent(after->left, after);
+        set_parent(after->right, after);
+    } else {
+        struct mmi_region *child = region->left != NULL ? region->left : region->right;
+
+        from = region->parent;
+        *slot_of(tree, region) = child;
+        set_parent(child, region->parent);
+    }
+    tree->nr--;
+    tree->bytes -= region->len;
+    repair(tree, from);
+    if (after != NULL) {
+        after->gap += region->gap + region->len;
+        repair(tree, after);
+    }
+}
+
+void mmi_regions_resize(struct mmi_regions *tree, struct mmi_region *region, uint64_t start,
+                        uint64_t len)
+{
+    struct mmi_region *after = mmi_region_next(region);
+    uint64_t old_end = region->start + region->len;
+
+    set_gap(tree, region, region->gap + (start - region->start));
+    tree->bytes += len - region->len;
+    region->start = start;
+    region->len = len;
+    if (after != NULL) {
+        set_gap(tree, after, after->gap + (old_end - (start + len)));
+    }
+}
+
+/* --- checking -----------------------------------------------------------------------------------
+ */
+
+struct checking {
+    const struct mm_platform *platform;
+    bool good;
+};
+
+static void expect(struct checking *c, bool condition, const char *what, const struct mmi_region *n)
+{
+    if (!condition) {
+        c->good = false;
+        mmi_complain(c->platform, "space", what, n->start);
+    }
+}
+
+static bool attr_equal(const struct mmi_region_attr *a, const struct mmi_region_attr *b)
+{
+    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
+}
+
+static void check_node(struct checking *c, const struct mmi_region *n)
+{
+    struct mmi_region copy = *n;
+    uint32_t left = height(n->left);
+    uint32_t right = height(n->right);
+
+    expect(c, left <= right + 1 && right <= left + 1, "region tree out of balance", n);
+    expect(c, !update(&copy), "region knows its subtree wrongly", n);
+    expect(c, n->left == NULL || n->left->parent == n, "left child has another parent", n);
+    expect(c, n->right == NULL || n->right->parent == n, "right child has another parent", n);
+    expect(c, n->len != 0 && mm_is_aligned(n->start | n->len, MM_PAGE_SIZE),
+           "region not of whole pages", n);
+}
+
+bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform *platform)
+{
+    struct checking c = {platform, true};
+    const struct mmi_region *before = NULL;
+    const struct mmi_region *n;
+    uint64_t nr = 0;
+    uint64_t bytes = 0;
+
+    for (n = mmi_regions_first(tree); n != NULL && c.good; n = mmi_region_next(n)) {
+        uint64_t from = before == NULL ? tree->window.start.raw : before->start + before->len;
+
+        expect(&c,
+               mm_range_covers(tree->window.start.raw, tree->window.len, n->start, n->len) &&
+                   (before == NULL || mmi_region_last(before) < n->start),
+               "region out of order, or outside of the space", n);
+        expect(&c, n->gap == n->start - from, "region knows its gap wrongly", n);
+        expect(&c, before == NULL || n->gap != 0 || !attr_equal(&before->attr, &n->attr),
+               "equal neighbours are not one region", n);
+        check_node(&c, n);
+        nr++;
+        bytes += n->len;
+        before = n;
+    }
+    if (c.good && (nr != tree->nr || bytes != tree->bytes)) {
+        c.good = false;
+        mmi_complain(platform, "space", "regions counted wrongly", nr);
+    }
+    return c.good;
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Edits of ranges: regions are split and merged as the range demands.
+ *
+ * Each edit has a twin that says how many nodes it may take. Nodes are had before anything changes;
+ * then the edit cannot fail. No node is taken where a neighbour can grow instead.
+ */
+#include "region.h"
+
+static bool attr_equal(const struct mmi_region_attr *a, const struct mmi_region_attr *b)
+{
+    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
+}
+
+/** The region that ends where `start` begins and agrees with `attr`, or NULL. */
+static struct mmi_region *agrees_before(const struct mmi_regions *tree, uint64_t start,
+                                        const struct mmi_region_attr *attr)
+{
+    struct mmi_region *n;
+
+    if (start == tree->window.start.raw) {
+        return NULL;
+    }
+    n = mmi_regions_find(tree, start - 1);
+    return n != NULL && attr_equal(&n->attr, attr) ? n : NULL;
+}
+
+/** The region that begins where a range ends and agrees with `attr`, or NULL. */
+static struct mmi_region *agrees_after(const struct mmi_regions *tree, uint64_t last,
+                                       const struct mmi_region_attr *attr)
+{
+    struct mmi_region *n;
+
+    if (last == mm_vrange_last(tree->window).raw) {
+        return NULL;
+    }
+    n = mmi_regions_find(tree, last + 1);
+    return n != NULL && attr_equal(&n->attr, attr) ? n : NULL;
+}
+
+uint64_t mmi_regions_need_insert(const struct mmi_regions *tree, uint64_t start, uint64_t len,
+                                 const struct mmi_region_attr *attr)
+{
+    return agrees_before(tree, start, attr) == NULL &&
+                   agrees_after(tree, start + (len - 1), attr) == NULL
+               ? 1
+               : 0;
+}
+
+void mmi_regions_insert(struct mmi_regions *tree, uint64_t start, uint64_t len,
+                        const struct mmi_region_attr *attr, struct mmi_region_list *nodes)
+{
+    struct mmi_region *before = agrees_before(tree, start, attr);
+    struct mmi_region *after = agrees_after(tree, start + (len - 1), attr);
+    struct mmi_region *n;
+
+    if (before != NULL) {
+        len += before->len;
+        if (after != NULL) {
+            len += after->len;
+            mmi_regions_unlink(tree, after);
+            mmi_region_push(nodes, after);
+        }
+        mmi_regions_resize(tree, before, before->start, len);
+    } else if (after != NULL) {
+        mmi_regions_resize(tree, after, start, len + after->len);
+    } else {
+        n = mmi_region_pop(nodes);
+        n->start = start;
+        n->len = len;
+        n->attr = *attr;
+        mmi_regions_link(tree, n);
+    }
+}
+
+uint64_t mmi_regions_need_remove(const struct mmi_regions *tree, uint64_t start, uint64_t len)
+{
+    const struct mmi_region *n = mmi_regions_find(tree, start);
+
+    return n != NULL && n->start < start && mmi_region_last(n) > start + (len - 1) ? 1 : 0;
+}
+
+/** Make [at, ...) of the region that holds `at` a region of its own. */
+static void split(struct mmi_regions *tree, struct mmi_region *n, uint64_t at,
+                  struct mmi_region_list *nodes)
+{
+    struct mmi_region *high = mmi_region_pop(nodes);
+
+    high->start = at;
+    high->len = n->start + n->len - at;
+    high->attr = n->attr;
+    mmi_regions_resize(tree, n, n->start, at - n->start);
+    mmi_regions_link(tree, high);
+}
+
+void mmi_regions_remove(struct mmi_regions *tree, uint64_t start, uint64_t len,
+                        struct mmi_region_list *nodes)
+{
+    uint64_t last = start + (len - 1);
+    struct mmi_region *n = mmi_regions_from(tree, start);
+    struct mmi_region *next;
+
+    if (n != NULL && n->start < start) {
+        next = mmi_region_next(n);
+        if (mmi_region_last(n) > last) {
+            split(tree, n, last + 1, nodes);
+        }
+        mmi_regions_resize(tree, n, n->start, start - n->start);
+        n = next;
+    }
+    while (n != NULL && n->start <= last) {
+        if (mmi_region_last(n) > last) {
+            mmi_regions_resize(tree, n, last + 1, mmi_region_last(n) - last);
+            return;
+        }
+        next = mmi_region_next(n);
+        mmi_regions_unlink(tree, n);
+        mmi_region_push(nodes, n);
+        n = next;
+    }
+}
+
+uint64_t mmi_regions_need_protect(const struct mmi_regions *tree, uint64_t start, uint64_t len,
+                                  mm_prot_t prot)
+{
+    uint64_t last = start + (len - 1);
+    const struct mmi_region *low = mmi_regions_find(tree, start);
+    const struct mmi_region *high = mmi_regions_find(tree, last);
+    uint64_t need = 0;
+
+    need += low != NULL && low->start < start && low->attr.prot != prot ? 1 : 0;
+    need += high != NULL && mmi_region_last(high) > last && high->attr.prot != prot ? 1 : 0;
+    return need;
+}
+
+/** Join `n` to the region before it if they touch and agree. */
+static void join_before(struct mmi_regions *tree, struct mmi_region *n,
+                        struct mmi_region_list *nodes)
+{
+    struct mmi_region *before = agrees_before(tree, n->start, &n->attr);
+    uint64_t start;
+    uint64_t len;
+
+    if (before != NULL) {
+        start = before->start;
+        len = before->len + n->len;
+        mmi_regions_unlink(tree, before);
+        mmi_region_push(nodes, before);
+        mmi_regions_resize(tree, n, start, len);
+    }
+}
+
+void mmi_regions_protect(struct mmi_regions *tree, uint64_t start, uint64_t len, mm_prot_t prot,
+                         struct mmi_region_list *nodes)
+{
+    uint64_t last = start + (len - 1);
+    struct mmi_region *n = mmi_regions_find(tree, start);
+
+    if (n != NULL && n->start < start && n->attr.prot != prot) {
+        split(tree, n, start, nodes);
+        n = mmi_region_next(n);
+    }
+    for (; n != NULL && n->start <= last; n = mmi_region_next(n)) {
+        if (n->attr.prot != prot) {
+            if (mmi_region_last(n) > last) {
+                split(tree, n, last + 1, nodes);
+            }
+            n->attr.prot = prot;
+        }
+        join_before(tree, n, nodes);
+    }
+    /* `n` begins behind the range, and may agree now with what lies in it. */
+    if (n != NULL) {
+        join_before(tree, n, nodes);
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The usual kernel in one call: the other rooms, in the order in which a kernel would bring them
+ * up, and in reverse to take them down. No logic of its own may live here.
+ *
+ * What is written before the kernel's root is active is reached through the boot loader's map. So
+ * the metadata and the tables of that root come from the memory that the caller says is mapped; the
+ * limit is lifted when the root, with all of RAM in its direct map, is active.
+ */
+#include "core/base/mem.h"
+#include <mm/system.h>
+
+#define SYSTEM_MAGIC UINT32_C(0x6d6d5379)
+
+static mm_status_t map_devices(struct mm_system *system, const struct mm_system_config *config)
+{
+    for (uint32_t i = 0; i < config->nr_devices; i++) {
+        const struct mm_system_device *device = &config->devices[i];
+        mm_status_t status = mm_paging_map(&system->kernel, device->range, device->paddr,
+                                           MM_PROT_RW, device->type, 0);
+
+        if (status != MM_OK) {
+            return status;
+        }
+    }
+    return MM_OK;
+}
+
+static mm_status_t start_paging(struct mm_system *system, const struct mm_system_config *config)
+{
+    struct mm_paging_config paging = {
+        .backend = config->backend,
+        .physmap = config->physmap,
+        .source = mm_frame_source_within(&system->window),
+        .platform = config->platform,
+        .kernel_ranges = config->kernel_ranges,
+        .nr_kernel_ranges = config->nr_kernel_ranges,
+        .user = config->user,
+    };
+    mm_status_t status = mm_paging_init_kernel(&system->kernel, &paging);
+
+    if (status == MM_OK) {
+        status = mm_paging_map_direct(&system->kernel, config->map, config->physmap);
+    }
+    if (status == MM_OK && config->nr_sections != 0) {
+        status = mm_paging_map_sections(&system->kernel, config->sections, config->nr_sections);
+    }
+    if (status == MM_OK) {
+        status = map_devices(system, config);
+    }
+    if (status == MM_OK) {
+        system->root_before = mm_paging_current_root(config->backend);
+        status = mm_paging_activate(&system->kernel);
+    }
+    if (status == MM_OK) {
+        system->active = 1;
+        system->window.lowest = mm_paddr(0);
+        system->window.highest = mm_paddr(0);
+    }
+    return status;
+}
+
+static mm_status_t start_heap(struct mm_system *system, const struct mm_system_config *config)
+{
+    struct mm_pool_config pool = {.platform = config->platform, .nr_cpus = config->nr_cpus};
+    mm_status_t status = mm_page_frames_init(&system->pages, &system->frames, config->physmap);
+
+    if (status == MM_OK) {
+        pool.source = mm_page_source_frames(&system->pages);
+        status = mm_pool_init(&system->pool, &pool);
+    }
+    if (status == MM_OK) {
+        status = mm_heap_init(&system->heap, &system->pool);
+    }
+    return status;
+}
+
+static mm_status_t start_users(struct mm_system *system, const struct mm_system_config *config)
+{
+    struct mm_spaces_config spaces = {
+        .frames = &system->frames,
+        .physmap = config->physmap,
+        .kernel = &system->kernel,
+        .pool = &system->pool,
+        .platform = config->platform,
+        .kernel_range = config->kernel_space,
+    };
+    struct mm_dma_config dma = {
+        .frames = &system->frames, .physmap = config->physmap, .platform = config->platform};
+    mm_status_t status = MM_OK;
+
+    if (config->user.len != 0 || config->kernel_space.len != 0) {
+        status = mm_spaces_init(&system->spaces, &spaces);
+    }
+    if (status == MM_OK && config->user_ops != NULL) {
+        status = mm_user_init(&system->user, config->user_ops, config->user);
+    }
+    if (status == MM_OK) {
+        status = mm_dma_init(&system->dma, &dma);
+    }
+    return status;
+}
+
+/* Whether a room holds what its user has not given back: then nothing can be taken down. */
+static bool in_use(struct mm_system *system)
+{
+    struct mm_dma_stats dma = {0};
+    struct mm_heap_stats heap = {0};
+    struct mm_pool_stats pool = {0};
+    struct mm_spaces_stats spaces = {0};
+    uint32_t ours = 1; /* users of the pool: the heap, and the caches of spaces */
+
+    if (system->spaces.magic != 0) {
+        if (mm_spaces_get_stats(&system->spaces, &spaces) != MM_OK || spaces.nr_spaces != 0 ||
+            spaces.nr_kernel_refs != 0) {
+            return true;
+        }
+        ours += spaces.nr_caches;
+    }
+    return mm_dma_get_stats(&system->dma, &dma) != MM_OK || dma.nr_regions != 0 ||
+           mm_heap_get_stats(&system->heap, &heap) != MM_OK || heap.nr_objects != 0 ||
+           mm_pool_get_stats(&system->pool, &pool) != MM_OK || pool.nr_users != ours;
+}
+
+/*
+ * Each room answers MM_ERR_NOT_INITIALIZED if it never came up: then there is nothing to undo.
+ * Nothing else can be answered once in_use() said no.
+ */
+static bool stopped(mm_status_t status)
+{
+    return status == MM_OK || status == MM_ERR_NOT_INITIALIZED;
+}
+
+static bool stop(struct mm_system *system, struct mm_paging_backend backend)
+{
+    bool ok = stopped(mm_dma_destroy(&system->dma)) &&
+              stopped(mm_spaces_destroy(&system->spaces)) &&
+              stopped(mm_heap_destroy(&system->heap)) && stopped(mm_pool_destroy(&system->pool)) &&
+              stopped(mm_page_frames_destroy(&system->pages));
+
+    if (ok && system->active != 0) {
+        ok = stopped(mm_paging_load_root(backend, system->root_before));
+    }
+    return ok && stopped(mm_paging_destroy(&system->kernel)) &&
+           stopped(mm_frame_destroy_to_map(&system->frames, system->map));
+}
+
+mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_config *config)
+{
+    struct mm_frames_config frames;
+    mm_status_t status;
+
+    if (system == NULL || config == NULL ||
+        (config->sections == NULL && config->nr_sections != 0) ||
+        (config->devices == NULL && config->nr_devices != 0)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (system->magic == SYSTEM_MAGIC) {
+        return MM_ERR_ALREADY_INITIALIZED;
+    }
+    frames = (struct mm_frames_config){
+        .map = config->map,
+        .physmap = config->physmap,
+        .platform = config->platform,
+        .nr_cpus = config->nr_cpus,
+        .flags = MM_FRAMES_REFCOUNTS,
+    };
+    status = mm_frame_init_from_map(&system->frames, &frames, config->mapped);
+    if (status == MM_OK) {
+        system->map = config->map;
+        system->window = (struct mm_frame_window){.frames = &system->frames,
+                                                  .lowest = config->mapped.start,
+                                                  .highest = mm_prange_last(config->mapped)};
+        status = start_paging(system, config);
+    }
+    if (status == MM_OK) {
+        status = start_heap(system, config);
+    }
+    if (status == MM_OK) {
+        status = start_users(system, config);
+    }
+    if (status == MM_OK) {
+        system->magic = SYSTEM_MAGIC;
+        return MM_OK;
+    }
+    (void)stop(system, config->backend);
+    memset(system, 0, sizeof(*system));
+    return status;
+}
+
+mm_status_t mm_system_destroy(struct mm_system *system)
+{
+    if (system == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (system->magic != SYSTEM_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (in_use(system) || !stop(system, system->kernel.backend)) {
+        return MM_ERR_BUSY;
+    }
+    memset(system, 0, sizeof(*system));
+    return MM_OK;
+}
+
+mm_status_t mm_system_check(struct mm_system *system)
+{
+    mm_status_t status;
+
+    if (system == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (system->magic != SYSTEM_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    status = mm_frame_check(&system->frames);
+    if (status == MM_OK) {
+        status = mm_paging_check(&system->kernel);
+    }
+    if (status == MM_OK) {
+        status = mm_heap_check(&system->heap);
+    }
+    if (status == MM_OK && mm_space_kernel(&system->spaces) != NULL) {
+        status = mm_space_check(mm_space_kernel(&system->spaces));
+    }
+    return status;
+}

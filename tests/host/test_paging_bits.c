@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What entries say, for every size of leaf: memory types and where their PAT bit is, permissions
+ * over all levels, NX, and every operation on every size in every state. The judge of permissions
+ * is the simulated CPU's own walk. Hazards 9, 10, 11, 12, 15, 17.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include "t_paging.h"
+
+#define P4K UINT64_C(0x1000)
+#define P2M UINT64_C(0x200000)
+#define P1G UINT64_C(0x40000000)
+
+static const uint64_t sizes[] = {P4K, P2M, P1G};
+
+static int setup(void **state)
+{
+    struct t_machine *m = t_machine_new();
+
+    t_machine_start(m);
+    assert_int_equal(mm_paging_activate(&m->user), MM_OK);
+    *state = m;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    t_machine_delete(*state);
+    return 0;
+}
+
+/* The entry that translates an address, and its level. */
+static uint64_t entry_at(const struct t_machine *m, uint64_t root, uint64_t at, unsigned *shift)
+{
+    for (*shift = 39;; *shift -= 9) {
+        uint64_t entry = t_table(m, root / P4K)[(at >> *shift) & 511];
+
+        if (*shift == 12 || (entry & 1) == 0 || (entry & 0x80) != 0) {
+            return entry;
+        }
+        root = entry & T_ADDRESS;
+    }
+}
+
+/* The type that an address selects from the PAT: SDM vol. 3A, 12.12.3, table 12-11. */
+static unsigned pat_of(const struct t_machine *m, uint64_t at)
+{
+    unsigned shift;
+    uint64_t entry = entry_at(m, m->user.root.raw, at, &shift);
+    unsigned pat = (unsigned)(entry >> (shift == 12 ? 7 : 12)) & 1;
+    unsigned index = pat * 4 + (unsigned)((entry >> 3) & 3);
+
+    return (unsigned)(m->cpu.pat >> (8 * index)) & 0xff;
+}
+
+/* --- memory types
+ * --------------------------------------------------------------------------------- */
+
+static void test_types_on_every_size(void **state)
+{
+    /* By mm_memtype_t, the encodings of table 12-10. */
+    static const unsigned encoding[MM_MEMTYPE_COUNT] = {6, 4, 1, 7, 0, 5};
+    struct t_machine *m = *state;
+
+    for (unsigned size = 0; size < 3; size++) {
+        for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
+            uint64_t at = 64 * P1G;
+            /* Physical bits 12 and 13 set where they can be: they must not be taken for PAT. */
+            uint64_t paddr = 3 * P1G + (size == 0 ? 3 * P4K : size == 1 ? P2M : 0);
+
+            assert_int_equal(mm_paging_map(&m->user, t_range(at, sizes[size]), mm_paddr(paddr),
+                                           T_URW, (mm_memtype_t)type, 0),
+                             MM_OK);
+            assert_int_equal(t_leaf(&m->user, at).type, type);
+            assert_int_equal(pat_of(m, at), encoding[type]);
+            assert_int_equal(t_paddr(&m->user, at), paddr);
+            /* Through every split, the type and the frame of every page stay. */
+            for (uint64_t part = sizes[size] / 512; part >= P4K; part /= 512) {
+                assert_int_equal(t_protect(&m->user, at + part, part, T_UR, MM_PAGING_SPLIT),
+                                 MM_OK);
+                for (unsigned i = 0; i < 512; i += 5) {
+                    struct mm_mapping leaf = t_leaf(&m->user, at + i * part);
+
+                    assert_int_equal(leaf.type, type);
+                    assert_int_equal(t_paddr(&m->user, at + i * part), paddr + i * part);
+                    assert_int_equal(pat_of(m, at + i * part), encoding[type]);
+                    assert_int_equal(leaf.prot, i == 1 ? T_UR : T_URW);
+                }
+                assert_int_equal(t_protect(&m->user, at + part, part, T_URW, 0), MM_OK);
+            }
+            assert_int_equal(mm_paging_check(&m->user), MM_OK);
+            assert_int_equal(t_unmap(&m->user, at, sizes[size], 0), MM_OK);
+        }
+    }
+}
+
+/* --- permissions
+ * ------------------------------------------------------------------------------------ */
+
+static void compare_rights(struct t_machine *m, const struct mm_pagetable *pt, uint64_t at)
+{
+    mm_prot_t prot = t_leaf(pt, at).prot;
+    uint64_t seen;
+
+    for (uint32_t access = 0; access < 8; access++) {
+        uint32_t kind = ((access & 1) != 0 ? T_PF_WRITE : 0) |
+                        ((access & 2) != 0 ? T_PF_FETCH : 0) | ((access & 4) != 0 ? T_PF_USER : 0);
+        bool allowed = (prot & MM_PROT_READ) != 0 &&
+                       ((kind & T_PF_WRITE) == 0 || (prot & MM_PROT_WRITE) != 0) &&
+                       ((kind & T_PF_FETCH) == 0 || (prot & MM_PROT_EXEC) != 0) &&
+                       ((kind & T_PF_USER) == 0 || (prot & MM_PROT_USER) != 0);
+
+        t_cpu_drop_all(&m->cpu, true);
+        assert_int_equal(t_cpu_access(&m->cpu, at, kind, &seen) == T_PF_NONE, allowed);
+    }
+}
+
+/* What is mapped is what the CPU lets through, for every protection, size, and kind of root. */
+static void test_every_protection(void **state)
+{
+    struct t_machine *m = *state;
+
+    m->cpu.cr4 &= ~UINT64_C(0x300000); /* SMEP and SMAP off: kernel accesses to user pages pass */
+    for (unsigned size = 0; size < 3; size++) {
+        for (mm_prot_t prot = 0; prot < 8; prot++) {
+            mm_prot_t reported = prot == 0 ? 0 : prot | MM_PROT_READ;
+
+            assert_int_equal(t_map(&m->user, P1G, P1G, sizes[size], prot | MM_PROT_USER), MM_OK);
+            assert_int_equal(t_leaf(&m->user, P1G).prot, reported | (prot != 0 ? MM_PROT_USER : 0));
+            compare_rights(m, &m->user, P1G);
+            assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, sizes[size], prot), MM_OK);
+            assert_int_equal(t_leaf(&m->kernel, T_KERNEL_LOW).prot, reported);
+            compare_rights(m, &m->user, T_KERNEL_LOW);
+            for (mm_prot_t next = 0; next < 8; next++) {
+                assert_int_equal(t_protect(&m->user, P1G, sizes[size], next | MM_PROT_USER, 0),
+                                 MM_OK);
+                assert_int_equal(t_leaf(&m->user, P1G).prot,
+                                 next == 0 ? 0 : next | MM_PROT_READ | MM_PROT_USER);
+                compare_rights(m, &m->user, P1G);
+                assert_int_equal(t_protect(&m->user, P1G, sizes[size], prot | MM_PROT_USER, 0),
+                                 MM_OK);
+            }
+            assert_int_equal(t_unmap(&m->user, P1G, sizes[size], 0), MM_OK);
+            assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, sizes[size], 0), MM_OK);
+        }
+    }
+}
+
+/* Rights of tables, which only others narrow: RW and US by AND, NX by OR, over all four levels. */
+static void test_rights_over_levels(void **state)
+{
+    static const uint64_t bits[] = {0, 2, 4, 6, T_NX, T_NX | 2, T_NX | 4, T_NX | 6};
+    struct t_machine *m = *state;
+    uint64_t tables[4];
+
+    m->cpu.cr4 &= ~UINT64_C(0x300000);
+    assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URX | MM_PROT_WRITE), MM_OK);
+    tables[0] = m->user.root.raw;
+    for (unsigned i = 1; i < 4; i++) {
+        tables[i] = t_table(m, tables[i - 1] / P4K)[0] & T_ADDRESS;
+    }
+    for (unsigned combination = 0; combination < 8 * 8 * 8 * 8; combination++) {
+        for (unsigned i = 0; i < 4; i++) {
+            uint64_t *slot = t_table(m, tables[i] / P4K);
+
+            *slot = (*slot & ~(UINT64_C(6) | T_NX)) | bits[(combination >> (3 * i)) & 7];
+        }
+        compare_rights(m, &m->user, 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t *slot = t_table(m, tables[i] / P4K);
+
+        *slot = (*slot & ~T_NX) | 6;
+    }
+    t_cpu_drop_all(&m->cpu, true);
+    assert_int_equal(t_unmap(&m->user, 0, P4K, 0), MM_OK);
+}
+
+static void test_no_nx_bit_while_it_is_off(void **state)
+{
+    struct t_machine *m = t_machine_new();
+    unsigned shift;
+
+    (void)state;
+    m->cpu.extended1.edx &= ~(1u << 20);
+    t_machine_start(m);
+    assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URW), MM_OK);
+    assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_NX, 0);
+    assert_int_equal(t_leaf(&m->user, 0).prot, T_URW | MM_PROT_EXEC); /* the truth */
+    assert_int_equal(t_protect(&m->user, 0, P4K, T_UR, 0), MM_OK);
+    assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_NX, 0);
+    assert_int_equal(mm_paging_activate(&m->user), MM_OK);
+    assert_int_equal(t_cpu_access(&m->cpu, 0, T_PF_USER, NULL), T_PF_NONE);
+    t_machine_delete(m);
+}
+
+static void test_no_global_bit_where_there_is_none(void **state)
+{
+    struct t_machine *m = t_machine_new();
+    unsigned shift;
+
+    (void)state;
+    m->cpu.leaf1.edx &= ~(1u << 13);
+    t_machine_start(m);
+    assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
+    assert_int_equal(entry_at(m, m->kernel.root.raw, T_KERNEL_LOW, &shift) & 0x100, 0);
+    assert_int_equal(t_leaf(&m->kernel, T_KERNEL_LOW).prot, MM_PROT_RW);
+    t_machine_delete(m);
+}
+
+/* Leaves and tables of encrypted memory carry the mask; devices do not; translate is without. */
+static void test_encryption_mask(void **state)
+{
+    struct t_machine *m = t_machine_new();
+    uint64_t mask = UINT64_C(1) << 47;
+    struct mm_paging_config config;
+
+    (void)state;
+    m->cpu.paddr_bits = 47;
+    t_machine_arch(m);
+    m->arch.encryption_mask = mask;
+    config = t_config(m);
+    assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
+    assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
+    assert_int_equal(t_map(&m->user, 0, P1G, P2M + P4K, T_URW), MM_OK);
+    assert_int_equal(
+        mm_paging_map(&m->user, t_range(P1G, P4K), mm_paddr(P1G), T_URW, MM_MEMTYPE_UC, 0), MM_OK);
+    assert_int_equal(t_table(m, m->user.root.raw / P4K)[0] & mask, mask);
+    assert_int_equal(t_paddr(&m->user, P2M), P1G + P2M);
+    assert_int_equal(t_paddr(&m->user, P1G), P1G);
+    assert_int_equal(t_protect(&m->user, P4K, P4K, MM_PROT_USER, MM_PAGING_SPLIT), MM_OK);
+    assert_int_equal(t_protect(&m->user, P4K, P4K, T_URW, 0), MM_OK);
+    assert_int_equal(t_paddr(&m->user, P4K), P1G + P4K);
+    {
+        uint64_t root = t_table(m, m->user.root.raw / P4K)[0] & T_ADDRESS & ~mask;
+        uint64_t gigabyte = t_table(m, root / P4K)[0] & T_ADDRESS & ~mask;
+        uint64_t device = t_table(m, root / P4K)[1] & T_ADDRESS & ~mask;
+
+        assert_int_equal(t_table(m, gigabyte / P4K)[0] & mask, mask);
+        device = t_table(m, device / P4K)[0] & T_ADDRESS & ~mask;
+        assert_int_equal(t_table(m, device / P4K)[0] & mask, 0);
+    }
+    assert_int_equal(mm_paging_check(&m->user), MM_OK);
+    t_machine_delete(m);
+}
+
+/* --- every operation on every size in every state
+ * ---------------------------------------------------- */
+
+static const uint64_t where = 70 * P1G;
+
+/* States of an address: nothing, or a leaf of each size, allowed or forbidden; bare or in use. */
+static void make_state(struct t_machine *m, unsigned which)
+{
+    if (which == 0) {
+        return;
+    }
+    assert_int_equal(t_map(&m->user, where, P1G, sizes[(which - 1) % 3],
+                           which <= 3 ? (mm_prot_t)T_URW : (mm_prot_t)MM_PROT_USER),
+                     MM_OK);
+}
+
+static void test_operations_on_every_size(void **state)
+{
+    struct t_machine *m = *state;
+
+    for (unsigned which = 0; which < 7; which++) {
+        uint64_t leaf = which == 0 ? 0 : sizes[(which - 1) % 3];
+
+        for (unsigned size = 0; size < 3; size++) {
+            for (uint32_t flags = 0; flags < 4; flags++) {
+                uint64_t len = sizes[size];
+                bool split = (flags & MM_PAGING_SPLIT) != 0;
+                bool holes = (flags & MM_PAGING_SKIP_HOLES) != 0;
+                mm_status_t wanted = leaf < len && !holes   ? MM_ERR_NOT_MAPPED
+                                     : leaf > len && !split ? MM_ERR_HUGE_PAGE
+                                                            : MM_OK;
+                uint64_t before;
+
+                for (unsigned op = 0; op < 2; op++) {
+                    mm_status_t status;
+
+                    make_state(m, which);
+                    before = t_state(m, NULL);
+                    status = op == 0 ? t_unmap(&m->user, where, len, flags)
+                                     : t_protect(&m->user, where, len, T_UR, flags);
+                    assert_int_equal(status, wanted);
+                    assert_true(status == MM_OK || before == t_state(m, NULL));
+                    if (status == MM_OK && op == 0) {
+                        for (uint64_t off = 0; off < len; off += len / 16) {
+                            assert_true(t_is_hole(&m->user, where + off));
+                        }
+                    }
+                    if (status == MM_OK && op == 1 && leaf != 0) {
+                        assert_int_equal(t_leaf(&m->user, where).prot, T_UR);
+                    }
+                    if (status == MM_OK && leaf > len) {
+                        assert_int_equal(t_leaf(&m->user, where + len).page.len, len);
+                        assert_int_equal(t_paddr(&m->user, where + leaf - 1), P1G + leaf - 1);
+                    }
+                    assert_int_equal(mm_paging_check(&m->user), MM_OK);
+                    assert_int_equal(t_unmap(&m->user, where, P1G, MM_PAGING_SKIP_HOLES), MM_OK);
+                    assert_int_equal(m->user.nr_tables, 1);
+                }
+                make_state(m, which);
+                before = t_state(m, NULL);
+                assert_int_equal(t_map(&m->user, where, P1G, len, T_URW),
+                                 leaf == 0 ? MM_OK : MM_ERR_ALREADY_MAPPED);
+                assert_true(leaf == 0 || before == t_state(m, NULL));
+                assert_int_equal(t_unmap(&m->user, where, P1G, MM_PAGING_SKIP_HOLES), MM_OK);
+            }
+        }
+    }
+}
+
+/* --- the hardware sets bits between our load and our store
+ * ---------------------------------------------- */
+
+#if MM_TEST_SANITIZED
+#define ROUNDS 2000u
+#else
+#define ROUNDS 20000u
+#endif
+
+struct race {
+    uint64_t *slot;
+    unsigned round; /* atomic: the walker sets dirty once for each */
+    unsigned done;  /* atomic */
+    bool set[2];    /* whether it found the page present and writable; by round */
+};
+
+static void *walker(void *arg)
+{
+    struct race *r = arg;
+
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        uint64_t entry;
+        bool set = false;
+
+        while (__atomic_load_n(&r->round, __ATOMIC_ACQUIRE) < round) {
+            sched_yield();
+        }
+        for (unsigned spin = 0; spin < round % 64; spin++) {
+            __asm__ volatile("pause");
+        }
+        entry = __atomic_load_n(r->slot, __ATOMIC_ACQUIRE);
+        while (!set && (entry & 3) == 3) {
+            set = __atomic_compare_exchange_n(r->slot, &entry, entry | 0x60, false,
+                                              __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+        }
+        r->set[round % 2] = set;
+        __atomic_store_n(&r->done, round, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+/* A dirty bit that a walk sets while the page is being protected is found afterwards. */
+static void test_dirty_is_never_lost(void **state)
+{
+    struct t_machine *m = *state;
+    struct race r = {0};
+    pthread_t thread;
+    uint64_t table = m->user.root.raw;
+
+    assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URW), MM_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        table = t_table(m, table / P4K)[0] & T_ADDRESS;
+    }
+    r.slot = t_table(m, table / P4K);
+    assert_int_equal(pthread_create(&thread, NULL, walker, &r), 0);
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        __atomic_store_n(&r.round, round, __ATOMIC_RELEASE);
+        for (unsigned i = 0; i < 4; i++) {
+            assert_int_equal(t_protect(&m->user, 0, P4K, T_UR, 0), MM_OK);
+            assert_int_equal(t_protect(&m->user, 0, P4K, T_URW, 0), MM_OK);
+        }
+        while (__atomic_load_n(&r.done, __ATOMIC_ACQUIRE) < round) {
+            sched_yield();
+        }
+        assert_int_equal(t_leaf(&m->user, 0).dirty, r.set[round % 2]);
+        __atomic_fetch_and(r.slot, ~UINT64_C(0x60), __ATOMIC_ACQ_REL);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(t_unmap(&m->user, 0, P4K, 0), MM_OK);
+}
+
+/* --- what another CPU sees while a leaf is split
+ * ------------------------------------------------------- */
+
+struct observer {
+    struct t_cpu *cpu;
+    uint64_t root;
+    uint64_t seen_missing; /* atomic */
+    unsigned stop;         /* atomic */
+    unsigned ready;        /* atomic */
+};
+
+/* Walk again and again with no cache: no moment without translation, no other frame. */
+static void *observe(void *arg)
+{
+    struct observer *o = arg;
+    uint64_t n = 0;
+
+    while (__atomic_load_n(&o->stop, __ATOMIC_ACQUIRE) == 0) {
+        uint64_t at = P1G + (n++ * 0x3f7f000) % P1G;
+        uint64_t table = o->root;
+        bool good = false;
+
+        for (unsigned shift = 39; shift >= 12; shift -= 9) {
+            uint64_t entry =
+                __atomic_load_n(t_cpu_slot(o->cpu, table, at, shift), __ATOMIC_ACQUIRE);
+            uint64_t size = UINT64_C(1) << shift;
+
+            if ((entry & 1) == 0) {
+                break;
+            }
+            if (shift == 12 || (entry & 0x80) != 0) {
+                good = (entry & T_ADDRESS & ~(size - 1)) == (at & ~(size - 1)) + 4 * P1G;
+                break;
+            }
+            table = entry & T_ADDRESS;
+        }
+        if (!good) {
+            __atomic_fetch_add(&o->seen_missing, 1, __ATOMIC_ACQ_REL);
+        }
+        __atomic_store_n(&o->ready, 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void test_split_has_no_gap(void **state)
+{
+    struct t_machine *m = *state;
+    struct observer o = {.cpu = &m->cpu, .root = m->user.root.raw};
+    pthread_t thread;
+
+    assert_int_equal(t_map(&m->user, P1G, 5 * P1G, P1G, T_URW), MM_OK);
+    assert_int_equal(pthread_create(&thread, NULL, observe, &o), 0);
+    while (__atomic_load_n(&o.ready, __ATOMIC_ACQUIRE) == 0) {
+        sched_yield();
+    }
+    for (unsigned i = 0; i < 512; i++) {
+        assert_int_equal(t_protect(&m->user, P1G + i * P2M + i * P4K, P4K, T_UR, MM_PAGING_SPLIT),
+                         MM_OK);
+    }
+    __atomic_store_n(&o.stop, 1, __ATOMIC_RELEASE);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(o.seen_missing, 0);
+    assert_int_equal(m->user.nr_leaves[0], 512 * 512);
+    assert_int_equal(t_unmap(&m->user, P1G, P1G, 0), MM_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_types_on_every_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_protection, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rights_over_levels, setup, teardown),
+        cmocka_unit_test(test_no_nx_bit_while_it_is_off),
+        cmocka_unit_test(test_no_global_bit_where_there_is_none),
+        cmocka_unit_test(test_encryption_mask),
+        cmocka_unit_test_setup_teardown(test_operations_on_every_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dirty_is_never_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_split_has_no_gap, setup, teardown),
+    };
+
+    return cmocka_run_group_tests_name("paging_bits", tests, NULL, NULL);
+}

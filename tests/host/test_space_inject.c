@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Hazard 30: frames and nodes run out at every point of every call that needs them. What fails has
+ * changed nothing: regions, leaves, their rights, reference counts, contents, tables, free frames.
+ *
+ * Frames are made scarce by taking all but k, for k from 0 until the call succeeds. Nodes likewise:
+ * the pool gets no more pages, and all objects of the cache but k are taken.
+ */
+#include "space_fixture.h"
+
+#define AT        (UINT64_C(512) * 512 * PAGE - UINT64_C(3) * PAGE) /* three pages below 1 GiB */
+#define MAX_STEPS 200
+
+/* A call under test. It must be one that can be made again after it failed. */
+struct victim {
+    mm_status_t (*call)(struct fixture *f, struct mm_space *s);
+    void (*prepare)(struct fixture *f, struct mm_space *s);
+    bool needs_frames;
+    bool needs_nodes;
+};
+
+static struct mm_space *made; /* by the call, if it makes a space */
+
+static void regions_with_pages(struct fixture *f, struct mm_space *s)
+{
+    for (uint64_t i = 0; i < 6; i++) {
+        assert_int_equal(map_at(s, AT + i * 8 * PAGE, 5 * PAGE, i % 3 == 0 ? RWX : RW, 0), MM_OK);
+        for (uint64_t j = 0; j < 4; j++) {
+            assert_true(store(f, s, AT + (i * 8 + j) * PAGE, i * 10 + j));
+        }
+    }
+    assert_int_equal(protect(s, AT + 16 * PAGE, 2 * PAGE, MM_PROT_READ), MM_OK);
+}
+
+static void regions_shared(struct fixture *f, struct mm_space *s)
+{
+    regions_with_pages(f, s);
+    made = clone_of(s);
+}
+
+static void nothing(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    (void)s;
+}
+
+static mm_status_t do_populate(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return map_at(s, AT, 12 * PAGE, RW, MM_SPACE_POPULATE); /* on both sides of 1 GiB */
+}
+
+static mm_status_t do_map(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return map_at(s, AT, 12 * PAGE, RW, 0);
+}
+
+static mm_status_t do_create(struct fixture *f, struct mm_space *s)
+{
+    struct mm_space *was = made;
+    mm_status_t status = mm_space_create(&f->spaces, &made);
+
+    (void)s;
+    assert_true(status == MM_OK || made == was);
+    return status;
+}
+
+static mm_status_t do_clone(struct fixture *f, struct mm_space *s)
+{
+    struct mm_space *was = made;
+    mm_status_t status = mm_space_clone(s, &made);
+
+    (void)f;
+    assert_true(status == MM_OK || made == was);
+    return status;
+}
+
+static mm_status_t do_fault_at(struct mm_space *s, uint64_t at, enum mm_fault_result want)
+{
+    struct mm_fault fault = {.at = mm_vaddr(at), .flags = MM_FAULT_USER | MM_FAULT_WRITE};
+    enum mm_fault_result got = MM_FAULT_PENDING;
+
+    assert_int_equal(mm_space_fault(s, &fault, &got), MM_OK);
+    assert_true(got == want || got == MM_FAULT_NO_MEMORY);
+    return got == want ? MM_OK : MM_ERR_NO_MEMORY;
+}
+
+static void far_region(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    assert_int_equal(map_at(s, UINT64_C(1) << 45, PAGE, RW, 0), MM_OK);
+}
+
+static mm_status_t do_fault_zero(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return do_fault_at(s, UINT64_C(1) << 45, MM_FAULT_ZERO); /* a frame and three tables */
+}
+
+static mm_status_t do_fault_cow(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return do_fault_at(s, AT, MM_FAULT_COW);
+}
+
+static mm_status_t do_unmap_split(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return unmap(s, AT + 2 * PAGE, PAGE);
+}
+
+static mm_status_t do_protect_split(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return protect(s, AT + PAGE, 2 * PAGE, MM_PROT_READ); /* two splits */
+}
+
+static const struct victim victims[] = {
+    {do_populate, nothing, true, true},
+    {do_map, nothing, false, true},
+    {do_create, nothing, true, true},
+    {do_clone, regions_with_pages, true, true},
+    {do_clone, regions_shared, true, true},
+    {do_fault_zero, far_region, true, false},
+    {do_fault_cow, regions_shared, true, false},
+    {do_unmap_split, regions_with_pages, false, true},
+    {do_protect_split, regions_with_pages, false, true},
+};
+
+#define NR_VICTIMS (sizeof(victims) / sizeof(victims[0]))
+
+static void put_made(struct mm_space *was)
+{
+    if (made != NULL && made != was) {
+        assert_int_equal(mm_space_check(made), MM_OK);
+        assert_true(mm_space_put(made));
+    }
+    if (was != NULL) {
+        assert_true(mm_space_put(was));
+    }
+    made = NULL;
+}
+
+static void test_frames_run_out(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < NR_VICTIMS; v++) {
+        struct fixture *f = fixture_start(NULL);
+        struct mm_space *s = new_space(f);
+        struct mm_space *was;
+        uint64_t nr = 0;
+
+        made = NULL;
+        victims[v].prepare(f, s);
+        was = made;
+        for (;; nr++) {
+            uint64_t before;
+            mm_status_t status;
+
+            t_machine_leave_frames(&f->m, nr);
+            before = state_hash(f, s);
+            status = victims[v].call(f, s);
+            if (status == MM_OK) {
+                break;
+            }
+            assert_int_equal(status, MM_ERR_NO_MEMORY);
+            assert_int_equal(state_hash(f, s), before);
+            assert_int_equal(mm_space_check(s), MM_OK);
+            assert_in_range(nr, 0, MAX_STEPS);
+        }
+        assert_true((nr > 0) == victims[v].needs_frames);
+        t_machine_leave_frames(&f->m, UINT64_MAX);
+        assert_int_equal(mm_space_check(s), MM_OK);
+        put_made(was);
+        put_last(f, s);
+        fixture_stop(f);
+    }
+}
+
+/* All objects that a cache can give without more pages. */
+struct taken {
+    void *objects[4096];
+    unsigned nr;
+};
+
+static void take_all(struct mm_cache *cache, struct taken *t)
+{
+    void *object;
+
+    while ((object = mm_cache_alloc(cache)) != NULL) {
+        assert_in_range(t->nr, 0, 4095);
+        t->objects[t->nr++] = object;
+    }
+}
+
+static void give(struct mm_cache *cache, struct taken *t, unsigned nr)
+{
+    while (nr-- > 0 && t->nr > 0) {
+        mm_cache_free(cache, t->objects[--t->nr]);
+    }
+}
+
+/* `spaces` and `regions` objects are left. */
+static mm_status_t call_with(struct fixture *f, struct mm_space *s, const struct victim *victim,
+                             unsigned spaces, unsigned regions)
+{
+    static struct taken of_spaces;
+    static struct taken of_regions;
+    mm_status_t status;
+
+    /* So many that some are left in slabs when the last page is gone. */
+    while (of_regions.nr < 64) {
+        of_spaces.objects[of_spaces.nr++] = mm_cache_alloc(&f->spaces.space_cache);
+        of_regions.objects[of_regions.nr++] = mm_cache_alloc(&f->spaces.region_cache);
+    }
+    t_inject_from(&f->m.pool_inject, 1);
+    take_all(&f->spaces.space_cache, &of_spaces);
+    take_all(&f->spaces.region_cache, &of_regions);
+    give(&f->spaces.space_cache, &of_spaces, spaces);
+    give(&f->spaces.region_cache, &of_regions, regions);
+    status = victim->call(f, s);
+    t_inject_never(&f->m.pool_inject);
+    give(&f->spaces.space_cache, &of_spaces, UINT32_MAX);
+    give(&f->spaces.region_cache, &of_regions, UINT32_MAX);
+    return status;
+}
+
+static void test_nodes_run_out(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < NR_VICTIMS; v++) {
+        struct fixture *f = fixture_start(NULL);
+        struct mm_space *s = new_space(f);
+        struct mm_space *was;
+        unsigned nr = 0;
+
+        made = NULL;
+        victims[v].prepare(f, s);
+        was = made;
+        for (;; nr++) {
+            uint64_t before = state_hash(f, s);
+            mm_status_t status =
+                call_with(f, s, &victims[v], nr == 0 ? 0 : 1, nr == 0 ? 0 : nr - 1);
+
+            if (status == MM_OK) {
+                break;
+            }
+            assert_int_equal(status, MM_ERR_NO_MEMORY);
+            assert_int_equal(state_hash(f, s), before);
+            assert_int_equal(mm_space_check(s), MM_OK);
+            assert_in_range(nr, 0, MAX_STEPS);
+        }
+        assert_true((nr > 0) == victims[v].needs_nodes);
+        assert_int_equal(mm_space_check(s), MM_OK);
+        put_made(was);
+        put_last(f, s);
+        fixture_stop(f);
+    }
+}
+
+/* Edits that need no node do not fail when there is none. */
+static void test_no_node_needed(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    static struct taken nodes;
+
+    (void)state;
+    assert_int_equal(map_at(s, AT, 8 * PAGE, RW, 0), MM_OK);
+    t_inject_from(&f->m.pool_inject, 1);
+    take_all(&f->spaces.region_cache, &nodes);
+    assert_int_equal(map_at(s, AT + 8 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(map_at(s, AT - PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(protect(s, AT - PAGE, 10 * PAGE, MM_PROT_READ), MM_OK);
+    assert_int_equal(protect(s, AT, PAGE, MM_PROT_READ), MM_OK);
+    assert_int_equal(unmap(s, AT - PAGE, 2 * PAGE), MM_OK);
+    assert_int_equal(unmap(s, AT + 7 * PAGE, 2 * PAGE), MM_OK);
+    assert_int_equal(map_at(s, AT + 64 * PAGE, PAGE, RW, 0), MM_ERR_NO_MEMORY);
+    assert_int_equal(unmap(s, AT, 8 * PAGE), MM_OK);
+    assert_int_equal(nr_regions(s), 0);
+    t_inject_never(&f->m.pool_inject);
+    give(&f->spaces.region_cache, &nodes, UINT32_MAX);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* The manager itself: every page that the pool wants. */
+static void test_init_runs_out(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+
+    (void)state;
+    for (uint64_t n = 1; n < MAX_STEPS; n++) {
+        struct mm_spaces spaces = {0};
+        struct mm_spaces zero = {0};
+        struct mm_spaces_config config = fixture_config(f);
+        mm_status_t status;
+
+        config.kernel_range = mm_vrange(mm_vaddr(T_ARENA + T_ARENA_LEN / 2), PAGE);
+        t_inject_from(&f->m.pool_inject, n);
+        status = mm_spaces_init(&spaces, &config);
+        if (status == MM_OK) {
+            t_inject_never(&f->m.pool_inject);
+            assert_true(n > 1);
+            assert_int_equal(mm_spaces_destroy(&spaces), MM_OK);
+            break;
+        }
+        assert_int_equal(status, MM_ERR_NO_MEMORY);
+        assert_memory_equal(&spaces, &zero, sizeof(spaces));
+    }
+    fixture_stop(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_frames_run_out),
+        cmocka_unit_test(test_nodes_run_out),
+        cmocka_unit_test(test_no_node_needed),
+        cmocka_unit_test(test_init_runs_out),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

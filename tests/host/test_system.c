@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The usual kernel in one call: that all rooms come up and work together, that nothing beyond what
+ * the boot loader mapped is touched before the kernel's own root is active, and that every failure
+ * and the teardown leave the world as it was.
+ */
+#include "hash.h"
+#include "sim_cpu_mm.h"
+#include "sim_ram.h"
+#include "trap_mm.h"
+
+#include <mm/system.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MIB      UINT64_C(0x100000)
+#define RAM      (64 * MIB)
+#define MAPPED   (8 * MIB)
+#define ARENA    UINT64_C(0xffffc00000000000)
+#define IMAGE    UINT64_C(0xffffffff80000000)
+#define OLD_ROOT UINT64_C(0x3000)
+
+/* A machine whose memory above MAPPED can be reached only through the kernel's own root. */
+struct machine {
+    struct t_ram *ram;
+    struct t_cpu cpu;
+    struct mm_x86_64_cpu_ops ops;
+    struct mm_x86_64 arch;
+    struct mm_boot_entry entries[MM_BOOTMAP_CAPACITY(8)];
+    struct mm_bootmap map;
+    struct mm_physmap physmap;
+    struct mm_vrange ranges[3];
+    struct mm_boot_section sections[2];
+    struct mm_system_device device;
+    struct mm_system_config config;
+    struct mm_system system;
+};
+
+static struct machine *the_machine; /* for the op, whose context is the CPU */
+
+static void write_cr(void *ctx, unsigned cr, uint64_t value)
+{
+    t_cpu_ops.write_cr(ctx, cr, value);
+    if (cr == 3 && value != OLD_ROOT) {
+        t_ram_back(the_machine->ram, MAPPED, RAM - MAPPED);
+    }
+}
+
+static uint64_t map_hash(struct machine *m)
+{
+    assert_int_equal(mm_bootmap_normalize(&m->map), MM_OK);
+    return t_hash(m->entries, m->map.nr * sizeof(m->entries[0]));
+}
+
+static int start(void **state)
+{
+    static struct machine m;
+
+    memset(&m, 0, sizeof(m));
+    the_machine = &m;
+    m.ram = t_ram_new(0, RAM);
+    assert_non_null(m.ram);
+    t_ram_back(m.ram, 0, MAPPED);
+    t_ram_junk(m.ram, 0, MAPPED, 1);
+    t_cpu_init(&m.cpu, t_ram_base(m.ram));
+    m.ops = t_cpu_ops;
+    m.ops.write_cr = write_cr;
+    m.cpu.cr3 = OLD_ROOT;
+    assert_int_equal(mm_x86_64_init(&m.arch, &m.ops, &m.cpu), MM_OK);
+    assert_int_equal(mm_x86_64_enable(&m.arch), MM_OK);
+    assert_int_equal(mm_bootmap_init(&m.map, m.entries, MM_BOOTMAP_CAPACITY(8)), MM_OK);
+    assert_int_equal(mm_bootmap_add(&m.map, mm_prange(mm_paddr(0), RAM), MM_BOOT_USABLE), MM_OK);
+    assert_int_equal(mm_bootmap_add(&m.map, mm_prange(mm_paddr(2 * MIB), MIB), MM_BOOT_KERNEL),
+                     MM_OK);
+    assert_int_equal(mm_bootmap_add(&m.map, mm_prange(mm_paddr(OLD_ROOT), 4096), MM_BOOT_RESERVED),
+                     MM_OK);
+    m.physmap = mm_physmap_direct(t_ram_base(m.ram));
+    m.ranges[0] = mm_vrange(mm_vaddr(t_ram_base(m.ram)), RAM);
+    m.ranges[1] = mm_vrange(mm_vaddr(ARENA), UINT64_C(1) << 30);
+    m.ranges[2] = mm_vrange(mm_vaddr(IMAGE), UINT64_C(1) << 31);
+    m.sections[0] = (struct mm_boot_section){
+        .range = mm_vrange(mm_vaddr(IMAGE), 8192), .paddr = mm_paddr(2 * MIB), .prot = MM_PROT_RX};
+    m.sections[1] = (struct mm_boot_section){.range = mm_vrange(mm_vaddr(IMAGE + 8192), 100),
+                                             .paddr = mm_paddr(2 * MIB + 8192),
+                                             .prot = MM_PROT_RW};
+    m.device =
+        (struct mm_system_device){.range = mm_vrange(mm_vaddr(ARENA + (UINT64_C(1) << 29)), 4096),
+                                  .paddr = mm_paddr(0xfee00000),
+                                  .type = MM_MEMTYPE_UC};
+    m.config = (struct mm_system_config){
+        .map = &m.map,
+        .physmap = &m.physmap,
+        .mapped = mm_prange(mm_paddr(0), MAPPED),
+        .platform = t_platform(),
+        .backend = mm_x86_64_backend(&m.arch),
+        .sections = m.sections,
+        .devices = &m.device,
+        .kernel_ranges = m.ranges,
+        .nr_sections = 2,
+        .nr_devices = 1,
+        .nr_kernel_ranges = 3,
+        .nr_cpus = 2,
+        .user = mm_vrange(mm_vaddr(0), UINT64_C(1) << 46),
+        .kernel_space = mm_vrange(mm_vaddr(ARENA), UINT64_C(1) << 28),
+        .user_ops = &mm_x86_64_user_ops,
+    };
+    (void)map_hash(&m);
+    *state = &m;
+    return 0;
+}
+
+static int stop(void **state)
+{
+    struct machine *m = *state;
+
+    t_ram_delete(m->ram);
+    return 0;
+}
+
+static void expect_prot(struct machine *m, uint64_t at, mm_prot_t prot, mm_memtype_t type)
+{
+    struct mm_mapping found;
+
+    assert_int_equal(mm_paging_translate(&m->system.kernel, mm_vaddr(at), &found), MM_OK);
+    assert_int_equal(found.prot & MM_PROT_ALL & ~MM_PROT_GLOBAL, prot);
+    assert_int_equal(found.type, type);
+}
+
+static void test_everything_works_together(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+    struct mm_space_request request = {.len = 8192, .prot = MM_PROT_RW};
+    struct mm_fault fault = {.flags = MM_FAULT_WRITE | MM_FAULT_USER};
+    enum mm_fault_result result;
+    struct mm_dma_region region = {0};
+    struct mm_space *space;
+    mm_vaddr_t at;
+    mm_pfn_t frame;
+    void *object;
+    uint64_t before = map_hash(m);
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    assert_int_equal(m->cpu.cr3 & ~UINT64_C(0xfff), mm_paging_root(&s->kernel).raw);
+    expect_prot(m, IMAGE, MM_PROT_RX, MM_MEMTYPE_WB);
+    expect_prot(m, IMAGE + 8192, MM_PROT_RW, MM_MEMTYPE_WB);
+    expect_prot(m, m->device.range.start.raw, MM_PROT_RW, MM_MEMTYPE_UC);
+    expect_prot(m, t_ram_base(m->ram) + 63 * MIB, MM_PROT_RW, MM_MEMTYPE_WB);
+    assert_int_equal(mm_system_check(s), MM_OK);
+
+    assert_int_equal(mm_frame_alloc(&s->frames, NULL, &frame), MM_OK);
+    object = mm_heap_alloc(&s->heap, 100);
+    assert_non_null(object);
+    assert_int_equal(mm_dma_alloc(&s->dma, 5000, NULL, 0, &region), MM_OK);
+    assert_int_equal(mm_space_create(&s->spaces, &space), MM_OK);
+    assert_int_equal(mm_space_map(space, &request, &at), MM_OK);
+    fault.at = at;
+    assert_int_equal(mm_space_fault(space, &fault, &result), MM_OK);
+    assert_int_equal(result, MM_FAULT_ZERO);
+    assert_int_equal(mm_space_map(mm_space_kernel(&s->spaces), &request, &at), MM_OK);
+    assert_true(mm_vrange_contains(m->config.kernel_space, at));
+    assert_int_equal(mm_system_check(s), MM_OK);
+
+    /* Each thing that is alive holds everything up, and nothing is taken down meanwhile. */
+    assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+    assert_true(mm_space_put(space));
+    assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+    assert_int_equal(mm_dma_free(&s->dma, &region), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+    mm_heap_free(&s->heap, object);
+    mm_frame_free(&s->frames, frame, 0);
+    assert_int_equal(mm_system_check(s), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+    assert_int_equal(m->cpu.cr3, OLD_ROOT);
+    assert_true(map_hash(m) == before);
+    assert_int_equal(mm_system_destroy(s), MM_ERR_NOT_INITIALIZED);
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+}
+
+static void test_a_cache_or_a_kernel_reference_holds_it_up(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+    struct mm_cache_config config = {.name = "things", .size = 40};
+    static struct mm_cache cache;
+    struct mm_space *kernel;
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    memset(&cache, 0, sizeof(cache));
+    assert_int_equal(mm_cache_init(&cache, &s->pool, &config), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+    kernel = mm_space_kernel(&s->spaces);
+    mm_space_get(kernel);
+    assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+    assert_false(mm_space_put(kernel));
+    assert_int_equal(mm_system_check(s), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+}
+
+/* Fails with this status, and the map, the root and the storage are as before. */
+static void expect_failure(struct machine *m, mm_status_t status)
+{
+    static const struct mm_system zero;
+    uint64_t before = map_hash(m);
+
+    assert_int_equal(mm_system_init(&m->system, &m->config), status);
+    assert_true(map_hash(m) == before);
+    assert_int_equal(m->cpu.cr3, OLD_ROOT);
+    assert_memory_equal(&m->system, &zero, sizeof(zero));
+}
+
+static void test_each_step_can_fail(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system_config good = m->config;
+    static struct mm_bootmap no_map;
+
+    assert_int_equal(mm_system_init(NULL, &good), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_system_init(&m->system, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_system_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_system_check(NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_system_check(&m->system), MM_ERR_NOT_INITIALIZED);
+    m->config.sections = NULL;
+    expect_failure(m, MM_ERR_INVALID_ARGUMENT);
+    m->config = good;
+    m->config.devices = NULL;
+    expect_failure(m, MM_ERR_INVALID_ARGUMENT);
+    m->config = good;
+    m->config.map = &no_map;
+    expect_failure(m, MM_ERR_NOT_INITIALIZED);
+    m->config = good;
+    m->config.mapped.len = 4096;
+    expect_failure(m, MM_ERR_NO_MEMORY);
+    m->config = good;
+    m->config.nr_cpus = 0;
+    expect_failure(m, MM_ERR_INVALID_ARGUMENT);
+    m->config = good;
+    m->config.kernel_ranges = NULL;
+    expect_failure(m, MM_ERR_INVALID_ARGUMENT);
+    m->config = good;
+    m->config.nr_kernel_ranges = 2; /* the image's is not declared */
+    expect_failure(m, MM_ERR_INVALID_ADDRESS);
+    m->config = good;
+    m->sections[0].prot = MM_PROT_RW | MM_PROT_EXEC;
+    expect_failure(m, MM_ERR_PERMISSION_DENIED);
+    m->sections[0].prot = MM_PROT_RX;
+    m->device.range.start.raw++;
+    expect_failure(m, MM_ERR_NOT_ALIGNED);
+    m->device.range.start.raw--;
+    m->config.kernel_space = mm_vrange(mm_vaddr(0x1000), 4096);
+    expect_failure(m, MM_ERR_INVALID_ADDRESS);
+    m->config = good;
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_OK);
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_ERR_ALREADY_INITIALIZED);
+    assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+}
+
+/* With every amount of memory from none up: it comes up, or nothing has happened. */
+static void test_too_little_memory_leaves_nothing(void **state)
+{
+    struct machine *m = *state;
+    uint64_t nr_failed = 0;
+    uint64_t nr_up = 0;
+
+    for (uint64_t len = 0; len < 512 * 1024; len += 4096) {
+        memset(&m->map, 0, sizeof(m->map));
+        assert_int_equal(mm_bootmap_init(&m->map, m->entries, MM_BOOTMAP_CAPACITY(8)), MM_OK);
+        assert_int_equal(mm_bootmap_add(&m->map, mm_prange(mm_paddr(4 * MIB), len), MM_BOOT_USABLE),
+                         MM_OK);
+        if (mm_bootmap_usable_bytes(&m->map) == 0) {
+            expect_failure(m, MM_ERR_NO_MEMORY);
+            continue;
+        }
+        uint64_t before = map_hash(m);
+        mm_status_t status = mm_system_init(&m->system, &m->config);
+
+        if (status == MM_OK) {
+            nr_up++;
+            assert_int_equal(mm_system_check(&m->system), MM_OK);
+            assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+        } else {
+            nr_failed++;
+            assert_int_equal(status, MM_ERR_NO_MEMORY);
+            assert_int_equal(mm_system_destroy(&m->system), MM_ERR_NOT_INITIALIZED);
+        }
+        assert_int_equal(m->cpu.cr3, OLD_ROOT);
+        assert_true(map_hash(m) == before);
+    }
+    assert_true(nr_failed > 5 && nr_up > 5);
+}
+
+static void test_without_users_there_are_no_spaces(void **state)
+{
+    struct machine *m = *state;
+
+    m->config.user = mm_vrange(mm_vaddr(0), 0);
+    m->config.kernel_space = mm_vrange(mm_vaddr(0), 0);
+    m->config.user_ops = NULL;
+    m->config.nr_devices = 0;
+    m->config.nr_sections = 0;
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_OK);
+    assert_null(mm_space_kernel(&m->system.spaces));
+    assert_int_equal(mm_system_check(&m->system), MM_OK);
+    assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+}
+
+static void test_a_check_tells_of_corruption(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+    uint64_t summary;
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    s->kernel.nr_tables++;
+    assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
+    s->kernel.nr_tables--;
+    summary = s->frames.has_free[0];
+    s->frames.has_free[0] = 0; /* lines with free frames, and nobody would look there */
+    assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
+    s->frames.has_free[0] = summary;
+    assert_int_equal(mm_system_check(s), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_everything_works_together, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_cache_or_a_kernel_reference_holds_it_up, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(test_each_step_can_fail, start, stop),
+        cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(test_without_users_there_are_no_spaces, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_check_tells_of_corruption, start, stop),
+    };
+
+    return cmocka_run_group_tests_name("system", tests, NULL, NULL);
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Bringing the machine up and down: see the header.
+ */
+#include "machine_mm.h"
+
+#include "trap_mm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB UINT64_C(0x100000)
+
+/* Setting up is no test: what fails here ends the program. */
+static void must(bool good, const char *what)
+{
+    if (!good) {
+        fprintf(stderr, "machine: %s\n", what);
+        abort();
+    }
+}
+
+static mm_status_t pool_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void **out)
+{
+    struct t_machine *m = ctx;
+    struct mm_page_source source = mm_page_source_range(&m->pool_range);
+
+    if (t_inject_fails(&m->pool_inject)) {
+        return MM_ERR_NO_MEMORY;
+    }
+    return source.ops->alloc(source.ctx, nr_pages, align, out);
+}
+
+static void pool_free(void *ctx, void *pages, uint64_t nr_pages)
+{
+    struct t_machine *m = ctx;
+    struct mm_page_source source = mm_page_source_range(&m->pool_range);
+
+    source.ops->free(source.ctx, pages, nr_pages);
+}
+
+static const struct mm_page_source_ops pool_ops = {.alloc = pool_alloc, .free = pool_free};
+
+static void start_frames(struct t_machine *m, const struct t_machine_config *config)
+{
+    uint64_t len = config->ram_len == 0 ? 8 * MIB : config->ram_len;
+    struct mm_frames_config frames = {.map = &m->map,
+                                      .physmap = &m->physmap,
+                                      .platform = m->platform,
+                                      .nr_cpus = 1,
+                                      .flags = config->no_counts ? 0 : MM_FRAMES_REFCOUNTS};
+
+    m->ram = t_ram_new(0, MIB + len);
+    must(m->ram != NULL, "no room for its RAM");
+    t_ram_back(m->ram, MIB, len);
+    t_ram_junk(m->ram, MIB, len, 1);
+    m->physmap = mm_physmap_direct(t_ram_base(m->ram));
+    must(mm_bootmap_init(&m->map, m->entries, 16) == MM_OK, "boot map");
+    must(mm_bootmap_add(&m->map, mm_prange(mm_paddr(MIB), len), MM_BOOT_USABLE) == MM_OK,
+         "boot map: RAM");
+    must(mm_frame_init_from_map(&m->frames, &frames, mm_prange(mm_paddr(0), MIB + len)) == MM_OK,
+         "frames");
+}
+
+static void start_tables(struct t_machine *m, const struct t_machine_config *config)
+{
+    const struct mm_vrange ranges[] = {mm_vrange(mm_vaddr(T_ARENA), T_ARENA_LEN)};
+    struct mm_paging_config paging = {.physmap = &m->physmap,
+                                      .source = mm_frame_source_of(&m->frames),
+                                      .platform = m->platform,
+                                      .kernel_ranges = ranges,
+                                      .nr_kernel_ranges = 1};
+
+    t_cpu_init(&m->cpu, t_ram_base(m->ram));
+    m->cpu.has_nx = !config->no_nx;
+    must(mm_x86_64_init(&m->arch, &t_cpu_ops, &m->cpu) == MM_OK, "CPU");
+    must(mm_x86_64_enable(&m->arch) == MM_OK, "CPU features");
+    paging.backend = mm_x86_64_backend(&m->arch);
+    if (!config->no_user) {
+        paging.user = mm_vrange(mm_vaddr(0), config->user_len == 0 ? T_USER_LEN : config->user_len);
+    }
+    must(mm_paging_init_kernel(&m->kernel, &paging) == MM_OK, "kernel root");
+    must(mm_paging_activate(&m->kernel) == MM_OK, "kernel root: activate");
+}
+
+static void start_pool(struct t_machine *m, const struct t_machine_config *config)
+{
+    uint64_t len = config->pool_len == 0 ? 4 * MIB : config->pool_len;
+    struct mm_page_source range;
+    struct mm_pool_config pool = {.platform = m->platform, .nr_cpus = 1};
+
+    m->pool_buffer = aligned_alloc(4096, len);
+    must(m->pool_buffer != NULL, "pool buffer");
+    memset(m->pool_buffer, 0x5a, len);
+    must(mm_page_range_init(&m->pool_range, m->pool_buffer, len) == MM_OK, "pool range");
+    range = mm_page_source_range(&m->pool_range);
+    pool.source = (struct mm_page_source){&pool_ops, m, range.base, range.len};
+    must(mm_pool_init(&m->pool, &pool) == MM_OK, "pool");
+}
+
+void t_machine_start(struct t_machine *m, const struct t_machine_config *config)
+{
+    static const struct t_machine_config defaults;
+
+    if (config == NULL) {
+        config = &defaults;
+    }
+    memset(m, 0, sizeof(*m));
+    m->platform = t_platform();
+    start_frames(m, config);
+    start_tables(m, config);
+    start_pool(m, config);
+}
+
+void t_machine_stop(struct t_machine *m)
+{
+    struct mm_frame_stats stats;
+
+    t_machine_leave_frames(m, UINT64_MAX);
+    t_inject_never(&m->pool_inject);
+    must(mm_pool_destroy(&m->pool) == MM_OK, "an object of the pool is out");
+    must(mm_page_range_destroy(&m->pool_range) == MM_OK, "a page of the pool is out");
+    m->cpu.cr3 = 0; /* the boot loader's root, wherever that is */
+    must(mm_paging_destroy(&m->kernel) == MM_OK, "kernel root: destroy");
+    must(mm_frame_check(&m->frames) == MM_OK, "frames: check");
+    must(mm_frame_get_stats(&m->frames, &stats) == MM_OK, "frames: statistics");
+    must(stats.nr_allocated == 0, "a frame is out");
+    must(mm_frame_destroy(&m->frames) == MM_OK, "frames: destroy");
+    free(m->pool_buffer);
+    free(m->held);
+    t_ram_delete(m->ram);
+}
+
+uint64_t t_machine_free_frames(const struct t_machine *m)
+{
+    struct mm_frame_stats stats;
+
+    must(mm_frame_get_stats(&m->frames, &stats) == MM_OK, "frames: statistics");
+    return stats.nr_free;
+}
+
+void t_machine_leave_frames(struct t_machine *m, uint64_t nr)
+{
+    uint64_t nr_free = t_machine_free_frames(m);
+
+    if (m->held == NULL) {
+        m->held = calloc(m->frames.nr_frames, sizeof(*m->held));
+        must(m->held != NULL, "no room for a list of frames");
+    }
+    while (m->nr_held > 0 && nr_free < nr) {
+        mm_frame_free(&m->frames, m->held[--m->nr_held], 0);
+        nr_free++;
+    }
+    while (nr_free > nr && nr != UINT64_MAX) {
+        must(mm_frame_alloc(&m->frames, NULL, &m->held[m->nr_held]) == MM_OK, "a frame");
+        m->nr_held++;
+        nr_free--;
+    }
+}
+
+void *t_machine_ptr(const struct t_machine *m, uint64_t paddr)
+{
+    return t_ram_ptr(m->ram, paddr);
+}
