@@ -37,28 +37,38 @@ static void begin(struct world *world, uint64_t at, void (*act)(void))
     step.acted = false;
 }
 
+#define FAR (UINT64_C(1) << 40)
+
 /**
- * Run one case for each instruction, until the call ends before its turn. To get there costs a step
- * for each instruction before; so of a long call's later ones only some are tried in each run, but
- * all of them in a long campaign.
+ * Run one case for each instruction of the call. To get there costs a step for each instruction
+ * before; so of a long call only the first, the last `tail`, and some of the others are tried in
+ * each run, but all of them in a long campaign.
  */
 static void at_every_instruction(void (*one)(uint64_t at, uint64_t how), uint64_t how,
-                                 uint64_t at_least)
+                                 uint64_t tail)
 {
-    bool all = getenv("MM_TEST_FULL") != NULL;
-    struct t_prng prng;
     struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    bool all = getenv("MM_TEST_FULL") != NULL;
+    uint64_t first = MM_TEST_SANITIZED ? 20 : 120;
+    uint64_t out_of = MM_TEST_SANITIZED ? 200 : 32;
     struct sigaction before;
-    uint64_t at = 0;
+    struct t_prng prng;
+    uint64_t nr;
 
+    tail = MM_TEST_SANITIZED ? 0 : tail;
     t_prng_start(&prng, "heap steps");
     assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
-    do {
-        one(at, how);
-        at += all ? 1 : 1 + t_prng_below(&prng, at / 16 + 1);
-    } while (step.acted);
+    one(FAR, how);
+    assert_false(step.acted);
+    nr = FAR - step.at;
+    assert_true(nr > 30);
+    for (uint64_t at = 0; at < nr; at++) {
+        if (all || at < first || at + tail >= nr || t_prng_chance(&prng, 1, out_of)) {
+            one(at, how);
+            assert_true(step.acted);
+        }
+    }
     assert_int_equal(sigaction(SIGTRAP, &before, NULL), 0);
-    assert_true(at > at_least);
 }
 
 /* --- freeing what is being freed ----------------------------------------------------------------
@@ -155,7 +165,7 @@ static void test_free_while_freeing(void **state)
         skip();
     }
     for (uint64_t how = 0; how < 12; how++) {
-        at_every_instruction(free_at, how, 30);
+        at_every_instruction(free_at, how, 0);
     }
 }
 
@@ -239,7 +249,7 @@ static void test_allocate_while_allocating(void **state)
         skip();
     }
     for (uint64_t how = 0; how < 8; how++) {
-        at_every_instruction(allocate_at, how, 20);
+        at_every_instruction(allocate_at, how, how == 2 ? 300 : 0);
     }
 }
 
@@ -300,8 +310,8 @@ static void test_allocate_while_retiring(void **state)
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    at_every_instruction(retire_at, 1, 60);
-    at_every_instruction(retire_at, 40, 60);
+    at_every_instruction(retire_at, 1, 1000);
+    at_every_instruction(retire_at, 40, 0);
 }
 
 int main(void)
