@@ -339,6 +339,15 @@ static void carve_statuses(void **state)
     FAILS(MM_ERR_NO_MEMORY, mm_prange(mm_paddr(1 * MIB), 4096), config.flags = MM_FRAMES_REFCOUNTS);
     FAILS(MM_ERR_NO_MEMORY, all, config.physmap = &narrow; config.flags = MM_FRAMES_REFCOUNTS);
 #undef FAILS
+
+    /* A map without room for one more entry. */
+    rig.map = (struct mm_bootmap){0};
+    assert_int_equal(mm_bootmap_init(&rig.map, rig.entries, 1), MM_OK);
+    assert_int_equal(
+        mm_bootmap_add(&rig.map, mm_prange(mm_paddr(1 * MIB), 15 * MIB), MM_BOOT_USABLE), MM_OK);
+    assert_int_equal(mm_frame_init_from_map(&rig.frames, &rig.config, all), MM_ERR_LIMIT);
+    assert_memory_equal(&rig.frames, &zero, sizeof(zero));
+    assert_int_equal(mm_bootmap_usable_bytes(&rig.map), 15 * MIB);
 }
 
 /* The smallest machine on which it works, and one frame less. */

@@ -181,7 +181,7 @@ static void check_hints(const struct mm_frames *f, uint64_t *wrong)
     uint64_t marked = 0;
 
     for (uint32_t i = 0; i < f->nr_cpus * MMI_NR_HINTS; i++) {
-        const struct mmi_frame_cpu *cpu = mmi_frame_cpu(f, i / MMI_NR_HINTS);
+        const struct mmi_frame_cpu *cpu = (struct mmi_frame_cpu *)f->cpus + i / MMI_NR_HINTS;
         uint64_t hint = mmi_load(&cpu->hints[i % MMI_NR_HINTS]);
         uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
         const struct mm_frame_span *span = mmi_hint_span(f, hint);

@@ -120,18 +120,26 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
 
 /* --- runs ------------------------------------------------------------------------------------ */
 
-/* The part of a run that lies in the span of its first frame; panics if that has none. */
+/* The span of a frame that is to be freed; panics if it has none. */
+static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t pfn,
+                                           struct claim claim)
+{
+    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+
+    if (span != NULL) {
+        return span;
+    }
+    panic(f, "free of a frame that is not managed", pfn, claim);
+}
+
+/* The part of a run that lies in the span of its first frame. */
 static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, struct claim claim,
                         uint64_t *slot)
 {
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-    uint64_t left;
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
+    uint64_t left = span->first + span->nr - pfn;
 
-    if (span == NULL) {
-        panic(f, "free of a frame that is not managed", pfn, claim);
-    }
     *slot = pfn - span->bias;
-    left = span->first + span->nr - pfn;
     return nr < left ? nr : left;
 }
 
@@ -235,7 +243,7 @@ static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pf
 void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 {
     uint64_t bit = UINT64_C(1) << (first.raw % MMI_ROW_FRAMES);
-    uint64_t *row;
+    uint64_t *rows;
     uint64_t old;
     uint64_t found;
 
@@ -244,11 +252,13 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
         free_slow(frames, first.raw, order);
         return;
     }
-    row =
-        (uint64_t *)(uintptr_t)(frames->main_rows + first.raw / MMI_ROW_FRAMES * sizeof(uint64_t));
-    old = mmi_load(row);
+    /* Read twice, so that the load need not wait for the address of the exchange. */
+    rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
+    old = mmi_load(&rows[first.raw / MMI_ROW_FRAMES]);
     found = old;
-    if (MMI_UNLIKELY((old & bit) != 0 || !mmi_cas_seq(row, &found, old | bit))) {
+    rows = (uint64_t *)(uintptr_t)mmi_load(&frames->main_rows);
+    if (MMI_UNLIKELY((old & bit) != 0 ||
+                     !mmi_cas_seq(&rows[first.raw / MMI_ROW_FRAMES], &found, old | bit))) {
         free_slow(frames, first.raw, 0);
         return;
     }
@@ -265,18 +275,13 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
                           struct claim claim)
 {
     uint64_t pfn = list[0].raw;
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
     uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
+    uint64_t slot = first - span->bias;
+    uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
     uint64_t mask = 0;
-    uint64_t possible;
-    uint64_t slot;
     size_t i;
 
-    if (span == NULL) {
-        panic(f, "free of a frame that is not managed", pfn, claim);
-    }
-    slot = first - span->bias;
-    possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
     for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
         uint64_t bit = UINT64_C(1) << (list[i].raw - first);
 
