@@ -41,4 +41,7 @@ void checks_dma(struct memory *m);
 /** Takes down what is left, step by step: every frame is back, then every byte of the map. */
 void checks_balance(struct memory *m);
 
+/** All of it again with mm_system_init(), from the map that is left. */
+void checks_system(struct memory *m);
+
 #endif

@@ -18,6 +18,15 @@ static const mm_vaddr_t base = {UINT64_C(0x0000500000000000)};
 static const mm_vaddr_t missing = {UINT64_C(0x0000500000002000)};
 static const mm_vaddr_t code = {UINT64_C(0x0000500000003000)};
 
+// Whether user memory was ever open after a user copy (EFLAGS.AC, which SMAP minds).
+static bool left_open;
+
+static mm_status_t noted(mm_status_t status)
+{
+    left_open = left_open || (cpu_rflags() & CPU_RFLAGS_AC) != 0;
+    return status;
+}
+
 static struct mm_space *new_space(struct memory *m)
 {
     struct mm_space_request request = {
@@ -71,7 +80,7 @@ static bool out_residue(struct memory *m, uint64_t good, uint64_t bad)
     mm_vaddr_t to = mm_vaddr(missing.raw - good);
 
     pattern(bytes, good + bad, (uint8_t)(good + 1));
-    return mm_user_copy_out(&m->user, to, bytes, good + bad, &residue) == MM_ERR_FAULT &&
+    return noted(mm_user_copy_out(&m->user, to, bytes, good + bad, &residue)) == MM_ERR_FAULT &&
            residue == bad && mm_user_copy_in(&m->user, back, to, good, NULL) == MM_OK &&
            is_pattern(back, good, (uint8_t)(good + 1));
 }
@@ -89,7 +98,7 @@ static bool in_residue(struct memory *m, uint64_t good, uint64_t bad)
     for (uint64_t i = 0; i < sizeof(bytes); i++) {
         bytes[i] = UNTOUCHED;
     }
-    return mm_user_copy_in(&m->user, bytes, from, good + bad, &residue) == MM_ERR_FAULT &&
+    return noted(mm_user_copy_in(&m->user, bytes, from, good + bad, &residue)) == MM_ERR_FAULT &&
            residue == bad && is_pattern(bytes, good, 7) &&
            is_all(bytes + good, sizeof(bytes) - good, UNTOUCHED);
 }
@@ -102,8 +111,9 @@ static bool clear_residue(struct memory *m, uint64_t good, uint64_t bad)
 
     pattern(bytes, good, 9);
     return mm_user_copy_out(&m->user, to, bytes, good, NULL) == MM_OK &&
-           mm_user_clear(&m->user, to, good + bad, &residue) == MM_ERR_FAULT && residue == bad &&
-           mm_user_copy_in(&m->user, bytes, to, good, NULL) == MM_OK && is_all(bytes, good, 0);
+           noted(mm_user_clear(&m->user, to, good + bad, &residue)) == MM_ERR_FAULT &&
+           residue == bad && mm_user_copy_in(&m->user, bytes, to, good, NULL) == MM_OK &&
+           is_all(bytes, good, 0);
 }
 
 // The fault falls on each byte once, and each length of what is missing follows it.
@@ -122,7 +132,6 @@ static void check_residue(struct memory *m)
     CHECK("a copy out across a missing page tells the exact residue", at_each_byte(m, out_residue));
     CHECK("a copy in across a missing page tells the exact residue", at_each_byte(m, in_residue));
     CHECK("a clear across a missing page tells the exact residue", at_each_byte(m, clear_residue));
-    CHECK("user memory is closed after faults", (cpu_rflags() & CPU_RFLAGS_AC) == 0);
 }
 
 static void check_string(struct memory *m)
@@ -133,11 +142,12 @@ static void check_string(struct memory *m)
     mm_vaddr_t from = mm_vaddr(missing.raw - sizeof(text));
 
     must(mm_user_copy_out(&m->user, from, text, sizeof(text), NULL), "a string");
-    bool whole =
-        mm_user_string_in(&m->user, buffer, from, sizeof(buffer), &len) == MM_OK && len == 11;
-    bool cut = mm_user_string_in(&m->user, buffer, from, 11, &len) == MM_ERR_LIMIT;
+    bool whole = noted(mm_user_string_in(&m->user, buffer, from, sizeof(buffer), &len)) == MM_OK &&
+                 len == 11;
+    bool cut = noted(mm_user_string_in(&m->user, buffer, from, 11, &len)) == MM_ERR_LIMIT;
     must(mm_user_copy_out(&m->user, mm_vaddr(missing.raw - 1), "!", 1, NULL), "a string");
-    bool open = mm_user_string_in(&m->user, buffer, from, sizeof(buffer), &len) == MM_ERR_FAULT;
+    bool open =
+        noted(mm_user_string_in(&m->user, buffer, from, sizeof(buffer), &len)) == MM_ERR_FAULT;
     CHECK("a user string ends at its terminator, its limit, or the missing page",
           whole && cut && open && len == 11);
 }
@@ -169,6 +179,35 @@ static void check_range(struct memory *m)
               mm_user_copy_in(&m->user, &byte, code, 1, NULL) == MM_OK && byte == 0xc3);
 }
 
+// Each page faults in the middle of the copy, and the copy goes on.
+static void check_across(struct memory *m)
+{
+    static uint8_t bytes[2 * MM_PAGE_SIZE];
+    static uint8_t back[2 * MM_PAGE_SIZE];
+    uint64_t faults = m->nr_user_faults;
+
+    pattern(bytes, sizeof(bytes), 3);
+    CHECK("a copy goes on after each fault that is resolved",
+          mm_user_copy_out(&m->user, base, bytes, sizeof(bytes), NULL) == MM_OK &&
+              m->nr_user_faults == faults + 2 &&
+              mm_user_copy_in(&m->user, back, base, sizeof(back), NULL) == MM_OK &&
+              is_pattern(back, sizeof(back), 3));
+}
+
+static void check_closed(struct memory *m)
+{
+    static const char after[] = "user memory is closed after faults";
+    static const char during[] = "user memory is closed while a fault is handled";
+
+    if (m->arch.enabled.smap) {
+        CHECK(after, !left_open);
+        CHECK(during, m->nr_user_faults > 0 && m->nr_open_handlers == 0);
+    } else {
+        check_skip(after, "the CPU has no SMAP");
+        check_skip(during, "the CPU has no SMAP");
+    }
+}
+
 // The code page is present and the user's: what stops the kernel is SMAP and SMEP alone.
 static void check_supervisor(struct memory *m)
 {
@@ -193,9 +232,11 @@ void checks_user(struct memory *m)
     struct mm_space *space = new_space(m);
 
     check_theme("user copy");
+    check_across(m);
     check_residue(m);
     check_string(m);
     check_range(m);
+    check_closed(m);
     check_supervisor(m);
     CHECK("the user's space is well formed", mm_space_check(space) == MM_OK);
     memory_enter(m, NULL);

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "cpu.h"
 #include "layout.h"
 #include "memory.h"
 #include "trap.h"
@@ -30,11 +31,15 @@ static bool handle(struct trap_frame *frame, uint64_t address)
     if (!mm_vrange_contains(mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN), fault.at)) {
         return resolve(mm_space_kernel(&memory->spaces), &fault);
     }
-    // The kernel touches user memory only in user copy. Any other access is a mistake, even if the
-    // address is good: it must not be resolved, it would come again (SMAP) or go unnoticed.
-    if (!mm_x86_64_user_fixup(frame->rip, &resume)) {
+    // The kernel touches user memory only in user copy, which opens it first if there is SMAP. Any
+    // other access is a mistake, even if the address is good: it must not be resolved, for it would
+    // come again (SMAP) or go unnoticed.
+    bool open = !memory->arch.enabled.smap || (frame->rflags & CPU_RFLAGS_AC) != 0;
+    if (!open || !mm_x86_64_user_fixup(frame->rip, &resume)) {
         return false;
     }
+    memory->nr_user_faults++;
+    memory->nr_open_handlers += (cpu_rflags() & CPU_RFLAGS_AC) != 0;
     if (!resolve(memory->current, &fault)) {
         frame->rip = resume;
     }

@@ -74,5 +74,6 @@ _Noreturn void kmain(uint32_t boot_info)
     run_checks();
     memory_stop_rest(&memory);
     checks_balance(&memory);
+    checks_system(&memory);
     power_exit(check_summary());
 }

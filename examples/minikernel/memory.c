@@ -106,21 +106,22 @@ static void map_apic(struct memory *m)
                    "device map");
 }
 
+const struct mm_vrange memory_ranges[MEMORY_NR_RANGES] = {
+    {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
+};
+
 static void build_root(struct memory *m)
 {
-    static const struct mm_vrange ranges[] = {
-        {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
-        {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
-        {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN},
-        {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
-    };
     struct mm_paging_config config = {
         .backend = mm_x86_64_backend(&m->arch),
         .physmap = &m->physmap,
         .source = mm_frame_source_within(&m->tables),
         .platform = platform_ops(),
-        .kernel_ranges = ranges,
-        .nr_kernel_ranges = sizeof(ranges) / sizeof(ranges[0]),
+        .kernel_ranges = memory_ranges,
+        .nr_kernel_ranges = MEMORY_NR_RANGES,
         .user = mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
     };
     if (m->boot.nr_sections == 0 || m->boot.nr_sections > MM_MULTIBOOT2_MAX_SECTIONS) {

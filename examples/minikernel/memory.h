@@ -38,8 +38,15 @@ struct memory {
     struct mm_dma dma;
     struct mm_user user;
 
+    uint64_t nr_user_faults;   /**< page faults in user copies, */
+    uint64_t nr_open_handlers; /**< and those handled with user memory open: none, if all is well */
+
     struct mm_space *current; /**< user space that is active; NULL: none */
 };
+
+/** Where the kernel maps: see layout.h. */
+#define MEMORY_NR_RANGES 4
+extern const struct mm_vrange memory_ranges[MEMORY_NR_RANGES];
 
 /** Read the boot information into `map` and `boot`; the command line into `options`. */
 void memory_read_boot(struct memory *m, uint32_t boot_info, struct options *options);

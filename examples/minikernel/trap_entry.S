@@ -43,6 +43,9 @@ trap_common:
     pushq %r14
     pushq %r15
     cld
+    pushfq // user copy may have been interrupted with user memory open (EFLAGS.AC, SMAP): close it;
+    andl $~(1 << 18), (%rsp) // iretq opens it again
+    popfq
     movq %rsp, %rdi // aligned: the CPU aligned the stack, 22 words lie on it
     call trap_handle
     popq %r15

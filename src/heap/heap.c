@@ -2,11 +2,9 @@
 /**
  * The general heap: which class or run serves a size, and what is done before the answer is NULL.
  *
- * A class is found by arithmetic. With n = size - 1 and e the number of its highest bit, but at
- * least 6, the class is 4 * (e - 6) + (n >> (e - 2)): the top three bits of n, four values a
- * doubling, and steps of 16 below 128, where e is 6.
+ * Classes are 16 bytes apart up to 128, then four a doubling, up to 8 KiB:
  *
- *     size    1..16  17..32  ..  113..128  129..160  161..192  193..224  225..256  257..320
+ *     size    1..16  17..32  ..  113..128  129..160  161..192  193..224  225..256  257..320  ..
  *     class     0      1     ..      7         8         9        10        11        12
  */
 #include <mm/heap.h>
@@ -26,17 +24,30 @@ static bool is_heap(const struct mm_heap *heap)
     return heap != NULL && heap->magic == MMI_HEAP_MAGIC;
 }
 
-/** Size 1 to MM_HEAP_MAX_SLAB_SIZE; 0 counts as 1. */
+/* So many 16ths of a size are of this class. */
+#define X2(n)  n, n
+#define X4(n)  X2(n), X2(n)
+#define X8(n)  X4(n), X4(n)
+#define X16(n) X8(n), X8(n)
+#define X32(n) X16(n), X16(n)
+#define X64(n) X32(n), X32(n)
+
+/** The class of a size, by 16ths of it, rounded up. */
+static const uint8_t class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1] = {
+    0, /* size 0 counts as 1 */
+    0,       1,       2,       3,       4,       5,       6,       7,
+    X2(8),   X2(9),   X2(10),  X2(11),  X4(12),  X4(13),  X4(14),  X4(15),
+    X8(16),  X8(17),  X8(18),  X8(19),  X16(20), X16(21), X16(22), X16(23),
+    X32(24), X32(25), X32(26), X32(27), X64(28), X64(29), X64(30), X64(31)};
+
+/** Size 0 to MM_HEAP_MAX_SLAB_SIZE. */
 static inline unsigned class_of(uint64_t size)
 {
-    uint64_t n = size - (size != 0 ? 1 : 0);
-    unsigned e;
-
-    if (__builtin_expect(n < 128, 1)) {
-        return (unsigned)n >> 4; /* what follows says so too, and takes longer */
+    /* The table says the same of these; most sizes are, and then nothing waits for a load. */
+    if (MMI_OFTEN(size - 1 < 128)) {
+        return (unsigned)(size - 1) / 16;
     }
-    e = mmi_log2(n);
-    return 4 * (e - 6) + (unsigned)(n >> (e - 2));
+    return class_by_16[(size + 15) / 16];
 }
 
 static uint32_t class_size(unsigned number)
@@ -380,13 +391,22 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
     return slab == NULL ? 0 : usable(heap, slab);
 }
 
+/** What mm_heap_alloc() promises for a size. */
+static uint64_t natural_align(uint64_t size)
+{
+    if (size < 16 || !mm_is_pow2(size)) {
+        return 16;
+    }
+    return size < MM_PAGE_SIZE ? size : MM_PAGE_SIZE;
+}
+
 /** Whether the object can stay where it is, at its new size; a run gives back its tail then. */
-static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t align,
-                            uint64_t size)
+static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t address,
+                            uint64_t align, uint64_t size)
 {
     uint64_t had = usable(heap, slab);
 
-    if (size > had) {
+    if (size > had || !mm_is_aligned(address, align)) {
         return false;
     }
     if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
@@ -419,7 +439,8 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
         align = had & (0 - had);
         align = align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
     }
-    if (resize_in_place(heap, slab, align, size)) {
+    align = align > natural_align(size) ? align : natural_align(size);
+    if (resize_in_place(heap, slab, address, align, size)) {
         return object;
     }
     moved = alloc_aligned_on(heap, mmi_cpu_number(&heap->pool->platform), align, size);

@@ -17,8 +17,8 @@
  *   there or to drop it. A hint is only ever exchanged, so each slab is dropped once, by whoever
  *   got it out of the hint.
  * - A slab is LISTED only once several objects of one word are free: a slab that would serve one
- *   allocation is not worth taking up. What lies in unlisted slabs is not lost: the sweep before an
- *   allocation fails goes through all of them.
+ *   allocation is not worth taking up. Once taken up it is used to its last object. What lies in
+ *   unlisted slabs is not lost: the sweep before an allocation fails goes through all of them.
  * - Retiring needs all bits of all words at once, and takes them word by word; if somebody was
  *   faster it puts them back. The list is not searched for the slab: its descriptor stays there,
  *   DEAD_LISTED, until it comes up. If it comes up in the middle, whoever took it off says so
@@ -36,8 +36,9 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** Free objects of a word that make a slab worth listing, if it has enough of them. */
-#define SEVERAL 4u
+/** Free objects of a word that make a slab worth listing; an eighth of its objects if that is less.
+ */
+#define SEVERAL 8u
 
 /* --- words -------------------------------------------------------------------------------------*/
 
@@ -476,15 +477,11 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
     void *object = NULL;
 
     /* The hint is corrected only if it is still the same; the object is ours in any case. */
-    if (slab != NULL && (object = take(slab, several(slab), &word)) != NULL) {
+    if (slab != NULL && (object = take(slab, 1, &word)) != NULL) {
         mmi_cas(hint_at, &hint, mmi_hint(slab, word));
         return object;
     }
     object = take_partial(class, cpu);
-    if (object == NULL && slab != NULL && (object = take(slab, 1, &word)) != NULL) {
-        mmi_cas(hint_at, &hint, mmi_hint(slab, word));
-        return object;
-    }
     if (object == NULL) {
         object = grow(class, cpu);
     }

@@ -224,6 +224,7 @@ _Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address)
 
 #define MMI_INLINE   static inline __attribute__((always_inline))
 #define MMI_NOINLINE __attribute__((noinline))
+#define MMI_OFTEN(x) __builtin_expect(!!(x), 1)
 #define MMI_RARE(x)  __builtin_expect(!!(x), 0)
 
 /**

@@ -131,10 +131,11 @@ static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
         .claimed_value = level,
     };
 
-    if (level >= CODEC_LEAF_LEVELS) {
-        mmi_panic(&pt->platform, &info);
+    if (level < CODEC_LEAF_LEVELS) {
+        pt->nr_leaves[level] -= nr;
+        return;
     }
-    pt->nr_leaves[level] -= nr;
+    mmi_panic(&pt->platform, &info);
 }
 
 /** Put a table of leaves in the place of a large leaf. */

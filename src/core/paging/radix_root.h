@@ -216,7 +216,9 @@ static void survey_stranger(struct survey *v, const codec_t *cx, uint64_t slot, 
     if (v->pt->adopted != 0) {
         return; /* what else hangs there is not ours to judge */
     }
-    if (shared ? !codec_is_table(slot, root_level(cx)) : slot != 0) {
+    if (shared && !codec_is_table(slot, root_level(cx))) {
+        survey_wrong(v, "an entry of the kernel's is missing", root_slot_first(cx, index));
+    } else if (!shared && slot != 0) {
         survey_wrong(v, "a slot of the root that was never declared", root_slot_first(cx, index));
     }
 }
