@@ -493,7 +493,7 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g)
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
     r.pt = user ? &m->user : &m->kernel;
     assert_int_equal(mm_paging_activate(r.pt), MM_OK);
-    operate(&r, NR_OPERATIONS / 4);
+    operate(&r, NR_OPERATIONS / 4 * (getenv("MM_TEST_FULL") != NULL ? 20 : 1));
     t_mpages_destroy(&r.model);
     t_machine_delete(m);
 }
