@@ -25,9 +25,8 @@ struct mm_panic_info {
     const char *what;     /**< one sentence, for people: "double free of a frame" */
     uint64_t address;     /**< of the frame (physical) or of the object (virtual) */
     const char *recorded; /**< what the library has on record: "free", "object of cache foo", ... */
-    uint64_t
-        recorded_value; /**< number that belongs to it: a count, an order, an owner's tag; else 0 */
-    const char *claimed; /**< what the caller says: "allocated, order 3" */
+    uint64_t recorded_value; /**< number that belongs to it: a count, an order, an owner; else 0 */
+    const char *claimed;     /**< what the caller says: "allocated, order 3" */
     uint64_t claimed_value;
 };
 

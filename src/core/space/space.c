@@ -407,7 +407,6 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
         out->nr_faults[i] = space->nr_faults[i];
     }
     out->refs = mmi_load(&space->refs);
-    out->zero = 0;
     mmi_space_unlock(space);
     return MM_OK;
 }
