@@ -119,7 +119,6 @@ mm_status_t mm_dma_alloc(struct mm_dma *dma, uint64_t len,
     out->range = mm_prange(mm_pfn_addr(first), len);
     out->addr = mm_physmap_ptr(&dma->physmap, out->range.start);
     out->nr_frames = request.nr_frames;
-    out->zero = 0;
     if ((flags & MM_DMA_ZERO) != 0) {
         memset(out->addr, 0, out->nr_frames << MM_PAGE_SHIFT);
     }
