@@ -38,6 +38,9 @@ mm_status_t mm_dma_init(struct mm_dma *dma, const struct mm_dma_config *config)
     if (config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
     }
+    if (!mmi_physmap_reaches(config->physmap, config->frames)) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
     dma->frames = config->frames;
     dma->physmap = *config->physmap;
     dma->platform = config->platform;
@@ -119,7 +122,6 @@ mm_status_t mm_dma_alloc(struct mm_dma *dma, uint64_t len,
     out->range = mm_prange(mm_pfn_addr(first), len);
     out->addr = mm_physmap_ptr(&dma->physmap, out->range.start);
     out->nr_frames = request.nr_frames;
-    out->zero = 0;
     if ((flags & MM_DMA_ZERO) != 0) {
         memset(out->addr, 0, out->nr_frames << MM_PAGE_SHIFT);
     }
