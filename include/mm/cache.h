@@ -182,7 +182,7 @@ struct mm_pool {
 struct mm_pool_config {
     struct mm_page_source source;
     struct mm_platform platform;
-    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to 1024 */
+    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to MM_MAX_CPUS */
     uint32_t flags;   /**< 0 */
 };
 

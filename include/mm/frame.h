@@ -107,7 +107,7 @@ struct mm_frames_config {
     struct mm_bootmap *map; /**< usable ranges become free frames; normalised if need be */
     const struct mm_physmap *physmap; /**< copied; only needed for MM_FRAME_ZERO; NULL: none */
     struct mm_platform platform;
-    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to 1024 */
+    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to MM_MAX_CPUS */
     uint32_t flags;   /**< MM_FRAMES_... */
     void *metadata;   /**< zeroed, MM_CACHE_LINE aligned, mm_frame_metadata_size() bytes */
     uint64_t metadata_len;

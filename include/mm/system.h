@@ -50,7 +50,7 @@ struct mm_system_config {
     uint32_t nr_sections;
     uint32_t nr_devices;
     uint32_t nr_kernel_ranges;
-    uint32_t nr_cpus; /**< 1 to 1024 */
+    uint32_t nr_cpus; /**< 1 to MM_MAX_CPUS */
     /** Where user spaces map; length 0: there are none. */
     struct mm_vrange user;
     /**

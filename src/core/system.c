@@ -10,7 +10,7 @@
 #include "core/base/mem.h"
 #include <mm/system.h>
 
-#define SYSTEM_MAGIC UINT32_C(0x6d6d5379)
+#define SYSTEM_MAGIC UINT32_C(0x6d6d5379) /* "mmSy" */
 
 static mm_status_t map_devices(struct mm_system *system, const struct mm_system_config *config)
 {

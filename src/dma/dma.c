@@ -38,6 +38,9 @@ mm_status_t mm_dma_init(struct mm_dma *dma, const struct mm_dma_config *config)
     if (config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
     }
+    if (!mmi_physmap_reaches(config->physmap, config->frames)) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
     dma->frames = config->frames;
     dma->physmap = *config->physmap;
     dma->platform = config->platform;

@@ -18,7 +18,7 @@ struct claim {
     uint64_t value;
 };
 
-/* --- corruption ------------------------------------------------------------------------------ */
+/* --- corruption ------------------------------------------------------------------------------- */
 
 static bool is_free(const struct mm_frames *f, uint64_t slot)
 {
@@ -71,14 +71,13 @@ static _Noreturn void panic(const struct mm_frames *f, const char *what, uint64_
 }
 
 /* A frame that has a bit already: one of `slot`'s row, which holds `pfn`. */
-static _Noreturn __attribute__((noinline)) void panic_double(const struct mm_frames *f,
-                                                             uint64_t pfn, uint64_t slot,
-                                                             uint64_t bits, struct claim claim)
+static _Noreturn MMI_NOINLINE void panic_double(const struct mm_frames *f, uint64_t pfn,
+                                                uint64_t slot, uint64_t bits, struct claim claim)
 {
     panic(f, "double free of a frame", pfn - slot % MMI_ROW_FRAMES + mmi_ctz(bits), claim);
 }
 
-/* --- one row --------------------------------------------------------------------------------- */
+/* --- one row ---------------------------------------------------------------------------------- */
 
 /* Panic if one of the frames has references other than the caller's. */
 static void check_refs(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
@@ -118,29 +117,18 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
     mmi_row_freed(f, row, old, mask);
 }
 
-/* --- runs ------------------------------------------------------------------------------------ */
+/* --- runs ------------------------------------------------------------------------------------- */
 
-/* The span of a frame that is to be freed; panics if it has none. */
-static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t pfn,
-                                           struct claim claim)
-{
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-
-    if (span != NULL) {
-        return span;
-    }
-    panic(f, "free of a frame that is not managed", pfn, claim);
-}
-
-/* The part of a run that lies in the span of its first frame. */
+/* The part of a run that lies in the span of its first frame; panics if that has none. */
 static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, struct claim claim,
                         uint64_t *slot)
 {
-    const struct mm_frame_span *span = span_of(f, pfn, claim);
-    uint64_t left = span->first + span->nr - pfn;
+    uint64_t part = mmi_frame_part(f, pfn, nr, slot);
 
-    *slot = pfn - span->bias;
-    return nr < left ? nr : left;
+    if (part == 0) {
+        panic(f, "free of a frame that is not managed", pfn, claim);
+    }
+    return part;
 }
 
 /* Look at all of the run before any of it is freed. */
@@ -218,7 +206,7 @@ static void free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct cl
 }
 
 /* Whatever is not the hot path: it looks at everything again, from the start. */
-static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
+MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
     struct claim claim = {"allocated, a block of order", order};
     uint64_t slot;
@@ -280,12 +268,18 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
                           struct claim claim)
 {
     uint64_t pfn = list[0].raw;
-    const struct mm_frame_span *span = span_of(f, pfn, claim);
+    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
     uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
-    uint64_t slot = first - span->bias;
-    uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
     uint64_t mask = 0;
+    uint64_t possible;
+    uint64_t slot;
     size_t i;
+
+    if (span == NULL) {
+        panic(f, "free of a frame that is not managed", pfn, claim);
+    }
+    slot = first - span->bias;
+    possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
 
     for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
         uint64_t bit = UINT64_C(1) << (list[i].raw - first);
@@ -314,7 +308,7 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
     }
 }
 
-/* --- references ------------------------------------------------------------------------------ */
+/* --- references ------------------------------------------------------------------------------- */
 
 /* The slot of a frame of which the caller holds a reference. */
 static uint64_t held(const struct mm_frames *f, uint64_t pfn, struct claim claim)
