@@ -40,8 +40,7 @@ struct mm_space;
 
 struct mm_spaces_config {
     struct mm_frames *frames;         /**< user frames; needs MM_FRAMES_REFCOUNTS */
-    const struct mm_physmap *physmap; /**< copied: a direct map; spaces hold only frames that it
-                                         reaches */
+    const struct mm_physmap *physmap; /**< copied: a direct map of all that `frames` manages */
     struct mm_pagetable *kernel; /**< the kernel's root, with a user range; outlives the manager */
     struct mm_pool *pool;        /**< nodes of regions and spaces; outlives the manager */
     struct mm_platform platform;
