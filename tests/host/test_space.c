@@ -4,8 +4,7 @@
  */
 #include "space_fixture.h"
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void test_create_and_put(void **state)
 {
@@ -80,6 +79,7 @@ static void test_init(void **state)
     static const struct mm_physmap_ops ops = {NULL, NULL};
     struct fixture *f = fixture_start(NULL);
     struct mm_physmap with_ops = {.ops = &ops};
+    struct mm_physmap low = {.len = PAGE}; /* does not reach all frames */
     struct mm_spaces other = {0};
     struct mm_spaces zero = {0};
     struct mm_pagetable no_table = {0};
@@ -108,6 +108,7 @@ static void test_init(void **state)
     REFUSED(MM_ERR_NOT_INITIALIZED, kernel, &no_table);
     REFUSED(MM_ERR_NOT_INITIALIZED, pool, &no_pool);
     REFUSED(MM_ERR_UNSUPPORTED, physmap, &with_ops);
+    REFUSED(MM_ERR_INVALID_ADDRESS, physmap, &low);
     REFUSED(MM_ERR_NOT_ALIGNED, kernel_range, mm_vrange(mm_vaddr(T_ARENA + 1), PAGE));
     REFUSED(MM_ERR_NOT_ALIGNED, kernel_range, mm_vrange(mm_vaddr(T_ARENA), PAGE + 1));
     REFUSED(MM_ERR_INVALID_ADDRESS, kernel_range, mm_vrange(mm_vaddr(PAGE), PAGE));
@@ -158,8 +159,7 @@ static void test_init_unsupported(void **state)
     }
 }
 
-/* --- regions ------------------------------------------------------------------------------------
- */
+/* --- regions ---------------------------------------------------------------------------------- */
 
 static void test_map_places(void **state)
 {
@@ -428,8 +428,7 @@ static void test_map_refused(void **state)
     fixture_stop(f);
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static void test_stats(void **state)
 {
