@@ -286,8 +286,8 @@ BENCHMARK(live1k<Ours>)->Name("heap_live1k");
 BENCHMARK(live1k<Mimalloc>)->Name("heap_live1k_mimalloc");
 BENCHMARK(live100k<Ours>)->Name("heap_live100k");
 BENCHMARK(live100k<Mimalloc>)->Name("heap_live100k_mimalloc");
-BENCHMARK(remote<Ours>)->Name("heap_remote")->UseRealTime();
-BENCHMARK(remote<Mimalloc>)->Name("heap_remote_mimalloc")->UseRealTime();
-BENCHMARK(memory)->Name("heap_memory")->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK(remote<Ours>)->Name("heap_remote");
+BENCHMARK(remote<Mimalloc>)->Name("heap_remote_mimalloc");
+BENCHMARK(memory)->Name("heap_memory")->Unit(benchmark::kMillisecond);
 
 } // namespace

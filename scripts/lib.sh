@@ -42,8 +42,9 @@ configure() {
     local preset=$1
     shift
     say "configuring ($preset)"
-    (cd "$MM_ROOT" && cmake --preset "$preset" "$@" >"$(log_file "configure-$preset")") ||
-        die "configuring $preset failed; all of its output is in $(log_file "configure-$preset")"
+    (cd "$MM_ROOT" && cmake --preset "$preset" --no-warn-unused-cli "$@" \
+        >"$(log_file "configure-$preset")") ||
+        die "configuring $preset failed; see also build/logs/configure-$preset.log"
 }
 
 # build PRESET [TARGET...]

@@ -53,7 +53,7 @@ mm_add_gate(cppcheck 300 "gate;source" ${mm_python} "${mm_gates}/cppcheck.py"
     "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}/tests/cppcheck")
 mm_add_gate(selftest 120 "gate;source" ${mm_python} "${mm_gates}/selftest.py")
 
-foreach(way IN ITEMS find_package pkg_config make add_subdirectory sources cross)
+foreach(way IN ITEMS find_package pkg_config make add_subdirectory alone sources cross)
     mm_add_gate(consume.${way} 300 "gate;source"
         "${mm_consume}" ${way} "${mm_scratch}/consume/${way}" "${PROJECT_BINARY_DIR}")
     # An installation writes its manifest into the build directory.

@@ -123,7 +123,7 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
     if (cache != NULL && cpu < cache->nr_cpus) {
         void *object;
 
-        if (mmi_slab_alloc(&cache->objects.hints[cpu * STRIDE], &object)) {
+        if (mmi_slab_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)) {
             return object;
         }
     }

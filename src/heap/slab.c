@@ -60,7 +60,7 @@ static uint32_t read_latest(struct mmi_slab *slab, unsigned word)
     return (uint32_t)mmi_fetch_or(&slab->words[word], UINT64_C(0));
 }
 
-static bool worth_listing(struct mmi_slab *slab)
+bool mmi_slab_worth_listing(struct mmi_slab *slab)
 {
     for (unsigned w = 0; w < nr_words(slab); w++) {
         if (mmi_popcount(read_latest(slab, w)) >= several(slab)) {
@@ -192,7 +192,7 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
         uint32_t state = mmi_load_acquire(&slab->state);
 
         if (state == MMI_SLAB_UNLISTED) {
-            if (!worth_listing(slab)) {
+            if (!mmi_slab_worth_listing(slab)) {
                 return 0;
             }
             if (become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
@@ -401,17 +401,18 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
     uint64_t nr_pages = UINT64_C(1) << order;
-    uint64_t nr = (nr_pages * MM_PAGE_SIZE) / class->size;
+    uint64_t size = class->size;
+    uint64_t nr = nr_pages * MM_PAGE_SIZE / size;
     uint64_t ended = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 1) << 32;
 
     nr = nr > MMI_SLAB_MAX ? MMI_SLAB_MAX : nr;
     for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
-        class->construct(class->ctx, (void *)(uintptr_t)(pages + i * class->size));
+        class->construct(class->ctx, (void *)(uintptr_t)(pages + i * size));
     }
     mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
-    mmi_store_release(&slab->bytes, (uint32_t)(nr * class->size));
+    mmi_store_release(&slab->bytes, (uint32_t)(nr * size));
     mmi_store(&slab->give, order > class->min_order ? mmi_slab_full(slab, 0) : 0);
     mmi_store(&slab->give_last,
               order > class->min_order ? mmi_slab_full(slab, nr_words(slab) - 1) : 0);
@@ -516,17 +517,18 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class)
  */
 static void choose_orders(struct mm_slab_class *class)
 {
+    uint64_t size = class->size;
+    uint64_t bytes = MM_PAGE_SIZE;
     unsigned order = 0;
 
-    while (order < MMI_SLAB_MAX_ORDER &&
-           ((MM_PAGE_SIZE << order) < class->size ||
-            (MM_PAGE_SIZE << order) % class->size * 8 > MM_PAGE_SIZE << order)) {
+    while (order < MMI_SLAB_MAX_ORDER && (bytes < size || bytes % size * 8 > bytes)) {
         order++;
+        bytes *= 2;
     }
     class->min_order = (uint8_t)order;
-    while (order < MMI_SLAB_MAX_ORDER &&
-           (MM_PAGE_SIZE << (order + 1)) <= (uint64_t) class->size * MMI_SLAB_MAX) {
+    while (order < MMI_SLAB_MAX_ORDER && bytes * 2 <= size * MMI_SLAB_MAX) {
         order++;
+        bytes *= 2;
     }
     class->max_order = (uint8_t)order;
 }

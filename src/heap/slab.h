@@ -25,7 +25,7 @@
 
 #define MMI_SLAB_WORDS     8u
 #define MMI_SLAB_WORD_BITS 32u
-#define MMI_SLAB_MAX       (MMI_SLAB_WORDS * MMI_SLAB_WORD_BITS)
+#define MMI_SLAB_MAX       256u
 
 /** Largest slab: 64 KiB. With objects of 8 KiB, every product below fits 32 bits. */
 #define MMI_SLAB_MAX_ORDER 4u
@@ -61,6 +61,7 @@ struct mmi_slab {
     uint64_t words[MMI_SLAB_WORDS]; /**< of a run: pages, alignment in bytes */
 };
 
+_Static_assert(MMI_SLAB_MAX == MMI_SLAB_WORDS * MMI_SLAB_WORD_BITS, "a bit an object");
 _Static_assert(sizeof(struct mmi_slab) == 128, "two cache lines, and what list heads count in");
 
 #define MMI_RUN_PAGES 0
@@ -192,6 +193,9 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class);
 /** An object of the slab was freed into this word, which now is so; the slow part of it. */
 void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now);
 
+/** Whether a word has so many free objects that the slab belongs on the list of partial ones. */
+bool mmi_slab_worth_listing(struct mmi_slab *slab);
+
 /** Sums over the slabs of a class. */
 struct mmi_class_counts {
     uint64_t nr_objects;
@@ -243,7 +247,7 @@ MMI_INLINE bool mmi_slab_alloc(const uint64_t *hint_at, void **out)
         /* Everything that follows an allocation waits for what is computed from the word. So that
          * comes last, and the compiler must not regroup the sum. */
         __asm__("" : "+r"(object));
-        object += mmi_ctz(seen) * size;
+        object += (uint64_t)(mmi_ctz(seen) * size);
         if (mmi_cas(word, &seen, seen & (seen - 1))) {
             *out = (void *)(uintptr_t)object;
             return true;
@@ -328,6 +332,9 @@ MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t 
     uint32_t now = (uint32_t)old | bit;
 
     if (MMI_UNLIKELY((old & bit) != 0 || old >> 32 != found->life)) {
+        if ((old & bit) == 0) {
+            mmi_fetch_and(word, ~(uint64_t)bit); /* another life's: it stays as it was */
+        }
         return MMI_FREED_WRONG;
     }
     *out_now = now;

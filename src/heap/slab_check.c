@@ -81,7 +81,6 @@ void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects)
 
 struct check {
     const struct mm_slab_class *class;
-    uint64_t nr_all;
     uint64_t nr_with_pages;
     uint64_t nr_owned;
     uint64_t nr_partial; /**< by their states */
@@ -127,7 +126,7 @@ static void check_words(struct check *check, const struct mmi_slab *slab)
     }
 }
 
-static void check_slab(struct check *check, const struct mmi_slab *slab)
+static void check_slab(struct check *check, struct mmi_slab *slab)
 {
     const struct mm_slab_class *class = check->class;
     uint64_t me = (uint64_t)(uintptr_t)slab;
@@ -163,6 +162,7 @@ static void check_slab(struct check *check, const struct mmi_slab *slab)
         check->nr_unused++;
         break;
     case MMI_SLAB_UNLISTED:
+        expect(check, !mmi_slab_worth_listing(slab), "a slab is not listed that should be", me);
         break;
     default:
         expect(check, false, "a slab is in a state that nobody leaves it in", me);
@@ -226,10 +226,9 @@ static void check_run(struct check *check, const struct mmi_slab *run)
 bool mmi_class_check(const struct mm_slab_class *class)
 {
     struct check check = {.class = class, .good = true};
-    const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
+    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
 
     for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
-        check.nr_all++;
         if (class->size != 0) {
             check_slab(&check, slab);
         } else {

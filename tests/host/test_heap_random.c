@@ -18,7 +18,7 @@ struct campaign {
 
 static uint64_t random_size(struct t_prng *prng)
 {
-    return t_prng_chance(prng, 1, 150) ? t_prng_range(prng, 8193, 100000)
+    return t_prng_chance(prng, 1, 150) ? t_prng_range(prng, 8193, 50000)
            : t_prng_chance(prng, 1, 50)
                ? 0
                : t_prng_magnitude(prng, t_prng_chance(prng, 1, 4) ? 13 : 10);

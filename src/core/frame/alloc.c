@@ -275,11 +275,15 @@ mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *
     uint64_t *row = &frames->rows[mmi_hint_row(hint)];
     uint64_t base = mmi_hint_row(hint) * MMI_ROW_FRAMES + mmi_hint_span(frames, hint)->bias;
     uint64_t old = mmi_load(row);
-    /* From what was read, not from what the exchange found, which is the same and comes later. */
-    uint64_t frame = base + (old == 0 ? 0 : mmi_ctz(old));
     uint64_t found = old;
+    uint64_t frame;
 
-    if (MMI_UNLIKELY(old == 0 || !mmi_cas(row, &found, old & (old - 1)))) {
+    if (MMI_UNLIKELY(old == 0)) {
+        return alloc_slow(frames, cpu, out);
+    }
+    /* From what was read, not from what the exchange found, which is the same and comes later. */
+    frame = base + mmi_ctz_word(old);
+    if (MMI_UNLIKELY(!mmi_cas(row, &found, old & (old - 1)))) {
         return alloc_slow(frames, cpu, out);
     }
     out->raw = frame;

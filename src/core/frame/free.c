@@ -223,8 +223,8 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
 }
 
 /*
- * The hot path is one frame of the main span, in an allocator without counts and owners, that no
- * summary needs to hear of. Everything else is called last, so that it needs no stack frame. The
+ * The hot path is one frame of the main span, in an allocator without owners, that no summary needs
+ * to hear of. Everything else is called last, so that it needs no stack frame. The
  * row is found from the frame number without the detour over the slot: where the frame has just
  * been allocated, the CPU waits for exactly this.
  */
@@ -235,9 +235,14 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
     uint64_t old;
     uint64_t found;
 
-    if (MMI_UNLIKELY((order | frames->flags) != 0 ||
+    if (MMI_UNLIKELY((order | (frames->flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
                      first.raw - frames->main_first >= frames->main_nr)) {
         free_slow(frames, first.raw, order);
+        return;
+    }
+    if (frames->flags != 0 &&
+        MMI_UNLIKELY(mmi_load_acquire(&frames->refs[first.raw - frames->main_bias]) != 0)) {
+        free_slow(frames, first.raw, 0);
         return;
     }
     /* Read twice, so that the load need not wait for the address of the exchange. */
@@ -367,6 +372,7 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
     if (slot == MMI_NO_SLOT || is_free(frames, slot)) {
         return 0;
     }
-    refs = frames->refs == NULL ? 0 : mmi_load(&frames->refs[slot]);
+    /* Acquire: who finds itself alone may write to the frame, after all that others did to it. */
+    refs = frames->refs == NULL ? 0 : mmi_load_acquire(&frames->refs[slot]);
     return refs < MMI_REFS_IMMORTAL ? refs + 1 : MM_FRAME_REF_IMMORTAL;
 }
