@@ -234,6 +234,7 @@ static void test_init(void **state)
     struct mm_dma_config config = {.frames = &m.frames, .physmap = &m.physmap};
     struct mm_physmap with_ops = {.ops = &ops};
     struct mm_frames no_frames = {0};
+    struct mm_physmap low;
     struct mm_dma dma = {0};
 
     (void)state;
@@ -248,6 +249,10 @@ static void test_init(void **state)
     assert_int_equal(mm_dma_init(&dma, &config), MM_ERR_INVALID_ARGUMENT);
     config.physmap = &with_ops;
     assert_int_equal(mm_dma_init(&dma, &config), MM_ERR_UNSUPPORTED);
+    low = m.physmap;
+    low.len = PAGE;
+    config.physmap = &low; /* does not reach all frames */
+    assert_int_equal(mm_dma_init(&dma, &config), MM_ERR_INVALID_ADDRESS);
     assert_int_equal(dma.magic, 0);
     assert_int_equal(mm_dma_destroy(&dma), MM_ERR_NOT_INITIALIZED);
     assert_int_equal(mm_dma_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
