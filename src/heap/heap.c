@@ -380,13 +380,19 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
     return slab == NULL ? 0 : usable(heap, slab);
 }
 
+/** What mm_heap_alloc() aligns an object of this size to. */
+static uint64_t natural_align(uint64_t size)
+{
+    return !mm_is_pow2(size) || size < 16 ? 16 : size > MM_PAGE_SIZE ? MM_PAGE_SIZE : size;
+}
+
 /** Whether the object can stay where it is, at its new size; a run gives back its tail then. */
-static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t align,
-                            uint64_t size)
+static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t address,
+                            uint64_t align, uint64_t size)
 {
     uint64_t had = usable(heap, slab);
 
-    if (size > had) {
+    if (size > had || !mm_is_aligned(address, natural_align(size))) {
         return false;
     }
     if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
@@ -419,7 +425,7 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
         align = had & (0 - had);
         align = align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
     }
-    if (resize_in_place(heap, slab, align, size)) {
+    if (resize_in_place(heap, slab, address, align, size)) {
         return object;
     }
     moved = alloc_aligned_on(heap, mmi_cpu_number(&heap->pool->platform), align, size);
