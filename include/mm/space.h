@@ -41,7 +41,8 @@ struct mm_space;
 
 struct mm_spaces_config {
     struct mm_frames *frames;         /**< user frames; needs MM_FRAMES_REFCOUNTS */
-    const struct mm_physmap *physmap; /**< copied: a direct map */
+    const struct mm_physmap *physmap; /**< copied: a direct map; spaces hold only frames that it
+                                         reaches */
     struct mm_pagetable *kernel; /**< the kernel's root, with a user range; outlives the manager */
     struct mm_pool *pool;        /**< nodes of regions and spaces; outlives the manager */
     struct mm_platform platform;
@@ -68,7 +69,7 @@ struct mm_spaces {
 
 /**
  * @param spaces  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, a physmap that wraps) |
  * MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED (frames without counts or
  * without a physmap; physmap with ops) | MM_ERR_NOT_ALIGNED, MM_ERR_INVALID_ADDRESS (kernel_range:
  * not in one kernel range) | MM_ERR_NO_MEMORY

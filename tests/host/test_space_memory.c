@@ -101,6 +101,39 @@ static void test_rights(void **state)
 }
 
 /* Two spaces, one address. */
+/* A direct map that ends below the end of memory: no page of a space lies beyond, no copy either.
+ */
+static void test_short_direct_map(void **state)
+{
+    const struct t_machine_config half = {.reach = 5 << 20};
+    struct fixture *f = fixture_start(&half);
+    struct mm_spaces_config wraps = fixture_config(f);
+    struct mm_physmap physmap = {.first = {2 * PAGE}, .len = UINT64_MAX};
+    struct mm_spaces refused = {0};
+    struct mm_space *s = new_space(f);
+    struct mm_space *child;
+    uint64_t at = 16 * PAGE;
+
+    (void)state;
+    wraps.physmap = &physmap;
+    assert_int_equal(mm_spaces_init(&refused, &wraps), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(map_at(s, at, 8 * PAGE, RW, 0), MM_OK);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_true(store(f, s, at + i * PAGE, i + 1));
+    }
+    child = clone_of(s);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_true(store(f, child, at + i * PAGE + 8, 4711));
+        assert_int_equal(f->last, MM_FAULT_COW);
+        assert_int_equal(loaded(f, child, at + i * PAGE), i + 1);
+        assert_in_range(frame_at(s, at + i * PAGE) * PAGE, PAGE, half.reach - PAGE);
+        assert_in_range(frame_at(child, at + i * PAGE) * PAGE, PAGE, half.reach - PAGE);
+    }
+    put_last(f, child);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 static void test_two_spaces(void **state)
 {
     struct fixture *f = fixture_start(NULL);
@@ -197,9 +230,10 @@ static void test_kernel_space(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lazy_and_zeroed), cmocka_unit_test(test_populate),
-        cmocka_unit_test(test_rights),          cmocka_unit_test(test_two_spaces),
-        cmocka_unit_test(test_without_nx),      cmocka_unit_test(test_kernel_space),
+        cmocka_unit_test(test_lazy_and_zeroed),  cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_rights),           cmocka_unit_test(test_two_spaces),
+        cmocka_unit_test(test_without_nx),       cmocka_unit_test(test_kernel_space),
+        cmocka_unit_test(test_short_direct_map),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

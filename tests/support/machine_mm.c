@@ -56,6 +56,7 @@ static void start_frames(struct t_machine *m, const struct t_machine_config *con
     t_ram_back(m->ram, MIB, len);
     t_ram_junk(m->ram, MIB, len, 1);
     m->physmap = mm_physmap_direct(t_ram_base(m->ram));
+    m->physmap.len = config->reach;
     must(mm_bootmap_init(&m->map, m->entries, 16) == MM_OK, "boot map");
     must(mm_bootmap_add(&m->map, mm_prange(mm_paddr(MIB), len), MM_BOOT_USABLE) == MM_OK,
          "boot map: RAM");

@@ -52,6 +52,7 @@ struct t_machine {
 struct t_machine_config {
     uint64_t ram_len;  /**< bytes, 4 MiB at least; 0: 8 MiB */
     uint64_t pool_len; /**< bytes; 0: 4 MiB */
+    uint64_t reach;    /**< bytes that the direct map reaches, from 0; 0: all */
     uint64_t user_len; /**< of the user range from 0; 0: the lower half */
     bool no_nx;        /**< the CPU cannot forbid execution */
     bool no_counts;    /**< frames without reference counts */

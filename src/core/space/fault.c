@@ -23,11 +23,23 @@
     (MM_FAULT_PRESENT | MM_FAULT_WRITE | MM_FAULT_EXEC | MM_FAULT_USER | MM_FAULT_RESERVED |       \
      MM_FAULT_PKEY | MM_FAULT_OTHER)
 
+struct mm_frame_request mmi_space_frame(const struct mm_space *space, uint32_t flags)
+{
+    const struct mm_physmap *physmap = &space->spaces->physmap;
+    struct mm_frame_request request = {
+        .flags = flags, .owner = space->is_kernel != 0 ? MM_OWNER_KERNEL : MM_OWNER_ANONYMOUS};
+
+    if (physmap->len != 0) {
+        request.lowest = physmap->first;
+        request.highest = mm_prange_last(mm_prange(physmap->first, physmap->len));
+        request.highest.raw |= request.highest.raw == 0 ? 1 : 0; /* 0 would be no limit */
+    }
+    return request;
+}
+
 mm_status_t mmi_space_put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t prot)
 {
-    const struct mm_frame_request request = {.flags = MM_FRAME_ZERO,
-                                             .owner = space->is_kernel != 0 ? MM_OWNER_KERNEL
-                                                                            : MM_OWNER_ANONYMOUS};
+    const struct mm_frame_request request = mmi_space_frame(space, MM_FRAME_ZERO);
     struct mm_frames *frames = space->spaces->frames;
     mm_pfn_t frame = {0};
     mm_status_t status = mm_frame_alloc(frames, &request, &frame);
@@ -78,7 +90,7 @@ static bool leaf_allows(const struct mm_mapping *leaf, uint32_t flags)
 /** Copy the frame of a leaf and put the copy there. */
 static mm_status_t copy_page(struct mm_space *space, const struct mm_mapping *leaf, mm_prot_t prot)
 {
-    const struct mm_frame_request request = {.owner = MM_OWNER_ANONYMOUS};
+    const struct mm_frame_request request = mmi_space_frame(space, 0);
     const struct mm_physmap *physmap = &space->spaces->physmap;
     struct mm_frames *frames = space->spaces->frames;
     struct mm_gather *gather;

@@ -67,6 +67,9 @@ bool mmi_space_take_nodes(struct mm_space *space, struct mmi_region_list *nodes,
 /** Give a list back to the cache. */
 void mmi_space_give_nodes(struct mm_space *space, struct mmi_region_list *nodes);
 
+/** A request for one frame that a space can hold: the manager's physmap reaches it. */
+struct mm_frame_request mmi_space_frame(const struct mm_space *space, uint32_t flags);
+
 /** Put a zeroed frame at a page that has none. Lock held. MM_OK, or what ran out. */
 mm_status_t mmi_space_put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t prot);
 

@@ -47,7 +47,7 @@ static mm_status_t check_kernel_range(const struct mm_pagetable *kernel, struct 
 static mm_status_t check_config(const struct mm_spaces_config *config)
 {
     if (config->frames == NULL || config->physmap == NULL || config->kernel == NULL ||
-        config->pool == NULL) {
+        config->pool == NULL || !mm_range_fits(config->physmap->first.raw, config->physmap->len)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (config->frames->magic != MMI_FRAME_MAGIC || mm_paging_root(config->kernel).raw == 0) {
