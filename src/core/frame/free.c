@@ -368,6 +368,7 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
     if (slot == MMI_NO_SLOT || is_free(frames, slot)) {
         return 0;
     }
-    refs = frames->refs == NULL ? 0 : mmi_load(&frames->refs[slot]);
+    /* Acquire: who finds itself alone may write to the frame, after all that others did to it. */
+    refs = frames->refs == NULL ? 0 : mmi_load_acquire(&frames->refs[slot]);
     return refs < MMI_REFS_IMMORTAL ? refs + 1 : MM_FRAME_REF_IMMORTAL;
 }
