@@ -191,7 +191,8 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
  * @param mapped  physical memory that is mapped and may be written now, e.g. the first 4 GiB; what
  *                the physmap does not reach is not used
  * @return as mm_frame_init() (MM_ERR_INVALID_ARGUMENT also if metadata is given, or no physmap),
- * and MM_ERR_UNSUPPORTED (no direct map) | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64) |
+ * and MM_ERR_UNSUPPORTED (no direct map) | MM_ERR_NOT_ALIGNED (the direct map's base) |
+ * MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64) |
  * MM_ERR_NO_MEMORY (no usable range inside `mapped` is large enough, or nothing would be left) |
  * MM_ERR_LIMIT (also: no room in the map for an entry) On error the map is as it was but for its
  * order.
