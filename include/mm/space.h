@@ -69,10 +69,11 @@ struct mm_spaces {
 
 /**
  * @param spaces  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, a physmap that wraps) |
- * MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED (frames without counts or
- * without a physmap; physmap with ops) | MM_ERR_NOT_ALIGNED, MM_ERR_INVALID_ADDRESS (kernel_range:
- * not in one kernel range) | MM_ERR_NO_MEMORY
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, a user root as
+ * `kernel`, a physmap that wraps) | MM_ERR_NOT_INITIALIZED (frames, kernel, pool) |
+ * MM_ERR_UNSUPPORTED (frames without counts or without a physmap; physmap with ops) |
+ * MM_ERR_NOT_ALIGNED, MM_ERR_INVALID_ADDRESS (kernel_range: not in one kernel range) |
+ * MM_ERR_NO_MEMORY
  *
  * The source of the kernel's root must take its frames from `frames`, and give them back there.
  */
