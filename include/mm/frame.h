@@ -196,7 +196,8 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
  *                the physmap does not reach is not used
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; no physmap,
  *         or one that exceeds 2^64 or lacks an op; metadata is given) | MM_ERR_INVALID_FLAGS
- *         | MM_ERR_UNSUPPORTED (physmap with ops) | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64)
+ *         | MM_ERR_UNSUPPORTED (physmap with ops) | MM_ERR_NOT_ALIGNED (the direct map's base)
+ *         | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64)
  *         | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (no usable range inside `mapped` is
  *         large enough, or nothing would be left) | MM_ERR_LIMIT (more usable ranges than
  *         MM_FRAME_MAX_SPANS, or no room in the map for an entry)

@@ -155,6 +155,8 @@ static uint64_t release(struct mmi_slab *slab)
     uint64_t base = mmi_load(&slab->base);
     uint64_t nr_pages = UINT64_C(1) << mmi_load(&slab->order);
 
+    /* A CPU may keep guessing this slab: without bytes, no address lies in it, not NULL either. */
+    mmi_store(&slab->bytes, 0u);
     mmi_store_release(&slab->base, UINT64_C(0));
     mmi_table_set(class->pool, base, nr_pages, NULL);
     mmi_fetch_sub(&class->nr_slabs, UINT64_C(1));

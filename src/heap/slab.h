@@ -48,7 +48,7 @@ struct mmi_slab {
     uint64_t class; /**< struct mm_slab_class */
     uint32_t life;
     uint32_t reciprocal; /**< 2^32 / size, rounded up; 0: a run */
-    uint32_t bytes;      /**< of all objects; 0: a run */
+    uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
     uint32_t state;      /**< enum mmi_slab_state */
     uint32_t give;       /**< a word of this value may mean an empty slab that is to go; 0: never */
     uint32_t give_last;  /**< the same, for the last word */
@@ -286,7 +286,8 @@ MMI_INLINE bool mmi_slab_find(const struct mm_slab_table *table,
 
 /**
  * Whether the address lies in this slab, which is any slab of the classes in question: a guess that
- * saves the lookup. A yes is certain: the life is the same before and after the rest was read.
+ * saves the lookup. A yes is certain: the life is the same before and after the rest was read, and
+ * who reads the base of a slab without pages, 0, reads after it that it has no bytes.
  */
 MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct mmi_found *found)
 {
@@ -294,8 +295,8 @@ MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct m
 
     found->slab = slab;
     found->life = mmi_load_acquire(&slab->life);
-    bytes = mmi_load_acquire(&slab->bytes);
     found->offset = address - mmi_load_acquire(&slab->base);
+    bytes = mmi_load_acquire(&slab->bytes);
     return found->offset < bytes && found->life == mmi_load(&slab->life);
 }
 

@@ -299,6 +299,7 @@ static void carve_statuses(void **state)
     static const struct mm_physmap_ops ops = {op_map, op_unmap};
     struct mm_physmap by_ops = {.ops = &ops};
     struct mm_physmap direct = mm_physmap_direct(0x1000); /* must never be reached through */
+    struct mm_physmap odd = mm_physmap_direct(0x1008);
     struct mm_physmap narrow = {.base = 0x1000, .first = {8 * MIB}, .len = 8 * KIB};
     struct mm_prange all = mm_prange(mm_paddr(0), UINT64_MAX);
     struct rig rig;
@@ -339,6 +340,7 @@ static void carve_statuses(void **state)
     FAILS(MM_ERR_INVALID_FLAGS, all, config.flags = 8);
     FAILS(MM_ERR_NOT_INITIALIZED, all, config.map = &unborn);
     FAILS(MM_ERR_UNSUPPORTED, all, config.physmap = &by_ops);
+    FAILS(MM_ERR_NOT_ALIGNED, all, config.physmap = &odd);
     FAILS(MM_ERR_INVALID_SIZE, mm_prange(mm_paddr(UINT64_MAX), 2), (void)0);
     /* Nothing usable is mapped; not enough is; the direct map does not reach it. */
     FAILS(MM_ERR_NO_MEMORY, mm_prange(mm_paddr(0), 1 * MIB), (void)0);

@@ -352,6 +352,9 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     if (config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
     }
+    if (!mm_is_aligned(config->physmap->base, MM_CACHE_LINE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
     if (!mm_prange_valid(mapped)) {
         return MM_ERR_INVALID_SIZE;
     }

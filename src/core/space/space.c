@@ -53,6 +53,9 @@ static mm_status_t check_config(const struct mm_spaces_config *config)
     if (config->frames->magic != MMI_FRAME_MAGIC || mm_paging_root(config->kernel).raw == 0) {
         return MM_ERR_NOT_INITIALIZED;
     }
+    if (config->kernel->is_user != 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
     if ((config->frames->flags & MM_FRAMES_REFCOUNTS) == 0 || config->frames->has_physmap == 0 ||
         config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
