@@ -60,6 +60,9 @@ static mm_status_t check_config(const struct mm_spaces_config *config)
         config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
     }
+    if (!mmi_physmap_reaches(config->physmap, config->frames)) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
     return check_kernel_range(config->kernel, config->kernel_range);
 }
 
