@@ -37,6 +37,16 @@ option_value() {
     printf '%s\n' "$2"
 }
 
+# option_number OPTION [VALUE]: the same for a whole number above 0.
+option_number() {
+    local value
+    value=$(option_value "$@") || exit 1
+    case $value in
+    *[!0-9]* | 0*) die "$1 needs a whole number above 0, not '$value'; --help says more" ;;
+    esac
+    printf '%s\n' "$value"
+}
+
 # configure PRESET [CMAKE-ARGUMENT...]
 configure() {
     local preset=$1

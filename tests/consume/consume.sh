@@ -81,7 +81,9 @@ make)
     ./consumer
     ;;
 add_subdirectory)
-    build_with_cmake "$here/add_subdirectory" -DMM_SOURCE_DIR="$root"
+    # With an option of config.h, which the program must then see as the archive does.
+    build_with_cmake "$here/add_subdirectory" -DMM_SOURCE_DIR="$root" \
+        -DMM_CONFIG_DEFINITIONS=MM_GATHER_MAX_RUNS=64
     "$directory/build/consumer"
     exported=$(nm -D --defined-only "$directory/build/libplugin.so" | grep ' mm' || true)
     [ -z "$exported" ] || fail "the shared library exports: $exported"
