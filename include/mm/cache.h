@@ -94,14 +94,14 @@ MM_MUST_CHECK
 mm_status_t mm_page_range_destroy(struct mm_page_range *range);
 
 /**
- * The source over a range, which must outlive it. Its alloc() answers MM_OK | MM_ERR_NO_MEMORY |
+ * The source over a range, which must outlive it. Its alloc() answers MM_OK, MM_ERR_NO_MEMORY, or
  * MM_ERR_INVALID_ARGUMENT (no page, or an alignment that is no power of two); its free() panics
- * (an illegal instruction) at a page that is free or was never there. All zero if `range` is null
- * or not initialised.
+ * (an illegal instruction) at a page that is free or was never there.
  *
+ * @return all zero if `range` is null or not initialised
  * Locks:  none; any context.
- * Cost:   a run of up to 64 pages: O(1) near its hint, at worst O(pages / 64); longer ones O(pages
- *         / 64).
+ * Cost:   O(1). A run of up to 64 pages: O(1) near its hint, at worst O(pages / 64); longer ones
+ *         O(pages / 64).
  */
 struct mm_page_source mm_page_source_range(struct mm_page_range *range);
 
@@ -143,10 +143,11 @@ mm_status_t mm_page_frames_destroy(struct mm_page_frames *pages);
 
 /**
  * The source over frames; base and length are what the frames span in the direct map. Its alloc()
- * answers as mm_frame_alloc(), its free() panics as mm_frame_free_run(). All zero if `pages` is
- * null or not initialised.
+ * answers as mm_frame_alloc(), its free() panics as mm_frame_free_run().
  *
- * Locks:  none; any context. Cost: as mm_frame_alloc().
+ * @return all zero if `pages` is null or not initialised
+ * Locks:  none; any context.
+ * Cost:   O(1); of its calls, as mm_frame_alloc() and mm_frame_free_run().
  */
 struct mm_page_source mm_page_source_frames(struct mm_page_frames *pages);
 

@@ -72,11 +72,11 @@ struct mm_spaces {
  * @param spaces  zeroed storage
  * @param config  the source of the kernel's root must take its frames from `frames`, and give them
  *                back there
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, a user root as
- *         `kernel`, a physmap that exceeds 2^64) | MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED
- *         (frames without counts or without a physmap; physmap with ops) | MM_ERR_NOT_ALIGNED
- *         (kernel_range) | MM_ERR_INVALID_ADDRESS (kernel_range: not in one kernel range;
- *         physmap: does not reach all frames) | MM_ERR_NO_MEMORY
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; a user root as
+ *         `kernel`; a physmap that exceeds 2^64) | MM_ERR_NOT_INITIALIZED (frames, kernel, pool)
+ *         | MM_ERR_UNSUPPORTED (frames without counts or without a physmap; physmap with ops)
+ *         | MM_ERR_NOT_ALIGNED (kernel_range) | MM_ERR_INVALID_ADDRESS (kernel_range: not in one
+ *         kernel range; physmap: does not reach all frames) | MM_ERR_NO_MEMORY
  * Owner:  frames, kernel and pool outlive the manager.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   O(1).

@@ -119,6 +119,18 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
 
 /* --- runs ------------------------------------------------------------------------------------- */
 
+/* The span of a frame that is to be freed; panics if it has none. */
+static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t pfn,
+                                           struct claim claim)
+{
+    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+
+    if (span != NULL) {
+        return span;
+    }
+    panic(f, "free of a frame that is not managed", pfn, claim);
+}
+
 /* The part of a run that lies in the span of its first frame; panics if that has none. */
 static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, struct claim claim,
                         uint64_t *slot)
@@ -268,18 +280,12 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
                           struct claim claim)
 {
     uint64_t pfn = list[0].raw;
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
     uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
+    uint64_t slot = first - span->bias;
+    uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
     uint64_t mask = 0;
-    uint64_t possible;
-    uint64_t slot;
     size_t i;
-
-    if (span == NULL) {
-        panic(f, "free of a frame that is not managed", pfn, claim);
-    }
-    slot = first - span->bias;
-    possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
 
     for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
         uint64_t bit = UINT64_C(1) << (list[i].raw - first);
