@@ -18,10 +18,16 @@ struct campaign {
 
 static uint64_t random_size(struct t_prng *prng)
 {
-    return t_prng_chance(prng, 1, 150) ? t_prng_range(prng, 8193, 50000)
-           : t_prng_chance(prng, 1, 50)
-               ? 0
-               : t_prng_magnitude(prng, t_prng_chance(prng, 1, 4) ? 13 : 10);
+    switch (t_prng_below(prng, 8)) {
+    case 0:
+        return t_prng_chance(prng, 1, 20) ? t_prng_range(prng, 8193, 50000) : 0;
+    case 1:
+        return UINT64_C(1) << t_prng_below(prng, 14);
+    case 2:
+        return t_prng_magnitude(prng, 13);
+    default:
+        return t_prng_magnitude(prng, 10);
+    }
 }
 
 static void *random_block(const struct t_mheap *model, struct t_prng *prng)

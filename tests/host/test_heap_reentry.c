@@ -3,24 +3,10 @@
  * The heap interrupted inside itself: by a handler after every single instruction of it (the CPU's
  * trap flag, Intel SDM vol. 3A, 17.3.2), by a timer, and by its own page source.
  */
-#define _GNU_SOURCE /* the names of registers in <ucontext.h> */
-
+#include "heap_steps.h"
 #include "heap_world.h"
 
-#include <signal.h>
 #include <sys/time.h>
-#include <ucontext.h>
-
-#if defined(__SANITIZE_THREAD__)
-#define SIGNALS_ARE_LATE 1 /* the thread sanitizer hands signals over when it likes */
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SIGNALS_ARE_LATE 1
-#endif
-#endif
-#ifndef SIGNALS_ARE_LATE
-#define SIGNALS_ARE_LATE 0
-#endif
 
 #define HELD 12
 
@@ -100,8 +86,6 @@ static void end_of_interrupts(void)
 /* --- after every instruction -------------------------------------------------------------------
  */
 
-static volatile bool stepping;
-
 static void on_step(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
@@ -111,28 +95,6 @@ static void on_step(int signal, siginfo_t *info, void *context)
         interrupt();
     }
 }
-
-static void set_trap_flag(bool on)
-{
-    if (on) {
-        stepping = true;
-        __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\t"
-                         "lea 128(%%rsp), %%rsp" ::
-                             : "memory", "cc");
-    } else {
-        __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq\n\t"
-                         "lea 128(%%rsp), %%rsp" ::
-                             : "memory", "cc");
-        stepping = false;
-    }
-}
-
-#define STEPPED(statement)                                                                         \
-    do {                                                                                           \
-        set_trap_flag(true);                                                                       \
-        statement;                                                                                 \
-        set_trap_flag(false);                                                                      \
-    } while (0)
 
 static void stepped_rounds(struct world *world, struct t_mheap *model, struct t_prng *prng,
                            unsigned nr_rounds)
@@ -218,134 +180,6 @@ static void test_every_instruction(void **state)
     stepped(world_of_frames(2 * MiB), "heap stepped, frames", nr_rounds / 2);
     /* Full to the brim: what fails is interrupted as well. */
     stepped(world_of_range(256 * KiB), "heap stepped, want", nr_rounds);
-}
-
-/* --- a double free at every instruction ----------------------------------------------------------
- *
- * The handler frees the object that is being freed, at one instruction of that free after the
- * other; and what was the object's slab may end, and begin again elsewhere, before it returns. One
- * of the two frees is told, and only one.
- */
-
-static struct {
-    struct world *world;
-    void *object;
-    bool rebirth;
-    uint64_t size;
-    volatile uint64_t at; /**< instructions until the handler acts */
-    volatile bool acted;
-    volatile unsigned nr_told;
-    sigjmp_buf *volatile landing;
-    void *heirs[4];
-} twice;
-
-static void told(void *ctx, const struct mm_panic_info *info)
-{
-    (void)ctx;
-    (void)info;
-    twice.nr_told++;
-    siglongjmp(*twice.landing, 1);
-}
-
-/** Free it, and let the slab end; then let its descriptor begin again with other pages. */
-static void free_it_and_more(void)
-{
-    sigjmp_buf *before = twice.landing;
-    sigjmp_buf here;
-    void *pages = NULL;
-
-    twice.landing = &here;
-    if (sigsetjmp(here, 0) == 0) {
-        mm_heap_free(&twice.world->heap, twice.object);
-        mm_heap_reclaim(&twice.world->heap);
-        if (twice.rebirth) {
-            const struct mm_page_source *source = &twice.world->inner;
-
-            uintptr_t old = (uintptr_t)twice.object & ~(uintptr_t)MM_PAGE_MASK;
-
-            /* Its page goes to somebody else: else it might come back as the same object. */
-            do {
-                assert_int_equal(source->ops->alloc(source->ctx, 1, 1, &pages), MM_OK);
-            } while ((uintptr_t)pages != old);
-            for (unsigned i = 0; i < 4; i++) {
-                twice.heirs[i] = mm_heap_alloc(&twice.world->heap, twice.size);
-            }
-        }
-    }
-    twice.landing = before;
-}
-
-static void on_step_free(int signal, siginfo_t *info, void *context)
-{
-    (void)signal;
-    (void)info;
-    if (stepping && !twice.acted && twice.at-- == 0) {
-        twice.acted = true;
-        ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100; /* enough */
-        free_it_and_more();
-    }
-}
-
-static void free_at(uint64_t at, uint64_t size, bool rebirth, bool guessed)
-{
-    static const struct mm_platform_ops ops = {.panic = told};
-    struct world *world = world_of_range(MiB);
-    struct mm_pool_config config = {.source = world->inner, .platform = {&ops, NULL}, .nr_cpus = 1};
-    sigjmp_buf here;
-
-    twice.world = world;
-    twice.size = size;
-    twice.rebirth = rebirth;
-    twice.at = at;
-    twice.acted = false;
-    twice.nr_told = 0;
-    memset(twice.heirs, 0, sizeof(twice.heirs));
-    assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool), MM_OK);
-    if (guessed) {
-        mm_heap_free_on(&world->heap, 0, mm_heap_alloc_on(&world->heap, 0, size));
-    }
-    twice.object = mm_heap_alloc_on(&world->heap, 0, size);
-    assert_non_null(twice.object);
-    twice.landing = &here;
-    if (sigsetjmp(here, 1) == 0) {
-        set_trap_flag(true);
-        mm_heap_free_on(&world->heap, 0, twice.object);
-    }
-    set_trap_flag(false);
-    if (twice.acted) {
-        assert_int_equal(twice.nr_told, 1);
-    }
-    /* Who inherited the slab still has it: nobody freed it for them. */
-    for (unsigned i = 0; i < 4 && twice.heirs[i] != NULL; i++) {
-        assert_int_not_equal(mm_heap_usable_size(&world->heap, twice.heirs[i]), 0);
-    }
-    munmap(world->memory, world->memory_len); /* corrupted on purpose: not taken down */
-    free(world);
-}
-
-static void test_double_free_at_every_instruction(void **state)
-{
-    static const uint64_t sizes[] = {8192, 64, 30000};
-    struct sigaction action = {.sa_sigaction = on_step_free, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    struct sigaction before;
-
-    (void)state;
-    if (SIGNALS_ARE_LATE) {
-        skip();
-    }
-    assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
-    for (unsigned how = 0; how < 4; how++) {
-        for (unsigned s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
-            uint64_t at = 0;
-
-            do {
-                free_at(at++, sizes[s], how % 2 == 1, how / 2 == 1);
-            } while (twice.acted);
-            assert_true(at > 30);
-        }
-    }
-    assert_int_equal(sigaction(SIGTRAP, &before, NULL), 0);
 }
 
 /* --- by a timer ---------------------------------------------------------------------------------
@@ -488,7 +322,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_instruction),
-        cmocka_unit_test(test_double_free_at_every_instruction),
         cmocka_unit_test(test_timer),
         cmocka_unit_test(test_source_that_allocates),
     };
