@@ -136,7 +136,6 @@ void hot_pair(benchmark::State &state, Allocator *allocator, Alloc alloc, Free g
                 state.SkipWithError("no frame");
                 return;
             }
-            benchmark::DoNotOptimize(frame);
             give_back(allocator, frame, 0);
         }
     }

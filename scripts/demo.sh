@@ -4,10 +4,11 @@
 #
 # Installs what is missing (deps.sh), builds build/libmm.a and build/minikernel.iso, and boots it
 # with the serial console on the terminal. Exits 0 only if the kernel reports success.
-#   --memory SIZE    memory of the machine, as QEMU takes it: 64M, 512M, 6G (512M)
+#   --memory SIZE    memory of the machine, as QEMU takes it: 64M, 512M, 6G (512M); with less than
+#                    16M the kernel says what is missing, with less than 8M GRUB itself may not start
 #   --cpu MODEL      processor, as QEMU takes it: max, qemu64 (max)
 #   --smp N          number of processors (1)
-#   --gdb            wait for a debugger, and print the line to type; no time limit
+#   --gdb            wait for a debugger (Debian package gdb), and print the line to type; no time limit
 #   --timeout SECS   time limit of the boot (300)
 #   --help           this text
 
@@ -30,11 +31,11 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     --smp)
-        smp=$(option_value "$@")
+        smp=$(option_number "$@")
         shift
         ;;
     --timeout)
-        seconds=$(option_value "$@")
+        seconds=$(option_number "$@")
         shift
         ;;
     --gdb) gdb=1 ;;

@@ -37,13 +37,24 @@ option_value() {
     printf '%s\n' "$2"
 }
 
+# option_number OPTION [VALUE]: the same for a whole number above 0.
+option_number() {
+    local value
+    value=$(option_value "$@") || exit 1
+    case $value in
+    *[!0-9]* | 0*) die "$1 needs a whole number above 0, not '$value'; --help says more" ;;
+    esac
+    printf '%s\n' "$value"
+}
+
 # configure PRESET [CMAKE-ARGUMENT...]
 configure() {
     local preset=$1
     shift
     say "configuring ($preset)"
-    (cd "$MM_ROOT" && cmake --preset "$preset" "$@" >"$(log_file "configure-$preset")") ||
-        die "configuring $preset failed; all of its output is in $(log_file "configure-$preset")"
+    (cd "$MM_ROOT" && cmake --preset "$preset" --no-warn-unused-cli "$@" \
+        >"$(log_file "configure-$preset")") ||
+        die "configuring $preset failed; see also build/logs/configure-$preset.log"
 }
 
 # build PRESET [TARGET...]

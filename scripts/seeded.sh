@@ -87,8 +87,8 @@ build_of() {
     if [ ! -e "$build/build.ninja" ]; then
         # Faults may leave a variable unused: warnings are no errors here.
         [ -n "$1" ] || ! needs_examples || examples=ON
-        cmake -S "$tree" -B "$build" -G Ninja -DMM_WERROR=OFF -DMM_BUILD_EXAMPLES="$examples" \
-            -DMM_SANITIZE="${1:-OFF}" >"$log" 2>&1 || {
+        cmake -S "$tree" -B "$build" -G Ninja -DMM_WERROR=OFF -DMM_BUILD_TESTS=ON \
+            -DMM_BUILD_EXAMPLES="$examples" -DMM_SANITIZE="${1:-OFF}" >"$log" 2>&1 || {
             cat "$log" >&2
             die "configuring failed"
         }

@@ -43,6 +43,7 @@ mm_add_gate(headers 120 "gate;source" ${mm_python} "${mm_gates}/headers.py"
     "${PROJECT_SOURCE_DIR}/include" --cc gcc --cc clang --cxx g++ --cxx clang++)
 mm_add_gate(tree 30 "gate;source" ${mm_python} "${mm_gates}/tree.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(docs 30 "gate;source" ${mm_python} "${mm_gates}/docs.py" "${PROJECT_SOURCE_DIR}")
+mm_add_gate(seeds 60 "gate;source" ${mm_python} "${mm_gates}/seeds.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(example 60 "gate;source" ${mm_python} "${mm_gates}/example.py" "${PROJECT_SOURCE_DIR}"
     --archive "$<TARGET_FILE:mm>" --cc "${CMAKE_C_COMPILER}" --directory "${mm_scratch}/examples"
     --require first-steps)
@@ -53,7 +54,7 @@ mm_add_gate(cppcheck 300 "gate;source" ${mm_python} "${mm_gates}/cppcheck.py"
     "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}/tests/cppcheck")
 mm_add_gate(selftest 120 "gate;source" ${mm_python} "${mm_gates}/selftest.py")
 
-foreach(way IN ITEMS find_package pkg_config make add_subdirectory sources cross)
+foreach(way IN ITEMS find_package pkg_config make add_subdirectory alone sources cross)
     mm_add_gate(consume.${way} 300 "gate;source"
         "${mm_consume}" ${way} "${mm_scratch}/consume/${way}" "${PROJECT_BINARY_DIR}")
     # An installation writes its manifest into the build directory.

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "memory.h"
 #include "options.h"
+#include "panic.h"
 #include "power.h"
 #include "probe.h"
 #include "serial.h"
@@ -59,6 +60,9 @@ _Noreturn void kmain(uint32_t boot_info)
     serial_init();
     log_print("minikernel on libmm %u.%u.%u\n", mm_version() / 10000, mm_version() / 100 % 100,
               mm_version() % 100);
+    if (mm_version() != MM_VERSION || mm_config_signature() != MM_CONFIG_SIGNATURE) {
+        panic("libmm.a and its headers are of different versions or options");
+    }
     gdt_init();
     trap_init();
     checks_trap();

@@ -59,7 +59,7 @@ struct mm_vrange {
     uint64_t len; /**< bytes */
 };
 
-/* --- making and taking apart ---------------------------------------------------------------- */
+/* --- making and taking apart ------------------------------------------------------------------ */
 
 static inline mm_paddr_t mm_paddr(uint64_t raw)
 {
@@ -155,7 +155,7 @@ static inline mm_status_t mm_vaddr_to_ptr(mm_vaddr_t a, void **out)
     return MM_OK;
 }
 
-/* --- checked arithmetic: true means that the result fits and was stored ---------------------- */
+/* --- checked arithmetic: true means that the result fits and was stored ----------------------- */
 
 static inline bool mm_add(uint64_t a, uint64_t b, uint64_t *out)
 {
@@ -218,7 +218,7 @@ static inline bool mm_align_up(uint64_t x, uint64_t align, uint64_t *out)
     return true;
 }
 
-/* --- ranges ---------------------------------------------------------------------------------- */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 /** Whether start + len is at most 2^64. */
 static inline bool mm_range_fits(uint64_t start, uint64_t len)
@@ -258,8 +258,8 @@ static inline bool mm_vrange_contains(struct mm_vrange r, mm_vaddr_t a)
     return a.raw >= r.start.raw && a.raw - r.start.raw < r.len;
 }
 
-/** Whether valid `inner` lies in valid `outer`; an empty range lies in any that contains its start.
- */
+/** Whether valid `inner` lies in valid `outer`. An empty range does if its start does, or is where
+ * `outer` ends. */
 static inline bool mm_range_covers(uint64_t outer, uint64_t outer_len, uint64_t inner,
                                    uint64_t inner_len)
 {
@@ -292,8 +292,7 @@ static inline bool mm_vrange_overlaps(struct mm_vrange a, struct mm_vrange b)
     return mm_range_overlaps(a.start.raw, a.len, b.start.raw, b.len);
 }
 
-/* --- canonical addresses -----------------------------------------------------------------------
- */
+/* --- canonical addresses ---------------------------------------------------------------------- */
 
 /**
  * Whether bits 63 down to `bits` - 1 of the address are all equal, as a CPU with `bits` bits of
@@ -317,8 +316,7 @@ static inline bool mm_vrange_canonical(struct mm_vrange r, unsigned bits)
            (r.start.raw >> 63) == (last.raw >> 63);
 }
 
-/* --- protection and memory type -----------------------------------------------------------------
- */
+/* --- protection and memory type --------------------------------------------------------------- */
 
 /** What a mapping allows: a combination of the bits below. */
 typedef uint32_t mm_prot_t;

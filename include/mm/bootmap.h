@@ -32,8 +32,7 @@ struct mm_physmap;
 /** Ordered: where two entries overlap, the higher kind wins. Usable is the lowest. */
 enum mm_boot_kind {
     MM_BOOT_USABLE = 0,
-    MM_BOOT_BOOTLOADER =
-        1, /**< holds boot loader or boot services data: usable once that is not needed */
+    MM_BOOT_BOOTLOADER = 1,   /**< boot loader or boot services data: usable when not needed */
     MM_BOOT_ACPI_RECLAIM = 2, /**< ACPI tables: usable once they have been read */
     MM_BOOT_METADATA = 3,     /**< taken by mm_bootmap_take(): the library's own arrays */
     MM_BOOT_KERNEL = 4,       /**< the kernel's image */

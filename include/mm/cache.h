@@ -58,7 +58,6 @@ struct mm_page_source {
 /** A page source over one fixed, mapped range. Storage and range are the caller's. */
 struct mm_page_range {
     uint32_t magic;
-    uint32_t zero;
     uint64_t base;      /**< first page, address */
     uint64_t nr_pages;  /**< with those of the bitmap */
     uint64_t *bitmap;   /**< atomic; 1 = free; in the first pages of the range */
@@ -76,7 +75,7 @@ struct mm_page_range {
  * @param base   any address; rounded up to a page
  * @param len    bytes; the end is rounded down to a page
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_INVALID_SIZE
- * (fewer than two pages, or wraps)
+ *         (fewer than two pages, or wraps)
  * Owner:  the caller keeps the range mapped until mm_page_range_destroy().
  * Locks:  none; one CPU.
  * Cost:   O(pages / 64) stores, in the range.
@@ -88,28 +87,27 @@ mm_status_t mm_page_range_init(struct mm_page_range *range, void *base, uint64_t
  * Take it down; the range is the caller's again, and the storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (pages are
- * out: nothing was done)
+ *         out: nothing was done)
  * Locks:  none; no other CPU uses the source. Cost: O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_page_range_destroy(struct mm_page_range *range);
 
 /**
- * The source over a range, which must outlive it. Its alloc() answers MM_OK | MM_ERR_NO_MEMORY |
+ * The source over a range, which must outlive it. Its alloc() answers MM_OK, MM_ERR_NO_MEMORY, or
  * MM_ERR_INVALID_ARGUMENT (no page, or an alignment that is no power of two); its free() panics
- * (an illegal instruction) at a page that is free or was never there. All zero if `range` is null
- * or not initialised.
+ * (an illegal instruction) at a page that is free or was never there.
  *
- * Locks: none; any context. Cost: a run of up to 64 pages: O(1) near its hint, at worst O(pages /
- * 64); longer ones O(pages / 64).
+ * @return all zero if `range` is null or not initialised
+ * Locks:  none; any context.
+ * Cost:   O(1). A run of up to 64 pages: O(1) near its hint, at worst O(pages / 64); longer ones
+ *         O(pages / 64).
  */
 struct mm_page_source mm_page_source_range(struct mm_page_range *range);
 
-/** A page source that takes frames and reaches them through the direct map. Storage is the
- * caller's. */
+/** A page source that takes frames and reaches them by direct map. Storage is the caller's. */
 struct mm_page_frames {
     uint32_t magic;
-    uint32_t zero;
     struct mm_frames *frames;
     struct mm_physmap physmap;
     uint64_t base;         /**< of the lowest frame, in the direct map */
@@ -124,9 +122,9 @@ struct mm_page_frames {
  * @param pages   zeroed storage
  * @param frames  outlives it
  * @param physmap a direct map of all memory that `frames` manages; copied
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_NOT_INITIALIZED (frames) | MM_ERR_UNSUPPORTED (physmap with ops) | MM_ERR_INVALID_ADDRESS
- * (the direct map does not reach all frames)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED (frames) | MM_ERR_UNSUPPORTED (physmap with ops)
+ *         | MM_ERR_INVALID_ADDRESS (the direct map does not reach all frames)
  * Locks:  none; one CPU. Cost: O(1).
  */
 MM_MUST_CHECK
@@ -137,7 +135,7 @@ mm_status_t mm_page_frames_init(struct mm_page_frames *pages, struct mm_frames *
  * Take it down; the storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (pages are
- * out: nothing was done)
+ *         out: nothing was done)
  * Locks:  none; no other CPU uses the source. Cost: O(1).
  */
 MM_MUST_CHECK
@@ -145,10 +143,11 @@ mm_status_t mm_page_frames_destroy(struct mm_page_frames *pages);
 
 /**
  * The source over frames; base and length are what the frames span in the direct map. Its alloc()
- * answers as mm_frame_alloc(), its free() panics as mm_frame_free_run(). All zero if `pages` is
- * null or not initialised.
+ * answers as mm_frame_alloc(), its free() panics as mm_frame_free_run().
  *
- * Locks: none; any context. Cost: as mm_frame_alloc().
+ * @return all zero if `pages` is null or not initialised
+ * Locks:  none; any context.
+ * Cost:   O(1); of its calls, as mm_frame_alloc() and mm_frame_free_run().
  */
 struct mm_page_source mm_page_source_frames(struct mm_page_frames *pages);
 
@@ -163,7 +162,6 @@ struct mm_slab_table {
     uint64_t len;
     uint64_t *root; /**< entries are atomic: a node below, or in leaves a slab; 0: none */
     uint32_t shift; /**< bits of the page's index below those that the root takes */
-    uint32_t zero;
 };
 
 /** A page source and the table that finds a slab by address. Fields are the library's. */
@@ -185,7 +183,7 @@ struct mm_pool {
 struct mm_pool_config {
     struct mm_page_source source;
     struct mm_platform platform;
-    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to 1024 */
+    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to MM_MAX_CPUS */
     uint32_t flags;   /**< 0 */
 };
 
@@ -197,8 +195,8 @@ struct mm_pool_config {
  *
  * @param pool  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, nr_cpus, a source
- * without ops) | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_ALIGNED (base or length of the source) |
- * MM_ERR_INVALID_SIZE (length 0, above 2^52, or wraps) | MM_ERR_NO_MEMORY
+ *         without ops) | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_ALIGNED (base or length of the source)
+ *         | MM_ERR_INVALID_SIZE (length 0, above 2^52, or wraps) | MM_ERR_NO_MEMORY
  * Owner:  the source, and what stands behind it, outlives the pool.
  * Locks:  none; one CPU.
  * Cost:   O(1); a source of more than 64 MiB costs 1 to 8 pages for the root of the table.
@@ -210,7 +208,7 @@ mm_status_t mm_pool_init(struct mm_pool *pool, const struct mm_pool_config *conf
  * Take a pool down: every page is back at the source, and the storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a cache or
- * heap is alive: nothing was done)
+ *         heap is alive: nothing was done)
  * Locks:  none; no other CPU uses the pool. Cost: O(pages of metadata).
  */
 MM_MUST_CHECK
@@ -219,13 +217,14 @@ mm_status_t mm_pool_destroy(struct mm_pool *pool);
 struct mm_pool_stats {
     uint64_t nr_meta_pages; /**< taken from the source for metadata */
     uint32_t nr_users;      /**< caches and heaps */
-    uint32_t zero;
 };
 
 /**
+ * What the pool itself has taken.
+ *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks: none; any context. Cost: O(1).
+ * Locks:  none; any context. Cost: O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_pool_get_stats(const struct mm_pool *pool, struct mm_pool_stats *out);
@@ -242,14 +241,14 @@ mm_status_t mm_pool_get_stats(const struct mm_pool *pool, struct mm_pool_stats *
 struct mm_cache_config {
     const char *name; /**< lives as long as the cache; NULL: "cache" */
     uint64_t size;    /**< bytes of an object, 1 to MM_CACHE_MAX_SIZE */
-    uint64_t align;   /**< bytes, a power of two up to MM_CACHE_MAX_ALIGN; less than 16,
-                         or 0, counts as 16 */
-    /** Called once for each object when its slab is made; objects must be freed in the state it
-     * made. NULL: none. */
+    uint64_t align;   /**< bytes, a power of two up to MM_CACHE_MAX_ALIGN; 0: 16 */
+    /**
+     * Called once for each object when its slab is made; objects must be freed in the state it
+     * made. NULL: none.
+     */
     void (*construct)(void *ctx, void *object);
     void *ctx;
     uint32_t flags; /**< 0 */
-    uint32_t zero;
 };
 
 /** The slabs of one size of object. Internal: a cache has one, a heap has one a size. */
@@ -271,7 +270,6 @@ struct mm_slab_class {
     uint8_t min_order;   /**< of a slab: log2 of its pages */
     uint8_t max_order;
     uint16_t nr_cpus;
-    uint32_t zero;
 };
 
 /** An object cache. Storage is the caller's; fields are the library's. */
@@ -289,9 +287,10 @@ struct mm_cache {
  * Make a cache.
  *
  * @param cache  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, align) |
- * MM_ERR_INVALID_SIZE (0, or above MM_CACHE_MAX_SIZE) | MM_ERR_INVALID_FLAGS |
- * MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than MM_CACHE_CPUS_INLINE CPUs)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, align)
+ *         | MM_ERR_INVALID_SIZE (0, or above MM_CACHE_MAX_SIZE) | MM_ERR_INVALID_FLAGS
+ *         | MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than
+ *         MM_CACHE_CPUS_INLINE CPUs)
  * Owner:  the pool outlives the cache.
  * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
  */
@@ -303,7 +302,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
  * Take a cache down: its slabs are back at the page source, and the storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (objects
- * were not freed: nothing was done; the log op gets a line that says how many)
+ *         were not freed: nothing was done; the log op gets a line that says how many)
  * Locks:  none; no other CPU uses the cache. Cost: O(slabs).
  */
 MM_MUST_CHECK
@@ -313,19 +312,24 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache);
  * Allocate an object. The CPU's number comes from the platform's op.
  *
  * @return the object, or NULL: the page source has no pages and no slab has a free object, or the
- * cache is null or not initialised
+ *         cache is null or not initialised
  * Owner:  the caller, until mm_cache_free(). Contents: as the constructor or the last owner left
- * it; without a constructor unspecified.
+ *         it; without a constructor unspecified.
  * Locks:  none; any context. Sleeps: never.
  * Cost:   O(1) within the CPU's word; a few steps to the next word or slab; a call of the page
- * source for a new slab. Only before NULL: O(slabs).
+ *         source for a new slab. Only before NULL: O(slabs).
  */
 void *mm_cache_alloc(struct mm_cache *cache);
 
 /**
- * The same for a caller that knows its CPU's number: the hot path. No op is called.
+ * The same for a caller that knows its CPU's number: the hot path. No op is called, but for a new
+ * slab.
  *
  * @param cpu  taken modulo nr_cpus
+ * @return as mm_cache_alloc()
+ * Owner:  as mm_cache_alloc().
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_cache_alloc().
  */
 void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu);
 
@@ -333,8 +337,8 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu);
  * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
  * inside of an object, an address that holds none, or an object of another cache.
  *
- * Locks: none; any context, any CPU. Cost: O(1); when the slab becomes empty, a call of the page
- * source.
+ * Locks:  none; any context, any CPU.
+ * Cost:   O(1); when the slab becomes empty, a call of the page source.
  */
 void mm_cache_free(struct mm_cache *cache, void *object);
 
@@ -342,7 +346,7 @@ void mm_cache_free(struct mm_cache *cache, void *object);
  * Give all empty slabs back to the page source, also those that are kept or that a CPU holds.
  *
  * @return pages given back; 0 also if the cache is null or not initialised
- * Locks: none; any context. Cost: O(CPUs + slabs).
+ * Locks:  none; any context. Cost: O(CPUs + slabs).
  */
 uint64_t mm_cache_reclaim(struct mm_cache *cache);
 
@@ -358,9 +362,11 @@ struct mm_cache_stats {
 };
 
 /**
+ * Count what is allocated, and report.
+ *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks: none; any context. Cost: O(slabs): it counts.
+ * Locks:  none; any context. Cost: O(slabs).
  */
 MM_MUST_CHECK
 mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out);
@@ -370,7 +376,8 @@ mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_sta
  * line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks: none; no other CPU is in the cache, or spurious contradictions are told. Cost: O(slabs).
+ * Locks:  none; no other CPU is in the cache, or contradictions are told that are none.
+ * Cost:   O(slabs).
  */
 MM_MUST_CHECK
 mm_status_t mm_cache_check(const struct mm_cache *cache);

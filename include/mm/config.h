@@ -67,6 +67,13 @@
 #error "MM_PAGING_MAX_KERNEL_RANGES: 1 to 64"
 #endif
 
+/** One number for all the options above: different options, different numbers. */
+#define MM_CONFIG_SIGNATURE                                                                        \
+    ((uint64_t)(MM_CACHE_LINE)*UINT64_C(0x9e3779b97f4a7c15) ^                                      \
+     (uint64_t)(MM_FRAME_MAX_SPANS) << 47 ^ (uint64_t)(MM_GATHER_MAX_RUNS) << 36 ^                 \
+     (uint64_t)(MM_GATHER_MAX_RANGES) << 29 ^ (uint64_t)(MM_GATHER_FLUSH_PAGES) << 8 ^             \
+     (uint64_t)(MM_PAGING_MAX_KERNEL_RANGES))
+
 /*
  * Around the declarations of every header. The archive is linked into one kernel or program, never
  * across a shared library's edge; saying so (hidden) lets the address of a table of ops be taken
@@ -91,6 +98,12 @@ MM_BEGIN_DECLS
 
 /** MM_VERSION of the archive that is linked; compare with the macro of the headers. */
 uint32_t mm_version(void);
+
+/**
+ * MM_CONFIG_SIGNATURE of the archive that is linked. A kernel compares it with the macro before
+ * anything else: where they differ, the two sides disagree about the size of objects.
+ */
+uint64_t mm_config_signature(void);
 
 MM_END_DECLS
 

@@ -25,21 +25,18 @@ struct mm_dma_config {
 /** Hands out regions. Storage is the caller's; fields are the library's. */
 struct mm_dma {
     uint32_t magic;
-    uint32_t zero;
     struct mm_frames *frames;
     struct mm_physmap physmap;
     struct mm_platform platform;
     uint64_t nr_regions; /**< atomic */
     uint64_t nr_bytes;   /**< atomic: whole frames */
-    uint64_t spare[4];
 };
 
 /** What a device can reach. All zero: anything. */
 struct mm_dma_constraints {
     mm_paddr_t highest; /**< last byte the device can address (its DMA mask); 0: no limit */
     uint64_t align;     /**< bytes, a power of two; 0: a page */
-    uint64_t
-        boundary; /**< bytes, a power of two: no multiple of it lies inside the region; 0: none */
+    uint64_t boundary;  /**< bytes, a power of two: no multiple of it lies inside; 0: none */
 };
 
 #define MM_DMA_ZERO      1u /**< contents are zero */
@@ -51,32 +48,46 @@ struct mm_dma_region {
     void *addr;             /**< what the driver uses */
     uint64_t nr_frames;     /**< frames held */
     uint32_t magic;
-    uint32_t zero;
 };
 
 /**
+ * Make a manager of regions over a frame allocator.
+ *
  * @param dma  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_NOT_INITIALIZED (frames) | MM_ERR_UNSUPPORTED (physmap with ops)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED (frames) | MM_ERR_UNSUPPORTED (physmap with ops)
+ *         | MM_ERR_INVALID_ADDRESS (physmap: does not reach all frames)
+ * Owner:  `frames` outlives the manager.
+ * Locks:  none; one CPU. Cost: O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_dma_init(struct mm_dma *dma, const struct mm_dma_config *config);
 
-/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a region
- * is out) */
+/**
+ * Take the manager down; the storage is zeroed.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a region
+ *         is out: nothing was done)
+ * Locks:  none; no other CPU uses the manager. Cost: O(1).
+ */
 MM_MUST_CHECK
 mm_status_t mm_dma_destroy(struct mm_dma *dma);
 
 /**
  * Allocate a region that satisfies the constraints.
  *
+ * @param len          bytes; whole frames are taken
  * @param constraints  NULL: none
+ * @param flags        MM_DMA_ZERO
  * @param[out] out     zeroed storage, or a region that was freed; untouched on error
  * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_SIZE (len 0, too large, larger than the
- * boundary) | MM_ERR_NOT_ALIGNED (align or boundary: not a power of two) | MM_ERR_INVALID_ADDRESS
- * (highest leaves no room for len) | MM_ERR_INVALID_FLAGS | MM_ERR_ALREADY_INITIALIZED (out holds a
- *         live region) | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Cost: as mm_frame_alloc() for a run.
+ *         boundary) | MM_ERR_NOT_ALIGNED (align or boundary: not a power of two)
+ *         | MM_ERR_INVALID_ADDRESS (highest leaves no room for len) | MM_ERR_INVALID_FLAGS
+ *         | MM_ERR_ALREADY_INITIALIZED (out holds a live region) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_INVALID_ARGUMENT (null)
+ * Owner:  the caller, until mm_dma_free(). Contents: unspecified unless MM_DMA_ZERO.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_frame_alloc() for a run.
  */
 MM_MUST_CHECK
 mm_status_t mm_dma_alloc(struct mm_dma *dma, uint64_t len,
@@ -87,8 +98,10 @@ mm_status_t mm_dma_alloc(struct mm_dma *dma, uint64_t len,
  * Give a region back, whole. `region` is zeroed. Panics (as mm_frame_free()) if its frames are not
  * allocated.
  *
- * @return MM_OK | MM_ERR_NOT_INITIALIZED (dma, or the region is not live) | MM_ERR_INVALID_ARGUMENT
- * (null)
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED (dma, or the region is not live)
+ *         | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_frame_free_run().
  */
 MM_MUST_CHECK
 mm_status_t mm_dma_free(struct mm_dma *dma, struct mm_dma_region *region);
@@ -98,7 +111,13 @@ struct mm_dma_stats {
     uint64_t nr_bytes; /**< whole frames */
 };
 
-/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) */
+/**
+ * What is out.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  none; any context. Cost: O(1).
+ */
 MM_MUST_CHECK
 mm_status_t mm_dma_get_stats(const struct mm_dma *dma, struct mm_dma_stats *out);
 

@@ -11,24 +11,27 @@
 MM_BEGIN_DECLS
 
 enum mm_event_kind {
-    MM_EVENT_FRAME_EXHAUSTED =
-        1,                  /**< a request found no memory; address unused, len bytes were asked */
-    MM_EVENT_HEAP_GROW = 2, /**< the heap took pages: address and len are virtual */
-    MM_EVENT_HEAP_SHRINK = 3, /**< the heap gave pages back: address and len are virtual */
-    MM_EVENT_TLB_FLUSH =
-        4, /**< translations were dropped: address and len are virtual, len 0 means all */
-    MM_EVENT_LEAF_SPLIT =
-        5, /**< a huge leaf became a table: address and len of the leaf, virtual */
-    MM_EVENT_SPACE_CREATE = 6,  /**< a space was made */
-    MM_EVENT_SPACE_DESTROY = 7, /**< the last reference to a space was put */
-    MM_EVENT_SPACE_FAULT =
-        8, /**< a fault was handled: address is virtual, len the outcome (enum mm_fault_result) */
+    /** A request found no memory: `address` is 0, `len` bytes were asked for. */
+    MM_EVENT_FRAME_EXHAUSTED = 1,
+    /** The heap took pages: `address` and `len` are virtual. */
+    MM_EVENT_HEAP_GROW = 2,
+    /** The heap gave pages back: `address` and `len` are virtual. */
+    MM_EVENT_HEAP_SHRINK = 3,
+    /** Translations were dropped: `address` and `len` are virtual; `len` 0: all. */
+    MM_EVENT_TLB_FLUSH = 4,
+    /** A huge leaf became a table: `address` and `len` of the leaf, virtual. */
+    MM_EVENT_LEAF_SPLIT = 5,
+    /** A space was made: `address` is its number. */
+    MM_EVENT_SPACE_CREATE = 6,
+    /** The last reference to a space was put: `address` is its number. */
+    MM_EVENT_SPACE_DESTROY = 7,
+    /** A fault was handled: `address` is virtual, `len` the outcome (enum mm_fault_result). */
+    MM_EVENT_SPACE_FAULT = 8,
 };
 
 struct mm_event {
     enum mm_event_kind kind;
-    const void
-        *who; /**< the object that speaks: a frame allocator, a heap, a space, a page table */
+    const void *who;  /**< the object that speaks: frame allocator, page table, heap, space */
     uint64_t address; /**< by kind, above */
     uint64_t len;     /**< by kind, above */
 };

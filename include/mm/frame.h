@@ -70,11 +70,11 @@ struct mm_frame_request {
     uint32_t order;     /**< log2 of the frames, 0 to 18; must be 0 if nr_frames is set */
     uint32_t flags;     /**< MM_FRAME_... */
     uint64_t nr_frames; /**< a run of exactly so many frames; 0: 2^order */
-    uint64_t align; /**< bytes, a power of two >= 4096; 0: the block's own size, for a run 4096 */
+    uint64_t align;     /**< bytes, a power of two >= 4096; 0: the block's own size, a run's 4096 */
     mm_paddr_t lowest;  /**< first byte that may be used */
     mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
-    uint64_t boundary; /**< bytes, a power of two: no multiple of it lies inside the run; 0: none */
-    uint32_t node;     /**< with a node policy; otherwise 0 */
+    uint64_t boundary;  /**< bytes, a power of two: no multiple of it lies inside; 0: none */
+    uint32_t node;      /**< with a node policy; otherwise 0 */
     uint32_t node_policy; /**< enum mm_node_policy; not served yet: must be MM_NODE_ANY */
     uint32_t lifetime;    /**< enum mm_lifetime; not served yet: must be MM_LIFETIME_ANY */
     uint32_t owner;       /**< enum mm_frame_owner; recorded with MM_FRAMES_OWNERS */
@@ -83,11 +83,12 @@ struct mm_frame_request {
 
 /** A snapshot; each figure is exact when no other CPU is in the allocator. */
 struct mm_frame_stats {
-    uint64_t nr_frames;      /**< managed */
-    uint64_t nr_free;        /**< frame 0 counts, if it is free */
-    uint64_t nr_allocated;   /**< nr_frames - nr_free */
-    uint64_t nr_reserved;    /**< frames between the lowest and the highest managed one that are not
-                                managed: holes, firmware, metadata */
+    uint64_t nr_frames;    /**< managed */
+    uint64_t nr_free;      /**< frame 0 counts, if it is free */
+    uint64_t nr_allocated; /**< nr_frames - nr_free */
+    /** Frames between the lowest and the highest managed one that are not managed: holes,
+     * firmware, metadata. */
+    uint64_t nr_reserved;
     uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
     uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY */
     uint64_t metadata_bytes; /**< all arrays */
@@ -106,7 +107,7 @@ struct mm_frames_config {
     struct mm_bootmap *map; /**< usable ranges become free frames; normalised if need be */
     const struct mm_physmap *physmap; /**< copied; only needed for MM_FRAME_ZERO; NULL: none */
     struct mm_platform platform;
-    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to 1024 */
+    uint32_t nr_cpus; /**< CPU numbers are below this; 1 to MM_MAX_CPUS */
     uint32_t flags;   /**< MM_FRAMES_... */
     void *metadata;   /**< zeroed, MM_CACHE_LINE aligned, mm_frame_metadata_size() bytes */
     uint64_t metadata_len;
@@ -146,13 +147,13 @@ struct mm_frames {
     struct mm_physmap physmap;
     struct mm_platform platform;
     uint32_t has_physmap;
-    uint32_t zero;
 
     uint64_t away[MM_CACHE_LINE / 8]; /**< keeps what follows off the line of what is constant */
     uint64_t nr_failed;               /**< atomic */
-    uint64_t seekers;   /**< atomic: CPUs that look at all rows, because they found nothing */
-    uint64_t unsettled; /**< atomic: summaries of whole lines and claims that are being corrected
-                           now (low half), and that ever were (high half) */
+    uint64_t seekers; /**< atomic: CPUs that look at all rows, because they found nothing */
+    /** Atomic: summaries of whole lines and claims that are being corrected now (low half), and
+     * that ever were (high half). */
+    uint64_t unsettled;
 };
 
 /**
@@ -162,7 +163,7 @@ struct mm_frames {
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, nr_cpus) | MM_ERR_INVALID_FLAGS
  *         | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (the map holds no usable frame)
  *         | MM_ERR_LIMIT (more usable ranges than MM_FRAME_MAX_SPANS)
- * Cost:   O(entries).
+ * Locks:  none; nobody else uses the map, which is normalised. Cost: O(entries).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uint32_t flags,
@@ -172,52 +173,62 @@ mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uin
  * Bring an allocator up over metadata that the caller hands in.
  *
  * @param frames  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, nr_cpus, a physmap
- *         that exceeds 2^64, metadata that is not zeroed where it is looked at)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; a physmap
+ *         that exceeds 2^64 or lacks an op; metadata that is not zeroed where it is looked at)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_SIZE (metadata too small) | MM_ERR_NOT_ALIGNED
  *         (metadata) | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (no usable frame)
  *         | MM_ERR_LIMIT (more usable ranges than MM_FRAME_MAX_SPANS)
  * Owner:  the caller keeps the metadata alive until mm_frame_destroy(). If it lies in memory of the
  *         map, the map must say so (mm_bootmap_take()), or it would be handed out.
+ * Locks:  none; one CPU.
  * Cost:   O(frames / 64) stores: 2 ms for 1 TiB. Counts and owners are not touched.
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config);
 
 /**
- * The same, with the metadata carved from the map itself.
+ * The same, with the metadata carved from the map itself. On error the map is as it was but for its
+ * order.
  *
+ * @param frames  zeroed storage
  * @param config  metadata and metadata_len are 0; physmap is needed and must be a direct map
  * @param mapped  physical memory that is mapped and may be written now, e.g. the first 4 GiB; what
  *                the physmap does not reach is not used
- * @return as mm_frame_init() (MM_ERR_INVALID_ARGUMENT also if metadata is given, or no physmap),
- * and MM_ERR_UNSUPPORTED (no direct map) | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64) |
- * MM_ERR_NO_MEMORY (no usable range inside `mapped` is large enough, or nothing would be left) |
- * MM_ERR_LIMIT (also: no room in the map for an entry) On error the map is as it was but for its
- * order.
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; no physmap,
+ *         or one that exceeds 2^64 or lacks an op; metadata is given) | MM_ERR_INVALID_FLAGS
+ *         | MM_ERR_UNSUPPORTED (physmap with ops) | MM_ERR_NOT_ALIGNED (the direct map's base)
+ *         | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64)
+ *         | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (no usable range inside `mapped` is
+ *         large enough, or nothing would be left) | MM_ERR_LIMIT (more usable ranges than
+ *         MM_FRAME_MAX_SPANS, or no room in the map for an entry)
+ * Owner:  the allocator, until mm_frame_destroy_to_map(); in the map it is MM_BOOT_METADATA.
+ * Locks:  none; one CPU.
+ * Cost:   as mm_frame_init(), and O(metadata) to zero it.
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_frames_config *config,
                                    struct mm_prange mapped);
 
 /**
- * Take the allocator down. The storage is zeroed and may be initialised again; metadata is the
- * caller's again, unchanged.
+ * Take the allocator down. The storage is zeroed and may be initialised again. Frames that are
+ * allocated stay with who holds them.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Context: no other CPU is in the allocator. Frames that are allocated stay with who holds them.
+ * Owner:  metadata is the caller's again, unchanged.
+ * Locks:  none; no other CPU is in the allocator. Cost: O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_destroy(struct mm_frames *frames);
 
 /**
  * Take down an allocator that mm_frame_init_from_map() made, and make the memory of its metadata
- * usable in the map again.
+ * usable in the map again. On error nothing was done.
  *
  * @param map  the one that it was made from, or another that says the same of that memory
  * @return MM_OK | MM_ERR_NOT_INITIALIZED (frames, map) | MM_ERR_INVALID_ARGUMENT (null, or the
- * metadata was not carved from a map) | what mm_bootmap_give() answers: then nothing was done
- * Context: as mm_frame_destroy().
+ *         metadata was not carved from a map) | MM_ERR_INVALID_ADDRESS (not all of it is
+ *         MM_BOOT_METADATA in the map) | MM_ERR_LIMIT (no room in the map for an entry)
+ * Locks:  none; no other CPU is in the allocator or uses the map. Cost: as mm_bootmap_give().
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap *map);
@@ -249,9 +260,13 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
  * One frame, for a caller that knows its CPU's number: the hot path. No op is called, but for the
  * event that memory is exhausted.
  *
- * @param cpu  taken modulo nr_cpus
- * @return MM_OK | MM_ERR_NO_MEMORY; `frames` and `out` are not checked
- * As mm_frame_alloc() otherwise.
+ * @param frames    initialised; neither it nor `out` is checked
+ * @param cpu       taken modulo nr_cpus
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NO_MEMORY
+ * Owner:  the caller, until mm_frame_free(), with a reference count of 1. Contents: unspecified.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(1) within the CPU's line, else as mm_frame_alloc().
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out);
@@ -262,7 +277,9 @@ mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *
  * @return MM_OK | MM_ERR_BUSY (one of them is allocated) | MM_ERR_INVALID_ADDRESS (one is not
  *         managed) | MM_ERR_INVALID_SIZE (nr_frames 0, or frames above 2^40)
  *         | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  none; any context. Cost: O(nr_frames / 64).
+ * Owner:  the caller, until mm_frame_free(). Contents: unspecified.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(nr_frames / 64 + spans).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames);
@@ -271,10 +288,13 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
  * Allocate single frames into an array: whole rows of 64 at a time.
  *
  * @param cpu           taken modulo nr_cpus
+ * @param[out] out      as many of its entries as `nr_done` says are written
  * @param[out] nr_done  how many of out[] were filled: all on MM_OK; on MM_ERR_NO_MEMORY those that
- *                      there were, and the caller owns them; untouched on other errors
+ *                      there were; untouched on other errors
  * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
- * Locks:  none; any context. Cost: O(count / 64) exchanges on fresh memory.
+ * Owner:  the caller, of each frame that was filled in. Contents: unspecified.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(count / 64) exchanges on fresh memory.
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out, size_t count,
@@ -286,22 +306,31 @@ mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t
  * been freed, unless another CPU frees the same frames at the same moment.
  *
  * @param order  0 to 18; `first` is a multiple of 2^order, else panic
- * Locks: none; any context. Cost: O(1) up to order 6, O(2^order / 64) above.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(1) up to order 6, O(2^order / 64) above; with counts or owners O(2^order).
  */
 void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order);
 
-/** The same for a run of any length and alignment; 0 frames: nothing. Cost: O(nr_frames / 64). */
+/**
+ * Free a run of any length and alignment. Panics as mm_frame_free().
+ *
+ * @param nr_frames  0: nothing happens
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(nr_frames / 64); with counts or owners O(nr_frames).
+ */
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames);
 
 /**
  * Free single frames from an array, in any order; neighbours in the array that lie in one row of 64
  * are freed together. Panics as mm_frame_free(), and if a frame is in it twice; those before it may
  * have been freed then.
+ *
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(count), and one exchange for neighbours of one row.
  */
 void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count);
 
-/* --- reference counts: MM_FRAMES_REFCOUNTS -----------------------------------------------------
- */
+/* --- reference counts: MM_FRAMES_REFCOUNTS ---------------------------------------------------- */
 
 /** A count that has reached this value stays there for ever: the frame is never freed. */
 #define MM_FRAME_REF_IMMORTAL UINT32_MAX
@@ -309,37 +338,57 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
 /**
  * Add a reference to an allocated frame; the count saturates at MM_FRAME_REF_IMMORTAL. Panics if
  * the frame is free or not managed, or if there are no counts.
- * Locks: none; any context. Cost: O(1), one atomic.
+ *
+ * Locks:  none; any context. Cost: O(1), one atomic.
  */
 void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame);
 
 /**
- * Drop a reference, and free the frame with the last one. Panics as mm_frame_free().
+ * Drop a reference, and free the frame with the last one. Panics as mm_frame_free(). A count that
+ * has reached MM_FRAME_REF_IMMORTAL stays.
  *
  * @return true if the frame was freed
- * Locks: none; any context. Cost: O(1).
+ * Locks:  none; any context. Cost: O(1).
  */
 bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame);
 
-/** The count now: 0 for a free or foreign frame; 1 for an allocated one if there are no counts. */
+/**
+ * The count now.
+ *
+ * @return 0 for a free or foreign frame; 1 for an allocated one if there are no counts
+ * Locks:  none; any context. Cost: O(log spans).
+ */
 uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame);
 
-/** Make a frame immortal (the zero page). Panics as mm_frame_get(). */
+/**
+ * Make a frame immortal (the zero page). Panics as mm_frame_get().
+ *
+ * Locks:  none; any context. Cost: O(log spans).
+ */
 void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame);
 
-/* --- asking ------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
-/** Whether the frame is managed by this allocator, free or not. Any context; O(log spans). */
+/**
+ * Whether the frame is managed by this allocator, free or not.
+ *
+ * Locks:  none; any context. Cost: O(log spans).
+ */
 bool mm_frame_managed(const struct mm_frames *frames, mm_pfn_t frame);
 
-/** Whether the frame is managed and allocated. Any context; O(log spans). */
+/**
+ * Whether the frame is managed and allocated.
+ *
+ * Locks:  none; any context. Cost: O(log spans).
+ */
 bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame);
 
 /**
+ * Count what is free, and report.
+ *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Cost: O(frames / 64): it counts.
+ * Locks:  none; any context. Cost: O(frames / 64); with owners O(frames).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_stats *out);
@@ -349,13 +398,12 @@ mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_s
  * line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Context: no other CPU is in the allocator. Cost: O(frames).
+ * Locks:  none; no other CPU is in the allocator. Cost: O(frames).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_check(const struct mm_frames *frames);
 
-/* --- frames through an ops-struct: what rooms above ask for
- * ---------------------------------------- */
+/* --- frames through an ops-struct: what rooms above ask for ----------------------------------- */
 
 /**
  * Where page tables and user pages come from. A kernel that has its own frame allocator gives its
@@ -373,7 +421,12 @@ struct mm_frame_source {
     void *ctx;
 };
 
-/** The source over a frame allocator, which must outlive it. free() is mm_frame_put(). */
+/**
+ * The source over a frame allocator, which must outlive it. Its alloc() answers as mm_frame_alloc()
+ * for one frame; free() is mm_frame_put().
+ *
+ * Locks:  none; any context. Cost: O(1).
+ */
 struct mm_frame_source mm_frame_source_of(struct mm_frames *frames);
 
 /**
@@ -387,7 +440,12 @@ struct mm_frame_window {
     mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
 };
 
-/** The source over a window, which must outlive it. free() takes any frame of the allocator. */
+/**
+ * The source over a window, which must outlive it. Its alloc() answers as mm_frame_alloc(); free()
+ * takes any frame of the allocator, and is mm_frame_put().
+ *
+ * Locks:  none; any context; the window is not changed meanwhile. Cost: O(1).
+ */
 struct mm_frame_source mm_frame_source_within(struct mm_frame_window *window);
 
 MM_END_DECLS

@@ -62,8 +62,9 @@ struct mm_heap {
  * Make a heap.
  *
  * @param heap  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than MM_HEAP_CPUS_INLINE CPUs)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than
+ *         MM_HEAP_CPUS_INLINE CPUs)
  * Owner:  the pool outlives the heap.
  * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
  */
@@ -74,7 +75,8 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool);
  * Take a heap down: all its pages are back at the page source, and the storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (objects
- * were not freed: nothing was done; the log op gets a line for each size that says how many)
+ *         were not freed: nothing was done; the log op gets a line for each size that says how
+ *         many)
  * Locks:  none; no other CPU uses the heap. Cost: O(slabs).
  */
 MM_MUST_CHECK
@@ -84,30 +86,45 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap);
  * Allocate `size` bytes. The CPU's number comes from the platform's op.
  *
  * @return the object, or NULL: the page source has no pages for it and no slab has a free object,
- * no memory is that large, or the heap is null or not initialised
+ *         no memory is that large, or the heap is null or not initialised
  * Owner:  the caller, until mm_heap_free(). Contents: unspecified.
  * Locks:  none; any context. Sleeps: never.
  * Cost:   O(1) within the CPU's word; a few steps to the next word or slab; a call of the page
- * source for a new slab or a run. Only before NULL: O(slabs).
+ *         source for a new slab or a run. Only before NULL: O(slabs).
  */
 void *mm_heap_alloc(struct mm_heap *heap, size_t size);
 
 /**
- * The same for a caller that knows its CPU's number: the hot path. No op is called.
+ * The same for a caller that knows its CPU's number: the hot path. No op is called, but for a new
+ * slab or a run.
  *
  * @param cpu  taken modulo nr_cpus
+ * @return as mm_heap_alloc()
+ * Owner:  as mm_heap_alloc(). Contents: unspecified.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_heap_alloc().
  */
 void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size);
 
-/** As mm_heap_alloc(); the `size` bytes are zero. */
+/**
+ * As mm_heap_alloc(); the `size` bytes are zero.
+ *
+ * @return as mm_heap_alloc()
+ * Owner:  as mm_heap_alloc(). Contents: zero.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_heap_alloc(), and O(size).
+ */
 void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size);
 
 /**
  * As mm_heap_alloc(), at a multiple of `align`.
  *
  * @param align  bytes, a power of two up to MM_HEAP_MAX_ALIGN; up to 4096 an object of up to 8 KiB
- * still shares a slab, and takes at least `align` bytes
+ *               still shares a slab, and takes at least `align` bytes
  * @return as mm_heap_alloc(); NULL also for an `align` that is no power of two or too large
+ * Owner:  as mm_heap_alloc(). Contents: unspecified.
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_heap_alloc().
  */
 void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
 
@@ -117,7 +134,8 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
  *
  * Alignment is never lost. The result has the alignment that mm_heap_alloc() gives for `size`, and
  * that of the old object: what was asked for, or the largest power of two up to 4096 that divides
- * its usable size. An object moves to a smaller place only if less than half of it would be used.
+ * its usable size. An object moves to a smaller place only if less than half of it would be used,
+ * or if where it lies has not the alignment of the new size.
  *
  * @param object  NULL: as mm_heap_alloc(). Panics as mm_heap_free() if it is no object of this heap
  * @param size    0 counts as 1: the object is not freed
@@ -131,16 +149,17 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size);
  * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
  * inside of an object, an address that holds none, or an object of a cache or another heap.
  *
- * Locks: none; any context, any CPU. Cost: O(1); when the slab becomes empty, or for a run, a call
- * of the page source.
+ * Locks:  none; any context, any CPU.
+ * Cost:   O(1); when the slab becomes empty, or for a run, a call of the page source.
  */
 void mm_heap_free(struct mm_heap *heap, void *object);
 
 /**
  * The same for a caller that knows its CPU's number: faster where the CPU frees objects of one slab
- * in a row, as when it allocates and frees by turns. No op is called by either.
+ * in a row, as when it allocates and frees by turns. Panics as mm_heap_free().
  *
  * @param cpu  may be any
+ * Locks:  none; any context. Cost: as mm_heap_free().
  */
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
 
@@ -148,8 +167,8 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
  * Bytes that the object may use: at least what was asked for.
  *
  * @return 0 for NULL, for what is no object of this heap or is free, and if the heap is null or not
- * initialised
- * Locks: none; any context. Cost: O(1).
+ *         initialised
+ * Locks:  none; any context. Cost: O(1).
  */
 size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object);
 
@@ -157,7 +176,7 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object);
  * Give all empty slabs back to the page source, also those that are kept or that a CPU holds.
  *
  * @return pages given back; 0 also if the heap is null or not initialised
- * Locks: none; any context. Cost: O(CPUs + slabs).
+ * Locks:  none; any context. Cost: O(CPUs + slabs).
  */
 uint64_t mm_heap_reclaim(struct mm_heap *heap);
 
@@ -174,9 +193,11 @@ struct mm_heap_stats {
 };
 
 /**
+ * Count what is allocated, and report.
+ *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks: none; any context. Cost: O(slabs + runs): it counts.
+ * Locks:  none; any context. Cost: O(slabs + runs).
  */
 MM_MUST_CHECK
 mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *out);
@@ -186,7 +207,8 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
  * is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks: none; no other CPU is in the heap, or spurious contradictions are told. Cost: O(slabs).
+ * Locks:  none; no other CPU is in the heap, or contradictions are told that are none.
+ * Cost:   O(slabs + runs).
  */
 MM_MUST_CHECK
 mm_status_t mm_heap_check(const struct mm_heap *heap);

@@ -46,7 +46,7 @@ MM_BEGIN_DECLS
 struct mm_gather;
 struct mm_pagetable;
 
-/* --- what a slot holds ----------------------------------------------------------------------- */
+/* --- what a slot holds ------------------------------------------------------------------------ */
 
 enum mm_slot_kind {
     MM_SLOT_EMPTY = 0,
@@ -65,7 +65,7 @@ struct mm_mapping {
     bool dirty;
 };
 
-/* --- flags ----------------------------------------------------------------------------------- */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 /** unmap, protect: a large leaf that sticks out of the range is split; without: MM_ERR_HUGE_PAGE */
 #define MM_PAGING_SPLIT 1u
@@ -77,7 +77,7 @@ struct mm_mapping {
 #define MM_PAGING_MAX_2M    16u /**< map: no leaf above 2 MiB */
 #define MM_PAGING_FLAGS_ALL 31u
 
-/* --- backend --------------------------------------------------------------------------------- */
+/* --- backend ---------------------------------------------------------------------------------- */
 
 struct mm_paging_ops; /* paging_ops.h: what a backend implements */
 
@@ -87,40 +87,40 @@ struct mm_paging_backend {
     void *ctx;
 };
 
-/* --- page table ------------------------------------------------------------------------------ */
+/* --- page table ------------------------------------------------------------------------------- */
 
 struct mm_paging_config {
     struct mm_paging_backend backend;
     const struct mm_physmap *physmap; /**< copied: where the tables are written */
-    struct mm_frame_source
-        source; /**< of table frames, and of the leaves that MM_PAGING_RELEASE frees */
+    /** Of table frames, and of the leaves that MM_PAGING_RELEASE frees. */
+    struct mm_frame_source source;
     struct mm_platform platform;
-    const struct mm_vrange *kernel_ranges; /**< copied: 1 to MM_PAGING_MAX_KERNEL_RANGES, aligned to
-                                              pages, disjoint, canonical, outside `user` */
-    uint32_t nr_kernel_ranges;
-    struct mm_vrange
-        user; /**< where user roots map; page-aligned, lower half; length 0: no user roots */
+    /** Copied: page-aligned, disjoint, canonical, outside `user`. */
+    const struct mm_vrange *kernel_ranges;
+    uint32_t nr_kernel_ranges; /**< 1 to MM_PAGING_MAX_KERNEL_RANGES */
+    /** Where user roots map; page-aligned, lower half; length 0: no user roots. */
+    struct mm_vrange user;
 };
 
-/** One root and its tables. Storage is the caller's; fields are the library's, `c` = constant after
- * init, `o` = the owner's lock. */
+/**
+ * One root and its tables. Storage is the caller's; fields are the library's: `c` = constant after
+ * init, `o` = the owner's lock.
+ */
 struct mm_pagetable {
-    uint32_t magic;
-    uint32_t is_user;          /**< c */
-    uint32_t nr_kernel_ranges; /**< c */
-    uint32_t adopted;          /**< c: root was built by someone else */
-    uint32_t active;           /**< o: it has been activated: the hardware may walk it */
-    uint32_t zero;
-    mm_paddr_t root;                                             /**< c */
-    struct mm_paging_backend backend;                            /**< c */
-    struct mm_physmap physmap;                                   /**< c */
-    struct mm_frame_source source;                               /**< c */
-    struct mm_platform platform;                                 /**< c */
+    uint32_t magic;                   /**< c */
+    uint32_t is_user;                 /**< c */
+    uint32_t nr_kernel_ranges;        /**< c */
+    uint32_t adopted;                 /**< c: root was built by someone else */
+    uint32_t active;                  /**< o: it has been activated: the hardware may walk it */
+    mm_paddr_t root;                  /**< c */
+    struct mm_paging_backend backend; /**< c */
+    struct mm_physmap physmap;        /**< c */
+    struct mm_frame_source source;    /**< c */
+    struct mm_platform platform;      /**< c */
     struct mm_vrange kernel_ranges[MM_PAGING_MAX_KERNEL_RANGES]; /**< c */
     struct mm_vrange user;                                       /**< c */
     uint64_t nr_tables;    /**< o: tables owned, root included */
     uint64_t nr_leaves[3]; /**< o: leaves of 4 KiB, 2 MiB, 1 GiB behind its own root entries */
-    uint64_t spare[4];
 };
 
 struct mm_paging_stats {
@@ -133,12 +133,15 @@ struct mm_paging_stats {
  * Make the kernel's root: empty but for the tables behind the root entries of the declared ranges.
  *
  * @param pt  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, no backend or source,
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; no backend or source,
  *         an op is missing, no kernel range, a physmap that wraps) | MM_ERR_INVALID_ADDRESS (a
  *         range wraps, is not canonical, overlaps another, or shares a root entry with `user`;
  *         `user` is not in the lower half) | MM_ERR_INVALID_SIZE (a kernel range is empty)
- *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges) | MM_ERR_FAULT
- *         | what the source answers, e.g. MM_ERR_NO_MEMORY
+ *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges) | MM_ERR_FAULT (a frame
+ *         of the source that the physmap or the CPU does not reach) | what the source answers,
+ *         e.g. MM_ERR_NO_MEMORY
+ * Owner:  the caller keeps `pt`; what stands behind backend, physmap and source outlives it.
+ * Locks:  none; one CPU. Sleeps: never.
  * Cost:   one frame for each root entry that the ranges touch, and one for the root.
  */
 MM_MUST_CHECK
@@ -150,8 +153,11 @@ mm_status_t mm_paging_init_kernel(struct mm_pagetable *pt, const struct mm_pagin
  * @param pt      zeroed storage
  * @param kernel  made by mm_paging_init_kernel() or mm_paging_adopt(), and outlives `pt`
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_NOT_INITIALIZED (kernel)
- *         | MM_ERR_INVALID_ARGUMENT (null, a user root as `kernel`, or its configuration has no
- * user range) | MM_ERR_FAULT | what the source answers Cost:   one frame.
+ *         | MM_ERR_INVALID_ARGUMENT (null; a user root as `kernel`; its configuration has no user
+ *         range) | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
+ * Locks:  none; nobody else knows `pt`, and of `kernel` only what never changes is read.
+ *         Sleeps: never.
+ * Cost:   one frame, and one copy for each root entry of the kernel's ranges.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetable *kernel);
@@ -159,15 +165,19 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
 /**
  * Take over a root that someone else built (the boot loader): its mappings are seen, may be changed
  * and removed; its tables are never given to the source of frames, and stay linked when empty.
- * Root entries of the declared ranges that it lacks are filled.
+ * Root entries of the declared ranges that it lacks are filled. The tree is trusted to be a tree: a
+ * range that holds a recursive entry must not be declared.
  *
- * The tree is trusted to be a tree: a range that holds a recursive entry must not be declared.
- *
- * @param root  page-aligned physical address; `config` as for mm_paging_init_kernel()
- * @return as mm_paging_init_kernel(), and MM_ERR_NOT_ALIGNED (root), MM_ERR_INVALID_ADDRESS (root:
- *         beyond the CPU's or the physmap's addresses) or MM_ERR_CORRUPTED (an entry in the
- * declared ranges is malformed, or leads to a table that the physmap does not reach) Cost:   one
- * load for each slot of each table behind the declared root entries.
+ * @param pt      zeroed storage
+ * @param config  as for mm_paging_init_kernel()
+ * @param root    page-aligned physical address
+ * @return as mm_paging_init_kernel(), and MM_ERR_NOT_ALIGNED (root) | MM_ERR_INVALID_ADDRESS (root:
+ *         beyond the CPU's or the physmap's addresses) | MM_ERR_CORRUPTED (an entry in the declared
+ *         ranges is malformed, or leads to a table that the physmap does not reach)
+ * Owner:  as mm_paging_init_kernel(); the root and its tables stay with who built them.
+ * Locks:  none; one CPU. Sleeps: never.
+ * Cost:   two loads for each slot of each table behind the declared root entries, and one frame for
+ *         each root entry that was empty.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_config *config,
@@ -180,7 +190,9 @@ mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_conf
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_BUSY (it is the root in use on this CPU)
- * Context: no CPU uses the root, and no user root of a kernel root that is destroyed exists.
+ * Locks:  none; no CPU uses the root, and no user root of a kernel root that is destroyed exists.
+ *         Sleeps: never.
+ * Cost:   one load for each slot of each table; for a kernel root one flush of everything.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
@@ -192,14 +204,16 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
  * @param range  in the user range, or in one of the kernel's declared ranges
  * @param prot   for a user root with MM_PROT_USER, for a kernel root without
  * @param flags  MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M (the smaller counts)
- * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED (range or paddr)
- *         | MM_ERR_INVALID_SIZE (length 0, range or paddr wraps) | MM_ERR_INVALID_ADDRESS (outside
- *         the declared ranges, which are canonical; beyond the CPU's physical addresses)
- *         | MM_ERR_INVALID_ARGUMENT (null, type) | MM_ERR_INVALID_FLAGS (flags, prot)
- *         | MM_ERR_UNSUPPORTED (memory type the CPU lacks) | MM_ERR_PERMISSION_DENIED (adopted
- * root: a table that is not ours would narrow the protection) | MM_ERR_NOT_INITIALIZED |
- * MM_ERR_FAULT | what the source answers Locks:  the owner's. Sleeps: never. Cost:   one store a
- * leaf, one frame a table; one walk for 512 leaves.
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED (range, paddr)
+ *         | MM_ERR_INVALID_SIZE (length 0, range or paddr wraps) | MM_ERR_INVALID_ADDRESS (range:
+ *         outside the declared ranges; paddr: beyond the CPU's) | MM_ERR_INVALID_ARGUMENT (null,
+ *         type) | MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_UNSUPPORTED (a memory type that the
+ *         CPU lacks) | MM_ERR_PERMISSION_DENIED (adopted root: a table that is not ours would
+ *         narrow the protection) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers
+ * Owner:  the frames mapped stay the caller's; tables are the page table's.
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one store a leaf, one frame a table; one walk for 512 leaves.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
@@ -210,12 +224,15 @@ mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_pa
  *
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
  * @param gather  begun for `pt`; the range is added to it
- * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE
- *         (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared ranges)
- *         | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
- *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT | what the source answers
- *         (splits need at most two tables of 4 KiB leaves and two of 2 MiB leaves)
- * Locks:  the owner's. The gather may flush in between when it is full.
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers; the last two only where a leaf is
+ *         split, for which two tables of 4 KiB leaves and two of 2 MiB leaves are enough
+ * Owner:  without MM_PAGING_RELEASE the frames stay the caller's, not to be used again before the
+ *         gather has ended.
+ * Locks:  the owner's. The gather may flush in between when it is full. Sleeps: never.
  * Cost:   one exchange a leaf; a table that is left half full is read once.
  */
 MM_MUST_CHECK
@@ -225,10 +242,13 @@ mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uin
 /**
  * Give every page of the range this protection. Memory type, accessed and dirty stay.
  *
- * @param prot   as for mm_paging_map()
- * @param flags  MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
- * @return as mm_paging_unmap(), and MM_ERR_INVALID_FLAGS (prot) or MM_ERR_PERMISSION_DENIED
- * (adopted root: as for mm_paging_map()) Cost:   one compare-and-exchange a leaf that changes.
+ * @param prot    as for mm_paging_map()
+ * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
+ * @param gather  begun for `pt`; the range is added to it if a leaf changes
+ * @return as mm_paging_unmap(), and MM_ERR_INVALID_FLAGS (prot) | MM_ERR_PERMISSION_DENIED (as for
+ *         mm_paging_map())
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load a slot, one compare-and-exchange a leaf that changes.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
@@ -241,6 +261,7 @@ mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, m
  * @param[out] out  untouched on error but MM_ERR_NOT_MAPPED, where it describes the hole
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_INVALID_ADDRESS (not canonical)
  *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
  * Cost:   one load a level.
  */
 MM_MUST_CHECK
@@ -257,6 +278,7 @@ typedef bool (*mm_paging_visit_fn)(void *ctx, const struct mm_mapping *mapping);
  * @return MM_OK (also if the visitor ended it) | MM_ERR_INVALID_SIZE (length 0)
  *         | MM_ERR_INVALID_ADDRESS (not canonical, wraps) | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
  * Cost:   one load for each slot of each table that exists in the range.
  */
 MM_MUST_CHECK
@@ -274,13 +296,14 @@ typedef void (*mm_paging_share_fn)(void *ctx, mm_pfn_t first, uint64_t nr);
  * @param share   called once for each run of frames, after all that can fail; it takes the
  *                references. NULL: nobody counts.
  * @param gather  begun for `from`: its translations are narrowed
- * @return MM_OK | MM_ERR_ALREADY_MAPPED (`to`) | MM_ERR_HUGE_PAGE (a leaf of `from` sticks out of
- * the range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE | MM_ERR_INVALID_ADDRESS |
- * MM_ERR_INVALID_ARGUMENT (null; gather of another page table; `from` and `to` are one, of
- *         different backends, or not both user roots) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (to) | MM_ERR_HUGE_PAGE (a leaf of `from` sticks out of the
+ *         range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
+ *         | MM_ERR_INVALID_ADDRESS (outside the user range) | MM_ERR_INVALID_ARGUMENT (null; gather
+ *         of another page table; `from` and `to` are one, of different backends, or not both user
+ *         roots) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
  *         | what the source answers
- * Locks:  both owners'.
- * Cost:   one exchange and one store a leaf, one frame for each table below.
+ * Locks:  both owners'. Sleeps: never.
+ * Cost:   one compare-and-exchange and one store a leaf, one frame for each table below.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
@@ -292,58 +315,75 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
  * stays, accessed and dirty begin anew. The old translation goes to the gather, and with
  * MM_PAGING_RELEASE the old frame too.
  *
- * @param flags  MM_PAGING_RELEASE
+ * @param flags   MM_PAGING_RELEASE
+ * @param gather  begun for `pt`
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED (at, paddr)
  *         | MM_ERR_INVALID_ADDRESS (at: outside the declared ranges; paddr: beyond the CPU's)
  *         | MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_INVALID_ARGUMENT (null; gather of another
- *         page table) | MM_ERR_PERMISSION_DENIED (as for mm_paging_map())
- *         | MM_ERR_NOT_INITIALIZED
- * Cost:   one exchange.
+ *         page table)
+ *         | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | MM_ERR_NOT_INITIALIZED
+ * Owner:  without MM_PAGING_RELEASE the old frame stays the caller's.
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one walk, one exchange.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
                               mm_prot_t prot, uint32_t flags, struct mm_gather *gather);
 
-/** Physical address of the root: what the hardware's root register wants. {0} if not initialised.
+/**
+ * Physical address of the root: what the hardware's root register wants.
+ *
+ * @return {0} if `pt` is null or not initialised
+ * Locks:  none; any context. Cost: O(1).
  */
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt);
 
 /**
- * Make this the root that this CPU walks.
+ * Make this the root that this CPU walks. The code that runs, its stack and `pt` must be mapped in
+ * it.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Context: the code that runs, its stack and `pt` must be mapped in it. Interrupts as the caller
- * likes.
+ * Locks:  the owner's; not preempted to another CPU. Interrupts as the caller likes. Sleeps: never.
+ * Cost:   one load of the root register; for a kernel root one flush of everything.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_activate(struct mm_pagetable *pt);
 
-/** The root that this CPU walks now, whoever made it. {0} for a backend without ops. Any context.
+/**
+ * The root that this CPU walks now, whoever made it.
+ *
+ * @return {0} for a backend without ops
+ * Locks:  none; any context. Cost: O(1).
  */
 mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend);
 
 /**
  * Walk a root that is no page table of the library: to go back to the boot loader's. All
- * translations of this CPU are dropped, global ones too.
+ * translations of this CPU are dropped, global ones too. The code that runs and its stack must be
+ * mapped in it.
  *
  * @param root  what mm_paging_current_root() told earlier
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a backend without ops) | MM_ERR_NOT_ALIGNED (root)
- * Context: as mm_paging_activate().
+ * Locks:  none; not preempted to another CPU. Sleeps: never.
+ * Cost:   one load of the root register, one flush of everything.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t root);
 
-/* --- kernel bring-up ------------------------------------------------------------------------- */
+/* --- kernel bring-up -------------------------------------------------------------------------- */
 
 /**
  * Map the kernel's image section by section, each with its own protection, global where the CPU
  * can. Edges are rounded to pages; a page that sections of one protection share is mapped once;
- * sections of length 0 take no page.
+ * sections of length 0 take no page. All are mapped, or none.
  *
- * @return as mm_paging_map(), and MM_ERR_INVALID_ARGUMENT (no sections), MM_ERR_NOT_ALIGNED (linked
- *         and physical address lie differently in their pages), MM_ERR_ALREADY_MAPPED (sections
- * that share a page lie apart), MM_ERR_PERMISSION_DENIED (two sections of different protection
- *         share a page, or one is both writable and executable). All are mapped, or none.
+ * @return as mm_paging_map(), and MM_ERR_INVALID_ARGUMENT (no sections) | MM_ERR_NOT_ALIGNED
+ *         (linked and physical address lie differently in their pages) | MM_ERR_ALREADY_MAPPED
+ *         (sections that share a page lie apart) | MM_ERR_PERMISSION_DENIED (two sections of
+ *         different protection share a page, or one is both writable and executable)
+ *         | MM_ERR_NO_MEMORY (also: the physmap's op maps no frame)
+ * Owner:  the image's frames stay the caller's.
+ * Locks:  the owner's. Sleeps: never.
  * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
 MM_MUST_CHECK
@@ -353,20 +393,28 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
 /**
  * Map all of RAM and ACPI memory that `physmap` reaches at its base, readable and writable, never
  * executable, global where the CPU can, with the largest leaves. Firmware runtime, devices and
- * holes are left out; frames are those of mm_bootmap_next_frames().
+ * holes are left out; frames are those of mm_bootmap_next_frames(). All is mapped, or nothing.
  *
- * @return as mm_paging_map(), MM_ERR_NOT_INITIALIZED also for the map, MM_ERR_NOT_ALIGNED and
- *         MM_ERR_INVALID_SIZE also for what the physmap reaches, and MM_ERR_UNSUPPORTED if it is
- * not a direct map. On error nothing is mapped. Cost:   as mm_paging_map(), and one frame for the
- * time of the call.
+ * @return as mm_paging_map(), and MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NOT_ALIGNED and
+ *         MM_ERR_INVALID_SIZE (what `physmap` reaches) | MM_ERR_UNSUPPORTED (`physmap` has ops)
+ *         | MM_ERR_NO_MEMORY (also: the op of the page table's physmap maps no frame)
+ * Owner:  memory that is mapped stays whose it is.
+ * Locks:  the owner's; nobody else uses `map`. Sleeps: never.
+ * Cost:   as mm_paging_map(), and one frame for the time of the call.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map_direct(struct mm_pagetable *pt, struct mm_bootmap *map,
                                  const struct mm_physmap *physmap);
 
-/* --- asking ---------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
-/** @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) */
+/**
+ * Counts of tables and leaves.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the owner's. Cost: O(1).
+ */
 MM_MUST_CHECK
 mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_stats *out);
 
@@ -376,6 +424,8 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
  * as were counted (so none is shared). Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load for each slot of each table.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_check(const struct mm_pagetable *pt);
@@ -385,11 +435,13 @@ mm_status_t mm_paging_check(const struct mm_pagetable *pt);
  * leaf, permissions, type, what physical address).
  *
  * @return as mm_paging_walk()
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   as mm_paging_walk(), and a line a run.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range);
 
-/* --- page faults, for every architecture ----------------------------------------------------- */
+/* --- page faults, for every architecture ------------------------------------------------------ */
 
 /** What the access was and what the hardware found. */
 #define MM_FAULT_PRESENT  1u /**< a translation was there and forbade the access */

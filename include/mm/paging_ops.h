@@ -15,13 +15,12 @@
 MM_BEGIN_DECLS
 
 struct mm_paging_ops {
-    const char *name;
     /** Bits of a virtual address now, and of a physical one. */
     unsigned (*vaddr_bits)(void *ctx);
     unsigned (*paddr_bits)(void *ctx);
-    /** Allocate the root and the tables that the declared kernel ranges need / copy the kernel's
-     * root entries. */
+    /** Allocate the root, and the tables that the declared kernel ranges need. */
     mm_status_t (*init_kernel)(struct mm_pagetable *pt);
+    /** Allocate the root, and copy the kernel's root entries. */
     mm_status_t (*init_user)(struct mm_pagetable *pt, const struct mm_pagetable *kernel);
     mm_status_t (*adopt)(struct mm_pagetable *pt);
     void (*destroy)(struct mm_pagetable *pt);

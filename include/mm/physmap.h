@@ -31,8 +31,7 @@ struct mm_physmap {
     void *ctx;
 };
 
-/** A direct map of everything: the usual case. `base` is the virtual address of physical address 0.
- */
+/** A direct map of everything: the usual case. `base` is where physical address 0 is. */
 static inline struct mm_physmap mm_physmap_direct(uint64_t base)
 {
     struct mm_physmap m = {base, {0}, 0, NULL, NULL};

@@ -19,15 +19,17 @@
 
 MM_BEGIN_DECLS
 
+/** Every nr_cpus is 1 to this, and CPU numbers are below nr_cpus. */
+#define MM_MAX_CPUS 1024u
+
 /** Corruption that the library found: what, where, and both parties. */
 struct mm_panic_info {
     const char *room;     /**< "frame", "paging", "heap", "space", ... */
     const char *what;     /**< one sentence, for people: "double free of a frame" */
     uint64_t address;     /**< of the frame (physical) or of the object (virtual) */
     const char *recorded; /**< what the library has on record: "free", "object of cache foo", ... */
-    uint64_t
-        recorded_value; /**< number that belongs to it: a count, an order, an owner's tag; else 0 */
-    const char *claimed; /**< what the caller says: "allocated, order 3" */
+    uint64_t recorded_value; /**< number that belongs to it: a count, an order, an owner; else 0 */
+    const char *claimed;     /**< what the caller says: "allocated, order 3" */
     uint64_t claimed_value;
 };
 
@@ -51,7 +53,10 @@ struct mm_platform_ops {
      */
     uint32_t (*cpu_number)(void *ctx);
 
-    /** Forbid interrupts on this CPU; the result is handed back to interrupt_restore. Nests. */
+    /**
+     * Forbid interrupts on this CPU; the result is handed back to interrupt_restore. Nests. Not
+     * called by this version.
+     */
     uintptr_t (*interrupt_save)(void *ctx);
     void (*interrupt_restore)(void *ctx, uintptr_t saved);
 
@@ -60,16 +65,16 @@ struct mm_platform_ops {
 
     /**
      * Sleep until wake() is called for `key`, or return early; the caller looks again. Called with
-     * no lock held. Default: relax.
+     * no lock held. Default: relax. Not called by this version, nor is wake.
      */
     void (*wait)(void *ctx, const void *key);
     /** Wake all that wait for `key`. */
     void (*wake)(void *ctx, const void *key);
 
-    /** Nanoseconds since some moment, never backwards. Default: 0. */
+    /** Nanoseconds since some moment, never backwards. Default: 0. Not called by this version. */
     uint64_t (*clock)(void *ctx);
 
-    /** 64 random bits. Default: 0, and nothing is randomised. */
+    /** 64 random bits. Default: 0: nothing is randomised. Not called by this version. */
     uint64_t (*random)(void *ctx);
 };
 

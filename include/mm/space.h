@@ -36,17 +36,18 @@ MM_BEGIN_DECLS
 
 struct mm_space;
 
-/* --- the manager
- * ---------------------------------------------------------------------------------------- */
+/* --- the manager ------------------------------------------------------------------------------ */
 
 struct mm_spaces_config {
     struct mm_frames *frames;         /**< user frames; needs MM_FRAMES_REFCOUNTS */
-    const struct mm_physmap *physmap; /**< copied: a direct map */
+    const struct mm_physmap *physmap; /**< copied: a direct map of all that `frames` manages */
     struct mm_pagetable *kernel; /**< the kernel's root, with a user range; outlives the manager */
     struct mm_pool *pool;        /**< nodes of regions and spaces; outlives the manager */
     struct mm_platform platform;
-    /** Where the kernel's own space maps: page-aligned, inside one declared kernel range, and used
-     * by nobody else. Length 0: there is no kernel space. */
+    /**
+     * Where the kernel's own space maps: page-aligned, inside one declared kernel range, and used
+     * by nobody else. Length 0: there is no kernel space.
+     */
     struct mm_vrange kernel_range;
 };
 
@@ -63,17 +64,22 @@ struct mm_spaces {
     struct mm_space *kernel_space;
     struct mm_vrange user_range; /**< what a user space may hold; length 0: no user spaces */
     uint64_t next_id;            /**< atomic */
-    uint64_t spare[2];
 };
 
 /**
- * @param spaces  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_NOT_INITIALIZED (frames, kernel, pool) | MM_ERR_UNSUPPORTED (frames without counts or
- * without a physmap; physmap with ops) | MM_ERR_NOT_ALIGNED, MM_ERR_INVALID_ADDRESS (kernel_range:
- * not in one kernel range) | MM_ERR_NO_MEMORY
+ * Make a manager, and the kernel's own space if there is a range for it.
  *
- * The source of the kernel's root must take its frames from `frames`, and give them back there.
+ * @param spaces  zeroed storage
+ * @param config  the source of the kernel's root must take its frames from `frames`, and give them
+ *                back there
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; a user root as
+ *         `kernel`; a physmap that exceeds 2^64) | MM_ERR_NOT_INITIALIZED (frames, kernel, pool)
+ *         | MM_ERR_UNSUPPORTED (frames without counts or without a physmap; physmap with ops)
+ *         | MM_ERR_NOT_ALIGNED (kernel_range) | MM_ERR_INVALID_ADDRESS (kernel_range: not in one
+ *         kernel range; physmap: does not reach all frames) | MM_ERR_NO_MEMORY
+ * Owner:  frames, kernel and pool outlive the manager.
+ * Locks:  none; one CPU. Sleeps: never.
+ * Cost:   O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_config *config);
@@ -82,7 +88,9 @@ mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_conf
  * Take the manager down, the kernel's space included: all of its regions are unmapped.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a user
- * space is alive, or a reference to the kernel's)
+ *         space is alive, or a reference to the kernel's: nothing was done)
+ * Locks:  none; no other CPU uses the manager. Sleeps: never.
+ * Cost:   O(regions and pages of the kernel's space).
  */
 MM_MUST_CHECK
 mm_status_t mm_spaces_destroy(struct mm_spaces *spaces);
@@ -91,38 +99,50 @@ struct mm_spaces_stats {
     uint32_t nr_spaces;      /**< user spaces alive */
     uint32_t nr_kernel_refs; /**< references to the kernel's space that are not the manager's own */
     uint32_t nr_caches;      /**< object caches that the manager has in its pool */
-    uint32_t zero;
 };
 
 /**
+ * Counts of what is alive.
+ *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks: none; any context. Cost: O(1).
+ * Locks:  none; any context. Cost: O(1).
  */
 MM_MUST_CHECK
 mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out);
 
-/* --- spaces
- * ------------------------------------------------------------------------------------------------
- */
+/* --- spaces ----------------------------------------------------------------------------------- */
 
 /**
  * A user space with no region and a reference count of 1.
  *
  * @param[out] out  untouched on error
- * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) |
- * MM_ERR_UNSUPPORTED (the kernel's root has no user range, or one of less than four pages)
- * Cost: one frame for the root.
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_UNSUPPORTED (the kernel's root has no user range, or one of less than four
+ *         pages) | MM_ERR_FAULT (a frame that cannot be a root) | what the source of the kernel's
+ *         root answers
+ * Owner:  the caller, of one reference: mm_space_put().
+ * Locks:  none. Sleeps: never.
+ * Cost:   one frame for the root.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out);
 
-/** The kernel's own space. Lives as long as the manager, which holds a reference; NULL if there is
- * none. */
+/**
+ * The kernel's own space. Lives as long as the manager, which holds a reference.
+ *
+ * @return NULL if there is none, or the manager is null or not initialised
+ * Owner:  the manager; mm_space_get() for a reference of one's own.
+ * Locks:  none; any context. Cost: O(1).
+ */
 struct mm_space *mm_space_kernel(struct mm_spaces *spaces);
 
-/** One more reference; the count saturates, and then the space lives for ever. Any context. Panics
- * if the space has none. */
+/**
+ * One more reference; the count saturates, and then the space lives for ever. Panics if the space
+ * has none.
+ *
+ * Locks:  none; any context. Cost: O(1).
+ */
 void mm_space_get(struct mm_space *space);
 
 /**
@@ -131,44 +151,63 @@ void mm_space_get(struct mm_space *space);
  * active on this CPU, or if the reference to the kernel's space is the manager's.
  *
  * @return true if this was the last
+ * Locks:  none; the space's not held. Sleeps: never.
+ * Cost:   O(1); the last one O(regions + touched pages).
  */
 bool mm_space_put(struct mm_space *space);
 
-/** Make it the space that this CPU runs in. @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) */
+/**
+ * Make it the space that this CPU runs in.
+ *
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null)
+ * Owner:  the caller keeps a reference as long as the space is active.
+ * Locks:  the space's. Cost: one load of the root register.
+ */
 MM_MUST_CHECK
 mm_status_t mm_space_activate(struct mm_space *space);
 
-/** The space's page table, to look at; whoever edits it holds no region there. */
+/**
+ * The space's page table, to look at; whoever edits it holds no region there.
+ *
+ * Owner:  the space.
+ * Locks:  none; any context. Cost: O(1).
+ */
 struct mm_pagetable *mm_space_table(struct mm_space *space);
 
-/** What the space may hold; regions lie in it. */
+/**
+ * What the space may hold; regions lie in it.
+ *
+ * Locks:  none; any context. Cost: O(1).
+ */
 struct mm_vrange mm_space_range(const struct mm_space *space);
 
-/** A number that no other space of this manager ever has; the kernel's space has 0. */
+/**
+ * A number that no other space of this manager ever has; the kernel's space has 0.
+ *
+ * Locks:  none; any context. Cost: O(1).
+ */
 uint64_t mm_space_id(const struct mm_space *space);
 
-/* --- regions
- * --------------------------------------------------------------------------------------------------
- */
+/* --- regions ---------------------------------------------------------------------------------- */
 
 /** Flags of mm_space_map(). */
 #define MM_SPACE_FIXED    1u /**< exactly at `at`; MM_ERR_ALREADY_MAPPED if a region is there */
 #define MM_SPACE_POPULATE 2u /**< fault every page in now; implied in the kernel's space */
-#define MM_SPACE_GUARD                                                                             \
-    4u /**< no access and no page, ever: faults are MM_FAULT_SIGNAL_ACCESS; prot must be           \
-          MM_PROT_NONE */
+/** No access and no page, ever: faults are MM_FAULT_SIGNAL_ACCESS; prot must be MM_PROT_NONE. */
+#define MM_SPACE_GUARD     4u
 #define MM_SPACE_FLAGS_ALL 7u
 
 struct mm_space_request {
-    mm_vaddr_t at;  /**< page-aligned; where to map, or to look first; 0 without FIXED: anywhere */
-    uint64_t len;   /**< bytes; rounded up to pages */
-    mm_prot_t prot; /**< READ, WRITE, EXEC in any combination, or NONE; USER and GLOBAL are the
-                       library's business. What may be written or executed may be read. */
+    mm_vaddr_t at; /**< page-aligned; where to map, or to look first; 0 without FIXED: anywhere */
+    uint64_t len;  /**< bytes; rounded up to pages */
+    /**
+     * READ, WRITE, EXEC in any combination, or NONE; USER and GLOBAL are the library's business.
+     * What may be written or executed may be read.
+     */
+    mm_prot_t prot;
     uint32_t flags; /**< MM_SPACE_... */
-    uint64_t
-        align; /**< bytes, a power of two >= 4096: what the address is a multiple of; 0: 4096 */
-    uint64_t
-        tag; /**< kept with the region, for the kernel; regions with different tags do not merge */
+    uint64_t align; /**< bytes, a power of two >= 4096: the address is a multiple; 0: 4096 */
+    uint64_t tag;   /**< kept with the region; regions with different tags do not merge */
 };
 
 /** A region as it is reported. */
@@ -180,18 +219,24 @@ struct mm_region_info {
 };
 
 /**
- * Map private anonymous memory.
+ * Map private anonymous memory, all of it or none, POPULATE included.
  *
  * Without FIXED the hint `at` is taken if the range is free there, else the lowest gap that fits.
  * Neighbours that agree in everything merge. POPULATE has no effect without READ, WRITE or EXEC.
  *
  * @param[out] out  first address; untouched on error
- * @return MM_OK | MM_ERR_ALREADY_MAPPED (FIXED) | MM_ERR_REGION_NOT_FOUND (no gap is large enough)
- * | MM_ERR_INVALID_SIZE (len 0, or it rounds past 2^64) | MM_ERR_INVALID_ADDRESS (FIXED: outside
- * the space's range, or page 0 of a user space) | MM_ERR_NOT_ALIGNED (at, align) |
- * MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY Cost:
- * O(log regions), and with a larger `align` a step for each gap that is large enough and wrongly
- * aligned; with POPULATE a fault for each page. All or nothing, POPULATE included.
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (FIXED; in the kernel's space also if somebody else mapped
+ *         a page there) | MM_ERR_REGION_NOT_FOUND (no gap is large enough) | MM_ERR_INVALID_SIZE
+ *         (len 0, or it rounds past 2^64) | MM_ERR_INVALID_ADDRESS (FIXED: outside the space's
+ *         range, e.g. page 0 of a user space) | MM_ERR_NOT_ALIGNED (at, align)
+ *         | MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY;
+ *         where pages are put there at once, also MM_ERR_FAULT (a frame that cannot be a table, or
+ *         cannot be zeroed) | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | what the source
+ *         of the kernel's root answers
+ * Owner:  the space, until mm_space_unmap(). Contents: zero.
+ * Locks:  the space's. Sleeps: never.
+ * Cost:   O(log regions), and with a larger `align` a step for each gap that is large enough and
+ *         wrongly aligned; with POPULATE a fault for each page.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *request,
@@ -203,8 +248,10 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
  *
  * @param range  page-aligned start; length rounded up to pages
  * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (0, or wraps) | MM_ERR_INVALID_ADDRESS
- * (outside the space's range) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY (a region must be
- * split and there is no node)
+ *         (outside the space's range) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY (a region
+ *         must be split and there is no node)
+ * Locks:  the space's. Sleeps: never.
+ * Cost:   O(log regions + regions removed + touched pages), one flush.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
@@ -213,9 +260,12 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
  * Give every page of the range this protection. Pages shared by copy-on-write stay read-only until
  * they are written.
  *
- * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range) |
- * MM_ERR_PERMISSION_DENIED (a guard region) | MM_ERR_INVALID_FLAGS (prot). If there are both a hole
- * and a guard, what comes first.
+ * @param range  as for mm_space_unmap()
+ * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range)
+ *         | MM_ERR_PERMISSION_DENIED (a guard region; if there are both a hole and a guard, what
+ *         comes first) | MM_ERR_INVALID_FLAGS (prot)
+ * Locks:  the space's. Sleeps: never.
+ * Cost:   O(log regions + regions and touched pages in the range), one flush.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_prot_t prot);
@@ -223,20 +273,26 @@ mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_
 /**
  * The region that contains an address.
  *
+ * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_REGION_NOT_FOUND | MM_ERR_INVALID_ARGUMENT (null)
- * Cost: O(log regions).
+ * Locks:  the space's. Sleeps: never.
+ * Cost:   O(log regions).
  */
 MM_MUST_CHECK
 mm_status_t mm_space_find(struct mm_space *space, mm_vaddr_t at, struct mm_region_info *out);
 
-/** The first region that ends above an address: iteration, as with mm_bootmap_next(). @return as
- * mm_space_find() */
+/**
+ * The first region that ends above an address: iteration, as with mm_bootmap_next().
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the space's. Sleeps: never.
+ * Cost:   O(log regions).
+ */
 MM_MUST_CHECK
 mm_status_t mm_space_next(struct mm_space *space, mm_vaddr_t from, struct mm_region_info *out);
 
-/* --- faults
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 /** What became of a fault. */
 enum mm_fault_result {
@@ -264,30 +320,31 @@ enum mm_fault_result {
  *
  * @param[out] out  what became of it; untouched on error
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, unknown flags)
- * Locks: the space's. Interrupts as the caller likes. Cost: O(log regions), one walk, and the
- * zeroing or copying.
+ * Locks:  the space's. Interrupts as the caller likes. Sleeps: never.
+ * Cost:   O(log regions), one walk, and the zeroing or copying of a page.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
                            enum mm_fault_result *out);
 
-/* --- clone
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- clone ------------------------------------------------------------------------------------ */
 
 /**
- * A copy-on-write copy of a user space: what fork() needs. One flush of the parent.
+ * A copy-on-write copy of a user space: what fork() needs. One flush of the parent. On error the
+ * parent is as it was, its page table included.
  *
  * @param[out] out  the child, reference count 1; untouched on error
- * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null, or the kernel's space). On
- * error the parent is as it was, its page table included. Cost: O(regions + touched pages).
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null, or the kernel's space)
+ *         | MM_ERR_FAULT (a frame that cannot be a table) | what the source of the kernel's root
+ *         answers
+ * Owner:  the caller, of one reference to the child.
+ * Locks:  the parent's. Sleeps: never.
+ * Cost:   O(regions + touched pages).
  */
 MM_MUST_CHECK
 mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
 
-/* --- asking
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 struct mm_space_stats {
     uint64_t id;
@@ -297,10 +354,15 @@ struct mm_space_stats {
     uint64_t nr_tables; /**< of the page table; for the kernel's space, of the kernel's root */
     uint64_t nr_faults[MM_FAULT_COUNT]; /**< by enum mm_fault_result */
     uint32_t refs;
-    uint32_t zero;
 };
 
-/** @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) */
+/**
+ * Sizes and counts, of one moment.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the space's. Cost: O(1); for the kernel's space O(regions).
+ */
 MM_MUST_CHECK
 mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *out);
 
@@ -309,6 +371,8 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
  * lacks, every frame allocated and counted. Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the space's. Sleeps: never.
+ * Cost:   O(regions + slots of all tables).
  */
 MM_MUST_CHECK
 mm_status_t mm_space_check(struct mm_space *space);

@@ -31,8 +31,7 @@ typedef enum mm_status {
     MM_ERR_IO = 17,                  /**< a pager or a device failed */
     MM_ERR_BUSY = 18,                /**< in use: try again, or release it first */
     MM_ERR_UNSUPPORTED = 19, /**< understood, and not served by this build, backend or CPU */
-    MM_ERR_CORRUPTED =
-        20, /**< data that comes from outside, or a checked structure, contradicts itself */
+    MM_ERR_CORRUPTED = 20,   /**< data from outside, or a checked structure, contradicts itself */
 } mm_status_t;
 
 /** Number of statuses: each value below it has a name. */
@@ -42,7 +41,7 @@ typedef enum mm_status {
  * The name of a status, as it is written in the source ("MM_ERR_NO_MEMORY").
  *
  * @return a string that lives for ever; "MM_ERR_?" for a value that is no status
- * Locks: none; any context. Cost: O(1).
+ * Locks:  none; any context. Cost: O(1).
  */
 const char *mm_status_str(mm_status_t status);
 

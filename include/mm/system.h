@@ -25,7 +25,7 @@
 
 MM_BEGIN_DECLS
 
-/** What the kernel needs from the start and is no RAM: a serial port's page, an interrupt controller. */
+/** What the kernel needs from the start and is no RAM: a serial port, an interrupt controller. */
 struct mm_system_device {
     struct mm_vrange range; /**< page-aligned, in one of the kernel's ranges */
     mm_paddr_t paddr;
@@ -50,7 +50,7 @@ struct mm_system_config {
     uint32_t nr_sections;
     uint32_t nr_devices;
     uint32_t nr_kernel_ranges;
-    uint32_t nr_cpus; /**< 1 to 1024 */
+    uint32_t nr_cpus; /**< 1 to MM_MAX_CPUS */
     /** Where user spaces map; length 0: there are none. */
     struct mm_vrange user;
     /**
@@ -113,9 +113,12 @@ MM_MUST_CHECK
 mm_status_t mm_system_destroy(struct mm_system *system);
 
 /**
- * The check of every room, in order.
+ * The checks of the frames, the kernel's page table, the heap and the kernel's space, in order. A
+ * user space is checked by who holds a reference to it.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the kernel space's; no other CPU is in any of the rooms.
+ * Cost:   O(frames + tables + slabs).
  */
 MM_MUST_CHECK
 mm_status_t mm_system_check(struct mm_system *system);

@@ -10,8 +10,7 @@
 
 MM_BEGIN_DECLS
 
-/** The machine's copy routines: supplied by the backend, `mm_x86_64_user_ops` or
- * `mm_x86_64_user_smap_ops`. */
+/** The machine's copy routines, e.g. mm_x86_64_user_ops or mm_x86_64_user_smap_ops. */
 struct mm_user_ops {
     /** Bytes not copied. */
     uint64_t (*copy_in)(void *to, uint64_t from_user, uint64_t len);

@@ -10,7 +10,7 @@
 #include "core/base/mem.h"
 #include <mm/system.h>
 
-#define SYSTEM_MAGIC UINT32_C(0x6d6d5379)
+#define SYSTEM_MAGIC UINT32_C(0x6d6d5379) /* "mmSy" */
 
 static mm_status_t map_devices(struct mm_system *system, const struct mm_system_config *config)
 {
@@ -163,7 +163,7 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
         .physmap = config->physmap,
         .platform = config->platform,
         .nr_cpus = config->nr_cpus,
-        .flags = MM_FRAMES_REFCOUNTS,
+        .flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS,
     };
     status = mm_frame_init_from_map(&system->frames, &frames, config->mapped);
     if (status == MM_OK) {

@@ -38,6 +38,9 @@ mm_status_t mm_dma_init(struct mm_dma *dma, const struct mm_dma_config *config)
     if (config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
     }
+    if (!mmi_physmap_reaches(config->physmap, config->frames)) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
     dma->frames = config->frames;
     dma->physmap = *config->physmap;
     dma->platform = config->platform;
@@ -62,6 +65,23 @@ mm_status_t mm_dma_destroy(struct mm_dma *dma)
     return MM_OK;
 }
 
+/*
+ * The last byte that the frames of a region may have, so that the last of the region's own `len`
+ * bytes is at most `highest`: the rest of its last frame may be out of the device's reach. 0 stays
+ * no limit.
+ */
+static mm_paddr_t highest_of_frames(mm_paddr_t highest, uint64_t len, uint64_t whole)
+{
+    uint64_t last_start;
+
+    if (highest.raw == 0) {
+        return highest;
+    }
+    last_start = mm_align_down(highest.raw - (len - 1), MM_PAGE_SIZE);
+    return last_start > UINT64_MAX - (whole - 1) ? mm_paddr(UINT64_MAX)
+                                                 : mm_paddr(last_start + (whole - 1));
+}
+
 /** What a device demands, as a request for a run of whole frames. */
 static mm_status_t make_request(uint64_t len, const struct mm_dma_constraints *c,
                                 struct mm_frame_request *out)
@@ -76,12 +96,12 @@ static mm_status_t make_request(uint64_t len, const struct mm_dma_constraints *c
         (c != NULL && c->boundary != 0 && len > c->boundary)) {
         return MM_ERR_INVALID_SIZE;
     }
-    if (c != NULL && c->highest.raw != 0 && c->highest.raw < whole - 1) {
+    if (c != NULL && c->highest.raw != 0 && c->highest.raw < len - 1) {
         return MM_ERR_INVALID_ADDRESS;
     }
     *out = (struct mm_frame_request){.nr_frames = whole >> MM_PAGE_SHIFT, .owner = MM_OWNER_DMA};
     if (c != NULL) {
-        out->highest = c->highest;
+        out->highest = highest_of_frames(c->highest, len, whole);
         out->align = c->align > MM_PAGE_SIZE ? c->align : 0;
         /* A region smaller than a page begins on one, so it can't cross a smaller boundary. */
         out->boundary = c->boundary >= MM_PAGE_SIZE ? c->boundary : 0;
@@ -119,7 +139,6 @@ mm_status_t mm_dma_alloc(struct mm_dma *dma, uint64_t len,
     out->range = mm_prange(mm_pfn_addr(first), len);
     out->addr = mm_physmap_ptr(&dma->physmap, out->range.start);
     out->nr_frames = request.nr_frames;
-    out->zero = 0;
     if ((flags & MM_DMA_ZERO) != 0) {
         memset(out->addr, 0, out->nr_frames << MM_PAGE_SHIFT);
     }

@@ -44,7 +44,7 @@ static const uint8_t class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1] = {
 static inline unsigned class_of(uint64_t size)
 {
     /* The table says the same of these; most sizes are, and then nothing waits for a load. */
-    if (MMI_OFTEN(size - 1 < 128)) {
+    if (MMI_LIKELY(size - 1 < 128)) {
         return (unsigned)(size - 1) / 16;
     }
     return class_by_16[(size + 15) / 16];
@@ -73,7 +73,7 @@ static uint64_t hint_pages(uint32_t nr_cpus)
     return ((uint64_t)nr_cpus * MM_HEAP_CPU_HINTS * 8 + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
 }
 
-/* --- init and destroy --------------------------------------------------------------------------*/
+/* --- init and destroy ------------------------------------------------------------------------- */
 
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
 {
@@ -162,7 +162,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
     return MM_OK;
 }
 
-/* --- allocating --------------------------------------------------------------------------------*/
+/* --- allocating ------------------------------------------------------------------------------- */
 
 static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
 {
@@ -245,7 +245,7 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size)
                             size);
 }
 
-/* --- freeing -----------------------------------------------------------------------------------*/
+/* --- freeing ---------------------------------------------------------------------------------- */
 
 _Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
 {
@@ -331,7 +331,7 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
     uint64_t hint;
     unsigned index;
 
-    if (MMI_RARE(heap == NULL || cpu >= heap->nr_cpus)) {
+    if (MMI_UNLIKELY(heap == NULL || cpu >= heap->nr_cpus)) {
         mm_heap_free(heap, object);
         return;
     }
@@ -345,7 +345,7 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
     }
 }
 
-/* --- resizing ----------------------------------------------------------------------------------*/
+/* --- resizing --------------------------------------------------------------------------------- */
 
 /** The slab, or run, of a live object that begins here; NULL: none of this heap. */
 static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
@@ -451,7 +451,7 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
     return moved;
 }
 
-/* --- asking ------------------------------------------------------------------------------------*/
+/* --- asking ----------------------------------------------------------------------------------- */
 
 uint64_t mm_heap_reclaim(struct mm_heap *heap)
 {

@@ -7,7 +7,7 @@
 #include "core/base/mem.h"
 #include "core/frame/state.h"
 
-#define MAGIC UINT32_C(0x6d6d5066)
+#define MAGIC UINT32_C(0x6d6d5066) /* "mmPf" */
 
 static bool is_frames(const struct mm_page_frames *pages)
 {
@@ -59,7 +59,6 @@ static const struct mm_page_source_ops frames_ops = {.alloc = frames_alloc, .fre
 mm_status_t mm_page_frames_init(struct mm_page_frames *pages, struct mm_frames *frames,
                                 const struct mm_physmap *physmap)
 {
-    const struct mm_frame_span *last;
     struct mm_prange all;
 
     if (pages == NULL || frames == NULL || physmap == NULL) {
@@ -74,13 +73,10 @@ mm_status_t mm_page_frames_init(struct mm_page_frames *pages, struct mm_frames *
     if (physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
     }
-    last = &frames->spans[frames->nr_spans - 1];
-    all.start = mm_pfn_addr(mm_pfn(frames->spans[0].first));
-    all.len = mm_pfn_addr(mm_pfn(last->first + last->nr)).raw - all.start.raw;
-    if (!mm_physmap_covers(physmap, all) ||
-        !mm_range_fits((uint64_t)(uintptr_t)mm_physmap_ptr(physmap, all.start), all.len)) {
+    if (!mmi_physmap_reaches(physmap, frames)) {
         return MM_ERR_INVALID_ADDRESS;
     }
+    all = mmi_frames_extent(frames);
     memset(pages, 0, sizeof(*pages));
     pages->frames = frames;
     pages->physmap = *physmap;

@@ -21,7 +21,7 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-#define MAGIC     UINT32_C(0x6d6d5072)
+#define MAGIC     UINT32_C(0x6d6d5072) /* "mmPr" */
 #define WORD_BITS UINT64_C(64)
 
 static bool is_range(const struct mm_page_range *range)
@@ -44,7 +44,7 @@ static uint64_t address_of(const struct mm_page_range *range, uint64_t bit)
     return range->base + (bit - range->first_bit) * MM_PAGE_SIZE;
 }
 
-/* --- claiming ----------------------------------------------------------------------------------*/
+/* --- claiming --------------------------------------------------------------------------------- */
 
 static void put_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
 {
@@ -174,7 +174,7 @@ static bool take_long(struct mm_page_range *range, uint64_t nr, uint64_t align, 
     }
 }
 
-/* --- the source --------------------------------------------------------------------------------*/
+/* --- the source ------------------------------------------------------------------------------- */
 
 static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void **out)
 {
@@ -230,7 +230,7 @@ static void range_free(void *ctx, void *pages, uint64_t nr_pages)
 
 static const struct mm_page_source_ops range_ops = {.alloc = range_alloc, .free = range_free};
 
-/* --- init and destroy --------------------------------------------------------------------------*/
+/* --- init and destroy ------------------------------------------------------------------------- */
 
 mm_status_t mm_page_range_init(struct mm_page_range *range, void *base, uint64_t len)
 {

@@ -33,7 +33,7 @@
 /** 2^52 bytes: what physical addresses can have. */
 #define WINDOW_MAX (UINT64_C(1) << MM_PADDR_BITS_MAX)
 
-/* --- pages -------------------------------------------------------------------------------------*/
+/* --- pages ------------------------------------------------------------------------------------ */
 
 uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align)
 {
@@ -75,7 +75,7 @@ void mmi_pool_free_meta_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_
     mmi_pool_free_pages(pool, pages, nr_pages);
 }
 
-/* --- lists -------------------------------------------------------------------------------------*/
+/* --- lists ------------------------------------------------------------------------------------ */
 
 static uint64_t index_of(const struct mm_pool *pool, const struct mmi_slab *slab)
 {
@@ -156,7 +156,7 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool)
     return &slab[1];
 }
 
-/* --- the table ---------------------------------------------------------------------------------*/
+/* --- the table -------------------------------------------------------------------------------- */
 
 /** The leaf entry of an address of the window; NULL: a node is missing, and not to be made. */
 static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, bool make)
@@ -274,14 +274,14 @@ static void table_destroy(struct mm_pool *pool)
     }
 }
 
-/* --- the pool ----------------------------------------------------------------------------------*/
+/* --- the pool --------------------------------------------------------------------------------- */
 
 static mm_status_t check_config(const struct mm_pool_config *config)
 {
     const struct mm_page_source *source = &config->source;
 
     if (source->ops == NULL || source->ops->alloc == NULL || source->ops->free == NULL ||
-        config->nr_cpus == 0 || config->nr_cpus > 1024) {
+        config->nr_cpus == 0 || config->nr_cpus > MM_MAX_CPUS) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (config->flags != 0) {

@@ -40,7 +40,7 @@
  */
 #define SEVERAL 8u
 
-/* --- words -------------------------------------------------------------------------------------*/
+/* --- words ------------------------------------------------------------------------------------ */
 
 static unsigned several(const struct mmi_slab *slab)
 {
@@ -96,7 +96,7 @@ static void *take(struct mmi_slab *slab, unsigned least, unsigned *word)
     return NULL;
 }
 
-/* --- the end of a slab -------------------------------------------------------------------------*/
+/* --- the end of a slab ------------------------------------------------------------------------ */
 
 static bool become(struct mmi_slab *slab, uint32_t from, uint32_t to)
 {
@@ -155,6 +155,8 @@ static uint64_t release(struct mmi_slab *slab)
     uint64_t base = mmi_load(&slab->base);
     uint64_t nr_pages = UINT64_C(1) << mmi_load(&slab->order);
 
+    /* A CPU may keep guessing this slab: without bytes, no address lies in it, not NULL either. */
+    mmi_store(&slab->bytes, 0u);
     mmi_store_release(&slab->base, UINT64_C(0));
     mmi_table_set(class->pool, base, nr_pages, NULL);
     mmi_fetch_sub(&class->nr_slabs, UINT64_C(1));
@@ -285,7 +287,7 @@ void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now)
     /* Kept, or somebody is at it who will look. */
 }
 
-/* --- finding one -------------------------------------------------------------------------------*/
+/* --- finding one ------------------------------------------------------------------------------ */
 
 /** Make a slab that the caller owns the CPU's own, and drop the one that was. */
 static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *slab, unsigned word)
@@ -511,7 +513,7 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class)
     return nr_pages;
 }
 
-/* --- a class as a whole ------------------------------------------------------------------------*/
+/* --- a class as a whole ----------------------------------------------------------------------- */
 
 /** The smallest slab that spends at most an eighth on its end, and the largest that has no other.
  */

@@ -20,6 +20,7 @@
 
 #include "core/base/atomic.h"
 #include "core/base/bits.h"
+#include "core/base/compiler.h"
 #include <mm/cache.h>
 
 #define MMI_SLAB_WORDS     8u
@@ -29,9 +30,7 @@
 /** Largest slab: 64 KiB. With objects of 8 KiB, every product below fits 32 bits. */
 #define MMI_SLAB_MAX_ORDER 4u
 
-/**
- * Where a slab is. Only OWNED is of interest to the hot path; slab.c has the drawing.
- */
+/** Where a slab is. Only OWNED is of interest to the hot path; slab.c has the drawing. */
 enum mmi_slab_state {
     MMI_SLAB_DEAD = 0,         /**< no pages; on the list of unused ones, or in transit */
     MMI_SLAB_OWNED = 1,        /**< behind a CPU's hint, or in transit */
@@ -49,15 +48,14 @@ struct mmi_slab {
     uint64_t class; /**< struct mm_slab_class */
     uint32_t life;
     uint32_t reciprocal; /**< 2^32 / size, rounded up; 0: a run */
-    uint32_t bytes;      /**< of all objects; 0: a run */
+    uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
     uint32_t state;      /**< enum mmi_slab_state */
     uint32_t give;       /**< a word of this value may mean an empty slab that is to go; 0: never */
     uint32_t give_last;  /**< the same, for the last word */
     uint16_t cpu;        /**< whose hint it is, if OWNED */
     uint16_t size;       /**< bytes from object to object */
     uint16_t nr_objects;
-    uint8_t order; /**< log2 of its pages */
-    uint8_t zero;
+    uint8_t order;                  /**< log2 of its pages */
     uint64_t next;                  /**< on a list of slabs */
     uint64_t all_next;              /**< on the class's list of all */
     uint64_t words[MMI_SLAB_WORDS]; /**< of a run: pages, alignment in bytes */
@@ -110,7 +108,7 @@ static inline uint32_t mmi_slab_full(const struct mmi_slab *slab, unsigned word)
     return nr >= MMI_SLAB_WORD_BITS ? UINT32_MAX : (UINT32_C(1) << nr) - 1;
 }
 
-/* --- the lookup --------------------------------------------------------------------------------*/
+/* --- the lookup ------------------------------------------------------------------------------- */
 
 /** Bits of an index that a node below the root takes: a page of entries. */
 #define MMI_TABLE_BITS 9u
@@ -145,11 +143,11 @@ bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages
 void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
                    struct mmi_slab *slab);
 
-/* --- pools -------------------------------------------------------------------------------------*/
+/* --- pools ------------------------------------------------------------------------------------ */
 
-#define MMI_POOL_MAGIC  UINT32_C(0x6d6d506f)
-#define MMI_CACHE_MAGIC UINT32_C(0x6d6d4361)
-#define MMI_HEAP_MAGIC  UINT32_C(0x6d6d4865)
+#define MMI_POOL_MAGIC  UINT32_C(0x6d6d506f) /* "mmPo" */
+#define MMI_CACHE_MAGIC UINT32_C(0x6d6d4361) /* "mmCa" */
+#define MMI_HEAP_MAGIC  UINT32_C(0x6d6d4865) /* "mmHe" */
 
 /** Pages of the source; 0: it has none. */
 uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align);
@@ -168,7 +166,7 @@ struct mmi_slab *mmi_list_pop(const struct mm_pool *pool, uint64_t *head);
 struct mmi_slab *mmi_list_first(const struct mm_pool *pool, const uint64_t *head);
 struct mmi_slab *mmi_list_next(const struct mm_pool *pool, const struct mmi_slab *slab);
 
-/* --- classes -----------------------------------------------------------------------------------*/
+/* --- classes ---------------------------------------------------------------------------------- */
 
 /** Who a class belongs to, and what its objects are. */
 struct mmi_class_config {
@@ -186,8 +184,7 @@ struct mmi_class_config {
 void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config);
 /** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
 void mmi_class_destroy(struct mm_slab_class *class);
-/** Allocate when the hint is used up. NULL: no memory, and no slab of the class has a free object.
- */
+/** Allocate when the hint is used up. NULL: no memory, and no free object in any slab. */
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu);
 /** Give back what is empty; returns pages. */
 uint64_t mmi_class_reclaim(struct mm_slab_class *class);
@@ -224,12 +221,7 @@ struct mmi_misuse {
 };
 _Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address);
 
-/* --- the hot paths -----------------------------------------------------------------------------*/
-
-#define MMI_INLINE   static inline __attribute__((always_inline))
-#define MMI_NOINLINE __attribute__((noinline))
-#define MMI_OFTEN(x) __builtin_expect(!!(x), 1)
-#define MMI_RARE(x)  __builtin_expect(!!(x), 0)
+/* --- the hot paths ---------------------------------------------------------------------------- */
 
 /**
  * Claim an object of the word that the hint names. False: none is left there.
@@ -294,7 +286,8 @@ MMI_INLINE bool mmi_slab_find(const struct mm_slab_table *table,
 
 /**
  * Whether the address lies in this slab, which is any slab of the classes in question: a guess that
- * saves the lookup. A yes is certain: the life is the same before and after the rest was read.
+ * saves the lookup. A yes is certain: the life is the same before and after the rest was read, and
+ * who reads the base of a slab without pages, 0, reads after it that it has no bytes.
  */
 MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct mmi_found *found)
 {
@@ -302,8 +295,8 @@ MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct m
 
     found->slab = slab;
     found->life = mmi_load_acquire(&slab->life);
-    bytes = mmi_load_acquire(&slab->bytes);
     found->offset = address - mmi_load_acquire(&slab->base);
+    bytes = mmi_load_acquire(&slab->bytes);
     return found->offset < bytes && found->life == mmi_load(&slab->life);
 }
 
@@ -339,15 +332,15 @@ MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t 
     uint64_t old = mmi_fetch_or(word, (uint64_t)bit);
     uint32_t now = (uint32_t)old | bit;
 
-    if (MMI_RARE((old & bit) != 0 || old >> 32 != found->life)) {
+    if (MMI_UNLIKELY((old & bit) != 0 || old >> 32 != found->life)) {
         if ((old & bit) == 0) {
             mmi_fetch_and(word, ~(uint64_t)bit); /* another life's: it stays as it was */
         }
         return MMI_FREED_WRONG;
     }
     *out_now = now;
-    if (MMI_RARE(mmi_load_acquire(&slab->state) != MMI_SLAB_OWNED || now == mmi_load(&slab->give) ||
-                 now == mmi_load(&slab->give_last))) {
+    if (MMI_UNLIKELY(mmi_load_acquire(&slab->state) != MMI_SLAB_OWNED ||
+                     now == mmi_load(&slab->give) || now == mmi_load(&slab->give_last))) {
         return MMI_FREED_LOOK;
     }
     return MMI_FREED;

@@ -7,7 +7,7 @@
 
 #include "core/base/report.h"
 
-/* --- sums --------------------------------------------------------------------------------------*/
+/* --- sums ------------------------------------------------------------------------------------- */
 
 static bool has_pages(const struct mmi_slab *slab)
 {
@@ -77,7 +77,7 @@ void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects)
     mmi_line_log(&line, &class->pool->platform);
 }
 
-/* --- the check ---------------------------------------------------------------------------------*/
+/* --- the check -------------------------------------------------------------------------------- */
 
 struct check {
     const struct mm_slab_class *class;
@@ -247,7 +247,7 @@ bool mmi_class_check(const struct mm_slab_class *class)
     return check.good;
 }
 
-/* --- misuse ------------------------------------------------------------------------------------*/
+/* --- misuse ----------------------------------------------------------------------------------- */
 
 /** The run that holds the address, if one does: for a panic only, it looks at all. */
 static const struct mmi_slab *run_around(const struct mm_slab_class *runs, uint64_t address)

@@ -6,6 +6,7 @@
 #   pkg_config        pkg-config over an installation of BUILD, moved after it was made
 #   make              a plain Makefile over an installation of BUILD
 #   add_subdirectory  CMake over the sources, also as part of a shared library
+#   alone             CMake on the sources, without an option: a C compiler is all that is there
 #   sources           a kernel's own Makefile over src/sources.txt
 #   cross             the toolchain file for x86_64-elf-gcc (a stand-in when there is none)
 
@@ -80,10 +81,16 @@ make)
     ./consumer
     ;;
 add_subdirectory)
-    build_with_cmake "$here/add_subdirectory" -DMM_SOURCE_DIR="$root"
+    # With an option of config.h, which the program must then see as the archive does.
+    build_with_cmake "$here/add_subdirectory" -DMM_SOURCE_DIR="$root" \
+        -DMM_CONFIG_DEFINITIONS=MM_GATHER_MAX_RUNS=64
     "$directory/build/consumer"
     exported=$(nm -D --defined-only "$directory/build/libplugin.so" | grep ' mm' || true)
     [ -z "$exported" ] || fail "the shared library exports: $exported"
+    ;;
+alone)
+    CXX=$directory/no-such-compiler build_with_cmake "$root"
+    [ -f "$directory/build/libmm.a" ] || fail "no libmm.a was built"
     ;;
 sources)
     make -f "$here/sources/Makefile" MM="$root" -j 1

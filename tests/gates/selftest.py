@@ -23,6 +23,8 @@ GOOD = {
     "README.md": "Call `mm_one()` of `mm/addr.h`.\n\n```c example=first\n"
                  "#include <mm/addr.h>\nint main(void)\n{\n    return mm_one(1) - 1;\n}\n```\n",
     "docs/locking.md": "| `mm_one` | none |\n",
+    "tests/seeded/good.patch": "# hazard: 1\n# test: host.one\n--- a/README.md\n+++ b/README.md\n"
+                               "@@ -1,2 +1,2 @@\n-Call `mm_one()` of `mm/addr.h`.\n+Call it.\n \n",
     "include/mm/addr.h": HEAD + "#ifndef MM_ADDR_H\n#define MM_ADDR_H\n#define MM_VERSION_MAJOR 0\n"
                          "#define MM_VERSION_MINOR 1\n#define MM_VERSION_PATCH 0\n"
                          "#ifdef __cplusplus\nextern \"C\" {\n#endif\nint mm_one(int);\n"
@@ -96,6 +98,11 @@ BREACHES = [
     ("tree", "something for later", ONE, GOOD[ONE] + "// TO" "DO: more\n"),
     ("tree", "a path of one machine", ONE, GOOD[ONE] + "// see /home" "/user/x\n"),
     ("tree", "white space", ONE, GOOD[ONE] + "// x \n"),
+    ("seeds", "a fault that no longer applies", "tests/seeded/one.patch",
+     "# hazard: 1\n# test: host.one\n--- a/" + ONE + "\n+++ b/" + ONE
+     + "\n@@ -1,1 +1,1 @@\n-gone\n+wrong\n"),
+    ("seeds", "a fault without a test", "tests/seeded/one.patch",
+     GOOD["tests/seeded/good.patch"].replace("# test", "# tested")),
     ("docs", "a name that does not exist", "README.md", GOOD["README.md"] + "Then `mm_gone()`.\n"),
     ("docs", "a link to nowhere", "README.md", GOOD["README.md"] + "See [this](docs/gone.md).\n"),
     ("docs", "a header that does not exist", "README.md", GOOD["README.md"] + "See `mm/gone.h`.\n"),
@@ -160,6 +167,7 @@ def command_of(gate, root):
         "headers": ["headers.py", root / "include", "--cc", "gcc", "--cxx", "g++"],
         "tree": ["tree.py", root],
         "docs": ["docs.py", root],
+        "seeds": ["seeds.py", root],
         "example": ["example.py", root, "--archive", build / "libmm.a",
                     "--directory", build / "examples", "--require", "first"],
         "format": ["format.py", root],

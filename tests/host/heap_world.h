@@ -39,6 +39,8 @@ struct world_log {
     unsigned nr_shrink;
     uint64_t grown; /**< bytes, by the events */
     uint64_t shrunk;
+    int64_t held; /**< now: grown less shrunk; events of one slab may overtake each other */
+    int64_t peak; /**< the most that was ever held */
     uint32_t cpu;
 };
 
@@ -57,9 +59,16 @@ static inline void world_event(void *ctx, const struct mm_event *event)
     if (event->kind == MM_EVENT_HEAP_GROW) {
         __atomic_fetch_add(&log->nr_grow, 1u, __ATOMIC_RELAXED);
         __atomic_fetch_add(&log->grown, event->len, __ATOMIC_RELAXED);
+        int64_t held = __atomic_add_fetch(&log->held, (int64_t)event->len, __ATOMIC_RELAXED);
+        int64_t peak = __atomic_load_n(&log->peak, __ATOMIC_RELAXED);
+
+        while (held > peak && !__atomic_compare_exchange_n(&log->peak, &peak, held, false,
+                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        }
     } else if (event->kind == MM_EVENT_HEAP_SHRINK) {
         __atomic_fetch_add(&log->nr_shrink, 1u, __ATOMIC_RELAXED);
         __atomic_fetch_add(&log->shrunk, event->len, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&log->held, (int64_t)event->len, __ATOMIC_RELAXED);
     }
 }
 

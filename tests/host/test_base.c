@@ -407,6 +407,7 @@ static void the_version(void **state)
 {
     (void)state;
     assert_int_equal(mm_version(), MM_VERSION);
+    assert_true(mm_config_signature() == MM_CONFIG_SIGNATURE);
     assert_int_equal(MM_VERSION,
                      10000 * MM_VERSION_MAJOR + 100 * MM_VERSION_MINOR + MM_VERSION_PATCH);
     assert_true(MM_VERSION_MINOR < 100 && MM_VERSION_PATCH < 100);

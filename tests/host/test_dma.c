@@ -209,10 +209,11 @@ static void test_bad_input(void **state)
     c.boundary = 8192;
     refused(MM_ERR_INVALID_SIZE, 8193, &c, 0);
     c.boundary = 0;
-    c.highest = mm_paddr(PAGE - 2);
-    refused(MM_ERR_INVALID_ADDRESS, 1, &c, 0);
-    c.highest = mm_paddr(3 * PAGE - 2);
+    c.highest = mm_paddr(2 * PAGE - 1);
     refused(MM_ERR_INVALID_ADDRESS, 2 * PAGE + 1, &c, 0);
+    refused(MM_ERR_NO_MEMORY, 2 * PAGE, &c, 0); /* frame 0 is never handed out */
+    c.highest = mm_paddr(PAGE - 2);
+    refused(MM_ERR_NO_MEMORY, 1, &c, 0);
     c.highest = mm_paddr(MIB - 1); /* reachable, and there is no memory */
     refused(MM_ERR_NO_MEMORY, PAGE, &c, 0);
 
@@ -228,12 +229,27 @@ static void test_bad_input(void **state)
     assert_int_equal(mm_dma_get_stats(&none, &stats), MM_ERR_NOT_INITIALIZED);
 }
 
+/* A device that reaches part of a frame gets that part, and no byte more. */
+static void test_highest_within_a_frame(void **state)
+{
+    struct mm_dma_constraints c = {.highest = mm_paddr(MIB + 2 * PAGE + 99)};
+    struct mm_dma_region r = {0};
+
+    (void)state;
+    refused(MM_ERR_NO_MEMORY, 2 * PAGE + 101, &c, 0);
+    assert_int_equal(mm_dma_alloc(&m.dma, 2 * PAGE + 100, &c, 0, &r), MM_OK);
+    assert_int_equal(r.range.start.raw, MIB);
+    assert_int_equal(mm_prange_last(r.range).raw, c.highest.raw);
+    assert_int_equal(mm_dma_free(&m.dma, &r), MM_OK);
+}
+
 static void test_init(void **state)
 {
     static const struct mm_physmap_ops ops = {NULL, NULL};
     struct mm_dma_config config = {.frames = &m.frames, .physmap = &m.physmap};
     struct mm_physmap with_ops = {.ops = &ops};
     struct mm_frames no_frames = {0};
+    struct mm_physmap low;
     struct mm_dma dma = {0};
 
     (void)state;
@@ -248,6 +264,10 @@ static void test_init(void **state)
     assert_int_equal(mm_dma_init(&dma, &config), MM_ERR_INVALID_ARGUMENT);
     config.physmap = &with_ops;
     assert_int_equal(mm_dma_init(&dma, &config), MM_ERR_UNSUPPORTED);
+    low = m.physmap;
+    low.len = PAGE;
+    config.physmap = &low; /* does not reach all frames */
+    assert_int_equal(mm_dma_init(&dma, &config), MM_ERR_INVALID_ADDRESS);
     assert_int_equal(dma.magic, 0);
     assert_int_equal(mm_dma_destroy(&dma), MM_ERR_NOT_INITIALIZED);
     assert_int_equal(mm_dma_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
@@ -319,7 +339,8 @@ static void test_random(void **state)
             uint64_t len = 1 + t_prng_magnitude(&prng, 19);
 
             wanted[i] = (struct mm_dma_constraints){
-                .highest = mm_paddr(t_prng_chance(&prng, 1, 3) ? 16 * MIB - 1 : 0),
+                .highest = mm_paddr(
+                    t_prng_chance(&prng, 1, 3) ? 16 * MIB - 1 - t_prng_below(&prng, PAGE) : 0),
                 .align = t_prng_chance(&prng, 1, 3) ? UINT64_C(1) << t_prng_below(&prng, 20) : 0,
                 .boundary = t_prng_chance(&prng, 1, 3) ? UINT64_C(1) << 19 : 0};
             if (mm_dma_alloc(&m.dma, len, &wanted[i], 0, r) != MM_OK) {
@@ -350,9 +371,14 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),      cmocka_unit_test(test_constraints),
-        cmocka_unit_test(test_zero),      cmocka_unit_test(test_stats),
-        cmocka_unit_test(test_bad_input), cmocka_unit_test(test_ownership),
+        cmocka_unit_test(test_highest_within_a_frame),
+        cmocka_unit_test(test_constraints),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_constraints),
+        cmocka_unit_test(test_zero),
+        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_ownership),
         cmocka_unit_test(test_random),
     };
 

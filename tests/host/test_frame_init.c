@@ -122,6 +122,19 @@ static void thousands_of_ranges(void **state)
     free(seen);
 }
 
+static void *op_map(void *ctx, mm_pfn_t frame)
+{
+    (void)ctx;
+    (void)frame;
+    return NULL;
+}
+
+static void op_unmap(void *ctx, void *mapped)
+{
+    (void)ctx;
+    (void)mapped;
+}
+
 static void init_statuses(void **state)
 {
     struct rig rig;
@@ -129,6 +142,10 @@ static void init_statuses(void **state)
     struct mm_frames_config config;
     struct mm_bootmap unborn = {0};
     struct mm_physmap beyond = {.first = {UINT64_MAX}, .len = 2};
+    const struct mm_physmap_ops only_map = {.map = op_map};
+    const struct mm_physmap_ops only_unmap = {.unmap = op_unmap};
+    struct mm_physmap no_map = {.ops = &only_unmap};
+    struct mm_physmap no_unmap = {.ops = &only_map};
     uint64_t hash;
 
     (void)state;
@@ -153,6 +170,8 @@ static void init_statuses(void **state)
     FAILS(MM_ERR_INVALID_ARGUMENT, config.nr_cpus = 1025);
     FAILS(MM_ERR_INVALID_ARGUMENT, config.metadata = NULL);
     FAILS(MM_ERR_INVALID_ARGUMENT, config.physmap = &beyond);
+    FAILS(MM_ERR_INVALID_ARGUMENT, config.physmap = &no_map);
+    FAILS(MM_ERR_INVALID_ARGUMENT, config.physmap = &no_unmap);
     FAILS(MM_ERR_INVALID_FLAGS, config.flags = 8);
     FAILS(MM_ERR_NOT_ALIGNED, config.metadata = (char *)config.metadata + 8);
     FAILS(MM_ERR_INVALID_SIZE, config.metadata_len--);
@@ -220,7 +239,7 @@ static void destroy_and_again(void **state)
     rig_stop(&rig);
 }
 
-/* --- metadata from the map itself ------------------------------------------------------------ */
+/* --- metadata from the map itself ------------------------------------------------------------- */
 
 /* Hazard 3: metadata lies in memory that is mapped and usable, and is not handed out. */
 static void carved_from_mapped_memory(void **state)
@@ -275,24 +294,12 @@ static void carved_from_mapped_memory(void **state)
     t_ram_delete(ram);
 }
 
-static void *op_map(void *ctx, mm_pfn_t frame)
-{
-    (void)ctx;
-    (void)frame;
-    return NULL;
-}
-
-static void op_unmap(void *ctx, void *mapped)
-{
-    (void)ctx;
-    (void)mapped;
-}
-
 static void carve_statuses(void **state)
 {
     static const struct mm_physmap_ops ops = {op_map, op_unmap};
     struct mm_physmap by_ops = {.ops = &ops};
     struct mm_physmap direct = mm_physmap_direct(0x1000); /* must never be reached through */
+    struct mm_physmap odd = mm_physmap_direct(0x1008);
     struct mm_physmap narrow = {.base = 0x1000, .first = {8 * MIB}, .len = 8 * KIB};
     struct mm_prange all = mm_prange(mm_paddr(0), UINT64_MAX);
     struct rig rig;
@@ -333,6 +340,7 @@ static void carve_statuses(void **state)
     FAILS(MM_ERR_INVALID_FLAGS, all, config.flags = 8);
     FAILS(MM_ERR_NOT_INITIALIZED, all, config.map = &unborn);
     FAILS(MM_ERR_UNSUPPORTED, all, config.physmap = &by_ops);
+    FAILS(MM_ERR_NOT_ALIGNED, all, config.physmap = &odd);
     FAILS(MM_ERR_INVALID_SIZE, mm_prange(mm_paddr(UINT64_MAX), 2), (void)0);
     /* Nothing usable is mapped; not enough is; the direct map does not reach it. */
     FAILS(MM_ERR_NO_MEMORY, mm_prange(mm_paddr(0), 1 * MIB), (void)0);
@@ -389,7 +397,7 @@ static void carve_all_but_one_frame(void **state)
     t_ram_delete(ram);
 }
 
-/* --- size ------------------------------------------------------------------------------------ */
+/* --- size ------------------------------------------------------------------------------------- */
 
 static void metadata_follows_memory(void **state)
 {

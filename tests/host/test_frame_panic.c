@@ -13,8 +13,9 @@
 #include "frame_rig.h"
 #include "hash.h"
 
-static const uint64_t machine[] = {0,       636 * KIB, 1 * MIB, 30 * MIB, 4 * GIB + 20 * KIB,
-                                   9 * MIB, 0,         0};
+/* The last span is the longest, which every call asks first. */
+static const uint64_t machine[] = {0,        636 * KIB, 1 * MIB, 30 * MIB, 4 * GIB + 20 * KIB,
+                                   40 * MIB, 0,         0};
 
 #define HIGH (4 * GIB / 4096 + 5) /* the first frame above the hole */
 
@@ -126,7 +127,7 @@ static void reserved_and_foreign(void **state)
         {31 * MIB / 4096, RESERVED}, /* behind 31 MiB */
         {3 * GIB / 4096, RESERVED},  /* the hole */
         {HIGH - 1, RESERVED},        /* in a line of which other frames are managed */
-        {HIGH + 9 * MIB / 4096, FOREIGN},
+        {HIGH + 40 * MIB / 4096, FOREIGN},
         {1ull << 51, FOREIGN},
         {(1ull << 52) - 1, FOREIGN},
     };
@@ -224,30 +225,34 @@ static void same_frame_twice_in_a_list(void **state)
 
 static void others_refer_to_it(void **state)
 {
-    static struct rig rig;
-    mm_pfn_t pfn;
-    mm_pfn_t block;
-
     (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_FLAGS_ALL);
-    pfn = rig_alloc(&rig, 0);
-    mm_frame_get(&rig.frames, pfn);
-    PANICS(rig, mm_frame_free(&rig.frames, pfn, 0), "free of a frame that others refer to", pfn.raw,
-           SHARED, 2, "allocated, a block of order", 0);
-    PANICS(rig, mm_frame_free_bulk(&rig.frames, &pfn, 1), "free of a frame that others refer to",
-           pfn.raw, SHARED, 2, "allocated, in a list of frames", 1);
-    mm_frame_make_immortal(&rig.frames, pfn);
-    PANICS(rig, mm_frame_free(&rig.frames, pfn, 0), "free of an immortal frame", pfn.raw, IMMORTAL,
-           MM_FRAME_REF_IMMORTAL, "allocated, a block of order", 0);
+    for (uint32_t flags = MM_FRAMES_REFCOUNTS; flags <= MM_FRAMES_FLAGS_ALL; flags += 2) {
+        static struct rig rig;
+        mm_pfn_t pfn;
+        mm_pfn_t block;
 
-    block = rig_alloc(&rig, 9);
-    mm_frame_get(&rig.frames, mm_pfn(block.raw + 300));
-    mm_frame_get(&rig.frames, mm_pfn(block.raw + 300));
-    PANICS(rig, mm_frame_free(&rig.frames, block, 9), "free of a frame that others refer to",
-           block.raw + 300, SHARED, 3, "allocated, a block of order", 9);
-    PANICS(rig, mm_frame_free_run(&rig.frames, block, 301), "free of a frame that others refer to",
-           block.raw + 300, SHARED, 3, "allocated, a run of frames", 301);
-    rig_stop(&rig);
+        rig_start(&rig, machine, 1, flags);
+        pfn = rig_alloc(&rig, 0);
+        mm_frame_get(&rig.frames, pfn);
+        PANICS(rig, mm_frame_free(&rig.frames, pfn, 0), "free of a frame that others refer to",
+               pfn.raw, SHARED, 2, "allocated, a block of order", 0);
+        PANICS(rig, mm_frame_free_bulk(&rig.frames, &pfn, 1),
+               "free of a frame that others refer to", pfn.raw, SHARED, 2,
+               "allocated, in a list of frames", 1);
+        mm_frame_make_immortal(&rig.frames, pfn);
+        PANICS(rig, mm_frame_free(&rig.frames, pfn, 0), "free of an immortal frame", pfn.raw,
+               IMMORTAL, MM_FRAME_REF_IMMORTAL, "allocated, a block of order", 0);
+
+        block = rig_alloc(&rig, 9);
+        mm_frame_get(&rig.frames, mm_pfn(block.raw + 300));
+        mm_frame_get(&rig.frames, mm_pfn(block.raw + 300));
+        PANICS(rig, mm_frame_free(&rig.frames, block, 9), "free of a frame that others refer to",
+               block.raw + 300, SHARED, 3, "allocated, a block of order", 9);
+        PANICS(rig, mm_frame_free_run(&rig.frames, block, 301),
+               "free of a frame that others refer to", block.raw + 300, SHARED, 3,
+               "allocated, a run of frames", 301);
+        rig_stop(&rig);
+    }
 }
 
 static void references_to_what_is_not_there(void **state)

@@ -15,6 +15,9 @@
 #include "prng.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/time.h>
 
 #define THREADS_MAX 4
 #define OPERATIONS  (MM_TEST_SANITIZED ? 20000 : 200000)
@@ -226,6 +229,7 @@ static void *produce(void *argument)
 
     for (uint64_t i = 0; i < p->nr; i++) {
         while (i - __atomic_load_n(&p->tail, __ATOMIC_ACQUIRE) == RING) {
+            (void)sched_yield();
         }
         while (mm_frame_alloc_on(&p->arena->rig.frames, 0, &pfn) != MM_OK) {
             p->nr_wrong++; /* there are many more frames than places in the ring */
@@ -246,6 +250,7 @@ static void *consume(void *argument)
         uint64_t pfn;
 
         while (__atomic_load_n(&p->head, __ATOMIC_ACQUIRE) == i) {
+            (void)sched_yield();
         }
         pfn = p->ring[i % RING];
         if (p->arena->stamps[pfn] != i + 1) {
@@ -338,52 +343,63 @@ static void never_without_memory(void **state)
     rig_stop(&arena.rig);
 }
 
-/* --- claims that collide --------------------------------------------------------------------- */
+/* --- a claim that is interrupted ------------------------------------------------------------- */
 
 #define LONG_RUN 1024
+#define LAST     (4 * GIB / 4096 + LONG_RUN - 1)
 
-/* Frame after frame of the run is taken and given back... */
-static void *take_single(void *argument)
+static struct mm_frames *interrupted;
+static volatile sig_atomic_t nr_interrupts;
+static bool interrupt_holds;
+
+/* An interrupt handler that uses the allocator, in the middle of whatever it was doing: it takes
+ * the last frame of the run if it is still free, and gives it back the next time. */
+static void interrupt(int signal)
 {
-    struct pipe *p = argument;
-    uint64_t i = 0;
-
-    while (__atomic_load_n(&p->tail, __ATOMIC_ACQUIRE) == 0) {
-        mm_pfn_t pfn = {p->head + i++ % LONG_RUN};
-
-        if (mm_frame_alloc_at(&p->arena->rig.frames, pfn, 1) == MM_OK) {
-            p->nr++;
-            mm_frame_free(&p->arena->rig.frames, pfn, 0);
-        }
+    (void)signal;
+    nr_interrupts++;
+    if (interrupt_holds) {
+        mm_frame_free(interrupted, mm_pfn(LAST), 0);
+        interrupt_holds = false;
+    } else {
+        interrupt_holds = mm_frame_alloc_at(interrupted, mm_pfn(LAST), 1) == MM_OK;
     }
-    return NULL;
 }
 
-/* ... while all of it is claimed, and given up half-way when one is missing. */
-static void claims_that_collide(void **state)
+/* A claim of many rows finds its last frame taken, and gives all of them up again. */
+static void claim_interrupted(void **state)
 {
-    static struct arena arena;
-    static struct pipe p;
-    pthread_t thread;
+    struct itimerval often = {.it_interval = {.tv_usec = 50}, .it_value = {.tv_usec = 50}};
+    struct itimerval never = {.it_value = {0}};
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART};
+    struct sigaction before;
+    static struct rig rig;
     uint64_t taken = 0;
+    uint64_t undone = 0;
 
     (void)state;
-    rig_start(&arena.rig, memory, 2, 0);
-    p = (struct pipe){.arena = &arena, .head = 4 * GIB / 4096};
-    assert_int_equal(pthread_create(&thread, NULL, take_single, &p), 0);
-    for (unsigned i = 0; i < OPERATIONS / 2; i++) {
-        if (mm_frame_alloc_at(&arena.rig.frames, mm_pfn(p.head), LONG_RUN) == MM_OK) {
+    rig_start(&rig, memory, 2, 0);
+    interrupted = &rig.frames;
+    nr_interrupts = 0;
+    assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+    while (nr_interrupts < 20000 && undone < 100) {
+        if (mm_frame_alloc_at(&rig.frames, mm_pfn(4 * GIB / 4096), LONG_RUN) == MM_OK) {
             taken++;
-            mm_frame_free_run(&arena.rig.frames, mm_pfn(p.head), LONG_RUN);
+            mm_frame_free_run(&rig.frames, mm_pfn(4 * GIB / 4096), LONG_RUN);
         }
+        undone = __atomic_load_n(&rig.frames.unsettled, __ATOMIC_RELAXED) >> 32;
     }
-    __atomic_store_n(&p.tail, 1, __ATOMIC_RELEASE);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    print_message("%llu runs, %llu single frames, %llu claims undone\n", (unsigned long long)taken,
-                  (unsigned long long)p.nr, (unsigned long long)(arena.rig.frames.unsettled >> 32));
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
+    if (interrupt_holds) {
+        interrupt(SIGALRM);
+    }
+    print_message("%llu runs, %d interrupts, %llu claims undone\n", (unsigned long long)taken,
+                  (int)nr_interrupts, (unsigned long long)undone);
     assert_true(taken > 0);
-    assert_int_equal(rig_stats(&arena.rig).nr_allocated, 0);
-    rig_stop(&arena.rig);
+    assert_int_equal(rig_stats(&rig).nr_allocated, 0);
+    rig_stop(&rig);
 }
 
 int main(void)
@@ -391,7 +407,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_threads),          cmocka_unit_test(four_threads),
         cmocka_unit_test(four_threads_one_cpu), cmocka_unit_test(from_one_cpu_to_the_other),
-        cmocka_unit_test(never_without_memory), cmocka_unit_test(claims_that_collide),
+        cmocka_unit_test(never_without_memory), cmocka_unit_test(claim_interrupted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -190,6 +190,33 @@ static void test_resize(void **state)
     assert_int_equal(world_stats(world).nr_objects, 0);
 }
 
+/* Not only of the first object of a slab, which is aligned to anything. */
+static void test_resize_aligns(void **state)
+{
+    (void)state;
+    for (uint64_t from = 1; from <= 8 * KiB; from += from < 512 ? 1 : 61) {
+        for (uint64_t to = 16; to <= 8 * KiB; to *= 2) {
+            unsigned char *objects[5];
+
+            for (unsigned i = 0; i < 5; i++) {
+                objects[i] = mm_heap_alloc(&world->heap, from);
+                assert_non_null(objects[i]);
+                memset(objects[i], (int)i + 1, from);
+            }
+            for (unsigned i = 0; i < 5; i++) {
+                objects[i] = mm_heap_realloc(&world->heap, objects[i], to);
+                assert_non_null(objects[i]);
+                assert_int_equal((uintptr_t)objects[i] % natural(to), 0);
+                assert_int_equal(objects[i][(from < to ? from : to) - 1], i + 1);
+            }
+            for (unsigned i = 0; i < 5; i++) {
+                mm_heap_free(&world->heap, objects[i]);
+            }
+        }
+    }
+    assert_int_equal(world_stats(world).nr_objects, 0);
+}
+
 static void test_resize_in_place(void **state)
 {
     void *object = mm_heap_realloc(&world->heap, NULL, 100);
@@ -418,6 +445,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_aligned, start, stop),
         cmocka_unit_test_setup_teardown(test_pages_cost_pages, start, stop),
         cmocka_unit_test_setup_teardown(test_resize, start, stop),
+        cmocka_unit_test_setup_teardown(test_resize_aligns, start, stop),
         cmocka_unit_test_setup_teardown(test_resize_in_place, start, stop),
         cmocka_unit_test_setup_teardown(test_runs, start, stop),
         cmocka_unit_test_setup_teardown(test_gives_back, start, stop),

@@ -298,6 +298,28 @@ static void test_heap_statuses(void **state)
     T_EXPECT_SIGILL((void)!mm_heap_realloc(&none, before, 1), &info);
 }
 
+/* A CPU guesses where the next object that it frees lies. It must not guess a slab that is gone,
+ * whose base is 0: NULL and small addresses are in none. */
+static void test_after_the_last_slab(void **state)
+{
+    struct t_trap_info info;
+    void *object = mm_heap_alloc_on(&world->heap, 0, 64);
+
+    (void)state;
+    assert_non_null(object);
+    mm_heap_free_on(&world->heap, 0, object);
+    assert_true(mm_heap_reclaim(&world->heap) != 0);
+    mm_heap_free_on(&world->heap, 0, NULL);
+    assert_int_equal(mm_heap_check(&world->heap), MM_OK);
+    T_EXPECT_PANIC(mm_heap_free_on(&world->heap, 0, (void *)64), &info);
+    T_EXPECT_PANIC(mm_heap_free_on(&world->heap, 0, object), &info);
+    assert_int_equal(info.address, (uintptr_t)object);
+    assert_int_equal(mm_heap_check(&world->heap), MM_OK);
+    object = mm_heap_alloc_on(&world->heap, 0, 64);
+    assert_non_null(object);
+    mm_heap_free_on(&world->heap, 0, object);
+}
+
 static void test_heap_busy(void **state)
 {
     void *a = mm_heap_alloc(&world->heap, 100);
@@ -474,6 +496,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_alignments, start, stop),
         cmocka_unit_test_setup_teardown(test_heap_statuses, start, stop),
         cmocka_unit_test_setup_teardown(test_heap_busy, start, stop),
+        cmocka_unit_test_setup_teardown(test_after_the_last_slab, start, stop),
         cmocka_unit_test_setup_teardown(test_cache_statuses, start, stop),
         cmocka_unit_test_setup_teardown(test_pool_statuses, start, stop),
         cmocka_unit_test_setup_teardown(test_init_without_memory, start, stop),

@@ -245,8 +245,10 @@ static void test_produce_consume(void **state)
     (void)state;
     run(produce_consume, 2, rounds(200000), false);
     run(produce_consume, 3, rounds(100000), false);
-    /* What was freed elsewhere was used again: the heap did not grow with every object. */
-    assert_true(world->log.grown < 16 * MiB);
+    /* What was freed elsewhere was used again: the heap never held much more than the ring does. (How
+     * often slabs come and go is the scheduler's business.) */
+    print_message("at most %lld bytes held\n", (long long)world->log.peak);
+    assert_true(world->log.peak < (int64_t)MiB);
 }
 
 /* --- slabs that come and go: few objects, so that every free may retire one ---------------------

@@ -450,6 +450,12 @@ static void test_split_flushes_the_whole_leaf(void **state)
     assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_PF_NONE);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P4K, MM_PAGING_SPLIT), MM_OK);
     assert_null(t_cpu_stale(&m->cpu));
+    /* Even where no page changed what it allows: two sizes for one address are one too many. */
+    assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_PF_NONE);
+    assert_int_equal(t_protect(&m->kernel, T_KERNEL_LOW + 100 * P2M + 7 * P4K, P4K,
+                               MM_PROT_RW | MM_PROT_GLOBAL, MM_PAGING_SPLIT),
+                     MM_OK);
+    assert_null(t_cpu_stale(&m->cpu));
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P1G, MM_PAGING_SKIP_HOLES), MM_OK);
 }
 
@@ -482,13 +488,19 @@ static void test_gather_merges_ranges(void **state)
         }
         assert_true(covered);
     }
-    /* The whole address space has no length; nothing of it is forgotten. */
     mm_gather_add_range(&gather, t_range(UINT64_MAX - P4K + 1, P4K), false);
     m->cpu.nr_invpcid = 0;
     mm_gather_end(&gather);
     assert_int_equal(m->cpu.nr_invpcid, 1);
     assert_int_equal(gather.nr_ranges, 0);
     assert_int_equal(gather.global, 0);
+    /* The whole address space has no length; nothing of it is forgotten. */
+    mm_gather_add_range(&gather, t_range(0, UINT64_C(1) << 63), true);
+    mm_gather_add_range(&gather, t_range(UINT64_C(1) << 63, UINT64_C(1) << 63), false);
+    assert_int_equal(gather.nr_ranges, 1);
+    assert_int_equal(gather.ranges[0].len, UINT64_MAX);
+    mm_gather_end(&gather);
+    assert_int_equal(m->cpu.nr_invpcid, 2);
 }
 
 /* --- walk ------------------------------------------------------------------------------------ */

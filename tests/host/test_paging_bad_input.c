@@ -117,6 +117,9 @@ static void test_map(void **state)
     FAILS(f, MM_ERR_ALREADY_MAPPED, t_map(pt, 4 * P1G, P1G, 4 * P1G, T_URW));
     FAILS(f, MM_ERR_ALREADY_MAPPED, t_map(pt, 6 * P1G - 5 * P2M, 0, 5 * P2M + P4K, T_URW));
     FAILS(f, MM_ERR_ALREADY_MAPPED, t_map(pt, 0, P4K, 8 * P1G, T_URW));
+    assert_int_equal(t_map(pt, 6 * P1G + 9 * P4K, P1G, P4K, T_URW), MM_OK);
+    FAILS(f, MM_ERR_ALREADY_MAPPED, t_map(pt, 6 * P1G + 2 * P4K, P1G, 8 * P4K, T_URW));
+    FAILS(f, MM_ERR_ALREADY_MAPPED, t_map(pt, 6 * P1G + P4K, P1G, P2M, T_URW));
 }
 
 static void test_map_unsupported_type(void **state)

@@ -384,6 +384,7 @@ static void operate(struct run *r, unsigned nr)
         struct mm_vrange range = random_range(r);
         struct mm_gather gather;
         bool injected = t_prng_chance(&r->prng, 1, 10);
+        bool hashed;
         uint64_t before;
         mm_status_t status;
 
@@ -391,7 +392,8 @@ static void operate(struct run *r, unsigned nr)
             random_accesses(r);
         }
         assert_int_equal(mm_gather_begin(&gather, r->pt), MM_OK);
-        before = t_state(r->m, NULL);
+        hashed = injected || i % 16 == 0; /* it reads every table */
+        before = hashed ? t_state(r->m, NULL) : 0;
         if (injected) {
             t_inject_from(&r->m->inject, 1 + t_prng_below(&r->prng, 6));
         }
@@ -402,8 +404,10 @@ static void operate(struct run *r, unsigned nr)
         assert_int_equal(status == MM_ERR_NO_MEMORY, injected);
         if (status != MM_OK && !r->cloned) {
             assert_int_equal(gather.nr_ranges + gather.nr_tables, 0);
-            failed++;
-            assert_int_equal(before, t_state(r->m, NULL));
+            if (hashed) {
+                failed++;
+                assert_int_equal(before, t_state(r->m, NULL));
+            }
         }
         mm_gather_end(&gather);
         if (active) {
@@ -489,7 +493,7 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g)
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
     r.pt = user ? &m->user : &m->kernel;
     assert_int_equal(mm_paging_activate(r.pt), MM_OK);
-    operate(&r, NR_OPERATIONS / 4);
+    operate(&r, NR_OPERATIONS / 4 * (getenv("MM_TEST_FULL") != NULL ? 20 : 1));
     t_mpages_destroy(&r.model);
     t_machine_delete(m);
 }

@@ -4,8 +4,7 @@
  */
 #include "space_fixture.h"
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void test_create_and_put(void **state)
 {
@@ -83,6 +82,7 @@ static void test_init(void **state)
     struct mm_spaces other = {0};
     struct mm_spaces zero = {0};
     struct mm_pagetable no_table = {0};
+    struct mm_pagetable user_root = {0};
     struct mm_frames no_frames = {0};
     struct mm_pool no_pool = {0};
     struct mm_spaces_config config = fixture_config(f);
@@ -107,6 +107,9 @@ static void test_init(void **state)
     REFUSED(MM_ERR_NOT_INITIALIZED, frames, &no_frames);
     REFUSED(MM_ERR_NOT_INITIALIZED, kernel, &no_table);
     REFUSED(MM_ERR_NOT_INITIALIZED, pool, &no_pool);
+    assert_int_equal(mm_paging_init_user(&user_root, &f->m.kernel), MM_OK);
+    REFUSED(MM_ERR_INVALID_ARGUMENT, kernel, &user_root);
+    assert_int_equal(mm_paging_destroy(&user_root), MM_OK);
     REFUSED(MM_ERR_UNSUPPORTED, physmap, &with_ops);
     REFUSED(MM_ERR_NOT_ALIGNED, kernel_range, mm_vrange(mm_vaddr(T_ARENA + 1), PAGE));
     REFUSED(MM_ERR_NOT_ALIGNED, kernel_range, mm_vrange(mm_vaddr(T_ARENA), PAGE + 1));
@@ -158,8 +161,7 @@ static void test_init_unsupported(void **state)
     }
 }
 
-/* --- regions ------------------------------------------------------------------------------------
- */
+/* --- regions ---------------------------------------------------------------------------------- */
 
 static void test_map_places(void **state)
 {
@@ -428,8 +430,7 @@ static void test_map_refused(void **state)
     fixture_stop(f);
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static void test_stats(void **state)
 {

@@ -4,6 +4,8 @@
  */
 #include "space_fixture.h"
 
+#include <pthread.h>
+
 /* --- copies -------------------------------------------------------------------------------------
  */
 
@@ -252,13 +254,90 @@ static void test_immortal(void **state)
     free(f);
 }
 
+/* --- relatives on two CPUs ----------------------------------------------------------------------
+ */
+
+#define SHARED_AT    (32 * PAGE)
+#define SHARED_PAGES 32u
+
+struct relative {
+    struct fixture *f;
+    struct mm_space *space;
+    pthread_barrier_t *start;
+    uint64_t id;
+    uint64_t nr_wrong;
+};
+
+/* Write to every shared page, as user code would after each fault; the frame is then its own. */
+static void *write_all(void *argument)
+{
+    struct relative *r = argument;
+
+    pthread_barrier_wait(r->start);
+    for (uint64_t i = 0; i < SHARED_PAGES; i++) {
+        struct mm_fault fault = {.at = mm_vaddr(SHARED_AT + i * PAGE),
+                                 .flags = MM_FAULT_USER | MM_FAULT_PRESENT | MM_FAULT_WRITE};
+        enum mm_fault_result result;
+        uint64_t *page;
+
+        if (mm_space_fault(r->space, &fault, &result) != MM_OK || result != MM_FAULT_COW) {
+            r->nr_wrong++;
+            continue;
+        }
+        page = t_machine_ptr(&r->f->m, frame_at(r->space, fault.at.raw) * PAGE);
+        r->nr_wrong += page[0] != i + 1 ? 1 : 0;
+        page[0] = r->id;
+    }
+    return NULL;
+}
+
+/* Who becomes the last sharer writes to the frame itself, and not before the other has copied it:
+ * the thread sanitizer sees it if that is left to chance. */
+static void test_relatives_write_at_once(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    pthread_barrier_t start;
+
+    (void)state;
+    assert_int_equal(pthread_barrier_init(&start, NULL, 2), 0);
+    for (unsigned round = 0; round < 100; round++) {
+        struct relative relatives[2];
+        pthread_t threads[2];
+        struct mm_space *parent = new_space(f);
+        struct mm_space *child;
+
+        assert_int_equal(map_at(parent, SHARED_AT, SHARED_PAGES * PAGE, RW, 0), MM_OK);
+        for (uint64_t i = 0; i < SHARED_PAGES; i++) {
+            assert_true(store(f, parent, SHARED_AT + i * PAGE, i + 1));
+        }
+        child = clone_of(parent);
+        assert_int_equal(mm_paging_activate(&f->m.kernel), MM_OK);
+        for (unsigned t = 0; t < 2; t++) {
+            relatives[t] = (struct relative){f, t == 0 ? parent : child, &start, 4711 + t, 0};
+            assert_int_equal(pthread_create(&threads[t], NULL, write_all, &relatives[t]), 0);
+        }
+        for (unsigned t = 0; t < 2; t++) {
+            assert_int_equal(pthread_join(threads[t], NULL), 0);
+            assert_int_equal(relatives[t].nr_wrong, 0);
+        }
+        for (uint64_t i = 0; i < SHARED_PAGES; i++) {
+            assert_int_equal(loaded(f, parent, SHARED_AT + i * PAGE), 4711);
+            assert_int_equal(loaded(f, child, SHARED_AT + i * PAGE), 4712);
+        }
+        put_last(f, child);
+        put_last(f, parent);
+    }
+    pthread_barrier_destroy(&start);
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clone),        cmocka_unit_test(test_clone_flushes),
         cmocka_unit_test(test_kernel_store), cmocka_unit_test(test_copy_flushes),
         cmocka_unit_test(test_clone_depth),  cmocka_unit_test(test_clone_and_protect),
-        cmocka_unit_test(test_immortal),
+        cmocka_unit_test(test_immortal),     cmocka_unit_test(test_relatives_write_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

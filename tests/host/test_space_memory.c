@@ -100,6 +100,23 @@ static void test_rights(void **state)
     fixture_stop(f);
 }
 
+/* A page of a space may lie in any frame, so a direct map that misses one is refused. */
+static void test_short_direct_map(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_spaces_config config = fixture_config(f);
+    struct mm_physmap physmap = f->m.physmap;
+    struct mm_spaces refused = {0};
+
+    (void)state;
+    config.physmap = &physmap;
+    physmap.len = 5 << 20;
+    assert_int_equal(mm_spaces_init(&refused, &config), MM_ERR_INVALID_ADDRESS);
+    physmap = (struct mm_physmap){.first = {2 * PAGE}, .len = UINT64_MAX};
+    assert_int_equal(mm_spaces_init(&refused, &config), MM_ERR_INVALID_ARGUMENT);
+    fixture_stop(f);
+}
+
 /* Two spaces, one address. */
 static void test_two_spaces(void **state)
 {
@@ -197,9 +214,10 @@ static void test_kernel_space(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lazy_and_zeroed), cmocka_unit_test(test_populate),
-        cmocka_unit_test(test_rights),          cmocka_unit_test(test_two_spaces),
-        cmocka_unit_test(test_without_nx),      cmocka_unit_test(test_kernel_space),
+        cmocka_unit_test(test_lazy_and_zeroed),  cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_rights),           cmocka_unit_test(test_two_spaces),
+        cmocka_unit_test(test_without_nx),       cmocka_unit_test(test_kernel_space),
+        cmocka_unit_test(test_short_direct_map),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

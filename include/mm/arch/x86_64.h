@@ -36,8 +36,8 @@ extern const struct mm_x86_64_cpu_ops mm_x86_64_native_ops;
 
 /** What this CPU can do, read once. */
 struct mm_x86_64_features {
-    uint8_t paddr_bits; /**< MAXPHYADDR, CPUID 80000008H:EAX[7:0], 36 if that leaf is absent; at
-                           most 52 */
+    /** MAXPHYADDR: CPUID 80000008H:EAX[7:0]; 36 if that leaf is absent; at most 52. */
+    uint8_t paddr_bits;
     uint8_t vaddr_bits; /**< 57 if CR4.LA57 is set now, else 48 */
     bool nx;            /**< CPUID 80000001H:EDX[20] */
     bool page_1g;       /**< CPUID 80000001H:EDX[26] */
@@ -66,13 +66,12 @@ struct mm_x86_64_enabled {
 /** The backend's instance. Storage is the caller's; one for all CPUs of a kind. */
 struct mm_x86_64 {
     uint32_t magic;
-    uint32_t zero;
     const struct mm_x86_64_cpu_ops *ops;
     void *ctx;
     struct mm_x86_64_features features;
     struct mm_x86_64_enabled enabled;
-    uint64_t
-        encryption_mask; /**< SME/SEV: bits that every entry of encrypted memory carries; 0: none */
+    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none. */
+    uint64_t encryption_mask;
 };
 
 /**
@@ -80,6 +79,8 @@ struct mm_x86_64 {
  *
  * @param arch  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, or an op is missing)
+ * Owner:  `ops` and `ctx` outlive the instance.
+ * Locks:  none; one CPU. Cost: about ten CPUIDs and four reads of registers.
  */
 MM_MUST_CHECK
 mm_status_t mm_x86_64_init(struct mm_x86_64 *arch, const struct mm_x86_64_cpu_ops *ops, void *ctx);
@@ -90,11 +91,18 @@ mm_status_t mm_x86_64_init(struct mm_x86_64 *arch, const struct mm_x86_64_cpu_op
  * EFER.NXE is set).
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  none; one CPU at a time, not preempted to another.
+ * Cost:   a few reads and writes of registers; at most one flush of everything.
  */
 MM_MUST_CHECK
 mm_status_t mm_x86_64_enable(struct mm_x86_64 *arch);
 
-/** The page-table backend over this instance, which must outlive it. */
+/**
+ * The page-table backend over this instance, which must outlive it.
+ *
+ * @return all zero if `arch` is null or not initialised
+ * Locks:  none; any context. Cost: O(1).
+ */
 struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch);
 
 /**
@@ -102,10 +110,11 @@ struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch);
  *
  * @param error_code  what the CPU pushed
  * @param cr2         the linear address
+ * Locks:  none; any context. Cost: O(1).
  */
 struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);
 
-/** User-copy routines, without SMAP (they also run natively in a host process) and with it. */
+/** User-copy routines, without SMAP (they also run in a host process) and with it. */
 extern const struct mm_user_ops mm_x86_64_user_ops;
 extern const struct mm_user_ops mm_x86_64_user_smap_ops;
 
@@ -114,8 +123,8 @@ extern const struct mm_user_ops mm_x86_64_user_smap_ops;
  *
  * @param rip          instruction that faulted
  * @param[out] resume  where to continue; untouched if the answer is false
- * @return false: not one of ours: a fault of the kernel itself
- * Locks: none; any context. Cost: O(entries), about a dozen.
+ * @return false if it is not one of ours, and so a fault of the kernel itself
+ * Locks:  none; any context. Cost: O(entries), about a dozen.
  */
 bool mm_x86_64_user_fixup(uint64_t rip, uint64_t *resume);
 

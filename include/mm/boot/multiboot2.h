@@ -56,10 +56,9 @@ struct mm_multiboot2_info {
 
 /** Which tag is malformed. */
 struct mm_multiboot2_error {
-    uint32_t
-        tag_type;     /**< UINT32_MAX: the header before the first tag, or the end tag is missing */
-    uint32_t offset;  /**< of the tag, from the start */
-    const char *what; /**< one sentence, lives for ever */
+    uint32_t tag_type; /**< UINT32_MAX: the header before the first tag, or no end tag */
+    uint32_t offset;   /**< of the tag, from the start */
+    const char *what;  /**< one sentence, lives for ever */
 };
 
 /**

@@ -20,7 +20,7 @@
 #include "core/base/bits.h"
 #include <mm/arch/x86_64.h>
 
-/* --- geometry -------------------------------------------------------------------------------- */
+/* --- geometry --------------------------------------------------------------------------------- */
 
 #define CODEC_SHIFT       12u
 #define CODEC_BITS        9u
@@ -58,7 +58,7 @@ static inline unsigned codec_paddr_bits(const codec_t *cx)
     return cx->features.paddr_bits;
 }
 
-/* --- bits ------------------------------------------------------------------------------------ */
+/* --- bits ------------------------------------------------------------------------------------- */
 
 #define ENTRY_P         (UINT64_C(1) << 0)
 #define ENTRY_RW        (UINT64_C(1) << 1)
@@ -110,7 +110,7 @@ static inline uint64_t soft_payload(uint64_t slot)
            ((slot >> SOFT_HIGH_SHIFT) << SOFT_LOW_BITS);
 }
 
-/* --- tables ---------------------------------------------------------------------------------- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 /** Whether a slot points to a table. PS where no leaf may be is a reserved bit: no table. */
 static inline bool codec_is_table(uint64_t slot, unsigned level)
@@ -157,7 +157,7 @@ static inline mm_pfn_t codec_chain_pfn(uint64_t slot)
     return mm_pfn(soft_payload(slot));
 }
 
-/* --- rights along a path: RW and US AND, NX ORs (SDM vol. 3A, 4.6.1) ------------------------- */
+/* --- rights along a path: RW and US AND, NX ORs (SDM vol. 3A, 4.6.1) -------------------------- */
 
 static inline uint64_t codec_rights_all(void)
 {
@@ -176,7 +176,7 @@ static inline bool codec_rights_allow(uint64_t rights, uint64_t bits)
            ((bits ^ ENTRY_NX) & ~rights & (ENTRY_RW | ENTRY_US | ENTRY_NX)) == 0;
 }
 
-/* --- memory types: index = PAT, PCD, PWT (SDM vol. 3A, 12.12; the table is in cpu.c) --------- */
+/* --- memory types: index = PAT, PCD, PWT (SDM vol. 3A, 12.12; the table is in cpu.c) ---------- */
 
 /** Whether this CPU has the type: WC and WP need the library's PAT. */
 static inline bool codec_has_type(const codec_t *cx, mm_memtype_t type)
@@ -213,7 +213,7 @@ static inline bool type_is_memory(mm_memtype_t type)
     return type == MM_MEMTYPE_WB || type == MM_MEMTYPE_WT || type == MM_MEMTYPE_WP;
 }
 
-/* --- leaves ---------------------------------------------------------------------------------- */
+/* --- leaves ----------------------------------------------------------------------------------- */
 
 /** Protection as bits of an entry; without ENTRY_P: nothing is allowed. */
 static inline uint64_t codec_prot(const codec_t *cx, mm_prot_t prot)
@@ -345,7 +345,7 @@ static inline __attribute__((always_inline)) void codec_decode(const codec_t *cx
     out->dirty = (slot & ENTRY_D) != 0;
 }
 
-/* --- for checks ------------------------------------------------------------------------------ */
+/* --- for checks ------------------------------------------------------------------------------- */
 
 /** What is wrong with a slot that is not empty; NULL: nothing. */
 static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsigned level)

@@ -6,10 +6,10 @@
  * Without PCIDs one root's translations are in the TLB at a time, and global ones. So (SDM vol. 3A,
  * 4.10.4.1, operations that invalidate):
  *
- *     user root that is not in use       nothing: leaving it has dropped all
- *     a few pages                        INVLPG each: global or not, and all paging-structure
- * caches more, none of them global          load CR3 again more, a global one among them INVPCID of
- * everything, or CR4.PGE off and on
+ *     user root that is not in use     nothing: leaving it has dropped all
+ *     a few pages                      INVLPG each: global or not, and all paging-structure caches
+ *     more, none of them global        load CR3 again
+ *     more, a global one among them    INVPCID of everything, or CR4.PGE off and on
  */
 #include "codec.h"
 #include "core/paging/radix.h"
@@ -98,7 +98,6 @@ static void paging_load_root(void *ctx, mm_paddr_t root)
 }
 
 static const struct mm_paging_ops paging_ops = {
-    .name = "x86-64",
     .vaddr_bits = paging_vaddr_bits,
     .paddr_bits = paging_paddr_bits,
     .init_kernel = radix_init_kernel,

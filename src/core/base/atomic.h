@@ -26,10 +26,8 @@
 #define mmi_load_seq(p)         __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define mmi_fetch_or_seq(p, v)  __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
 #define mmi_fetch_and_seq(p, v) __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
-#define mmi_fence()             __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
-/** Compare and exchange: true if *p was *expected and is now v; else *expected is what was found.
- */
+/** True if *p was *expected and is now v; else *expected is what was found. */
 #define mmi_cas(p, expected, v)                                                                    \
     __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 #define mmi_cas_seq(p, expected, v)                                                                \

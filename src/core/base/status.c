@@ -78,3 +78,8 @@ uint32_t mm_version(void)
 {
     return MM_VERSION;
 }
+
+uint64_t mm_config_signature(void)
+{
+    return MM_CONFIG_SIGNATURE;
+}

@@ -94,7 +94,7 @@ mm_status_t mm_bootmap_add(struct mm_bootmap *map, struct mm_prange range, enum 
     return MM_OK;
 }
 
-/* --- normalising */
+/* --- normalising ------------------------------------------------------------------------------ */
 
 /* Let `entry` sink from the hole at `at` to where no child starts above it. */
 static void sift(struct mm_boot_entry *heap, uint32_t nr, uint32_t at, struct mm_boot_entry entry)
@@ -248,7 +248,7 @@ mm_status_t mm_bootmap_normalize(struct mm_bootmap *map)
     return MM_OK;
 }
 
-/* --- asking */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 /* Frames as byte addresses [start, end), both aligned; empty if start >= end. */
 struct frames {

@@ -92,7 +92,7 @@ static void add(struct reader *r, struct mm_prange range, enum mm_boot_kind kind
     (void)status;
 }
 
-/* --- strings: "Boot command line", "Boot loader name" */
+/* --- strings: "Boot command line", "Boot loader name" ----------------------------------------- */
 
 static const char *check_string(const struct tag *tag, uint32_t at)
 {
@@ -104,7 +104,7 @@ static const char *check_string(const struct tag *tag, uint32_t at)
     return "the string has no terminator";
 }
 
-/* --- "Modules" */
+/* --- "Modules" -------------------------------------------------------------------------------- */
 
 static struct mm_prange module_range(const struct tag *tag)
 {
@@ -137,7 +137,7 @@ static void take_module(struct reader *r, const struct tag *tag)
     add(r, module_range(tag), MM_BOOT_MODULE);
 }
 
-/* --- "Memory map" and "EFI memory map" */
+/* --- "Memory map" and "EFI memory map" -------------------------------------------------------- */
 
 /* One entry of either map, made fit. */
 struct memory {
@@ -240,7 +240,7 @@ static void take_memory(struct reader *r, const struct tag *tag)
     }
 }
 
-/* --- "Framebuffer info" */
+/* --- "Framebuffer info" ----------------------------------------------------------------------- */
 
 static struct mm_prange framebuffer_range(const struct tag *tag)
 {
@@ -278,7 +278,7 @@ static void take_framebuffer(struct reader *r, const struct tag *tag)
     };
 }
 
-/* --- "ELF-Symbols": the kernel's section headers */
+/* --- "ELF-Symbols": the kernel's section headers ---------------------------------------------- */
 
 /*
  * The fields are 32 bits wide, as in the multiboot2.h that the specification carries and as every
@@ -367,7 +367,7 @@ static void take_sections(struct reader *r, const struct tag *tag)
     }
 }
 
-/* --- "ACPI old RSDP", "ACPI new RSDP" */
+/* --- "ACPI old RSDP", "ACPI new RSDP" --------------------------------------------------------- */
 
 /* ACPI Specification 6.5, 5.2.5.3: 20 bytes in revision 0, 36 from revision 2 on. */
 static uint32_t rsdp_size(const struct tag *tag)
@@ -383,7 +383,7 @@ static void take_rsdp(struct mm_multiboot2_info *out, const struct tag *tag)
     }
 }
 
-/* --- both passes */
+/* --- both passes ------------------------------------------------------------------------------ */
 
 static const char *check_tag(struct reader *r, const struct tag *tag)
 {

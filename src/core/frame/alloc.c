@@ -21,7 +21,7 @@
 /* Turns of a search when frames came back meanwhile, behind where it looked. */
 #define TRIES_MAX 16
 
-/* --- within a row, within a line ------------------------------------------------------------- */
+/* --- within a row, within a line -------------------------------------------------------------- */
 
 /* The bits of a row at which an aligned block of free frames begins; order 0 to 6. */
 static inline uint64_t fits(uint64_t row, unsigned order)
@@ -83,7 +83,7 @@ static bool claim_in_line(struct mm_frames *f, uint64_t row, unsigned order, uin
     return false;
 }
 
-/* --- hints ----------------------------------------------------------------------------------- */
+/* --- hints ------------------------------------------------------------------------------------ */
 
 static const struct mm_frame_span *span_of_line(const struct mm_frames *f, uint64_t line)
 {
@@ -123,7 +123,7 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
     }
 }
 
-/* --- the search for a line ------------------------------------------------------------------- */
+/* --- the search for a line -------------------------------------------------------------------- */
 
 /* The state of a walk over all lines that may have free frames, in the order told above. */
 struct walk {
@@ -204,7 +204,7 @@ static bool walk_end(struct mm_frames *f, const struct walk *w, uint64_t before)
     return again;
 }
 
-/* --- single frames and small blocks ---------------------------------------------------------- */
+/* --- single frames and small blocks ----------------------------------------------------------- */
 
 /* One turn; `*again` tells whether another one makes sense after a failure. */
 static bool search(struct mm_frames *f, uint64_t *hint, unsigned order, uint64_t *pfn, bool *again)
@@ -264,8 +264,7 @@ mm_status_t mmi_frame_exhausted(struct mm_frames *f, uint64_t nr_frames)
 }
 
 /* Apart, so that the hot path saves no register for it. */
-static __attribute__((noinline)) mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu,
-                                                        mm_pfn_t *out)
+MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm_pfn_t *out)
 {
     return mmi_frame_alloc_order(f, cpu, 0, &out->raw) ? MM_OK : mmi_frame_exhausted(f, 1);
 }
@@ -276,18 +275,22 @@ mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *
     uint64_t *row = &frames->rows[mmi_hint_row(hint)];
     uint64_t base = mmi_hint_row(hint) * MMI_ROW_FRAMES + mmi_hint_span(frames, hint)->bias;
     uint64_t old = mmi_load(row);
-    /* From what was read, not from what the exchange found, which is the same and comes later. */
-    uint64_t frame = base + (old == 0 ? 0 : mmi_ctz(old));
     uint64_t found = old;
+    uint64_t frame;
 
-    if (MMI_UNLIKELY(old == 0 || !mmi_cas(row, &found, old & (old - 1)))) {
+    if (MMI_UNLIKELY(old == 0)) {
+        return alloc_slow(frames, cpu, out);
+    }
+    /* From what was read, not from what the exchange found, which is the same and comes later. */
+    frame = base + mmi_ctz_word(old);
+    if (MMI_UNLIKELY(!mmi_cas(row, &found, old & (old - 1)))) {
         return alloc_slow(frames, cpu, out);
     }
     out->raw = frame;
     return MM_OK;
 }
 
-/* --- bulk ------------------------------------------------------------------------------------ */
+/* --- bulk ------------------------------------------------------------------------------------- */
 
 /* Take up to `nr` frames of a row, all of it at once if they are wanted. */
 static uint64_t take_row(uint64_t *row, size_t nr)

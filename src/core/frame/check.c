@@ -24,7 +24,7 @@ static mm_status_t live(const struct mm_frames *f)
     return f->magic == MMI_FRAME_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
-/* --- statistics ------------------------------------------------------------------------------ */
+/* --- statistics ------------------------------------------------------------------------------- */
 
 static void count_owners(const struct mm_frames *f, const struct mm_frame_span *span,
                          struct mm_frame_stats *out)
@@ -74,7 +74,7 @@ mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_s
     return MM_OK;
 }
 
-/* --- the check ------------------------------------------------------------------------------- */
+/* --- the check -------------------------------------------------------------------------------- */
 
 /* Says what is wrong, if it is, and counts it. */
 static void expect(const struct mm_frames *f, bool right, const char *wrong, uint64_t value,

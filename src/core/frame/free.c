@@ -18,7 +18,7 @@ struct claim {
     uint64_t value;
 };
 
-/* --- corruption ------------------------------------------------------------------------------ */
+/* --- corruption ------------------------------------------------------------------------------- */
 
 static bool is_free(const struct mm_frames *f, uint64_t slot)
 {
@@ -71,14 +71,13 @@ static _Noreturn void panic(const struct mm_frames *f, const char *what, uint64_
 }
 
 /* A frame that has a bit already: one of `slot`'s row, which holds `pfn`. */
-static _Noreturn __attribute__((noinline)) void panic_double(const struct mm_frames *f,
-                                                             uint64_t pfn, uint64_t slot,
-                                                             uint64_t bits, struct claim claim)
+static _Noreturn MMI_NOINLINE void panic_double(const struct mm_frames *f, uint64_t pfn,
+                                                uint64_t slot, uint64_t bits, struct claim claim)
 {
     panic(f, "double free of a frame", pfn - slot % MMI_ROW_FRAMES + mmi_ctz(bits), claim);
 }
 
-/* --- one row --------------------------------------------------------------------------------- */
+/* --- one row ---------------------------------------------------------------------------------- */
 
 /* Panic if one of the frames has references other than the caller's. */
 static void check_refs(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
@@ -118,7 +117,7 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
     mmi_row_freed(f, row, old, mask);
 }
 
-/* --- runs ------------------------------------------------------------------------------------ */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 /* The span of a frame that is to be freed; panics if it has none. */
 static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t pfn,
@@ -132,15 +131,16 @@ static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t p
     panic(f, "free of a frame that is not managed", pfn, claim);
 }
 
-/* The part of a run that lies in the span of its first frame. */
+/* The part of a run that lies in the span of its first frame; panics if that has none. */
 static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, struct claim claim,
                         uint64_t *slot)
 {
-    const struct mm_frame_span *span = span_of(f, pfn, claim);
-    uint64_t left = span->first + span->nr - pfn;
+    uint64_t part = mmi_frame_part(f, pfn, nr, slot);
 
-    *slot = pfn - span->bias;
-    return nr < left ? nr : left;
+    if (part == 0) {
+        panic(f, "free of a frame that is not managed", pfn, claim);
+    }
+    return part;
 }
 
 /* Look at all of the run before any of it is freed. */
@@ -218,7 +218,7 @@ static void free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct cl
 }
 
 /* Whatever is not the hot path: it looks at everything again, from the start. */
-static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
+MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
     struct claim claim = {"allocated, a block of order", order};
     uint64_t slot;
@@ -235,8 +235,8 @@ static __attribute__((noinline)) void free_slow(struct mm_frames *f, uint64_t pf
 }
 
 /*
- * The hot path is one frame of the main span, in an allocator without counts and owners, that no
- * summary needs to hear of. Everything else is called last, so that it needs no stack frame. The
+ * The hot path is one frame of the main span, in an allocator without owners, that no summary needs
+ * to hear of. Everything else is called last, so that it needs no stack frame. The
  * row is found from the frame number without the detour over the slot: where the frame has just
  * been allocated, the CPU waits for exactly this.
  */
@@ -247,9 +247,14 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
     uint64_t old;
     uint64_t found;
 
-    if (MMI_UNLIKELY((order | frames->flags) != 0 ||
+    if (MMI_UNLIKELY((order | (frames->flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
                      first.raw - frames->main_first >= frames->main_nr)) {
         free_slow(frames, first.raw, order);
+        return;
+    }
+    if (frames->flags != 0 &&
+        MMI_UNLIKELY(mmi_load_acquire(&frames->refs[first.raw - frames->main_bias]) != 0)) {
+        free_slow(frames, first.raw, 0);
         return;
     }
     /* Read twice, so that the load need not wait for the address of the exchange. */
@@ -309,7 +314,7 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
     }
 }
 
-/* --- references ------------------------------------------------------------------------------ */
+/* --- references ------------------------------------------------------------------------------- */
 
 /* The slot of a frame of which the caller holds a reference. */
 static uint64_t held(const struct mm_frames *f, uint64_t pfn, struct claim claim)
@@ -373,6 +378,7 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
     if (slot == MMI_NO_SLOT || is_free(frames, slot)) {
         return 0;
     }
-    refs = frames->refs == NULL ? 0 : mmi_load(&frames->refs[slot]);
+    /* Acquire: who finds itself alone may write to the frame, after all that others did to it. */
+    refs = frames->refs == NULL ? 0 : mmi_load_acquire(&frames->refs[slot]);
     return refs < MMI_REFS_IMMORTAL ? refs + 1 : MM_FRAME_REF_IMMORTAL;
 }

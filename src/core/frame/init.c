@@ -13,13 +13,11 @@
 
 #include "core/base/mem.h"
 
-#define CPUS_MAX 1024u
-
 /* First frames of the zones, which are used from the last to the first. */
 #define PFN_16M (UINT64_C(16) << (20 - MM_PAGE_SHIFT))
 #define PFN_4G  (UINT64_C(4) << (30 - MM_PAGE_SHIFT))
 
-/* --- the layout ------------------------------------------------------------------------------ */
+/* --- the layout ------------------------------------------------------------------------------- */
 
 struct layout {
     uint64_t nr_ranges; /* usable ranges of the map */
@@ -121,7 +119,7 @@ static mm_status_t plan(struct mm_bootmap *map, uint32_t nr_cpus, uint32_t flags
 {
     mm_status_t status;
 
-    if (map == NULL || nr_cpus == 0 || nr_cpus > CPUS_MAX) {
+    if (map == NULL || nr_cpus == 0 || nr_cpus > MM_MAX_CPUS) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if ((flags & ~MM_FRAMES_FLAGS_ALL) != 0) {
@@ -150,7 +148,7 @@ mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uin
     return status;
 }
 
-/* --- the first state ------------------------------------------------------------------------- */
+/* --- the first state -------------------------------------------------------------------------- */
 
 /* All bits of [first, first + nr). */
 static void set_bits(uint64_t *bits, uint64_t first, uint64_t nr)
@@ -279,7 +277,13 @@ static bool looks_zeroed(const struct layout *l, const void *metadata)
     return found == 0;
 }
 
-/* --- init and destroy ------------------------------------------------------------------------ */
+/* --- init and destroy ------------------------------------------------------------------------- */
+
+static bool physmap_usable(const struct mm_physmap *physmap)
+{
+    return mm_range_fits(physmap->first.raw, physmap->len) &&
+           (physmap->ops == NULL || (physmap->ops->map != NULL && physmap->ops->unmap != NULL));
+}
 
 static mm_status_t check_config(const struct mm_frames *frames,
                                 const struct mm_frames_config *config, struct layout *l)
@@ -290,8 +294,7 @@ static mm_status_t check_config(const struct mm_frames *frames,
     if (frames->magic == MMI_FRAME_MAGIC) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
-    if (config->physmap != NULL &&
-        !mm_range_fits(config->physmap->first.raw, config->physmap->len)) {
+    if (config->physmap != NULL && !physmap_usable(config->physmap)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     return plan(config->map, config->nr_cpus, config->flags, l);
@@ -348,6 +351,9 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     }
     if (config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
+    }
+    if (!mm_is_aligned(config->physmap->base, MM_CACHE_LINE)) {
+        return MM_ERR_NOT_ALIGNED;
     }
     if (!mm_prange_valid(mapped)) {
         return MM_ERR_INVALID_SIZE;

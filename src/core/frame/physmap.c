@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * What of the physmap is too long to be inlined: a question to the boot map about the part of
- * memory that the direct map reaches. It stands on this floor because the boot map knows of no
+ * What of the physmap is too long to be inlined: which part of memory, of a boot map or of an
+ * allocator, the direct map reaches. It stands on this floor because the boot map knows of no
  * virtual address.
  */
 #include "state.h"
@@ -36,6 +36,22 @@ bool mmi_physmap_reachable(const struct mm_physmap *physmap, struct mm_prange wi
     }
     *out = mm_prange(mm_paddr(start), last - start + 1); /* no 2^64: frame 0 is out */
     return true;
+}
+
+struct mm_prange mmi_frames_extent(const struct mm_frames *f)
+{
+    const struct mm_frame_span *last = &f->spans[f->nr_spans - 1];
+    uint64_t first = f->spans[0].first;
+
+    return mm_prange(mm_pfn_addr(mm_pfn(first)), (last->first + last->nr - first) << MM_PAGE_SHIFT);
+}
+
+bool mmi_physmap_reaches(const struct mm_physmap *physmap, const struct mm_frames *f)
+{
+    struct mm_prange all = mmi_frames_extent(f);
+
+    return mm_physmap_covers(physmap, all) &&
+           mm_range_fits((uint64_t)(uintptr_t)mm_physmap_ptr(physmap, all.start), all.len);
 }
 
 mm_status_t mm_bootmap_largest_mapped(struct mm_bootmap *map, const struct mm_physmap *physmap,

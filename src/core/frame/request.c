@@ -20,7 +20,7 @@ const char *mmi_frame_owner_str(uint32_t owner)
     return owner < MM_OWNER_COUNT ? names[owner] : "allocated, unknown owner";
 }
 
-/* --- what is asked --------------------------------------------------------------------------- */
+/* --- what is asked ---------------------------------------------------------------------------- */
 
 static mm_status_t check_fields(const struct mm_frames *f, const struct mm_frame_request *r)
 {
@@ -84,7 +84,7 @@ static void narrow_to_physmap(const struct mm_physmap *m, struct mmi_run_wish *w
     wish->high = wish->high < high ? wish->high : high;
 }
 
-/* --- serving it ------------------------------------------------------------------------------ */
+/* --- serving it ------------------------------------------------------------------------------- */
 
 static bool alloc_wish(struct mm_frames *f, const struct mmi_run_wish *wish, uint64_t *pfn)
 {
@@ -166,22 +166,7 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     return MM_OK;
 }
 
-/* --- known frames ---------------------------------------------------------------------------- */
-
-/* A run as parts that each lie in one span: from the slot of its first frame, how many. 0 if that
- * frame is not managed. */
-static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, uint64_t *slot)
-{
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-    uint64_t left;
-
-    if (span == NULL) {
-        return 0;
-    }
-    *slot = pfn - span->bias;
-    left = span->first + span->nr - pfn;
-    return nr < left ? nr : left;
-}
+/* --- known frames ----------------------------------------------------------------------------- */
 
 mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
 {
@@ -199,13 +184,13 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
         return MM_ERR_INVALID_SIZE;
     }
     for (done = 0; done < nr_frames; done += part) {
-        part = part_of(frames, first.raw + done, nr_frames - done, &slot);
+        part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
         if (part == 0) {
             return MM_ERR_INVALID_ADDRESS;
         }
     }
     for (done = 0; done < nr_frames; done += part) {
-        part = part_of(frames, first.raw + done, nr_frames - done, &slot);
+        part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
         if (!mmi_run_free(frames, slot, part) || !mmi_run_claim(frames, slot, part)) {
             break;
         }
@@ -214,13 +199,13 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
         return MM_OK;
     }
     for (uint64_t back = 0; back < done; back += part) {
-        part = part_of(frames, first.raw + back, done - back, &slot);
+        part = mmi_frame_part(frames, first.raw + back, done - back, &slot);
         mmi_run_unclaim(frames, slot, part);
     }
     return MM_ERR_BUSY;
 }
 
-/* --- the frame source ------------------------------------------------------------------------ */
+/* --- the frame source ------------------------------------------------------------------------- */
 
 static mm_status_t source_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
 {

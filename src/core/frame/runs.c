@@ -21,7 +21,7 @@
 
 #define NOTHING UINT64_MAX
 
-/* --- claiming -------------------------------------------------------------------------------- */
+/* --- claiming --------------------------------------------------------------------------------- */
 
 bool mmi_run_free(const struct mm_frames *f, uint64_t slot, uint64_t nr)
 {
@@ -74,7 +74,7 @@ void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
     mmi_unsettled_end(f);
 }
 
-/* --- searching ------------------------------------------------------------------------------- */
+/* --- searching -------------------------------------------------------------------------------- */
 
 struct search {
     const struct mm_frames *f;
@@ -164,7 +164,7 @@ static bool find(struct search *s, uint64_t *place)
     }
 }
 
-/* --- runs of frames -------------------------------------------------------------------------- */
+/* --- runs of frames --------------------------------------------------------------------------- */
 
 static bool alloc_in_span(struct mm_frames *f, const struct mm_frame_span *span,
                           const struct mmi_run_wish *wish, bool exact, uint64_t *pfn)
@@ -202,7 +202,7 @@ bool mmi_run_alloc(struct mm_frames *f, const struct mmi_run_wish *wish, uint64_
     return false;
 }
 
-/* --- blocks of whole lines ------------------------------------------------------------------- */
+/* --- blocks of whole lines -------------------------------------------------------------------- */
 
 /* Claim the lines that were found if they are whole, as the summary says they are; else correct the
  * summary, and s->end becomes the place above which there is no use in looking again. */

@@ -27,10 +27,11 @@
 
 #include "core/base/atomic.h"
 #include "core/base/bits.h"
+#include "core/base/compiler.h"
 #include "core/base/report.h"
 #include <mm/frame.h>
 
-#define MMI_FRAME_MAGIC UINT32_C(0x6d6d6672)
+#define MMI_FRAME_MAGIC UINT32_C(0x6d6d6672) /* "mmfr" */
 
 #define MMI_ROW_FRAMES  64u
 #define MMI_LINE_ROWS   8u
@@ -40,9 +41,6 @@
 
 /* A reference count is kept as its excess over 1, so that allocating need not write it. */
 #define MMI_REFS_IMMORTAL (MM_FRAME_REF_IMMORTAL - 1)
-
-#define MMI_LIKELY(x)   __builtin_expect(!!(x), 1)
-#define MMI_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 struct mm_frame_span {
     uint64_t first; /* lowest frame */
@@ -122,6 +120,22 @@ static inline uint64_t mmi_frame_slot(const struct mm_frames *f, uint64_t pfn)
     return span == NULL ? MMI_NO_SLOT : pfn - span->bias;
 }
 
+/* A run as parts that each lie in one span: how many of its frames from `pfn` on lie in the span of
+ * that one, and its slot. 0 if it is not managed. */
+static inline uint64_t mmi_frame_part(const struct mm_frames *f, uint64_t pfn, uint64_t nr,
+                                      uint64_t *slot)
+{
+    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+    uint64_t left;
+
+    if (span == NULL) {
+        return 0;
+    }
+    *slot = pfn - span->bias;
+    left = span->first + span->nr - pfn;
+    return nr < left ? nr : left;
+}
+
 static inline bool mmi_bit(const uint64_t *bits, uint64_t at)
 {
     return (mmi_load_seq(&bits[at / 64]) >> (at % 64) & 1) != 0;
@@ -150,7 +164,7 @@ static inline uint64_t mmi_row_of_span(const struct mm_frame_span *span, uint64_
     return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
 }
 
-/* --- summary.c: the summaries over the bitmap ------------------------------------------------ */
+/* --- summary.c: the summaries over the bitmap ------------------------------------------------- */
 
 /* If the line has no free frame, take it out of the summary. */
 void mmi_line_retire(struct mm_frames *f, uint64_t line);
@@ -187,7 +201,7 @@ static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old
     }
 }
 
-/* --- runs.c: frames side by side ------------------------------------------------------------- */
+/* --- runs.c: frames side by side -------------------------------------------------------------- */
 
 /* Whether all of [slot, slot + nr) is free. */
 bool mmi_run_free(const struct mm_frames *f, uint64_t slot, uint64_t nr);
@@ -210,22 +224,26 @@ bool mmi_run_alloc(struct mm_frames *f, const struct mmi_run_wish *wish, uint64_
 /* An aligned block of order 9 or more. */
 bool mmi_run_alloc_lines(struct mm_frames *f, unsigned order, uint64_t *pfn);
 
-/* --- alloc.c: what fits in a line ------------------------------------------------------------ */
+/* --- alloc.c: what fits in a line ------------------------------------------------------------- */
 
 /* An aligned block of order 0 to 8. */
 bool mmi_frame_alloc_order(struct mm_frames *f, uint32_t cpu, unsigned order, uint64_t *pfn);
 /* A request has failed: count it and say so. */
 mm_status_t mmi_frame_exhausted(struct mm_frames *f, uint64_t nr_frames);
 
-/* --- request.c ------------------------------------------------------------------------------- */
+/* --- request.c -------------------------------------------------------------------------------- */
 
 /* "page table", ...: names of enum mm_frame_owner. */
 const char *mmi_frame_owner_str(uint32_t owner);
 
-/* --- physmap.c ------------------------------------------------------------------------------- */
+/* --- physmap.c -------------------------------------------------------------------------------- */
 
 /* What of `within` has an address in the direct map, frame 0 left out; false if nothing has. */
 bool mmi_physmap_reachable(const struct mm_physmap *physmap, struct mm_prange within,
                            struct mm_prange *out);
+/* From the lowest byte that the allocator manages to the highest. */
+struct mm_prange mmi_frames_extent(const struct mm_frames *f);
+/* Whether a direct map gives every frame an address. */
+bool mmi_physmap_reaches(const struct mm_physmap *physmap, const struct mm_frames *f);
 
 #endif

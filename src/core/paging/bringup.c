@@ -27,7 +27,7 @@ struct pieces {
     const struct mm_physmap *physmap;
 };
 
-/* --- all of a sequence, or nothing ----------------------------------------------------------- */
+/* --- all of a sequence, or nothing ------------------------------------------------------------ */
 
 _Noreturn static void undo_failed(const struct mm_pagetable *pt, const struct piece *piece,
                                   mm_status_t status)
@@ -106,7 +106,7 @@ static mm_status_t map_pieces(struct mm_pagetable *pt, struct pieces start)
 
 _Static_assert(sizeof(struct mm_gather) <= MM_PAGE_SIZE, "a gather fits into a frame");
 
-/* --- the image ------------------------------------------------------------------------------- */
+/* --- the image -------------------------------------------------------------------------------- */
 
 /** First and last byte of the pages that a section, which is not empty, touches. */
 static uint64_t pages_first(const struct mm_boot_section *s)
@@ -233,7 +233,7 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
     return status != MM_OK ? status : map_pieces(pt, pieces);
 }
 
-/* --- the direct map -------------------------------------------------------------------------- */
+/* --- the direct map --------------------------------------------------------------------------- */
 
 /** Each range of RAM and ACPI memory, as far as the physmap reaches. */
 static bool next_of_memory(struct pieces *p, struct piece *out)

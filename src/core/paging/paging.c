@@ -10,7 +10,7 @@
 #include "core/base/mem.h"
 #include "internal.h"
 
-/* --- configuration --------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 static mm_status_t check_parts(const struct mm_paging_config *config)
 {
@@ -178,7 +178,7 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
     return MM_OK;
 }
 
-/* --- arguments ------------------------------------------------------------------------------- */
+/* --- arguments -------------------------------------------------------------------------------- */
 
 /** Whether the range lies in one that was declared for this page table. */
 static bool declared(const struct mm_pagetable *pt, struct mm_vrange range)
@@ -247,7 +247,7 @@ static mm_status_t check_edit(const struct mm_pagetable *pt, struct mm_vrange ra
     return check_range(pt, range);
 }
 
-/* --- ranges ---------------------------------------------------------------------------------- */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags)
@@ -328,7 +328,7 @@ mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t
     return status != MM_OK ? status : pt->backend.ops->replace(pt, at, paddr, prot, flags, gather);
 }
 
-/* --- looking --------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
                                 struct mm_mapping *out)

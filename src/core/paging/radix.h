@@ -55,7 +55,7 @@
 /* A sweep is inlined with its callbacks; two in one function would add up on the stack. */
 #define RADIX_APART static __attribute__((noinline))
 
-/* --- geometry -------------------------------------------------------------------------------- */
+/* --- geometry --------------------------------------------------------------------------------- */
 
 /** Bytes that a slot of a level covers. */
 static inline uint64_t level_size(unsigned level)
@@ -125,7 +125,7 @@ static inline bool radix_is_live(const struct mm_pagetable *pt)
     return pt->is_user == 0 || pt->active != 0;
 }
 
-/* --- tables ---------------------------------------------------------------------------------- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 _Noreturn static void no_room(const struct mm_pagetable *pt, mm_pfn_t table)
 {
@@ -211,7 +211,7 @@ static inline bool table_is_empty(const uint64_t *slots)
     return true;
 }
 
-/* --- what a call has reserved ---------------------------------------------------------------- */
+/* --- what a call has reserved ----------------------------------------------------------------- */
 
 /** Tables that no root points to, chained through their slot 0. */
 struct plan {
@@ -303,7 +303,7 @@ static void plan_abandon(const struct mm_pagetable *pt, struct plan *plan)
     }
 }
 
-/* --- one address ----------------------------------------------------------------------------- */
+/* --- one address ------------------------------------------------------------------------------ */
 
 /** Where the tables on the way to an address end. */
 struct probe {
@@ -413,7 +413,7 @@ static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t add
 
 #undef TRANSLATE_LEVEL
 
-/* --- a range --------------------------------------------------------------------------------- */
+/* --- a range ---------------------------------------------------------------------------------- */
 
 /** Where a sweep stands. */
 struct sweep {

@@ -10,7 +10,7 @@
 
 #include "radix.h"
 
-/* --- prepare --------------------------------------------------------------------------------- */
+/* --- prepare ---------------------------------------------------------------------------------- */
 
 struct scan {
     uint64_t bits; /**< what the tables above must allow */
@@ -106,7 +106,7 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
     return status;
 }
 
-/* --- commit: splits -------------------------------------------------------------------------- */
+/* --- commit: splits --------------------------------------------------------------------------- */
 
 /** Change a slot that holds *old; false, and *old anew, if the hardware was faster. */
 static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool live)
@@ -131,10 +131,11 @@ static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
         .claimed_value = level,
     };
 
-    if (level >= CODEC_LEAF_LEVELS) {
-        mmi_panic(&pt->platform, &info);
+    if (level < CODEC_LEAF_LEVELS) {
+        pt->nr_leaves[level] -= nr;
+        return;
     }
-    pt->nr_leaves[level] -= nr;
+    mmi_panic(&pt->platform, &info);
 }
 
 /** Put a table of leaves in the place of a large leaf. */
@@ -193,7 +194,7 @@ RADIX_APART void split_ends(struct mm_pagetable *pt, const codec_t *cx, struct m
     }
 }
 
-/* --- unmap ----------------------------------------------------------------------------------- */
+/* --- unmap ------------------------------------------------------------------------------------ */
 
 struct unmap {
     struct mm_pagetable *pt;
@@ -329,7 +330,7 @@ static mm_pfn_t radix_chain_next(const struct mm_pagetable *pt, mm_pfn_t table)
     return chain_next(pt, table);
 }
 
-/* --- protect --------------------------------------------------------------------------------- */
+/* --- protect ---------------------------------------------------------------------------------- */
 
 struct protect {
     uint64_t bits;
@@ -402,7 +403,7 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
     return status;
 }
 
-/* --- replace --------------------------------------------------------------------------------- */
+/* --- replace ---------------------------------------------------------------------------------- */
 
 static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
                                  mm_prot_t prot, uint32_t flags, struct mm_gather *gather)
@@ -437,7 +438,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
     return MM_OK;
 }
 
-/* --- walk ------------------------------------------------------------------------------------ */
+/* --- walk ------------------------------------------------------------------------------------- */
 
 struct walk {
     mm_paging_visit_fn visit;

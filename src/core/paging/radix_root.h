@@ -8,7 +8,7 @@
 
 #include "radix.h"
 
-/* --- init ------------------------------------------------------------------------------------ */
+/* --- init ------------------------------------------------------------------------------------- */
 
 /** User and kernel may not meet in a slot of the root: they would share a table below it. */
 static bool root_slots_apart(const struct mm_pagetable *pt, const codec_t *cx)
@@ -103,7 +103,7 @@ static mm_status_t radix_init_user(struct mm_pagetable *pt, const struct mm_page
     return MM_OK;
 }
 
-/* --- survey: every slot of a tree ------------------------------------------------------------ */
+/* --- survey: every slot of a tree ------------------------------------------------------------- */
 
 struct survey {
     const struct mm_pagetable *pt;
@@ -248,7 +248,7 @@ static mm_status_t radix_check(const struct mm_pagetable *pt)
     return v.nr_wrong == 0 ? MM_OK : MM_ERR_CORRUPTED;
 }
 
-/* --- adopt ----------------------------------------------------------------------------------- */
+/* --- adopt ------------------------------------------------------------------------------------ */
 
 /** Our mark in a table of others would make us free it. */
 static bool disown_enter(struct sweep *s, uint64_t slot, void *arg)
@@ -318,7 +318,7 @@ static mm_status_t radix_adopt(struct mm_pagetable *pt)
     return MM_OK;
 }
 
-/* --- destroy --------------------------------------------------------------------------------- */
+/* --- destroy ---------------------------------------------------------------------------------- */
 
 static bool destroy_leave(struct sweep *s, void *arg)
 {

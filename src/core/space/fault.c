@@ -6,8 +6,8 @@
  *     region forbids the access          signal: forbidden
  *     region allows it, and the leaf is
  *         absent                         a zeroed frame              (lazy memory)
- *         good enough                    nothing                     (stale, or another CPU was
- * faster) read-only, access a write      the frame if it is ours alone, else a copy
+ *         good enough                    nothing: stale, or another CPU was faster
+ *         read-only, access a write      the frame if it is ours alone, else a copy
  *
  * The error code says what the access was; what was there is read from the tables, because they may
  * have changed since the access. So the answer "go on" always means that the access can succeed

@@ -12,8 +12,7 @@
  */
 #include "internal.h"
 
-/* --- checking arguments -------------------------------------------------------------------------
- */
+/* --- checking arguments ----------------------------------------------------------------------- */
 
 static bool rights_only(mm_prot_t prot)
 {
@@ -58,8 +57,7 @@ static mm_status_t check_request(const struct mm_space *space,
     return MM_OK;
 }
 
-/* --- map ----------------------------------------------------------------------------------------
- */
+/* --- map -------------------------------------------------------------------------------------- */
 
 static mm_status_t choose_place(const struct mm_space *space,
                                 const struct mm_space_request *request, uint64_t len, uint64_t *at)
@@ -152,8 +150,7 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
     return status;
 }
 
-/* --- unmap --------------------------------------------------------------------------------------
- */
+/* --- unmap ------------------------------------------------------------------------------------ */
 
 static mm_status_t unmap_locked(struct mm_space *space, uint64_t start, uint64_t len)
 {
@@ -190,8 +187,7 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range)
     return status;
 }
 
-/* --- protect ------------------------------------------------------------------------------------
- */
+/* --- protect ---------------------------------------------------------------------------------- */
 
 /** Whether regions cover the range without a hole, and none of them is a guard. */
 static mm_status_t all_protectable(const struct mm_space *space, uint64_t start, uint64_t len)

@@ -146,8 +146,7 @@ struct mmi_region *mmi_region_pop(struct mmi_region_list *list)
     return node;
 }
 
-/* --- finding ------------------------------------------------------------------------------------
- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
 struct mmi_region *mmi_regions_from(const struct mmi_regions *tree, uint64_t at)
 {
@@ -211,8 +210,7 @@ bool mmi_regions_free(const struct mmi_regions *tree, uint64_t start, uint64_t l
     return n == NULL || n->start > start + (len - 1);
 }
 
-/* --- room ---------------------------------------------------------------------------------------
- */
+/* --- room ------------------------------------------------------------------------------------- */
 
 /** The first node at or after `n` in order, within the tree, whose gap is `len` or more. */
 static struct mmi_region *gap_below(struct mmi_region *n, uint64_t len)
@@ -283,8 +281,7 @@ bool mmi_regions_room(const struct mmi_regions *tree, uint64_t len, uint64_t ali
            fits(tree->window.start.raw + used, tree->window.len - used, len, align, out);
 }
 
-/* --- changing -----------------------------------------------------------------------------------
- */
+/* --- changing --------------------------------------------------------------------------------- */
 
 static void set_gap(struct mmi_regions *tree, struct mmi_region *n, uint64_t gap)
 {
@@ -315,7 +312,6 @@ void mmi_regions_link(struct mmi_regions *tree, struct mmi_region *region)
     region->left = NULL;
     region->right = NULL;
     region->height = 0;
-    region->zero = 0;
     region->gap =
         region->start - (before == NULL ? tree->window.start.raw : before->start + before->len);
     *slot = region;
@@ -377,8 +373,7 @@ void mmi_regions_resize(struct mmi_regions *tree, struct mmi_region *region, uin
     }
 }
 
-/* --- checking -----------------------------------------------------------------------------------
- */
+/* --- checking --------------------------------------------------------------------------------- */
 
 struct checking {
     const struct mm_platform *platform;
@@ -391,11 +386,6 @@ static void expect(struct checking *c, bool condition, const char *what, const s
         c->good = false;
         mmi_complain(c->platform, "space", what, n->start);
     }
-}
-
-static bool attr_equal(const struct mmi_region_attr *a, const struct mmi_region_attr *b)
-{
-    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
 }
 
 static void check_node(struct checking *c, const struct mmi_region *n)
@@ -428,7 +418,7 @@ bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform 
                    (before == NULL || mmi_region_last(before) < n->start),
                "region out of order, or outside of the space", n);
         expect(&c, n->gap == n->start - from, "region knows its gap wrongly", n);
-        expect(&c, before == NULL || n->gap != 0 || !attr_equal(&before->attr, &n->attr),
+        expect(&c, before == NULL || n->gap != 0 || !mmi_region_attr_equal(&before->attr, &n->attr),
                "equal neighbours are not one region", n);
         check_node(&c, n);
         nr++;

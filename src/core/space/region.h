@@ -30,7 +30,6 @@ struct mmi_region {
     uint64_t max_gap; /* the largest gap in this subtree */
     struct mmi_region_attr attr;
     uint32_t height; /* of this subtree; a leaf has 1 */
-    uint32_t zero;
 };
 
 struct mmi_regions {
@@ -39,6 +38,12 @@ struct mmi_regions {
     uint64_t nr;
     uint64_t bytes;
 };
+
+static inline bool mmi_region_attr_equal(const struct mmi_region_attr *a,
+                                         const struct mmi_region_attr *b)
+{
+    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
+}
 
 /** Nodes in nobody's tree, chained. */
 struct mmi_region_list {
@@ -50,8 +55,7 @@ void mmi_region_push(struct mmi_region_list *list, struct mmi_region *node);
 /** NULL: the list is empty. */
 struct mmi_region *mmi_region_pop(struct mmi_region_list *list);
 
-/* --- the tree: region.c ------------------------------------------------------------------------
- */
+/* --- the tree: region.c ----------------------------------------------------------------------- */
 
 void mmi_regions_init(struct mmi_regions *tree, struct mm_vrange window);
 
@@ -79,8 +83,7 @@ void mmi_regions_resize(struct mmi_regions *tree, struct mmi_region *region, uin
 /** Order, balance, gaps, parents, sums, merged neighbours; each contradiction is logged. */
 bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform *platform);
 
-/* --- edits of ranges: region_edit.c -------------------------------------------------------------
- */
+/* --- edits of ranges: region_edit.c ----------------------------------------------------------- */
 
 /** Nodes that the edit of the same name may take from the list. */
 uint64_t mmi_regions_need_insert(const struct mmi_regions *tree, uint64_t start, uint64_t len,

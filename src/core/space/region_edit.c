@@ -7,11 +7,6 @@
  */
 #include "region.h"
 
-static bool attr_equal(const struct mmi_region_attr *a, const struct mmi_region_attr *b)
-{
-    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
-}
-
 /** The region that ends where `start` begins and agrees with `attr`, or NULL. */
 static struct mmi_region *agrees_before(const struct mmi_regions *tree, uint64_t start,
                                         const struct mmi_region_attr *attr)
@@ -22,7 +17,7 @@ static struct mmi_region *agrees_before(const struct mmi_regions *tree, uint64_t
         return NULL;
     }
     n = mmi_regions_find(tree, start - 1);
-    return n != NULL && attr_equal(&n->attr, attr) ? n : NULL;
+    return n != NULL && mmi_region_attr_equal(&n->attr, attr) ? n : NULL;
 }
 
 /** The region that begins where a range ends and agrees with `attr`, or NULL. */
@@ -35,7 +30,7 @@ static struct mmi_region *agrees_after(const struct mmi_regions *tree, uint64_t 
         return NULL;
     }
     n = mmi_regions_find(tree, last + 1);
-    return n != NULL && attr_equal(&n->attr, attr) ? n : NULL;
+    return n != NULL && mmi_region_attr_equal(&n->attr, attr) ? n : NULL;
 }
 
 uint64_t mmi_regions_need_insert(const struct mmi_regions *tree, uint64_t start, uint64_t len,

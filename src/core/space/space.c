@@ -47,15 +47,21 @@ static mm_status_t check_kernel_range(const struct mm_pagetable *kernel, struct 
 static mm_status_t check_config(const struct mm_spaces_config *config)
 {
     if (config->frames == NULL || config->physmap == NULL || config->kernel == NULL ||
-        config->pool == NULL) {
+        config->pool == NULL || !mm_range_fits(config->physmap->first.raw, config->physmap->len)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (config->frames->magic != MMI_FRAME_MAGIC || mm_paging_root(config->kernel).raw == 0) {
         return MM_ERR_NOT_INITIALIZED;
     }
+    if (config->kernel->is_user != 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
     if ((config->frames->flags & MM_FRAMES_REFCOUNTS) == 0 || config->frames->has_physmap == 0 ||
         config->physmap->ops != NULL) {
         return MM_ERR_UNSUPPORTED;
+    }
+    if (!mmi_physmap_reaches(config->physmap, config->frames)) {
+        return MM_ERR_INVALID_ADDRESS;
     }
     return check_kernel_range(config->kernel, config->kernel_range);
 }
@@ -175,8 +181,7 @@ mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces
     return MM_OK;
 }
 
-/* --- life of a space ----------------------------------------------------------------------------
- */
+/* --- life of a space -------------------------------------------------------------------------- */
 
 struct mm_space *mmi_space_new(struct mm_spaces *spaces, bool is_kernel, mm_status_t *status)
 {
@@ -293,6 +298,7 @@ void mm_space_get(struct mm_space *space)
 bool mm_space_put(struct mm_space *space)
 {
     uint32_t refs = mmi_load(&space->refs);
+    struct mm_spaces *spaces;
 
     do {
         if (refs == 0 || space->magic != MMI_SPACE_MAGIC) {
@@ -309,9 +315,11 @@ bool mm_space_put(struct mm_space *space)
     if (refs != 1) {
         return false;
     }
-    mmi_event(&space->spaces->platform, MM_EVENT_SPACE_DESTROY, space, space->id, 0);
-    (void)mmi_fetch_sub(&space->spaces->nr_spaces, 1);
+    spaces = space->spaces;
+    mmi_event(&spaces->platform, MM_EVENT_SPACE_DESTROY, space, space->id, 0);
     mmi_space_free(space);
+    /* Last: until then the manager is in use, and must not be taken down. */
+    (void)mmi_fetch_sub(&spaces->nr_spaces, 1);
     return true;
 }
 
@@ -328,8 +336,7 @@ mm_status_t mm_space_activate(struct mm_space *space)
     return status;
 }
 
-/* --- looking ------------------------------------------------------------------------------------
- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 struct mm_pagetable *mm_space_table(struct mm_space *space)
 {
@@ -407,13 +414,11 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
         out->nr_faults[i] = space->nr_faults[i];
     }
     out->refs = mmi_load(&space->refs);
-    out->zero = 0;
     mmi_space_unlock(space);
     return MM_OK;
 }
 
-/* --- steps that the other files share -----------------------------------------------------------
- */
+/* --- steps that the other files share --------------------------------------------------------- */
 
 bool mmi_space_take_nodes(struct mm_space *space, struct mmi_region_list *nodes, uint64_t nr)
 {

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Hints to the compiler, for the hot paths: what is likely, what is to be inlined, what is to stay
+ * apart so that the hot path saves no register for it.
+ */
+#ifndef MMI_BASE_COMPILER_H
+#define MMI_BASE_COMPILER_H
+
+#define MMI_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define MMI_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define MMI_INLINE   static inline __attribute__((always_inline))
+#define MMI_NOINLINE __attribute__((noinline))
+
+#endif

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+#
+# The seeded faults keep up with the sources: each patch of tests/seeded/ says which hazard it stands
+# for and which test must catch it, and applies to the tree as it is. That the tests do catch them is
+# the business of scripts/seeded.sh, which takes long.
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+
+from gate import Gate
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=pathlib.Path)
+    root = parser.parse_args().root.resolve()
+
+    gate = Gate("seeds")
+    for patch in sorted((root / "tests" / "seeded").glob("*.patch")):
+        gate.checked()
+        head = patch.read_text(encoding="utf-8").split("\n---", 1)[0]
+        for key in ("hazard", "test"):
+            if not re.search(rf"^# {key}: *\S", head, re.MULTILINE):
+                gate.breach(patch.name, f"has no line '# {key}: ...'")
+        # A tree inside some other repository is still a tree of its own.
+        done = subprocess.run(["git", "apply", "--check", patch], cwd=root, capture_output=True,
+                              text=True, timeout=60,
+                              env={**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)})
+        if done.returncode != 0:
+            gate.breach(patch.name, f"does not apply: {done.stderr.strip().splitlines()[0]}")
+    gate.finish()
+
+
+main()
