@@ -287,17 +287,19 @@ MMI_INLINE bool mmi_slab_find(const struct mm_slab_table *table,
 /**
  * Whether the address lies in this slab, which is any slab of the classes in question: a guess that
  * saves the lookup. A yes is certain: the life is the same before and after the rest was read, and
- * who reads the base of a slab without pages, 0, reads after it that it has no bytes.
+ * the slab has a base. (One that has none may have bytes already: 0 is no address in it.)
  */
 MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct mmi_found *found)
 {
+    uint64_t base;
     uint64_t bytes;
 
     found->slab = slab;
     found->life = mmi_load_acquire(&slab->life);
-    found->offset = address - mmi_load_acquire(&slab->base);
+    base = mmi_load_acquire(&slab->base);
     bytes = mmi_load_acquire(&slab->bytes);
-    return found->offset < bytes && found->life == mmi_load(&slab->life);
+    found->offset = address - base;
+    return found->offset < bytes && base != 0 && found->life == mmi_load(&slab->life);
 }
 
 /**

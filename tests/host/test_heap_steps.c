@@ -314,12 +314,54 @@ static void test_allocate_while_retiring(void **state)
     at_every_instruction(retire_at, 40, 0);
 }
 
+/* --- freeing nothing while a slab begins --------------------------------------------------------
+ *
+ * The CPU freed last in a slab that has ended and begins again: NULL is no object of it.
+ */
+
+static void free_nothing(void)
+{
+    mm_heap_free_on(&step.world->heap, 0, NULL);
+}
+
+static void begin_at(uint64_t at, uint64_t how)
+{
+    struct world *world = world_of_range(MiB);
+    void *volatile object;
+
+    world_start_plain(world, 1);
+    begin(world, at, free_nothing);
+    mm_heap_free_on(&world->heap, 0, mm_heap_alloc_on(&world->heap, 0, how));
+    mm_heap_reclaim(&world->heap);
+    assert_int_equal(world_stats(world).nr_slabs, 0);
+    free_nothing();
+    set_trap_flag(true);
+    object = mm_heap_alloc_on(&world->heap, 0, how);
+    set_trap_flag(false);
+    assert_non_null(object);
+    assert_int_equal(world_stats(world).nr_objects, 1);
+    assert_int_equal(mm_heap_check(&world->heap), MM_OK);
+    mm_heap_free_on(&world->heap, 0, object);
+    world_stop(world);
+    world_delete(world);
+}
+
+static void test_free_nothing_while_beginning(void **state)
+{
+    (void)state;
+    if (SIGNALS_ARE_LATE) {
+        skip();
+    }
+    at_every_instruction(begin_at, 8192, 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_free_while_freeing),
         cmocka_unit_test(test_allocate_while_allocating),
         cmocka_unit_test(test_allocate_while_retiring),
+        cmocka_unit_test(test_free_nothing_while_beginning),
     };
 
     return cmocka_run_group_tests_name("heap_steps", tests, NULL, NULL);
