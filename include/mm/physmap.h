@@ -15,7 +15,9 @@ MM_BEGIN_DECLS
 
 struct mm_physmap_ops {
     /**
-     * Map a frame; NULL if there is no room. Up to 6 are mapped at once by one call of the library.
+     * Map a frame; NULL if there is no room. Zeroing a frame then answers an error; a walk of page
+     * tables, which cannot stop half-way, panics. Room for 6 frames is room enough: no call of the
+     * library has more mapped at once.
      * Must be usable in every context in which the kernel calls the library.
      */
     void *(*map)(void *ctx, mm_pfn_t frame);
