@@ -110,13 +110,12 @@ static bool in_use(struct mm_system *system)
     struct mm_spaces_stats spaces = {0};
     uint32_t ours = 1; /* users of the pool: the heap, and the caches of spaces */
 
-    if (system->spaces.magic != 0) {
-        if (mm_spaces_get_stats(&system->spaces, &spaces) != MM_OK || spaces.nr_spaces != 0 ||
-            spaces.nr_kernel_refs != 0) {
-            return true;
-        }
-        ours += spaces.nr_caches;
+    /* Without spaces the counts stay 0. */
+    if (mm_spaces_get_stats(&system->spaces, &spaces) == MM_OK &&
+        (spaces.nr_spaces != 0 || spaces.nr_kernel_refs != 0)) {
+        return true;
     }
+    ours += spaces.nr_caches;
     return mm_dma_get_stats(&system->dma, &dma) != MM_OK || dma.nr_regions != 0 ||
            mm_heap_get_stats(&system->heap, &heap) != MM_OK || heap.nr_objects != 0 ||
            mm_pool_get_stats(&system->pool, &pool) != MM_OK || pool.nr_users != ours;

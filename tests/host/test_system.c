@@ -206,6 +206,36 @@ static void test_a_cache_or_a_kernel_reference_holds_it_up(void **state)
     assert_int_equal(mm_system_destroy(s), MM_OK);
 }
 
+/* The counts that hold the system up, each by itself. */
+static void test_what_is_alive_is_counted(void **state)
+{
+    struct machine *m = *state;
+    struct mm_spaces *spaces = &m->system.spaces;
+    struct mm_spaces_stats stats = {.nr_spaces = 77};
+    struct mm_pool_stats pool;
+    struct mm_space *space;
+
+    assert_int_equal(mm_spaces_get_stats(NULL, &stats), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_spaces_get_stats(spaces, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_spaces_get_stats(spaces, &stats), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(stats.nr_spaces, 77); /* untouched on error */
+
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_OK);
+    assert_int_equal(mm_pool_get_stats(&m->system.pool, &pool), MM_OK);
+    assert_int_equal(mm_space_create(spaces, &space), MM_OK);
+    mm_space_get(mm_space_kernel(spaces));
+    assert_int_equal(mm_spaces_get_stats(spaces, &stats), MM_OK);
+    assert_int_equal(stats.nr_spaces, 1);
+    assert_int_equal(stats.nr_kernel_refs, 1);
+    assert_int_equal(stats.nr_caches, pool.nr_users - 1); /* all but the heap */
+    assert_true(mm_space_put(space));
+    assert_false(mm_space_put(mm_space_kernel(spaces)));
+    assert_int_equal(mm_spaces_get_stats(spaces, &stats), MM_OK);
+    assert_int_equal(stats.nr_spaces, 0);
+    assert_int_equal(stats.nr_kernel_refs, 0);
+    assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+}
+
 /* Fails with this status, and the map, the root and the storage are as before. */
 static void expect_failure(struct machine *m, mm_status_t status)
 {
@@ -337,6 +367,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_everything_works_together, start, stop),
         cmocka_unit_test_setup_teardown(test_a_cache_or_a_kernel_reference_holds_it_up, start,
                                         stop),
+        cmocka_unit_test_setup_teardown(test_what_is_alive_is_counted, start, stop),
         cmocka_unit_test_setup_teardown(test_each_step_can_fail, start, stop),
         cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start, stop),
         cmocka_unit_test_setup_teardown(test_without_users_there_are_no_spaces, start, stop),
