@@ -101,10 +101,12 @@ static mm_status_t start_users(struct mm_system *system, const struct mm_system_
     return status;
 }
 
-/* Whether a room holds what its user has not given back: then nothing can be taken down. */
+/*
+ * Whether a room holds what its user has not given back: then nothing can be taken down. DMA is not
+ * asked: it is the first to be taken down, and refuses by itself.
+ */
 static bool in_use(struct mm_system *system)
 {
-    struct mm_dma_stats dma = {0};
     struct mm_heap_stats heap = {0};
     struct mm_pool_stats pool = {0};
     struct mm_spaces_stats spaces = {0};
@@ -116,8 +118,7 @@ static bool in_use(struct mm_system *system)
         return true;
     }
     ours += spaces.nr_caches;
-    return mm_dma_get_stats(&system->dma, &dma) != MM_OK || dma.nr_regions != 0 ||
-           mm_heap_get_stats(&system->heap, &heap) != MM_OK || heap.nr_objects != 0 ||
+    return mm_heap_get_stats(&system->heap, &heap) != MM_OK || heap.nr_objects != 0 ||
            mm_pool_get_stats(&system->pool, &pool) != MM_OK || pool.nr_users != ours;
 }
 
