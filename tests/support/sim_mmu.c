@@ -48,7 +48,7 @@ uint64_t t_mmu_reserved(const struct t_mmu *mmu, uint64_t entry, unsigned level)
 }
 
 /* 4.6.1: a right is there if the entries of all levels give it. */
-static unsigned rights_of(uint64_t entry)
+unsigned t_mmu_rights(uint64_t entry)
 {
     return ((entry & T_MMU_RW) != 0 ? T_MMU_MAY_WRITE : 0) |
            ((entry & T_MMU_US) != 0 ? T_MMU_MAY_USER : 0) |
@@ -103,7 +103,7 @@ void t_mmu_walk_from(const struct t_mmu *mmu, uint64_t at, unsigned level, uint6
             walk->end = T_MMU_RESERVED;
             return;
         }
-        walk->rights &= rights_of(entry);
+        walk->rights &= t_mmu_rights(entry);
         if (is_leaf(entry, level)) {
             found_leaf(mmu, at, entry, level, walk);
             return;

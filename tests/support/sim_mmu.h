@@ -121,6 +121,9 @@ uint64_t t_mmu_span(unsigned level);
 /** The reserved bits that are set in a present entry of a level; 0: none. */
 uint64_t t_mmu_reserved(const struct t_mmu *mmu, uint64_t entry, unsigned level);
 
+/** The rights (T_MMU_MAY_...) that one present entry gives; those of a walk are the AND of all. */
+unsigned t_mmu_rights(uint64_t entry);
+
 /** Walk from CR3. Nothing is changed. */
 void t_mmu_walk(const struct t_mmu *mmu, uint64_t at, struct t_mmu_walk *walk);
 
