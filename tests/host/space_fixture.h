@@ -120,20 +120,21 @@ static inline mm_status_t protect(struct mm_space *space, uint64_t at, uint64_t 
 }
 
 /*
- * An access by user code that runs in the space. Faults are handled until the access succeeds or a
+ * An access by user code that runs in the space, on the CPU that is running. Faults are handled until the access succeeds or a
  * signal would be sent; one that comes again and again fails the test.
  */
 static inline bool touch(struct fixture *f, struct mm_space *space, uint64_t at, unsigned access,
                          uint64_t **ptr)
 {
+    struct t_cpu *cpu = &f->m.cpus.cpu[f->m.cpus.now];
     uint64_t paddr;
-    uint64_t error;
+    uint32_t error;
 
-    if (f->m.cpu.cr3 != mm_paging_root(mm_space_table(space)).raw) {
+    if (cpu->mmu.cr3 != mm_paging_root(mm_space_table(space)).raw) {
         assert_int_equal(mm_space_activate(space), MM_OK);
     }
     f->nr_faults = 0;
-    while (!t_cpu_access(&f->m.cpu, at, access, &paddr, &error)) {
+    while ((error = t_cpu_access(cpu, at, access, &paddr)) != T_CPU_DONE) {
         struct mm_fault fault = mm_x86_64_fault(error, at);
 
         assert_in_range(f->nr_faults, 0, 2);
@@ -151,7 +152,7 @@ static inline bool store(struct fixture *f, struct mm_space *space, uint64_t at,
 {
     uint64_t *p;
 
-    if (!touch(f, space, at, T_CPU_USER | T_CPU_WRITE, &p)) {
+    if (!touch(f, space, at, T_MMU_USER | T_MMU_WRITE, &p)) {
         return false;
     }
     *p = value;
@@ -162,7 +163,7 @@ static inline bool load(struct fixture *f, struct mm_space *space, uint64_t at, 
 {
     uint64_t *p;
 
-    if (!touch(f, space, at, T_CPU_USER, &p)) {
+    if (!touch(f, space, at, T_MMU_USER, &p)) {
         return false;
     }
     *value = *p;
@@ -173,7 +174,7 @@ static inline bool fetch(struct fixture *f, struct mm_space *space, uint64_t at)
 {
     uint64_t *p;
 
-    return touch(f, space, at, T_CPU_USER | T_CPU_EXEC, &p);
+    return touch(f, space, at, T_MMU_USER | T_MMU_FETCH, &p);
 }
 
 /* The value that user code reads; the test fails if it can't. */

@@ -357,17 +357,17 @@ static void random_accesses(struct run *r)
 {
     for (unsigned i = 0; i < 4; i++) {
         struct mm_vrange range = random_range(r);
-        uint32_t access = r->user ? T_PF_USER : 0;
+        uint32_t access = r->user ? T_MMU_USER : 0;
         const struct t_mpage *page = t_mpages_at(&r->model, range.start.raw);
         uint64_t paddr = 0;
         uint32_t fault;
         bool allowed;
 
-        access |= t_prng_chance(&r->prng, 1, 2) ? T_PF_WRITE : 0;
-        fault = t_cpu_access(&r->m->cpu, range.start.raw, access, &paddr);
+        access |= t_prng_chance(&r->prng, 1, 2) ? T_MMU_WRITE : 0;
+        fault = t_cpu_access(r->m->cpu, range.start.raw, access, &paddr);
         allowed = page != NULL && reported(page->prot) != 0 &&
-                  ((access & T_PF_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
-        assert_int_equal(fault == T_PF_NONE, allowed);
+                  ((access & T_MMU_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
+        assert_int_equal(fault == T_CPU_DONE, allowed);
         if (allowed) {
             assert_int_equal(paddr, page->paddr);
         }
@@ -411,7 +411,7 @@ static void operate(struct run *r, unsigned nr)
         }
         mm_gather_end(&gather);
         if (active) {
-            const char *stale = t_cpu_stale(&r->m->cpu);
+            const char *stale = t_cpus_sweep(&r->m->cpus, T_SWEEP_SAME);
 
             if (stale != NULL) {
                 fail_msg("operation %u: %s", i, stale);
@@ -472,8 +472,8 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g)
     t_mpages_init(&r.model, page_1g ? 30 : 21);
     r.m = m;
     r.user = user;
-    m->cpu.cr4 |= la57 ? T_CR4_LA57 : 0;
-    m->cpu.extended1.edx &= page_1g ? UINT32_MAX : ~(1u << 26);
+    m->cpu->mmu.cr4 |= la57 ? T_MMU_CR4_LA57 : 0;
+    m->cpus.has.page_1g = page_1g;
     t_machine_arch(m);
     config = t_config(m);
     config.kernel_ranges = ranges;

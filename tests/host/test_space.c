@@ -28,7 +28,7 @@ static void test_create_and_put(void **state)
     assert_int_equal(mm_space_range(a).start.raw, PAGE);
     assert_int_equal(mm_space_range(a).len, T_USER_LEN - 2 * PAGE);
     assert_int_equal(mm_space_activate(a), MM_OK);
-    assert_int_equal(f->m.cpu.cr3, mm_paging_root(mm_space_table(a)).raw);
+    assert_int_equal(f->m.cpu->mmu.cr3, mm_paging_root(mm_space_table(a)).raw);
     put_last(f, a);
     put_last(f, b);
     assert_int_equal(t_machine_free_frames(&f->m), before);

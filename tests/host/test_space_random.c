@@ -174,7 +174,7 @@ static void op_touch(struct world *w, unsigned who)
     uint64_t n = t_prng_below(&w->prng, NR_PAGES);
     struct page *page = &w->pages[who][n];
     unsigned kind = (unsigned)t_prng_below(&w->prng, 3);
-    unsigned access = T_CPU_USER | (kind == 0 ? T_CPU_WRITE : kind == 1 ? T_CPU_EXEC : 0);
+    unsigned access = T_MMU_USER | (kind == 0 ? T_MMU_WRITE : kind == 1 ? T_MMU_FETCH : 0);
     mm_prot_t need = kind == 0 ? MM_PROT_WRITE : kind == 1 ? MM_PROT_EXEC : MM_PROT_READ;
     bool allowed = page->used != 0 && (page->prot & need) != 0;
     uint64_t *p = NULL;

@@ -29,7 +29,8 @@
 /* A machine whose memory above MAPPED can be reached only through the kernel's own root. */
 struct machine {
     struct t_ram *ram;
-    struct t_cpu cpu;
+    struct t_cpus cpus;
+    struct t_cpu *cpu;
     struct mm_x86_64_cpu_ops ops;
     struct mm_x86_64 arch;
     struct mm_boot_entry entries[MM_BOOTMAP_CAPACITY(8)];
@@ -42,7 +43,7 @@ struct machine {
     struct mm_system system;
 };
 
-static struct machine *the_machine; /* for the op, whose context is the CPU */
+static struct machine *the_machine; /* for the op, whose context is the CPUs */
 
 static void write_cr(void *ctx, unsigned cr, uint64_t value)
 {
@@ -68,11 +69,12 @@ static int start(void **state)
     assert_non_null(m.ram);
     t_ram_back(m.ram, 0, MAPPED);
     t_ram_junk(m.ram, 0, MAPPED, 1);
-    t_cpu_init(&m.cpu, t_ram_base(m.ram));
+    t_cpus_init(&m.cpus, 1, m.ram, NULL);
+    m.cpu = &m.cpus.cpu[0];
     m.ops = t_cpu_ops;
     m.ops.write_cr = write_cr;
-    m.cpu.cr3 = OLD_ROOT;
-    assert_int_equal(mm_x86_64_init(&m.arch, &m.ops, &m.cpu), MM_OK);
+    m.cpu->mmu.cr3 = OLD_ROOT;
+    assert_int_equal(mm_x86_64_init(&m.arch, &m.ops, &m.cpus), MM_OK);
     assert_int_equal(mm_x86_64_enable(&m.arch), MM_OK);
     assert_int_equal(mm_bootmap_init(&m.map, m.entries, MM_BOOTMAP_CAPACITY(8)), MM_OK);
     assert_int_equal(mm_bootmap_add(&m.map, mm_prange(mm_paddr(0), RAM), MM_BOOT_USABLE), MM_OK);
@@ -163,7 +165,7 @@ static void test_everything_works_together(void **state)
     uint64_t before = map_hash(m);
 
     assert_int_equal(mm_system_init(s, &m->config), MM_OK);
-    assert_int_equal(m->cpu.cr3 & ~UINT64_C(0xfff), mm_paging_root(&s->kernel).raw);
+    assert_int_equal(m->cpu->mmu.cr3 & ~UINT64_C(0xfff), mm_paging_root(&s->kernel).raw);
     expect_prot(m, IMAGE, MM_PROT_RX, MM_MEMTYPE_WB);
     expect_prot(m, IMAGE + 8192, MM_PROT_RW, MM_MEMTYPE_WB);
     expect_prot(m, m->device.range.start.raw, MM_PROT_RW, MM_MEMTYPE_UC);
@@ -193,7 +195,7 @@ static void test_everything_works_together(void **state)
     mm_frame_free(&s->frames, frame, 0);
     assert_int_equal(mm_system_check(s), MM_OK);
     assert_int_equal(mm_system_destroy(s), MM_OK);
-    assert_int_equal(m->cpu.cr3, OLD_ROOT);
+    assert_int_equal(m->cpu->mmu.cr3, OLD_ROOT);
     assert_true(map_hash(m) == before);
     assert_int_equal(mm_system_destroy(s), MM_ERR_NOT_INITIALIZED);
 
@@ -264,7 +266,7 @@ static void expect_failure(struct machine *m, mm_status_t status)
 
     assert_int_equal(mm_system_init(&m->system, &m->config), status);
     assert_true(map_hash(m) == before);
-    assert_int_equal(m->cpu.cr3, OLD_ROOT);
+    assert_int_equal(m->cpu->mmu.cr3, OLD_ROOT);
     assert_memory_equal(&m->system, &zero, sizeof(zero));
 }
 
@@ -342,7 +344,7 @@ static void test_too_little_memory_leaves_nothing(void **state)
             assert_int_equal(status, MM_ERR_NO_MEMORY);
             assert_int_equal(mm_system_destroy(&m->system), MM_ERR_NOT_INITIALIZED);
         }
-        assert_int_equal(m->cpu.cr3, OLD_ROOT);
+        assert_int_equal(m->cpu->mmu.cr3, OLD_ROOT);
         assert_true(map_hash(m) == before);
     }
     assert_true(nr_failed > 5 && nr_up > 5);
