@@ -5,7 +5,7 @@
  *
  * The TLB is 16 sets of 4. The set is chosen by the leaf's page, not by the piece of it that is
  * cached, nor by the PCID: so all that INVLPG must find of an address lies in one set for each
- * size of leaf. The paging-structure caches are 8 entries for each level, by address.
+ * size of leaf. The paging-structure caches are 8 entries for each level, by address and PCID.
  */
 #include "sim_cpu_caches.h"
 
@@ -18,11 +18,13 @@ static unsigned set_of(uint64_t at, unsigned level)
     return (unsigned)(page ^ (page >> 4) ^ (page >> 9) ^ (5 * level)) & (T_TLB_SETS - 1);
 }
 
-static unsigned way_of(uint64_t at, unsigned level)
+static unsigned way_of(uint64_t at, unsigned level, unsigned pcid)
 {
     uint64_t span = at >> (12 + 9 * (level + 1));
 
-    return level * T_PSC_WAYS + ((unsigned)(span ^ (span >> 3) ^ (span >> 9)) & (T_PSC_WAYS - 1));
+    unsigned way = (unsigned)(span ^ (span >> 3) ^ (span >> 9)) ^ pcid;
+
+    return level * T_PSC_WAYS + (way & (T_PSC_WAYS - 1));
 }
 
 static bool tlb_uses(const struct t_cpu *cpu, unsigned n)
@@ -118,7 +120,7 @@ static bool psc_matches(const struct t_cpu *cpu, unsigned n, uint64_t at, unsign
 void t_psc_drop_at(struct t_cpu *cpu, uint64_t at, unsigned pcid)
 {
     for (unsigned level = 0; level < T_PSC_LEVELS; level++) {
-        unsigned n = way_of(at, level);
+        unsigned n = way_of(at, level, pcid);
 
         if (psc_matches(cpu, n, at, level, pcid)) {
             cpu->psc_used &= ~(UINT32_C(1) << n);
@@ -141,7 +143,7 @@ static void walk_cached(struct t_cpu *cpu, uint64_t at, struct t_mmu_walk *walk,
 
     cpu->nr_walks++;
     for (unsigned level = 0; level < T_PSC_LEVELS && cpu->psc_used != 0; level++) {
-        unsigned n = way_of(at, level);
+        unsigned n = way_of(at, level, pcid);
 
         if (psc_matches(cpu, n, at, level, pcid)) {
             *rights = cpu->psc[n].rights;
@@ -160,7 +162,7 @@ static void fill_psc(struct t_cpu *cpu, uint64_t at, const struct t_mmu_walk *wa
     unsigned pcid = t_cpu_pcid(cpu);
 
     for (unsigned level = walk->first; level > walk->last; level--) {
-        unsigned n = way_of(at, level - 1);
+        unsigned n = way_of(at, level - 1, pcid);
         struct t_psc_entry *e = &cpu->psc[n];
         uint64_t entry = walk->step[level].entry;
 
