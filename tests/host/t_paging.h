@@ -75,6 +75,7 @@ static inline mm_status_t t_source_alloc(void *ctx, enum mm_frame_owner owner, b
     struct t_machine *m = ctx;
     uint32_t frame;
 
+    t_cpus_drift(&m->cpus);
     if (t_inject_fails(&m->inject)) {
         return MM_ERR_NO_MEMORY;
     }
@@ -120,6 +121,7 @@ static inline void t_source_free(void *ctx, mm_pfn_t frame)
 {
     struct t_machine *m = ctx;
 
+    t_cpus_drift(&m->cpus);
     if (frame.raw >= T_LEAVES && frame.raw < T_LEAVES + T_NR_LEAVES) {
         t_nothing_holds(m, frame);
         m->released[frame.raw - T_LEAVES]++;
