@@ -245,7 +245,7 @@ static inline void t_machine_arch(struct t_machine *m)
     m->cpus.now = 0;
 }
 
-/** Features on, a kernel root in use, a user root beside it. */
+/** Features on, a kernel root in use on each CPU, a user root beside it. */
 static inline void t_machine_start(struct t_machine *m)
 {
     struct mm_paging_config config;
@@ -254,7 +254,10 @@ static inline void t_machine_start(struct t_machine *m)
     config = t_config(m);
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
-    assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+    }
+    m->cpus.now = 0;
 }
 
 /** Take both roots down, if they are up; every frame must be back. */
