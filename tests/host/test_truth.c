@@ -17,8 +17,6 @@
 
 #include "truth.h"
 
-#define ALL_REGS (T_TRUTH_WP | T_TRUTH_SMEP | T_TRUTH_SMAP | T_TRUTH_NXE)
-
 /* Tables lie at TABLE(level), the page at PAGE: bits 12 to 29 of its address are set, so that a
  * leaf that leaves them out cannot be told from one that has them by accident. */
 #define TABLE(level) (UINT64_C(0x100000) + UINT64_C(0x1000) * (level))
@@ -84,8 +82,7 @@ static void build(struct world *w, const struct t_truth_table *t)
 static bool marked_right(struct world *w, const struct t_truth_table *t, unsigned access)
 {
     for (unsigned level = t->leaf; level < t->levels; level++) {
-        uint64_t marks =
-            T_MMU_A | (level == t->leaf && (access & T_MMU_WRITE) != 0 ? T_MMU_D : 0);
+        uint64_t marks = T_MMU_A | (level == t->leaf && (access & T_MMU_WRITE) != 0 ? T_MMU_D : 0);
 
         if (*slot_of(w, level) != (t_truth_entry(&w->site, level, t->bits[level]) | marks)) {
             return false;
@@ -102,9 +99,8 @@ static void must_agree(struct world *w, const struct t_truth *truth, const struc
 
     if (sim.fault != rows.fault || sim.error != rows.error) {
         t_truth_print(truth, c, print);
-        fail_msg("the manual says %s %#x, the simulated MMU %s %#x",
-                 rows.fault ? "fault" : "pass", rows.error, sim.fault ? "fault" : "pass",
-                 sim.error);
+        fail_msg("the manual says %s %#x, the simulated MMU %s %#x", rows.fault ? "fault" : "pass",
+                 rows.error, sim.fault ? "fault" : "pass", sim.error);
     }
     if (!sim.fault) {
         uint64_t paddr = walk->paddr + (AT - walk->start);
@@ -161,7 +157,7 @@ static void all_cases(unsigned levels, unsigned paddr_bits, bool has_1g, unsigne
                   (unsigned long long)errors);
     assert_int_equal(done, truth.nr_cases);
     /* Each of absent (0), present (1) and reserved (9), by each kind of access and privilege. */
-    if (regs == ALL_REGS) {
+    if (regs == T_TRUTH_ALL) {
         static const unsigned kinds[] = {0, 2, 4, 6, 16, 20};
         uint64_t wanted = UINT64_C(1) << 32;
 
@@ -176,26 +172,26 @@ static void all_cases(unsigned levels, unsigned paddr_bits, bool has_1g, unsigne
 static void test_4_levels(void **state)
 {
     (void)state;
-    all_cases(4, 48, true, ALL_REGS);
+    all_cases(4, 48, true, T_TRUTH_ALL);
 }
 
 static void test_5_levels(void **state)
 {
     (void)state;
-    all_cases(5, 51, true, ALL_REGS);
+    all_cases(5, 51, true, T_TRUTH_ALL);
 }
 
 static void test_no_1g_pages(void **state)
 {
     (void)state;
-    all_cases(4, 36, false, ALL_REGS);
+    all_cases(4, 36, false, T_TRUTH_ALL);
 }
 
 /* No address bit is reserved. */
 static void test_52_bits(void **state)
 {
     (void)state;
-    all_cases(4, 52, true, ALL_REGS);
+    all_cases(4, 52, true, T_TRUTH_ALL);
 }
 
 /* A CPU without NX, SMEP and SMAP: bit 63 is reserved in every case. */
@@ -233,7 +229,7 @@ static void test_tables_are_distinct_and_complete(void **state)
     uint64_t *keys;
 
     (void)state;
-    t_truth_init(&truth, 4, 48, true, ALL_REGS);
+    t_truth_init(&truth, 4, 48, true, T_TRUTH_ALL);
     keys = calloc(truth.nr_tables, sizeof(*keys));
     assert_non_null(keys);
     for (uint64_t i = 0; i < truth.nr_tables; i++) {
@@ -270,7 +266,7 @@ static void test_numbers_lead_back(void **state)
     struct t_truth truth;
 
     (void)state;
-    t_truth_init(&truth, 5, 46, true, ALL_REGS);
+    t_truth_init(&truth, 5, 46, true, T_TRUTH_ALL);
     for (uint64_t i = 0; i < truth.nr_cases; i += 9973) {
         struct t_truth_case c;
         uint64_t rest = i / T_TRUTH_ACCESSES;

@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
-#define NR_GOOD   8u
-#define NR_ABSENT 32u
+#define NR_GOOD          8u
+#define NR_ABSENT        32u
 #define SPAN_BITS(level) (12 + 9 * (level))
 
 /* What may stand below an entry that ends the walk. */

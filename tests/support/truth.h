@@ -33,6 +33,7 @@ extern "C" {
 #define T_TRUTH_SMEP 2u
 #define T_TRUTH_SMAP 4u
 #define T_TRUTH_NXE  8u
+#define T_TRUTH_ALL  15u
 
 /** Load, store and fetch; by the user, the supervisor, the supervisor with EFLAGS.AC. */
 #define T_TRUTH_ACCESSES 9u
@@ -65,7 +66,7 @@ struct t_truth {
 
 struct t_truth_table {
     unsigned levels;
-    unsigned leaf;                /**< entries of lower levels are not used */
+    unsigned leaf; /**< entries of lower levels are not used */
     unsigned letter[T_MMU_LEVELS];
     uint64_t bits[T_MMU_LEVELS]; /**< of the entries, without address */
 };
