@@ -22,15 +22,15 @@
 //     can be set only if P is also set.
 //   - a PDPTE with PS is a leaf of 1 GiB even if CPUID.80000001H:EDX.Page1GB is 0. SDM vol. 3A,
 //     4.5.4: then bit 7 is reserved.
-#define RSVD_WITHOUT_P 1u
-#define ALWAYS_1G      2u
+enum deviation { NONE, RSVD_WITHOUT_P, ALWAYS_1G, NR_DEVIATIONS };
 
 struct run {
     struct lab lab;
     struct t_truth truth;
+    struct t_mmu_walk walk[NR_DEVIATIONS]; // of the tables that are built
     uint64_t nr_cases;
-    uint64_t nr_passes;      // accesses that were let through
-    uint64_t nr_deviates[4]; // by the deviations that it takes to explain the CPU
+    uint64_t nr_passes; // accesses that were let through
+    uint64_t nr_deviates[NR_DEVIATIONS];
     uint64_t nr_wrong;
 };
 
@@ -40,11 +40,26 @@ static unsigned regs_of(const struct memory *m)
            (m->arch.features.smap ? T_TRUTH_SMAP : 0) | (m->arch.features.nx ? T_TRUTH_NXE : 0);
 }
 
-static void build(struct run *r, const struct t_truth_table *t)
+static void write_entries(const struct run *r, const struct t_truth_table *t)
 {
     for (unsigned level = 0; level < LAB_LEVELS; level++) {
         *r->lab.slot[level] =
             level < t->leaf ? 0 : t_truth_entry(&r->lab.site, level, t->bits[level]);
+    }
+}
+
+// Tables and what the simulated MMU makes of them; the registers are set.
+static void build(struct run *r, const struct t_truth_table *t)
+{
+    struct t_mmu always_1g = r->lab.mmu;
+
+    write_entries(r, t);
+    t_mmu_walk(&r->lab.mmu, r->lab.window, &r->walk[NONE]);
+    r->walk[RSVD_WITHOUT_P] = r->walk[NONE];
+    r->walk[ALWAYS_1G] = r->walk[NONE];
+    if (!r->lab.mmu.has_1g) {
+        always_1g.has_1g = true;
+        t_mmu_walk(&always_1g, r->lab.window, &r->walk[ALWAYS_1G]);
     }
 }
 
@@ -77,21 +92,17 @@ static bool passed_right(const struct run *r, unsigned access, const struct t_ac
                                        : (uint8_t)seen->value == T_ACCESS_OPCODE;
 }
 
-// Whether what was seen is what the simulated MMU expects, with some deviations.
-static bool agrees(const struct run *r, const struct t_truth_case *c, unsigned deviations,
+// Whether what was seen is what the simulated MMU expects, but for one deviation.
+static bool agrees(const struct run *r, const struct t_truth_case *c, enum deviation deviation,
                    const struct t_access_result *seen)
 {
-    struct t_mmu mmu = r->lab.mmu;
-    struct t_mmu_walk walk;
-    struct t_truth_outcome wanted;
+    const struct t_mmu_walk *walk = &r->walk[deviation];
+    struct t_truth_outcome wanted = t_truth_judge(&r->lab.mmu, walk, c->access);
 
-    mmu.has_1g = mmu.has_1g || (deviations & ALWAYS_1G) != 0;
-    t_mmu_walk(&mmu, r->lab.window, &walk);
-    wanted = t_truth_judge(&mmu, &walk, c->access);
-    if ((deviations & RSVD_WITHOUT_P) != 0 && (wanted.error & T_MMU_ERR_RSVD) != 0) {
+    if (deviation == RSVD_WITHOUT_P && (wanted.error & T_MMU_ERR_RSVD) != 0) {
         wanted.error &= ~T_MMU_ERR_P;
     }
-    if (!entries_right(r, &c->table, !wanted.fault, walk.last, (c->access & T_MMU_WRITE) != 0)) {
+    if (!entries_right(r, &c->table, !wanted.fault, walk->last, (c->access & T_MMU_WRITE) != 0)) {
         return false;
     }
     if (wanted.fault) {
@@ -103,15 +114,12 @@ static bool agrees(const struct run *r, const struct t_truth_case *c, unsigned d
 
 static void report(struct run *r, const struct t_truth_case *c, const struct t_access_result *seen)
 {
-    struct t_mmu_walk walk;
-    struct t_truth_outcome wanted;
+    struct t_truth_outcome wanted = t_truth_judge(&r->lab.mmu, &r->walk[NONE], c->access);
 
     r->nr_wrong++;
     if (r->nr_wrong > PRINTED_MAX) {
         return;
     }
-    t_mmu_walk(&r->lab.mmu, r->lab.window, &walk);
-    wanted = t_truth_judge(&r->lab.mmu, &walk, c->access);
     t_truth_print(&r->truth, c, log_print);
     log_print("    simulated MMU: %s, error 0x%x\n", wanted.fault ? "page fault" : "no fault",
               wanted.error);
@@ -127,22 +135,21 @@ static void report(struct run *r, const struct t_truth_case *c, const struct t_a
 // One case; its tables and registers are set.
 static void try_access(struct run *r, const struct t_truth_case *c)
 {
-    static const unsigned deviations[] = {0, RSVD_WITHOUT_P, ALWAYS_1G, RSVD_WITHOUT_P | ALWAYS_1G};
     struct t_access_result seen;
-    unsigned i = 0;
+    enum deviation deviation = NONE;
 
     lab_access(&r->lab, c->access, &seen);
-    while (i < 4 && !agrees(r, c, deviations[i], &seen)) {
-        i++;
+    while (deviation < NR_DEVIATIONS && !agrees(r, c, deviation, &seen)) {
+        deviation++;
     }
     r->nr_cases++;
     r->nr_passes += seen.vector == T_ACCESS_END;
-    if (i < 4) {
-        r->nr_deviates[deviations[i]]++;
+    if (deviation < NR_DEVIATIONS) {
+        r->nr_deviates[deviation]++;
     } else {
         report(r, c, &seen);
     }
-    build(r, &c->table);
+    write_entries(r, &c->table);
     *r->lab.page = T_ACCESS_OPCODE;
 }
 
@@ -205,10 +212,8 @@ static void print_summary(const struct run *r, unsigned regs)
 {
     log_print("truth   %lu of %lu cases, %lu let through\n", r->nr_cases, r->truth.nr_cases,
               r->nr_passes);
-    log_print("truth   known deviations: %lu RSVD without P, %lu 1 GiB leaf without the feature, "
-              "%lu both\n",
-              r->nr_deviates[RSVD_WITHOUT_P], r->nr_deviates[ALWAYS_1G],
-              r->nr_deviates[RSVD_WITHOUT_P | ALWAYS_1G]);
+    log_print("truth   known deviations: %lu RSVD without P, %lu 1 GiB leaf without the feature\n",
+              r->nr_deviates[RSVD_WITHOUT_P], r->nr_deviates[ALWAYS_1G]);
     log_print("truth   left out, for the CPU lacks it:%s%s%s%s%s\n",
               (regs & T_TRUTH_SMEP) == 0 ? " SMEP" : "", (regs & T_TRUTH_SMAP) == 0 ? " SMAP" : "",
               (regs & T_TRUTH_NXE) == 0 ? " NXE" : "", r->truth.has_1g ? "" : " 1 GiB pages",
