@@ -38,6 +38,9 @@ void checks_user(struct memory *m);
 /** DMA regions. */
 void checks_dma(struct memory *m);
 
+/** The permission truth table, as much of it as the options ask for. */
+void checks_truth(struct memory *m, const struct options *options);
+
 /** Takes down what is left, step by step: every frame is back, then every byte of the map. */
 void checks_balance(struct memory *m);
 
