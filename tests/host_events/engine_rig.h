@@ -57,7 +57,9 @@ struct rig {
     struct mm_pagetable user;
     struct t_mpages model;
     struct t_prng prng;
-    uint64_t operation; /* for messages */
+    uint64_t operation;          /* for messages */
+    void (*each)(struct rig *r); /* if set, at every event */
+    uint64_t about[4];           /* what it is about */
     const char *name;
 };
 
@@ -214,6 +216,9 @@ static inline void rig_before(void *ctx, const struct t_event *event)
                    event->order == __ATOMIC_SEQ_CST;
 
     t_watch_before(r->watch, event->at, event->size, store, store && release);
+    if (r->each != NULL) {
+        r->each(r);
+    }
 }
 
 static inline void rig_after(void *ctx, const struct t_event *event)
@@ -222,6 +227,9 @@ static inline void rig_after(void *ctx, const struct t_event *event)
 
     if (event->kind != T_EVENT_LOAD) {
         t_watch_after(r->watch, event->kind != T_EVENT_FAILED_CAS);
+    }
+    if (r->each != NULL) {
+        r->each(r);
     }
 }
 
@@ -290,6 +298,16 @@ static inline mm_prot_t rig_narrowed(mm_prot_t prot)
     return (prot & MM_PROT_WRITE) != 0 ? (prot & ~MM_PROT_WRITE) | MM_PROT_READ : prot;
 }
 
+/** A clone took the right to write from a page. */
+static inline void rig_narrow_model(struct rig *r, uint64_t at)
+{
+    struct t_mpage *page = (struct t_mpage *)(uintptr_t)t_mpages_at(&r->model, at);
+
+    if (page != NULL) {
+        page->prot = rig_narrowed(page->prot);
+    }
+}
+
 static inline void rig_expect(void *ctx, uint64_t at, struct t_watch_page *before,
                               struct t_watch_page *after)
 {
@@ -332,6 +350,7 @@ static inline struct t_watch_edit rig_allow(struct rig_edit *e, const struct mm_
         .expect = rig_expect,
         .ctx = e,
         .anew = e->what == RIG_REPLACE,
+        .fresh = e->what == RIG_MAP,
     };
 
     e->start = range.start.raw;
@@ -549,7 +568,6 @@ static inline void rig_delete(struct rig *r, uint32_t used)
         rig_destroy(r, &r->kernel);
     }
     assert_int_equal(r->nr_used, used);
-    rig_totals(r);
     t_mpages_destroy(&r->model);
     t_watch_delete(r->watch);
     free(r->ram);

@@ -17,7 +17,7 @@
 #include "check.h"
 #include "engine_rig.h"
 
-#define NR_OPERATIONS 100000u
+#define NR_OPERATIONS 200000u
 
 struct window {
     uint64_t start;
@@ -65,6 +65,12 @@ static mm_prot_t random_prot(struct run *run)
     return prot | (t_prng_chance(&run->r->prng, 1, 2) ? MM_PROT_GLOBAL : 0);
 }
 
+static uint32_t random_flags(struct run *run)
+{
+    return t_prng_chance(&run->r->prng, 1, 2) ? MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
+                                              : (uint32_t)t_prng_below(&run->r->prng, 4);
+}
+
 /* A range in one window: mostly short, often whole large leaves, now and then a gigabyte or all. */
 static struct mm_vrange random_range(struct run *run)
 {
@@ -81,10 +87,10 @@ static struct mm_vrange random_range(struct run *run)
     if (dice < 5 && pages >= 0x40000) {
         first = (0 - w->start / P4K) % 0x40000;
         nr = 0x40000;
-    } else if (dice < 70) {
+    } else if (dice < 120) {
         first = first / 512 * 512;
         nr = 512 * (1 + t_prng_below(prng, 3));
-    } else if (dice < 80) {
+    } else if (dice < 130) {
         first = pages - (nr < pages ? nr : pages);
     }
     if (nr > pages - first) {
@@ -171,7 +177,7 @@ static void op_unmap(struct run *run, struct mm_vrange range, struct mm_gather *
 {
     struct rig *r = run->r;
     struct rig_edit e = {.r = r, .what = RIG_UNMAP};
-    uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
+    uint32_t flags = random_flags(run);
     bool release = range.len <= P2M && t_prng_chance(&r->prng, 1, 2);
     mm_status_t status;
 
@@ -188,7 +194,7 @@ static void op_protect(struct run *run, struct mm_vrange range, struct mm_gather
 {
     struct rig *r = run->r;
     struct rig_edit e = {.r = r, .what = RIG_PROTECT, .prot = random_prot(run)};
-    uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
+    uint32_t flags = random_flags(run);
     mm_status_t status;
 
     rig_enter(r, run->pt, &e, range);
@@ -250,12 +256,7 @@ static mm_status_t clone_window(struct run *run, struct mm_pagetable *copy, cons
 static void narrow_model(struct run *run, const struct window *w)
 {
     for (uint64_t i = 0; i < w->len / P4K; i++) {
-        struct t_mpage *page =
-            (struct t_mpage *)(uintptr_t)t_mpages_at(&run->r->model, w->start + i * P4K);
-
-        if (page != NULL) {
-            page->prot = rig_narrowed(page->prot);
-        }
+        rig_narrow_model(run->r, w->start + i * P4K);
     }
 }
 
@@ -290,11 +291,32 @@ static void op_clone(struct run *run, struct mm_gather *gather)
 
 /* --- the stream ------------------------------------------------------------------------------- */
 
+/* Unmap whatever is in a range. */
+static void clear(struct run *run, struct mm_vrange range)
+{
+    struct rig *r = run->r;
+    struct rig_edit e = {.r = r, .what = RIG_UNMAP};
+    struct mm_gather gather;
+
+    assert_int_equal(mm_gather_begin(&gather, run->pt), MM_OK);
+    rig_enter(r, run->pt, &e, range);
+    assert_int_equal(
+        mm_paging_unmap(run->pt, range, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES, &gather), MM_OK);
+    rig_leave(r, run->pt, MM_OK);
+    rig_gather_end(r, &gather);
+    assert_int_equal(
+        t_mpages_unmap(&r->model, range.start.raw, range.len, T_MPAGES_SPLIT | T_MPAGES_HOLES),
+        T_MPAGES_OK);
+}
+
 static void one_operation(struct run *run, struct mm_gather *gather)
 {
     struct rig *r = run->r;
     struct mm_vrange range = random_range(run);
 
+    if (gather->nr_ranges == 0 && t_prng_chance(&r->prng, 1, 4)) {
+        clear(run, range); /* or nothing large would ever fit */
+    }
     if (t_prng_chance(&r->prng, 1, 10)) {
         t_inject_from(&r->inject, 1 + t_prng_below(&r->prng, 6));
     }
@@ -306,19 +328,19 @@ static void one_operation(struct run *run, struct mm_gather *gather)
     case 4:
     case 5:
     case 6:
-    case 7:
         if (gather->nr_ranges == 0) { /* what was unmapped is not flushed before */
             op_map(run, range);
         }
         break;
+    case 7:
     case 8:
     case 9:
     case 10:
     case 11:
     case 12:
+    case 13:
         op_unmap(run, range, gather);
         break;
-    case 13:
     case 14:
     case 15:
     case 16:
@@ -365,20 +387,8 @@ static void compare_all(struct run *run)
 
 static void unmap_all(struct run *run)
 {
-    struct rig *r = run->r;
-
     for (unsigned i = 0; i < run->nr_windows; i++) {
-        struct mm_vrange range = rig_range(run->windows[i].start, run->windows[i].len);
-        struct rig_edit e = {.r = r, .what = RIG_UNMAP};
-        struct mm_gather gather;
-
-        assert_int_equal(mm_gather_begin(&gather, run->pt), MM_OK);
-        rig_enter(r, run->pt, &e, range);
-        assert_int_equal(mm_paging_unmap(run->pt, range, MM_PAGING_SKIP_HOLES, &gather), MM_OK);
-        rig_leave(r, run->pt, MM_OK);
-        rig_gather_end(r, &gather);
-        assert_int_equal(t_mpages_unmap(&r->model, range.start.raw, range.len, T_MPAGES_HOLES),
-                         T_MPAGES_OK);
+        clear(run, rig_range(run->windows[i].start, run->windows[i].len));
     }
 }
 
@@ -414,6 +424,7 @@ static void operate(struct run *run, unsigned nr)
     compare_all(run);
     assert_true(run->failed > 0);
     unmap_all(run);
+    rig_totals(r);
 }
 
 static void add_window(struct run *run, uint64_t start, uint64_t len)

@@ -63,7 +63,8 @@ struct t_watch_edit {
      * not count. */
     void (*expect)(void *ctx, uint64_t at, struct t_watch_page *before, struct t_watch_page *after);
     void *ctx;
-    bool anew; /**< accessed and dirty begin anew */
+    bool anew;  /**< accessed and dirty begin anew */
+    bool fresh; /**< what was here before has been flushed */
 };
 
 /** One frame of the RAM. */
@@ -207,7 +208,7 @@ void t_watch_settle(struct t_watch *w);
 bool t_watch_visible(const struct t_watch *w, const struct t_watch_root *root, uint64_t at,
                      bool global);
 void t_watch_gone(struct t_watch *w, uint64_t at, const struct t_watch_page *page);
-void t_watch_new_leaf(struct t_watch *w, uint64_t at, const struct t_watch_page *page);
+void t_watch_new_leaf(struct t_watch *w, uint64_t at, unsigned shift, bool fresh);
 void t_watch_table_gone(struct t_watch *w, uint32_t frame);
 void t_watch_drop_table(struct t_watch *w, uint32_t frame);
 /** One entry of a linked table has changed: every address below it. */

@@ -52,11 +52,11 @@ void t_watch_gone(struct t_watch *w, uint64_t at, const struct t_watch_page *pag
     add_stale(w, (struct t_watch_stale){at, size, page->paddr, page->shift, page->global});
 }
 
-/** A leaf appears where none was. A TLB may still hold what was there: that must be the same frames,
- * as when a page is forbidden and allowed again in one gather. */
-void t_watch_new_leaf(struct t_watch *w, uint64_t at, const struct t_watch_page *page)
+/** A leaf appears where none was. What the TLB may still hold is due to earlier calls of the same
+ * gather, which may leave another size beside it; a call that maps anew finds nothing. */
+void t_watch_new_leaf(struct t_watch *w, uint64_t at, unsigned shift, bool fresh)
 {
-    uint64_t size = UINT64_C(1) << page->shift;
+    uint64_t size = UINT64_C(1) << shift;
 
     for (size_t i = 0; i < w->nr_stale; i++) {
         const struct t_watch_stale *s = &w->stale[i];
@@ -64,8 +64,8 @@ void t_watch_new_leaf(struct t_watch *w, uint64_t at, const struct t_watch_page 
         if (at - s->start >= s->len && s->start - at >= size) {
             continue;
         }
-        w->total_mixed += s->shift != page->shift ? 1 : 0;
-        if (page->paddr - at != s->paddr - s->start) {
+        w->total_mixed += s->shift != shift ? 1 : 0;
+        if (fresh) {
             t_watch_wrong(w, "%#llx is mapped while the TLB may hold what was there before",
                           (unsigned long long)at);
             return;

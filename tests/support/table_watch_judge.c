@@ -211,6 +211,7 @@ static void judge_leaf(struct t_watch *w, const struct t_watch_table *t, uint64_
                        const struct t_watch_page *old, const struct t_watch_page *now)
 {
     const struct t_watch_root *root = &w->roots[t->root];
+    const struct t_watch_edit *edit = edit_for(w, root->frame, at);
     bool user = (now->rights & T_WATCH_US) != 0;
 
     if (now->present && at >> 63 != 0 && user) {
@@ -220,8 +221,6 @@ static void judge_leaf(struct t_watch *w, const struct t_watch_table *t, uint64_
         complain(w, "the kernel's, in the user's half", at, old, now, NULL);
     }
     if (same(old, now)) {
-        const struct t_watch_edit *edit = edit_for(w, root->frame, at);
-
         if (loses(old, now) && (edit == NULL || !edit->anew)) {
             complain(w, "accessed or dirty is lost", at, old, now, NULL);
         }
@@ -232,7 +231,7 @@ static void judge_leaf(struct t_watch *w, const struct t_watch_table *t, uint64_
         t_watch_gone(w, at, old);
     }
     if (!old->present && t_watch_visible(w, root, at, true)) {
-        t_watch_new_leaf(w, at, now);
+        t_watch_new_leaf(w, at, now->shift, edit != NULL && edit->fresh);
     }
 }
 
