@@ -6,6 +6,7 @@
  *     test=nomap   the boot information holds no memory map
  *     test=fail    one check fails
  *     test=panic   the kernel reads an address that is not mapped
+ *     test=panic-on-1  the same, on processor 1
  *     test=corrupt the kernel frees a frame twice
  *
  * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
@@ -21,6 +22,7 @@ struct options {
     bool no_map;
     bool fail;
     bool panic;
+    bool panic_on_1;
     bool corrupt;
 };
 
