@@ -78,6 +78,8 @@ static bool parse_word(const char *word, struct options *out)
         out->fail = true;
     } else if (is(word, "test=panic")) {
         out->panic = true;
+    } else if (is(word, "test=panic-on-1")) {
+        out->panic_on_1 = true;
     } else if (is(word, "test=corrupt")) {
         out->corrupt = true;
     } else {

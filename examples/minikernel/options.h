@@ -6,6 +6,7 @@
  *     test=nomap   the boot information holds no memory map
  *     test=fail    one check fails
  *     test=panic   the kernel reads an address that is not mapped
+ *     test=panic-on-1  the same, on processor 1
  *     test=corrupt the kernel frees a frame twice
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
@@ -29,6 +30,7 @@ struct options {
     bool no_map;
     bool fail;
     bool panic;
+    bool panic_on_1;
     bool corrupt;
     enum options_truth truth;
     uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
