@@ -75,6 +75,7 @@ static inline mm_status_t t_source_alloc(void *ctx, enum mm_frame_owner owner, b
     struct t_machine *m = ctx;
     uint32_t frame;
 
+    t_cpus_drift(&m->cpus);
     if (t_inject_fails(&m->inject)) {
         return MM_ERR_NO_MEMORY;
     }
@@ -120,6 +121,7 @@ static inline void t_source_free(void *ctx, mm_pfn_t frame)
 {
     struct t_machine *m = ctx;
 
+    t_cpus_drift(&m->cpus);
     if (frame.raw >= T_LEAVES && frame.raw < T_LEAVES + T_NR_LEAVES) {
         t_nothing_holds(m, frame);
         m->released[frame.raw - T_LEAVES]++;
@@ -243,7 +245,7 @@ static inline void t_machine_arch(struct t_machine *m)
     m->cpus.now = 0;
 }
 
-/** Features on, a kernel root in use, a user root beside it. */
+/** Features on, a kernel root in use on each CPU, a user root beside it. */
 static inline void t_machine_start(struct t_machine *m)
 {
     struct mm_paging_config config;
@@ -252,7 +254,10 @@ static inline void t_machine_start(struct t_machine *m)
     config = t_config(m);
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
-    assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+    }
+    m->cpus.now = 0;
 }
 
 /** Take both roots down, if they are up; every frame must be back. */

@@ -143,7 +143,10 @@ static void start_tables(struct t_machine *m, const struct t_machine_config *con
         paging.user = mm_vrange(mm_vaddr(0), config->user_len == 0 ? T_USER_LEN : config->user_len);
     }
     must(mm_paging_init_kernel(&m->kernel, &paging) == MM_OK, "kernel root");
-    must(mm_paging_activate(&m->kernel) == MM_OK, "kernel root: activate");
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        must(mm_paging_activate(&m->kernel) == MM_OK, "kernel root: activate");
+    }
+    m->cpus.now = 0;
 }
 
 static void start_pool(struct t_machine *m, const struct t_machine_config *config)
