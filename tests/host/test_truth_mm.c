@@ -33,11 +33,14 @@ static uint64_t *entry_of(void *ctx, uint64_t paddr)
     return paddr < T_TABLES * UINT64_C(4096) ? t_ram_ptr(w->m->ram, paddr) : NULL;
 }
 
-static void world_start(struct world *w, bool nx, bool la57)
+static void world_start(struct world *w, bool nx, bool la57, bool has_1g)
 {
     w->m = t_machine_new();
     if (!nx) {
         w->m->cpu.extended1.edx &= ~(1u << 20);
+    }
+    if (!has_1g) {
+        w->m->cpu.extended1.edx &= ~(1u << 26);
     }
     if (la57) {
         w->m->cpu.cr4 |= T_MMU_CR4_LA57;
@@ -131,7 +134,7 @@ static void every_protection(bool nx, bool la57)
     struct world w;
     static const uint64_t kernel_at = T_KERNEL_LOW + (UINT64_C(1) << 30);
 
-    world_start(&w, nx, la57);
+    world_start(&w, nx, la57, true);
     w.mmu.cr4 |= T_MMU_CR4_PGE;
     for (unsigned level = 0; level < 3; level++) {
         uint64_t size = t_mmu_span(level);
@@ -185,7 +188,7 @@ static void rights_over_levels(bool la57)
 {
     struct world w;
 
-    world_start(&w, true, la57);
+    world_start(&w, true, la57, true);
     for (unsigned leaf = 0; leaf < 3; leaf++) {
         uint64_t size = t_mmu_span(leaf);
         uint64_t at = AT & ~(size - 1);
@@ -277,12 +280,12 @@ static void try_to_adopt(struct world *w, unsigned level, uint64_t bits)
     }
 }
 
-static void malformed_entries(bool nx, bool la57)
+static void malformed_entries(bool nx, bool la57, bool has_1g)
 {
     struct world w;
     unsigned nr = 0;
 
-    world_start(&w, nx, la57);
+    world_start(&w, nx, la57, has_1g);
     for (unsigned level = 0; level < w.truth.levels; level++) {
         for (unsigned i = 0; i < t_truth_nr_letters(&w.truth, level); i++) {
             uint64_t bits = t_truth_letter(&w.truth, level, i);
@@ -300,14 +303,20 @@ static void malformed_entries(bool nx, bool la57)
 static void test_malformed_entries(void **state)
 {
     (void)state;
-    malformed_entries(true, false);
-    malformed_entries(true, true);
+    malformed_entries(true, false, true);
+    malformed_entries(true, true, true);
 }
 
 static void test_malformed_entries_without_nx(void **state)
 {
     (void)state;
-    malformed_entries(false, false);
+    malformed_entries(false, false, true);
+}
+
+static void test_malformed_entries_without_1g_pages(void **state)
+{
+    (void)state;
+    malformed_entries(true, false, false);
 }
 
 /* --- error codes ------------------------------------------------------------------------------ */
@@ -371,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_rights_over_5_levels),
         cmocka_unit_test(test_malformed_entries),
         cmocka_unit_test(test_malformed_entries_without_nx),
+        cmocka_unit_test(test_malformed_entries_without_1g_pages),
         cmocka_unit_test(test_error_codes),
     };
 
