@@ -9,6 +9,7 @@
  *     test=corrupt the kernel frees a frame twice
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
+ *     truth5=...   the same of the table with 5 levels
  *
  * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
  */
@@ -31,6 +32,7 @@ struct options {
     bool panic;
     bool corrupt;
     enum options_truth truth;
+    bool truth_5_levels;
     uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
 };
 
