@@ -42,7 +42,7 @@ static unsigned regs_of(const struct memory *m)
 
 static void write_entries(const struct run *r, const struct t_truth_table *t)
 {
-    for (unsigned level = 0; level < LAB_LEVELS; level++) {
+    for (unsigned level = 0; level < r->lab.levels; level++) {
         *r->lab.slot[level] =
             level < t->leaf ? 0 : t_truth_entry(&r->lab.site, level, t->bits[level]);
     }
@@ -68,7 +68,7 @@ static void build(struct run *r, const struct t_truth_table *t)
 static bool entries_right(const struct run *r, const struct t_truth_table *t, bool passed,
                           unsigned last, bool store)
 {
-    for (unsigned level = t->leaf; level < LAB_LEVELS; level++) {
+    for (unsigned level = t->leaf; level < r->lab.levels; level++) {
         uint64_t was = t_truth_entry(&r->lab.site, level, t->bits[level]);
         uint64_t marks = level < last ? 0 : T_MMU_A | (level == last && store ? T_MMU_D : 0);
         uint64_t now = *(volatile uint64_t *)r->lab.slot[level];
@@ -126,10 +126,10 @@ static void report(struct run *r, const struct t_truth_case *c, const struct t_a
     log_print("    CPU: vector %lu, error 0x%lx, CR2 0x%lx, rip 0x%lx, loaded 0x%lx\n",
               seen->vector, seen->error, seen->address, seen->rip, seen->value & 0xff);
     log_print("    entries after:");
-    for (unsigned level = LAB_LEVELS; level-- > c->table.leaf;) {
+    for (unsigned level = r->lab.levels; level-- > c->table.leaf;) {
         log_print(" 0x%lx", *r->lab.slot[level]);
     }
-    log_print("; replay with the option truth=%lu\n", c->number);
+    log_print("; replay with the option truth%s=%lu\n", r->lab.levels == 5 ? "5" : "", c->number);
 }
 
 // One case; its tables and registers are set.
@@ -191,50 +191,72 @@ static void try_one(struct run *r, uint64_t number)
     try_access(r, &c);
 }
 
-static void try_as_asked(struct run *r, const struct options *options)
+static void try_as_asked(struct run *r, enum options_truth what, uint64_t number)
 {
-    switch (options->truth) {
+    const unsigned tables = r->lab.levels == 5 ? 8 : 1; // so many times as many
+
+    switch (what) {
     case OPTIONS_TRUTH_SAMPLE:
-        try_tables(r, 13, 211);
+        try_tables(r, 13 * tables, 211 * tables);
         break;
     case OPTIONS_TRUTH_ALL:
         try_tables(r, 1, 1);
         break;
     case OPTIONS_TRUTH_ONE:
-        if (options->truth_case < r->truth.nr_cases) {
-            try_one(r, options->truth_case);
+        if (number < r->truth.nr_cases) {
+            try_one(r, number);
         }
         break;
     }
 }
 
-static void print_summary(const struct run *r, unsigned regs)
+static void print_summary(const struct run *r)
 {
-    log_print("truth   %lu of %lu cases, %lu let through\n", r->nr_cases, r->truth.nr_cases,
-              r->nr_passes);
+    log_print("truth   %u levels: %lu of %lu cases, %lu let through\n", r->lab.levels, r->nr_cases,
+              r->truth.nr_cases, r->nr_passes);
     log_print("truth   known deviations: %lu RSVD without P, %lu 1 GiB leaf without the feature\n",
               r->nr_deviates[RSVD_WITHOUT_P], r->nr_deviates[ALWAYS_1G]);
-    log_print("truth   left out, for the CPU lacks it:%s%s%s%s%s\n",
-              (regs & T_TRUTH_SMEP) == 0 ? " SMEP" : "", (regs & T_TRUTH_SMAP) == 0 ? " SMAP" : "",
-              (regs & T_TRUTH_NXE) == 0 ? " NXE" : "", r->truth.has_1g ? "" : " 1 GiB pages",
-              regs == T_TRUTH_ALL && r->truth.has_1g ? " nothing" : "");
+}
+
+// All frames come back, and each case is as the simulated MMU says.
+static bool try_levels(struct memory *m, unsigned levels, enum options_truth what, uint64_t number)
+{
+    static struct run r;
+
+    r = (struct run){0};
+    t_truth_init(&r.truth, levels, m->arch.features.paddr_bits, m->arch.features.page_1g,
+                 regs_of(m));
+    lab_init(&r.lab, m, levels);
+    lab_enter(&r.lab);
+    try_as_asked(&r, what, number);
+    lab_leave(&r.lab);
+    lab_destroy(&r.lab);
+    print_summary(&r);
+    return r.nr_cases > 0 && r.nr_wrong == 0;
+}
+
+static void print_lacks(struct memory *m)
+{
+    const struct mm_x86_64_features *has = &m->arch.features;
+    bool all = has->smep && has->smap && has->nx && has->page_1g && has->la57;
+
+    log_print("truth   left out, for the CPU lacks it:%s%s%s%s%s%s\n", has->smep ? "" : " SMEP",
+              has->smap ? "" : " SMAP", has->nx ? "" : " NXE", has->page_1g ? "" : " 1 GiB pages",
+              has->la57 ? "" : " 5 levels", all ? " nothing" : "");
 }
 
 void checks_truth(struct memory *m, const struct options *options)
 {
-    static struct run r;
-    unsigned regs = regs_of(m);
     uint64_t before = memory_nr_free(m);
+    bool five = options->truth_5_levels;
 
     check_theme("the permission truth table");
-    t_truth_init(&r.truth, LAB_LEVELS, m->arch.features.paddr_bits, m->arch.features.page_1g, regs);
-    lab_init(&r.lab, m);
-    lab_enter(&r.lab);
-    try_as_asked(&r, options);
-    lab_leave(&r.lab);
-    lab_destroy(&r.lab);
-    print_summary(&r, regs);
     CHECK("CPU and simulated MMU agree in each case of the truth table",
-          r.nr_cases > 0 && r.nr_wrong == 0);
+          try_levels(m, 4, five ? OPTIONS_TRUTH_SAMPLE : options->truth, options->truth_case));
+    if (m->arch.features.la57) {
+        CHECK("and with 5 levels of tables",
+              try_levels(m, 5, five ? options->truth : OPTIONS_TRUTH_SAMPLE, options->truth_case));
+    }
+    print_lacks(m);
     CHECK("the truth table returns its frames", memory_nr_free(m) == before);
 }

@@ -17,7 +17,9 @@
 #define GATE_KERNEL 0x8e // present, interrupt gate
 #define GATE_USER   0xee // the same, open to ring 3
 #define NR_VECTORS  32
+#define CODE_32     0x38 // as in lab_switch.S
 
+#define IDENTITY_SLOT   0u
 #define CODE_SLOT       1u
 #define WINDOW_SLOT     2u
 #define SLOT_BASE(slot) ((uint64_t)(slot) << 39)
@@ -44,7 +46,11 @@ static struct {
     uint16_t tss;
 } before;
 
-static uint64_t gdt[7];
+extern const char lab_switch_low[];
+extern const char lab_switch_low_end[];
+void lab_switch_levels(uint64_t cr4, uint64_t cr3);
+
+static uint64_t gdt[8];
 static struct gate idt[NR_VECTORS];
 static uint32_t tss[26]; // 64-bit TSS: 104 bytes
 static _Alignas(16) uint8_t stack[4096];
@@ -66,7 +72,9 @@ static uint64_t *entry_of(void *ctx, uint64_t paddr)
 
 // ---- tables -------------------------------------------------------------------------------------
 
-// Frames 0 to 3: the window's tables, 3 of them the root. 4: the page. 5 to 7: tables for the code.
+// Frames 0 to 3: the window's tables, 3 of them the root of 4 levels. 4: the page. 5 to 7: tables for
+// the code. With 5 levels 8 and 9 are the window's tables of levels 3 and 4, 9 is the root, and 3
+// hangs from it twice, for the code and for the upper half; 10 and 11 are for what switches.
 static void build_code(struct lab *lab)
 {
     const uint64_t bits = T_MMU_P | T_MMU_US;
@@ -80,13 +88,30 @@ static void build_code(struct lab *lab)
 
 static void build_window(struct lab *lab)
 {
-    for (unsigned level = 0; level < LAB_LEVELS; level++) {
-        lab->site.table[level] = frame(lab, level);
-        lab->slot[level] = &table(lab, level)[(lab->window >> (12 + 9 * level)) & 511];
+    for (unsigned level = 0; level < lab->levels; level++) {
+        unsigned i = lab->levels == 5 && level >= 3 ? level + 5 : level;
+
+        lab->site.table[level] = frame(lab, i);
+        lab->slot[level] = &table(lab, i)[(lab->window >> (12 + 9 * level)) & 511];
     }
 }
 
-void lab_init(struct lab *lab, struct memory *m)
+static void build_fifth_level(struct lab *lab)
+{
+    const uint64_t bits = T_MMU_P | T_MMU_RW;
+    uint64_t low = (uintptr_t)lab_switch_low - LAYOUT_IMAGE_BASE;
+    uint64_t end = (uintptr_t)lab_switch_low_end - LAYOUT_IMAGE_BASE;
+
+    table(lab, 9)[0] = frame(lab, 3) | bits | T_MMU_US;
+    table(lab, 9)[511] = frame(lab, 3) | bits;
+    table(lab, 3)[IDENTITY_SLOT] = frame(lab, 10) | bits;
+    table(lab, 10)[0] = frame(lab, 11) | bits;
+    for (uint64_t i = low / MM_SIZE_2M; i <= end / MM_SIZE_2M; i++) {
+        table(lab, 11)[i] = i * MM_SIZE_2M | bits | T_MMU_PS;
+    }
+}
+
+void lab_init(struct lab *lab, struct memory *m, unsigned levels)
 {
     const struct mm_frame_request request = {
         .flags = MM_FRAME_ZERO,
@@ -94,7 +119,7 @@ void lab_init(struct lab *lab, struct memory *m)
     };
     const uint64_t *boot_root = mm_physmap_ptr(&m->physmap, m->boot_root);
 
-    *lab = (struct lab){.memory = m};
+    *lab = (struct lab){.memory = m, .levels = levels};
     for (unsigned i = 0; i < LAB_NR_FRAMES; i++) {
         must(mm_frame_alloc(&m->frames, &request, &lab->frames[i]), "a frame for the laboratory");
     }
@@ -105,11 +130,15 @@ void lab_init(struct lab *lab, struct memory *m)
     lab->page = (volatile uint8_t *)table(lab, 4);
     lab->page[0] = T_ACCESS_OPCODE;
     // One address for leaves of all sizes: the page lies alike in each.
-    lab->window = SLOT_BASE(WINDOW_SLOT) | (lab->site.page & (MM_SIZE_1G - 1));
+    lab->window = (levels == 5 ? UINT64_C(1) << 48 : SLOT_BASE(WINDOW_SLOT)) |
+                  (lab->site.page & (MM_SIZE_1G - 1));
     build_window(lab);
     build_code(lab);
+    if (levels == 5) {
+        build_fifth_level(lab);
+    }
     lab->mmu = (struct t_mmu){
-        .cr3 = frame(lab, 3),
+        .cr3 = lab->site.table[levels - 1],
         .paddr_bits = m->arch.features.paddr_bits,
         .has_1g = m->arch.features.page_1g,
         .ctx = lab,
@@ -138,6 +167,7 @@ static void set_descriptors(void)
     gdt[T_ACCESS_TSS / 8] =
         (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
     gdt[T_ACCESS_TSS / 8 + 1] = base >> 32;
+    gdt[CODE_32 / 8] = 0x00cf9a000000ffff;
     tss[9] = (uint32_t)top; // IST 1
     tss[10] = (uint32_t)(top >> 32);
     tss[25] = (uint32_t)sizeof(tss) << 16; // no I/O bitmap
@@ -195,14 +225,20 @@ void lab_enter(struct lab *lab)
     lab->mmu.cr0 = before.cr0;
     lab->mmu.cr4 = before.cr4;
     lab->mmu.efer = before.efer;
-    cpu->write_cr(NULL, 3, lab->mmu.cr3);
+    cpu->write_cr(NULL, 3, frame(lab, 3));
     __asm__ volatile("lgdt %0\n\tlidt %1" : : "m"(new_gdt), "m"(new_idt) : "memory");
     load_tss(gdt, T_ACCESS_TSS);
+    if (lab->levels == 5) {
+        lab->mmu.cr4 |= T_MMU_CR4_LA57;
+        lab_switch_levels(lab->mmu.cr4, lab->mmu.cr3);
+    }
 }
 
 void lab_leave(struct lab *lab)
 {
-    (void)lab;
+    if (lab->levels == 5) {
+        lab_switch_levels(before.cr4, frame(lab, 3));
+    }
     cpu->write_cr(NULL, 0, before.cr0);
     cpu->write_cr(NULL, 4, before.cr4);
     cpu->write_msr(NULL, MSR_EFER, before.efer);

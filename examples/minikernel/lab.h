@@ -5,7 +5,8 @@
  * be anything there: no entry that the kernel needs has a bit that they forbid.
  *
  *     0x0000008000000000  code    the accesses (access.h), open to user mode
- *     0x0000010000000000  window  the page under test, through tables that the checks write
+ *     0x0000010000000000  window  the page under test, through tables that the checks write;
+ *     0x0001000000000000          with 5 levels there
  *     upper half          as boot.S mapped it: image and direct map, all of it supervisor's
  */
 #ifndef MINIKERNEL_LAB_H
@@ -15,21 +16,21 @@
 #include "memory.h"
 #include "truth.h"
 
-#define LAB_LEVELS    4u
-#define LAB_NR_FRAMES 8u
+#define LAB_NR_FRAMES 12u
 
 struct lab {
     struct memory *memory;
+    unsigned levels;
     mm_pfn_t frames[LAB_NR_FRAMES];
-    struct t_truth_site site;   /**< tables and page of the window */
-    uint64_t window;            /**< linear address of the page under test */
-    volatile uint8_t *page;     /**< and the kernel's own view of it */
-    uint64_t *slot[LAB_LEVELS]; /**< the entry of each level that leads to it */
-    struct t_mmu mmu;           /**< the simulated MMU on the same tables */
+    struct t_truth_site site;     /**< tables and page of the window */
+    uint64_t window;              /**< linear address of the page under test */
+    volatile uint8_t *page;       /**< and the kernel's own view of it */
+    uint64_t *slot[T_MMU_LEVELS]; /**< the entry of each level that leads to it */
+    struct t_mmu mmu;             /**< the simulated MMU on the same tables */
 };
 
-/** Build it. Nothing is switched yet. */
-void lab_init(struct lab *lab, struct memory *m);
+/** Build it with 4 or 5 levels, which the CPU must have. Nothing is switched yet. */
+void lab_init(struct lab *lab, struct memory *m, unsigned levels);
 
 /** Go there and come back: registers, root, descriptors and interrupt table are as before. */
 void lab_enter(struct lab *lab);

@@ -72,6 +72,11 @@ static bool parse_word(const char *word, struct options *out)
     if (value != NULL) {
         return parse_truth(value, out);
     }
+    value = after(word, "truth5=");
+    if (value != NULL) {
+        out->truth_5_levels = true;
+        return parse_truth(value, out);
+    }
     if (is(word, "test=nomap")) {
         out->no_map = true;
     } else if (is(word, "test=fail")) {

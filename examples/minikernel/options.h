@@ -10,6 +10,7 @@
  *     test=corrupt the kernel frees a frame twice
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
+ *     truth5=...   the same of the table with 5 levels
  *
  * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
  */
@@ -33,6 +34,7 @@ struct options {
     bool panic_on_1;
     bool corrupt;
     enum options_truth truth;
+    bool truth_5_levels;
     uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
 };
 

@@ -26,8 +26,18 @@
 struct world {
     struct t_mmu mmu;
     struct t_truth_site site;
+    bool noise; /* bits that no rule asks for are set in all entries */
     uint64_t table[T_MMU_LEVELS][512];
 };
+
+/* Memory type, accessed, dirty, global, bits 9 to 11 and 52 to 62; and PAT, where a leaf has it. */
+static uint64_t noise_of(unsigned level, uint64_t bits)
+{
+    uint64_t pat = level == 0 ? T_MMU_PS : level <= 2 && (bits & T_MMU_PS) != 0 ? T_MMU_PAT : 0;
+
+    return T_MMU_PWT | T_MMU_PCD | T_MMU_A | T_MMU_D | T_MMU_G | UINT64_C(7) << 9 |
+           UINT64_C(0x7ff) << 52 | pat;
+}
 
 static void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void print(const char *format, ...)
@@ -71,10 +81,16 @@ static uint64_t *slot_of(struct world *w, unsigned level)
     return &w->table[level][(AT >> (12 + 9 * level)) & 511];
 }
 
+static uint64_t entry_for(const struct world *w, const struct t_truth_table *t, unsigned level)
+{
+    return t_truth_entry(&w->site, level, t->bits[level]) |
+           (w->noise ? noise_of(level, t->bits[level]) : 0);
+}
+
 static void build(struct world *w, const struct t_truth_table *t)
 {
     for (unsigned level = t->leaf; level < t->levels; level++) {
-        *slot_of(w, level) = t_truth_entry(&w->site, level, t->bits[level]);
+        *slot_of(w, level) = entry_for(w, t, level);
     }
 }
 
@@ -84,7 +100,7 @@ static bool marked_right(struct world *w, const struct t_truth_table *t, unsigne
     for (unsigned level = t->leaf; level < t->levels; level++) {
         uint64_t marks = T_MMU_A | (level == t->leaf && (access & T_MMU_WRITE) != 0 ? T_MMU_D : 0);
 
-        if (*slot_of(w, level) != (t_truth_entry(&w->site, level, t->bits[level]) | marks)) {
+        if (*slot_of(w, level) != (entry_for(w, t, level) | marks)) {
             return false;
         }
     }
@@ -120,7 +136,7 @@ static void must_agree(struct world *w, const struct t_truth *truth, const struc
 }
 
 /* Every case of one kind of CPU. */
-static void all_cases(unsigned levels, unsigned paddr_bits, bool has_1g, unsigned regs)
+static void all_cases(unsigned levels, unsigned paddr_bits, bool has_1g, unsigned regs, bool noise)
 {
     struct t_truth truth;
     struct t_truth_case c;
@@ -130,6 +146,7 @@ static void all_cases(unsigned levels, unsigned paddr_bits, bool has_1g, unsigne
 
     t_truth_init(&truth, levels, paddr_bits, has_1g, regs);
     w = world_new(&truth);
+    w->noise = noise;
     for (uint64_t table = 0; table < truth.nr_tables; table++) {
         t_truth_table(&truth, table, &c.table);
         build(w, &c.table);
@@ -172,33 +189,41 @@ static void all_cases(unsigned levels, unsigned paddr_bits, bool has_1g, unsigne
 static void test_4_levels(void **state)
 {
     (void)state;
-    all_cases(4, 48, true, T_TRUTH_ALL);
+    all_cases(4, 48, true, T_TRUTH_ALL, false);
 }
 
 static void test_5_levels(void **state)
 {
     (void)state;
-    all_cases(5, 51, true, T_TRUTH_ALL);
+    all_cases(5, 51, true, T_TRUTH_ALL, false);
 }
 
 static void test_no_1g_pages(void **state)
 {
     (void)state;
-    all_cases(4, 36, false, T_TRUTH_ALL);
+    all_cases(4, 36, false, T_TRUTH_ALL, false);
 }
 
 /* No address bit is reserved. */
 static void test_52_bits(void **state)
 {
     (void)state;
-    all_cases(4, 52, true, T_TRUTH_ALL);
+    all_cases(4, 52, true, T_TRUTH_ALL, false);
 }
 
 /* A CPU without NX, SMEP and SMAP: bit 63 is reserved in every case. */
 static void test_plain_cpu(void **state)
 {
     (void)state;
-    all_cases(4, 40, false, T_TRUTH_WP);
+    all_cases(4, 40, false, T_TRUTH_WP, false);
+}
+
+/* What the rules do not ask for decides nothing. */
+static void test_other_bits_do_not_matter(void **state)
+{
+    (void)state;
+    all_cases(4, 48, true, T_TRUTH_ALL, true);
+    all_cases(4, 40, false, T_TRUTH_WP | T_TRUTH_NXE, true);
 }
 
 /* --- the enumeration itself ------------------------------------------------------------------- */
@@ -290,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_no_1g_pages),
         cmocka_unit_test(test_52_bits),
         cmocka_unit_test(test_plain_cpu),
+        cmocka_unit_test(test_other_bits_do_not_matter),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
