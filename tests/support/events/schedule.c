@@ -294,7 +294,9 @@ static void before_access(void *ctx, const struct t_event *event)
     if (!on_a_cpu()) {
         return;
     }
-    if (event->atomic || s.race.plain) {
+    if (event->atomic
+            ? !s.race.sparse || event->kind != T_EVENT_LOAD || event->order != __ATOMIC_RELAXED
+            : s.race.plain) {
         point(event->pc);
     }
     if (!event->atomic && event->kind == T_EVENT_STORE) {
