@@ -24,8 +24,8 @@
 
 #define PAGE       UINT64_C(4096)
 #define RAM_START  UINT64_C(0x100000)
-#define RAM_FRAMES 96u
-#define POOL_PAGES 40u
+#define RAM_FRAMES 48u
+#define POOL_PAGES 24u
 #define ARENA      UINT64_C(0xffffc00000000000)
 #define USER       UINT64_C(0x10000000) /* page 0 of the scripts */
 #define PAGES      8u
@@ -46,7 +46,10 @@ enum what {
     CREATE,  /* space number `space` */
     HOLD,    /* a reference to `space` more */
     PUT,     /* one less */
-    ASK,     /* for the region at `page` */
+    ASK,     /* for the region at `page`, and for the next one */
+    COUNT,   /* the statistics */
+    CHECK,   /* the space's own check */
+    LOOK,    /* activate: the table must be whole then */
 };
 
 struct step {
@@ -255,11 +258,49 @@ static inline void map_pages(unsigned cpu, const struct step *step)
     }
 }
 
+/* A region that is one: whole pages, none of them zero, with rights that a script gave. */
+static inline void expect_region(mm_status_t status, const struct mm_region_info *info)
+{
+    expect(status, MM_ERR_REGION_NOT_FOUND);
+    if (status == MM_OK &&
+        (info->range.start.raw < USER || info->range.len == 0 || info->range.len > PAGES * PAGE ||
+         info->range.len % PAGE != 0 || (info->prot != RO && info->prot != RW))) {
+        t_schedule_fail("a region at 0x%llx of 0x%llx bytes",
+                        (unsigned long long)info->range.start.raw,
+                        (unsigned long long)info->range.len);
+    }
+}
+
+static inline void ask(struct mm_space *space, mm_vaddr_t at)
+{
+    struct mm_region_info info;
+    mm_status_t status = mm_space_find(space, at, &info);
+
+    expect_region(status, &info);
+    if (status == MM_OK && at.raw - info.range.start.raw >= info.range.len) {
+        t_schedule_fail("the region that was found is elsewhere");
+    }
+    expect_region(mm_space_next(space, at, &info), &info);
+}
+
+/* Every page that is there lies in a region, and every region has a page of bytes. */
+static inline void count(struct mm_space *space)
+{
+    struct mm_space_stats stats;
+
+    expect(mm_space_get_stats(space, &stats), MM_OK);
+    if (stats.resident_bytes > stats.mapped_bytes || stats.nr_regions * PAGE > stats.mapped_bytes) {
+        t_schedule_fail("%llu bytes resident of %llu mapped, in %llu regions",
+                        (unsigned long long)stats.resident_bytes,
+                        (unsigned long long)stats.mapped_bytes,
+                        (unsigned long long)stats.nr_regions);
+    }
+}
+
 static inline void do_step(unsigned cpu, const struct step *step)
 {
     struct mm_space *space = w->of[step->space];
     struct mm_vrange range = mm_vrange(mm_vaddr(USER + step->page * PAGE), step->nr * PAGE);
-    struct mm_region_info info;
 
     switch (step->what) {
     case STORE:
@@ -293,7 +334,18 @@ static inline void do_step(unsigned cpu, const struct step *step)
         w->freed[step->space] += mm_space_put(space) ? 1 : 0;
         break;
     case ASK:
-        expect(mm_space_find(space, range.start, &info), MM_ERR_REGION_NOT_FOUND);
+        ask(space, range.start);
+        break;
+    case COUNT:
+        count(space);
+        break;
+    case CHECK:
+        if (mm_space_check(space) != MM_OK) {
+            t_schedule_fail("the check of a space, while another CPU works on it");
+        }
+        break;
+    case LOOK:
+        expect(mm_space_activate(space), MM_OK);
         break;
     case DONE:
         break;
@@ -404,6 +456,9 @@ static inline const char *space_race_finish(void *ctx)
     if (wrong != NULL) {
         return wrong;
     }
+    if (mm_paging_activate(&w->kernel) != MM_OK) {
+        return "the kernel's table";
+    }
     if (w->any_len[0] != 0 && w->any_len[1] != 0 && w->any[0] < w->any[1] + w->any_len[1] &&
         w->any[1] < w->any[0] + w->any_len[0]) {
         return "one place was given to two";
@@ -506,14 +561,16 @@ static inline void prepare(unsigned nr, unsigned touched)
     memcpy(w->steps[cpu], ((const struct step[]){__VA_ARGS__}),                                    \
            sizeof((const struct step[]){__VA_ARGS__}))
 
-static inline void race(const char *name, unsigned nr_cpus)
+/* `plainly`: plain accesses are points as well, those of the tree of regions among them. */
+static inline void race_of(const char *name, unsigned nr_cpus, bool plainly)
 {
     struct t_race race = {.name = name,
                           .nr_cpus = nr_cpus,
                           .start = space_race_start,
                           .run = space_race_run,
                           .finish = space_race_finish,
-                          .sparse = true};
+                          .sparse = true,
+                          .plain = plainly};
     const struct t_race_plan plan = {
         .nr_random = 400, .nr_pct = 400, .nr_search = 1500, .preemptions = 2};
 
@@ -532,6 +589,11 @@ static inline void race(const char *name, unsigned nr_cpus)
     T_LEGAL(t_race_explore(&race, &plan));
     free(w->at_start);
     free(w);
+}
+
+static inline void race(const char *name, unsigned nr_cpus)
+{
+    race_of(name, nr_cpus, false);
 }
 
 #endif

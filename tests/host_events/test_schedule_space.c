@@ -64,6 +64,28 @@ static void test_map_and_unmap(void **state)
     race("space.unmap-find", 2);
 }
 
+/* Readers, while the tree and the tables change; the switch may come within each of them. */
+static void test_readers(void **state)
+{
+    (void)state;
+    prepare(6, 3);
+    SCRIPT(0, {UNMAP, 0, 1, 2, 0}, {PROTECT, 0, 4, 1, RO});
+    SCRIPT(1, {ASK, 0, 2, 0, 0}, {ASK, 0, 4, 0, 0});
+    race_of("space.readers-find", 2, true);
+    prepare(6, 3);
+    SCRIPT(0, {UNMAP, 0, 0, 5, 0}, {MAP, 0, 1, 2, 0});
+    SCRIPT(1, {COUNT, 0, 0, 0, 0}, {COUNT, 0, 0, 0, 0});
+    race_of("space.readers-count", 2, true);
+    prepare(6, 3);
+    SCRIPT(0, {UNMAP, 0, 1, 2, 0}, {STORE, 0, 4, 0, 0});
+    SCRIPT(1, {CHECK, 0, 0, 0, 0});
+    race_of("space.readers-check", 2, false);
+    prepare(4, 1);
+    SCRIPT(0, {STORE, 0, 2, 0, 0}, {UNMAP, 0, 0, 1, 0});
+    SCRIPT(1, {LOOK, 0, 0, 0, 0}, {LOAD, 0, 1, 0, 0});
+    race_of("space.readers-activate", 2, true);
+}
+
 /* ---- copies ------------------------------------------------------------------------------------ */
 
 static void test_fault_against_clone(void **state)
@@ -137,10 +159,15 @@ static void test_references(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fault_against_fault),   cmocka_unit_test(test_fault_against_unmap),
-        cmocka_unit_test(test_fault_against_protect), cmocka_unit_test(test_map_and_unmap),
-        cmocka_unit_test(test_fault_against_clone),   cmocka_unit_test(test_clone_against_put),
-        cmocka_unit_test(test_sharers_write),         cmocka_unit_test(test_references),
+        cmocka_unit_test(test_fault_against_fault),
+        cmocka_unit_test(test_fault_against_unmap),
+        cmocka_unit_test(test_fault_against_protect),
+        cmocka_unit_test(test_map_and_unmap),
+        cmocka_unit_test(test_readers),
+        cmocka_unit_test(test_fault_against_clone),
+        cmocka_unit_test(test_clone_against_put),
+        cmocka_unit_test(test_sharers_write),
+        cmocka_unit_test(test_references),
     };
 
     return cmocka_run_group_tests_name("schedule_space", tests, NULL, NULL);
