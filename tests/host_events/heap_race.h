@@ -263,7 +263,6 @@ static inline const char *heap_race_finish(void *ctx)
 {
     uint64_t nr_slabs = 0;
     uint64_t nr_live = 0;
-    struct mm_pool_stats pool;
 
     (void)ctx;
     if (w->twice) {
@@ -299,10 +298,12 @@ static inline const char *heap_race_finish(void *ctx)
     if (objects_and_slabs(&nr_slabs) != 0 || nr_slabs != 0) {
         return "all is free and reclaimed, and a slab is still there";
     }
-    if (mm_pool_get_stats(&w->pool, &pool) != MM_OK ||
-        w->range.nr_free + w->range.nr_bitmap_pages + pool.nr_meta_pages + w->nr_pages_held !=
-            w->range.nr_pages) {
-        return "all is free and reclaimed, and a page is lost";
+    if ((w->is_heap ? mm_heap_destroy(&w->heap) : mm_cache_destroy(&w->cache)) != MM_OK ||
+        mm_pool_destroy(&w->pool) != MM_OK) {
+        return "all is free, and cannot be taken down";
+    }
+    if (w->range.nr_free + w->range.nr_bitmap_pages + w->nr_pages_held != w->range.nr_pages) {
+        return "all is taken down, and a page is lost";
     }
     return NULL;
 }

@@ -111,6 +111,17 @@ static void test_retire_against_alloc(void **state)
     SCRIPT(w->steps[1], {ALLOC, 20, 0, false}, {FREE, 2, 0, 0}, {ALLOC, 21, 0, false},
            {FREE, 3, 0, 0});
     race("cache.retire-alloc-no-pages", 2);
+    /* All other slabs are full: who takes the retiring one off the list finds its object after
+     * that, in the sweep, and it does not end. It is one of those that are not kept. */
+    prepare(32, BIG);
+    fill(0, 0, 10, 0);
+    free_one(0, forget_object(2));
+    free_one(0, forget_object(3));
+    free_one(0, forget_object(4));
+    leave_pages(0);
+    SCRIPT(w->steps[0], {FREE, 5, 0, 0});
+    SCRIPT(w->steps[1], {ALLOC, 20, 0, false}, {FREE, 20, 0, 0});
+    race("cache.retire-sweep", 2);
 }
 
 static void test_reclaim(void **state)

@@ -290,11 +290,11 @@ static void prepare(const unsigned *free_frames, uint32_t flags)
     }
 }
 
-/* Hand a frame to a CPU, before the race. */
-static void hand_out(unsigned cpu, unsigned index)
+/* Hand a run of frames to a CPU, before the race. */
+static void hand_out(unsigned cpu, unsigned index, unsigned nr)
 {
-    world->now.owner[index] = NOT_HELD;
-    keep_run(cpu, PFN(index), 1);
+    give(PFN(index), nr);
+    keep_run(cpu, PFN(index), nr);
 }
 
 static void race(const char *name, bool with_interrupts)
@@ -352,8 +352,8 @@ static void test_last_frame(void **state)
 {
     (void)state;
     prepare(FREE_FRAMES(0, 0), 0);
-    hand_out(0, 5);
-    hand_out(1, 1400);
+    hand_out(0, 5, 1);
+    hand_out(1, 1400, 1);
     for (unsigned cpu = 0; cpu < 2; cpu++) {
         SCRIPT(cpu, {FREE, 0, false}, {ALLOC_ON, 0, true}, {FREE, 0, false}, {ALLOC_ON, 0, true});
     }
@@ -395,6 +395,12 @@ static void test_order_9_and_order_0(void **state)
         SCRIPT(cpu, {ALLOC, 9, true}, {FREE, 0, false}, {ALLOC, 9, true});
     }
     race("frame.order-9", false);
+    /* A line comes back behind the search, before the one ahead of it is broken. */
+    prepare(FREE_FRAMES(0, 512), 0);
+    hand_out(0, 512, 512);
+    SCRIPT(0, {FREE, 0, false}, {ALLOC_AT, 5, false});
+    SCRIPT(1, {ALLOC, 9, true});
+    race("frame.line-comes-back", false);
 }
 
 static void test_bulk(void **state)

@@ -34,6 +34,11 @@ static void test_alloc_and_free(void **state)
     SCRIPT(w->handler, {ALLOC, 30, BIG, true}, {ALLOC, 31, RUN, true}, {FREE, 30, 0, 0},
            {FREE, 31, 0, 0});
     race("heap.interrupted", 2);
+    /* The first of all: both make the table's node and a page of descriptors. */
+    prepare(48, 0);
+    SCRIPT(w->steps[0], {ALLOC, 10, BIG, true}, {ALLOC, 11, RUN, true});
+    SCRIPT(w->steps[1], {ALLOC, 20, 100, true}, {FREE, 20, 0, 0});
+    race("heap.first", 2);
 }
 
 /* The word that a CPU freed last to is guessed; its slab ends and begins again meanwhile. */
