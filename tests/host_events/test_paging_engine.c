@@ -261,6 +261,31 @@ static void test_walker_before_every_access(void **state)
     rig_delete(r, 0);
 }
 
+/* A copy-on-write break: from one frame to the other in one store. */
+static void test_replace(void **state)
+{
+    struct rig *r = user_rig("replace");
+    struct rig_edit e = {
+        .r = r, .what = RIG_REPLACE, .paddr = PADDR + P1G, .prot = MM_PROT_RX | MM_PROT_USER};
+    struct mm_gather gather;
+
+    (void)state;
+    assert_int_equal(map_as(r, &r->user, rig_range(AT, 3 * P4K), PADDR, URW, MM_MEMTYPE_WT), MM_OK);
+    assert_int_equal(mm_gather_begin(&gather, &r->user), MM_OK);
+    rig_enter(r, &r->user, &e, rig_range(AT + P4K, P4K));
+    assert_int_equal(mm_paging_replace(&r->user, mm_vaddr(AT + P4K), mm_paddr(e.paddr), e.prot,
+                                       MM_PAGING_RELEASE, &gather),
+                     MM_OK);
+    rig_leave(r, &r->user, MM_OK);
+    assert_int_equal(r->nr_released, 0);
+    rig_gather_end(r, &gather);
+    assert_int_equal(r->nr_released, 1);
+    assert_int_equal(t_mpages_unmap(&r->model, AT + P4K, P4K, 0), T_MPAGES_OK);
+    assert_int_equal(t_mpages_map(&r->model, AT + P4K, e.paddr, P4K, e.prot, MM_MEMTYPE_WT, 12),
+                     T_MPAGES_OK);
+    rig_delete(r, 0);
+}
+
 /* Bits that were set survive a page's being forbidden, split and allowed again. */
 static void test_bits_of_a_forbidden_page(void **state)
 {
@@ -448,6 +473,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_type_through_splits),
         cmocka_unit_test(test_walker_before_every_access),
+        cmocka_unit_test(test_replace),
         cmocka_unit_test(test_bits_of_a_forbidden_page),
         cmocka_unit_test(test_failing_calls_store_nothing),
         cmocka_unit_test(test_kernel_root_destroyed),
