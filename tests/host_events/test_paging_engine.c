@@ -222,6 +222,9 @@ static mm_status_t walked(struct rig *r, unsigned which)
         return unmap(r, &r->user, rig_range(AT + P4K, P2M));
     case 5:
         return unmap(r, &r->user, SCENE);
+    case 6: /* one right for another */
+        assert_int_equal(protect(r, &r->user, SCENE, UR), MM_OK);
+        return protect(r, &r->user, SCENE, MM_PROT_RX | MM_PROT_USER);
     default:
         assert_int_equal(rig_init_user(r, &copy), MM_OK);
         status = clone(r, &r->user, &copy, SCENE);
@@ -237,7 +240,7 @@ static void test_walker_before_every_access(void **state)
     struct rig *r = user_rig("walker before every access");
 
     (void)state;
-    for (unsigned which = 0; which < 7; which++) {
+    for (unsigned which = 0; which < 8; which++) {
         uint64_t set = 0;
 
         for (uint64_t n = 1;; n++) {

@@ -417,6 +417,10 @@ static void operate(struct run *run, unsigned nr)
             run->pt->active = active ? 1 : 0;
             t_watch_live(r->watch, run->pt->root.raw / 4096, active);
         }
+        if (!run->user && t_prng_chance(&r->prng, 1, 200)) {
+            /* The kernel's half is seen through either root. */
+            rig_activate(r, t_prng_chance(&r->prng, 1, 2) ? &r->user : &r->kernel);
+        }
         if (t_prng_chance(&r->prng, 1, 500)) {
             unmap_all(run);
         }

@@ -272,7 +272,12 @@ void t_watch_root(struct t_watch *w, uint64_t frame, uint64_t kin, bool user)
     t->parent = (uint32_t)frame;
     t->root = i;
     t->level = (uint8_t)(w->levels - 1);
-    reach(w, (uint32_t)frame);
+    if (w->nr_wrong == 0) {
+        reach(w, (uint32_t)frame);
+    }
+    if (w->nr_wrong != 0) {
+        return;
+    }
     audit_rights(w, &w->roots[i], (uint32_t)frame, t->level, 0, T_WATCH_RW | T_WATCH_US);
 }
 
@@ -312,7 +317,7 @@ void t_watch_back(struct t_watch *w, uint64_t frame)
                           (unsigned long long)frame, (unsigned long long)w->stale[i].start);
         }
     }
-    if (frame >= w->nr_frames) {
+    if (frame >= w->nr_frames || w->nr_wrong != 0) {
         return;
     }
     if (root != NULL) {
@@ -374,6 +379,9 @@ static void slot_stored(struct t_watch *w, uint32_t frame, unsigned i)
     uint64_t now = slots_of(w, frame)[i];
 
     w->total_stores++;
+    if (w->nr_wrong != 0) {
+        return; /* links that were wrong lead anywhere */
+    }
     if (!t->held) {
         t_watch_wrong(w, "%#llx is stored in slot %u of frame %#x, which the source has",
                       (unsigned long long)now, i, frame);
