@@ -49,6 +49,7 @@ struct cpu {
     uint64_t nr_events;
     const void *looked_at;
     unsigned nr_looks;
+    uint64_t seen; /* s.nr_writes when it last looked at something */
     unsigned nr_catches;
     jmp_buf *catches[CATCHES_MAX];
 };
@@ -61,6 +62,7 @@ static struct {
     jmp_buf home;
     unsigned current;
     unsigned nr_interrupts;
+    uint64_t nr_writes; /* by anybody */
     bool running;
 } s;
 
@@ -166,6 +168,7 @@ bool t_schedule_catch(void (*f)(void *arg), void *arg)
 
 static void wake_others(void)
 {
+    s.nr_writes++;
     for (unsigned i = 0; i < s.race.nr_cpus; i++) {
         if (i != s.current) {
             s.cpus[i].asleep = false;
@@ -279,6 +282,7 @@ static void look(const struct t_event *event)
 {
     struct cpu *me = &s.cpus[s.current];
 
+    me->seen = s.nr_writes;
     if (event->at != me->looked_at) {
         me->looked_at = event->at;
         me->nr_looks = 0;
@@ -294,7 +298,9 @@ static void before_access(void *ctx, const struct t_event *event)
     if (!on_a_cpu()) {
         return;
     }
-    if (event->atomic || s.race.plain) {
+    if (event->atomic
+            ? !s.race.sparse || event->kind != T_EVENT_LOAD || event->order != __ATOMIC_RELAXED
+            : s.race.plain) {
         point(event->pc);
     }
     if (!event->atomic && event->kind == T_EVENT_STORE) {
@@ -337,7 +343,8 @@ void t_schedule_spin(void)
     struct cpu *me = &s.cpus[s.current];
 
     if (on_a_cpu()) {
-        me->asleep = true;
+        /* What it waits for may have come since it looked: then it looks again. */
+        me->asleep = me->seen == s.nr_writes;
         point(__builtin_return_address(0));
         me->asleep = false;
     }
@@ -391,6 +398,7 @@ static void reset(struct cpu *cpu)
     cpu->nr_events = 0;
     cpu->looked_at = NULL;
     cpu->nr_looks = 0;
+    cpu->seen = 0;
     cpu->nr_catches = 0;
     cpu->first.uc_stack.ss_sp = cpu->stack;
     cpu->first.uc_stack.ss_size = STACK_LEN;
@@ -421,6 +429,7 @@ void t_schedule_run(const struct t_race *race, const struct t_strategy *strategy
     s.run = out;
     s.current = 0;
     s.nr_interrupts = 0;
+    s.nr_writes = 0;
     for (unsigned i = 0; i < race->nr_cpus; i++) {
         reset(&s.cpus[i]);
     }

@@ -50,6 +50,9 @@ struct t_race {
     void *ctx;
     /** Plain accesses are points as well: finds what must be atomic and is not. */
     bool plain;
+    /** Relaxed loads are no points: for calls that read through whole tables under a lock. Whoever
+     * acts on what he read does so by another access, which is a point. */
+    bool sparse;
 };
 
 struct t_race_plan {
