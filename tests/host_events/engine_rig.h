@@ -53,6 +53,8 @@ struct rig {
     bool la57, page_1g, invpcid;
     struct mm_x86_64 arch;
     struct mm_physmap physmap;
+    uint8_t mapped[RIG_FRAMES]; /* by the physmap's ops, if it has any */
+    unsigned nr_mapped;
     struct mm_pagetable kernel;
     struct mm_pagetable user;
     struct t_mpages model;
@@ -111,6 +113,36 @@ static inline void rig_free(void *ctx, mm_pfn_t frame)
     } else {
         r->nr_released++;
     }
+}
+
+/* --- a physmap of ops: three tables at a time, and no access to any other ------------------- */
+
+static inline void *rig_map_frame(void *ctx, mm_pfn_t frame)
+{
+    struct rig *r = ctx;
+
+    r->mapped[frame.raw]++;
+    r->nr_mapped++;
+    return r->nr_mapped > 3 ? NULL : rig_table(r, frame.raw);
+}
+
+static inline void rig_unmap_frame(void *ctx, void *mapped)
+{
+    struct rig *r = ctx;
+    uint64_t frame = (uint64_t)((uint64_t *)mapped - r->ram) / 512;
+
+    t_watch_settle(r->watch);
+    assert_true(r->mapped[frame] > 0);
+    r->mapped[frame]--;
+    r->nr_mapped--;
+}
+
+static inline void rig_use_ops(struct rig *r)
+{
+    static const struct mm_physmap_ops ops = {.map = rig_map_frame, .unmap = rig_unmap_frame};
+    struct mm_physmap physmap = {.ops = &ops, .ctx = r};
+
+    r->physmap = physmap;
 }
 
 /* --- registers -------------------------------------------------------------------------------- */
@@ -216,6 +248,11 @@ static inline void rig_before(void *ctx, const struct t_event *event)
                    event->order == __ATOMIC_SEQ_CST;
 
     t_watch_before(r->watch, event->at, event->size, store, store && release);
+    if (r->physmap.ops != NULL && event->at != NULL &&
+        r->mapped[((uint64_t *)event->at - r->ram) / 512] == 0) {
+        t_watch_wrong(r->watch, "an access to frame %#llx, which is not mapped",
+                      (unsigned long long)(((uint64_t *)event->at - r->ram) / 512));
+    }
     if (r->each != NULL) {
         r->each(r);
     }
@@ -568,6 +605,7 @@ static inline void rig_delete(struct rig *r, uint32_t used)
         rig_destroy(r, &r->kernel);
     }
     assert_int_equal(r->nr_used, used);
+    assert_int_equal(r->nr_mapped, 0);
     t_mpages_destroy(&r->model);
     t_watch_delete(r->watch);
     free(r->ram);

@@ -222,6 +222,9 @@ static mm_status_t walked(struct rig *r, unsigned which)
         return unmap(r, &r->user, rig_range(AT + P4K, P2M));
     case 5:
         return unmap(r, &r->user, SCENE);
+    case 6: /* one right for another */
+        assert_int_equal(protect(r, &r->user, SCENE, UR), MM_OK);
+        return protect(r, &r->user, SCENE, MM_PROT_RX | MM_PROT_USER);
     default:
         assert_int_equal(rig_init_user(r, &copy), MM_OK);
         status = clone(r, &r->user, &copy, SCENE);
@@ -237,7 +240,7 @@ static void test_walker_before_every_access(void **state)
     struct rig *r = user_rig("walker before every access");
 
     (void)state;
-    for (unsigned which = 0; which < 7; which++) {
+    for (unsigned which = 0; which < 8; which++) {
         uint64_t set = 0;
 
         for (uint64_t n = 1;; n++) {
@@ -258,6 +261,31 @@ static void test_walker_before_every_access(void **state)
         }
         assert_true(set >= 3);
     }
+    rig_delete(r, 0);
+}
+
+/* A copy-on-write break: from one frame to the other in one store. */
+static void test_replace(void **state)
+{
+    struct rig *r = user_rig("replace");
+    struct rig_edit e = {
+        .r = r, .what = RIG_REPLACE, .paddr = PADDR + P1G, .prot = MM_PROT_RX | MM_PROT_USER};
+    struct mm_gather gather;
+
+    (void)state;
+    assert_int_equal(map_as(r, &r->user, rig_range(AT, 3 * P4K), PADDR, URW, MM_MEMTYPE_WT), MM_OK);
+    assert_int_equal(mm_gather_begin(&gather, &r->user), MM_OK);
+    rig_enter(r, &r->user, &e, rig_range(AT + P4K, P4K));
+    assert_int_equal(mm_paging_replace(&r->user, mm_vaddr(AT + P4K), mm_paddr(e.paddr), e.prot,
+                                       MM_PAGING_RELEASE, &gather),
+                     MM_OK);
+    rig_leave(r, &r->user, MM_OK);
+    assert_int_equal(r->nr_released, 0);
+    rig_gather_end(r, &gather);
+    assert_int_equal(r->nr_released, 1);
+    assert_int_equal(t_mpages_unmap(&r->model, AT + P4K, P4K, 0), T_MPAGES_OK);
+    assert_int_equal(t_mpages_map(&r->model, AT + P4K, e.paddr, P4K, e.prot, MM_MEMTYPE_WT, 12),
+                     T_MPAGES_OK);
     rig_delete(r, 0);
 }
 
@@ -448,6 +476,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_type_through_splits),
         cmocka_unit_test(test_walker_before_every_access),
+        cmocka_unit_test(test_replace),
         cmocka_unit_test(test_bits_of_a_forbidden_page),
         cmocka_unit_test(test_failing_calls_store_nothing),
         cmocka_unit_test(test_kernel_root_destroyed),

@@ -4,7 +4,7 @@
  * and clone, on roots of 48 and 57 bits, the kernel's, a user's and an adopted one, in use and not.
  * Every store of the library to a table is judged as it is made, a walker sets accessed and dirty
  * before every eighth access to a leaf or so, a tenth of the calls run out of frames at a random
- * point, and gathers span up to three calls. The model answers what each page is before and after.
+ * point, and gathers span up to three calls; half of the streams map each table through ops. The model answers what each page is before and after.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -417,6 +417,10 @@ static void operate(struct run *run, unsigned nr)
             run->pt->active = active ? 1 : 0;
             t_watch_live(r->watch, run->pt->root.raw / 4096, active);
         }
+        if (!run->user && t_prng_chance(&r->prng, 1, 200)) {
+            /* The kernel's half is seen through either root. */
+            rig_activate(r, t_prng_chance(&r->prng, 1, 2) ? &r->user : &r->kernel);
+        }
         if (t_prng_chance(&r->prng, 1, 500)) {
             unmap_all(run);
         }
@@ -459,6 +463,9 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g)
 {
     struct run run = {.r = rig_new(name, la57, page_1g, page_1g), .user = user};
 
+    if (user == la57) { /* half of the streams */
+        rig_use_ops(run.r);
+    }
     rig_start(run.r);
     run.pt = user ? &run.r->user : &run.r->kernel;
     add_windows(&run);

@@ -229,6 +229,33 @@ static void unlink_table(struct t_watch *w, uint32_t child)
     }
 }
 
+/** All leaves behind a table: who may reach them. Its bound is the number of levels. */
+static void audit_rights(struct t_watch *w, const struct t_watch_root *root, uint32_t frame,
+                         unsigned level, uint64_t base, uint64_t rights)
+{
+    for (unsigned i = 0; i < 512; i++) {
+        uint64_t entry = w->tables[frame].shadow[i];
+        uint64_t at = base + i * span_of(level);
+        bool upper = level + 1 == w->levels ? i >= 256 : base >> 63 != 0;
+        uint64_t below = t_watch_below(rights, entry);
+        bool user = (below & T_WATCH_US) != 0;
+
+        if ((entry & P) == 0) {
+            continue;
+        }
+        if (level + 1 == w->levels && upper) {
+            at |= ~((span_of(level) << 9) - 1);
+        }
+        if (t_watch_is_table(entry, level)) {
+            audit_rights(w, root, t_watch_child(entry), level - 1, at, below);
+        } else if (upper ? user : root->user && !user) {
+            t_watch_wrong(w, "%#llx from root %#llx: a leaf that is %s", (unsigned long long)at,
+                          (unsigned long long)root->frame,
+                          user ? "the kernel's, and open to the user" : "not the user's");
+        }
+    }
+}
+
 void t_watch_root(struct t_watch *w, uint64_t frame, uint64_t kin, bool user)
 {
     struct t_watch_table *t = &w->tables[frame];
@@ -245,7 +272,13 @@ void t_watch_root(struct t_watch *w, uint64_t frame, uint64_t kin, bool user)
     t->parent = (uint32_t)frame;
     t->root = i;
     t->level = (uint8_t)(w->levels - 1);
-    reach(w, (uint32_t)frame);
+    if (w->nr_wrong == 0) {
+        reach(w, (uint32_t)frame);
+    }
+    if (w->nr_wrong != 0) {
+        return;
+    }
+    audit_rights(w, &w->roots[i], (uint32_t)frame, t->level, 0, T_WATCH_RW | T_WATCH_US);
 }
 
 void t_watch_live(struct t_watch *w, uint64_t frame, bool live)
@@ -284,7 +317,7 @@ void t_watch_back(struct t_watch *w, uint64_t frame)
                           (unsigned long long)frame, (unsigned long long)w->stale[i].start);
         }
     }
-    if (frame >= w->nr_frames) {
+    if (frame >= w->nr_frames || w->nr_wrong != 0) {
         return;
     }
     if (root != NULL) {
@@ -346,6 +379,9 @@ static void slot_stored(struct t_watch *w, uint32_t frame, unsigned i)
     uint64_t now = slots_of(w, frame)[i];
 
     w->total_stores++;
+    if (w->nr_wrong != 0) {
+        return; /* links that were wrong lead anywhere */
+    }
     if (!t->held) {
         t_watch_wrong(w, "%#llx is stored in slot %u of frame %#x, which the source has",
                       (unsigned long long)now, i, frame);
@@ -496,6 +532,8 @@ void t_watch_audit(struct t_watch *w)
     for (unsigned i = 0; i < T_WATCH_ROOTS && links != NULL && w->nr_wrong == 0; i++) {
         if (w->roots[i].frame != 0) {
             audit_table(w, (uint32_t)w->roots[i].frame, links);
+            audit_rights(w, &w->roots[i], (uint32_t)w->roots[i].frame, w->levels - 1, 0,
+                         T_WATCH_RW | T_WATCH_US);
         }
     }
     for (uint64_t f = 0; f < w->nr_frames && links != NULL && w->nr_wrong == 0; f++) {

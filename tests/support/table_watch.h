@@ -183,7 +183,8 @@ void t_watch_begin(struct t_watch *w, const struct t_watch_edit *edits, unsigned
 void t_watch_end(struct t_watch *w, bool failed);
 /** The gather has ended: no cache may disagree with the tables. */
 void t_watch_settled(struct t_watch *w);
-/** Memory is the shadow, and all links are found again from the roots: nothing went unseen. */
+/** Memory is the shadow, all links are found again from the roots (nothing went unseen), and the
+ * user reaches no leaf of the kernel's. */
 void t_watch_audit(struct t_watch *w);
 
 /* --- events ---------------------------------------------------------------------------------- */

@@ -219,7 +219,7 @@ void t_watch_settled(struct t_watch *w)
         t_watch_wrong(w, "the paging-structure caches lead to table %#x when all was flushed",
                       w->cached[0]);
     }
-    for (unsigned i = 0; i < T_WATCH_ROOTS; i++) {
+    for (unsigned i = 0; i < T_WATCH_ROOTS && w->nr_wrong == 0; i++) {
         const struct t_watch_root *r = &w->roots[i];
 
         if (r->frame != 0 && r->residue && now != NULL && now->kin != r->frame &&
