@@ -44,6 +44,9 @@ void checks_user(struct memory *m);
 /** DMA regions. */
 void checks_dma(struct memory *m);
 
+/** The tests that the host runs from the same files. */
+void checks_both(struct memory *m);
+
 /** Takes down what is left, step by step: every frame is back, then every byte of the map. */
 void checks_balance(struct memory *m);
 
