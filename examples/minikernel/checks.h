@@ -47,6 +47,9 @@ void checks_dma(struct memory *m);
 /** The permission truth table, as much of it as the options ask for. */
 void checks_truth(struct memory *m, const struct options *options);
 
+/** The tests that the host runs from the same files. */
+void checks_both(struct memory *m);
+
 /** Takes down what is left, step by step: every frame is back, then every byte of the map. */
 void checks_balance(struct memory *m);
 

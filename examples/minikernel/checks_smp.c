@@ -11,10 +11,13 @@
 #include "check.h"
 #include "checks.h"
 #include "layout.h"
+#include "log.h"
 #include "percpu.h"
 #include "probe.h"
 #include "smp.h"
 #include "trade.h"
+
+void *memset(void *to, int value, size_t len);
 
 // ---- each by itself -------------------------------------------------------------------------------
 
@@ -121,7 +124,6 @@ static bool good(const struct trade_result *result)
 // ---- frames ---------------------------------------------------------------------------------------
 
 #define FRAME_STEPS     12000
-#define REFERENCE_TURNS 20000
 #define WORDS_PER_LINE  (MM_CACHE_LINE / sizeof(uint64_t))
 #define LINES_PER_FRAME (MM_PAGE_SIZE / MM_CACHE_LINE)
 
@@ -220,6 +222,9 @@ static struct trade_result trade_frames(struct memory *m, struct mm_frames *fram
 static void open_crowd(struct memory *m, struct crowd *crowd)
 {
     static _Alignas(MM_CACHE_LINE) uint8_t metadata[CROWD_METADATA];
+
+    memset(metadata, 0, sizeof(metadata));
+    *crowd = (struct crowd){0};
     struct mm_frame_request request = {.order = CROWD_ORDER};
     uint64_t len = MM_PAGE_SIZE << CROWD_ORDER;
 
@@ -239,10 +244,20 @@ static void open_crowd(struct memory *m, struct crowd *crowd)
     must(mm_frame_init(&crowd->frames, &config), "an allocator of few frames");
 }
 
+static void close_crowd(struct memory *m, struct crowd *crowd, const char *name)
+{
+    struct mm_frame_stats stats = {0};
+
+    must(mm_frame_get_stats(&crowd->frames, &stats), "frame statistics");
+    CHECK(name,
+          stats.nr_free == UINT64_C(1) << CROWD_ORDER && mm_frame_check(&crowd->frames) == MM_OK);
+    must(mm_frame_destroy(&crowd->frames), "end of few frames");
+    mm_frame_free(&m->frames, crowd->block, CROWD_ORDER);
+}
+
 static void check_frames(struct memory *m)
 {
     static struct crowd crowd;
-    struct mm_frame_stats stats = {0};
     uint64_t before = memory_nr_free(m);
 
     struct trade_result result = trade_frames(m, &m->frames, "frames");
@@ -253,47 +268,101 @@ static void check_frames(struct memory *m)
     open_crowd(m, &crowd);
     result = trade_frames(m, &crowd.frames, "few frames");
     CHECK("frames that all compete for are one processor's at a time", good(&result));
-    CHECK("frames that all compete for are back",
-          mm_frame_get_stats(&crowd.frames, &stats) == MM_OK &&
-              stats.nr_free == UINT64_C(1) << CROWD_ORDER &&
-              mm_frame_check(&crowd.frames) == MM_OK);
-    must(mm_frame_destroy(&crowd.frames), "end of few frames");
-    mm_frame_free(&m->frames, crowd.block, CROWD_ORDER);
+    close_crowd(m, &crowd, "frames that all compete for are back");
 }
 
-// ---- references -----------------------------------------------------------------------------------
+// ---- collisions -----------------------------------------------------------------------------------
 
-struct shared {
+// Short loops on one word that all processors change, with nothing in between: an update that is not
+// one atomic step loses against another sooner or later.
+#define FRAME_TURNS     200000
+#define REFERENCE_TURNS 1000000
+#define TURNS_TOGETHER  20000 // after so many the fast wait for the slow
+
+struct collision {
     struct mm_frames *frames;
-    mm_pfn_t frame;
-    atomic_uint nr_freed;
+    mm_pfn_t shared;
+    atomic_uint nr_freed; // of the shared frame
+    atomic_uint nr_wrong;
+    mm_pfn_t first;                        // of the crowd:
+    atomic_uint holders[1 << CROWD_ORDER]; // processor, and 1; 0: none
 };
+
+static void wait_for_slow(unsigned turn)
+{
+    if (turn % TURNS_TOGETHER == 0) {
+        smp_barrier();
+    }
+}
 
 // Every processor holds one reference from the start; the last to leave frees the frame.
 static void share(void *ctx, uint32_t cpu)
 {
-    struct shared *s = ctx;
+    struct collision *c = ctx;
 
     (void)cpu;
-    smp_barrier();
     for (unsigned i = 0; i < REFERENCE_TURNS; i++) {
-        mm_frame_get(s->frames, s->frame);
-        atomic_fetch_add(&s->nr_freed, mm_frame_put(s->frames, s->frame));
+        wait_for_slow(i);
+        mm_frame_get(c->frames, c->shared);
+        atomic_fetch_add(&c->nr_freed, mm_frame_put(c->frames, c->shared));
     }
-    atomic_fetch_add(&s->nr_freed, mm_frame_put(s->frames, s->frame));
+    atomic_fetch_add(&c->nr_freed, mm_frame_put(c->frames, c->shared));
 }
 
 static void check_references(struct memory *m)
 {
-    struct shared shared = {.frames = &m->frames};
+    static struct collision c;
 
-    must(mm_frame_alloc(&m->frames, NULL, &shared.frame), "a frame to share");
+    c.frames = &m->frames;
+    must(mm_frame_alloc(&m->frames, NULL, &c.shared), "a frame to share");
     for (uint32_t cpu = 1; cpu < smp_nr(); cpu++) {
-        mm_frame_get(&m->frames, shared.frame);
+        mm_frame_get(&m->frames, c.shared);
     }
-    smp_run(share, &shared);
+    smp_run(share, &c);
     CHECK("a shared frame is freed once, with its last reference",
-          atomic_load(&shared.nr_freed) == 1 && mm_frame_refs(&m->frames, shared.frame) == 0);
+          atomic_load(&c.nr_freed) == 1 && mm_frame_refs(&m->frames, c.shared) == 0);
+}
+
+// A frame that is taken was nobody's, and is ours until it is given back.
+static void collide(void *ctx, uint32_t cpu)
+{
+    struct collision *c = ctx;
+    mm_pfn_t frame;
+
+    for (unsigned i = 0; i < FRAME_TURNS; i++) {
+        wait_for_slow(i);
+        if (mm_frame_alloc_on(c->frames, cpu, &frame) != MM_OK) {
+            atomic_fetch_add(&c->nr_wrong, 1); // there are more frames than processors
+            continue;
+        }
+        atomic_uint *holder = &c->holders[frame.raw - c->first.raw];
+        unsigned before = atomic_exchange(holder, cpu + 1);
+        unsigned after = atomic_exchange(holder, 0);
+        if (before != 0 || after != cpu + 1) {
+            atomic_fetch_add(&c->nr_wrong, 1);
+        }
+        if (i % 2 == 0) {
+            mm_frame_free(c->frames, frame, 0);
+        } else {
+            mm_frame_free_bulk(c->frames, &frame, 1);
+        }
+    }
+}
+
+static void check_collisions(struct memory *m)
+{
+    static struct crowd crowd;
+    static struct collision c;
+
+    open_crowd(m, &crowd);
+    c.frames = &crowd.frames;
+    c.first = crowd.block;
+    smp_run(collide, &c);
+    log_print("  %u x %u frames taken and given back in a row: %u wrong\n", smp_nr(), FRAME_TURNS,
+              atomic_load(&c.nr_wrong));
+    CHECK("frames taken and given back in a row are one processor's at a time",
+          atomic_load(&c.nr_wrong) == 0);
+    close_crowd(m, &crowd, "frames taken and given back in a row are back");
 }
 
 // ---- objects --------------------------------------------------------------------------------------
@@ -413,6 +482,7 @@ void checks_smp(struct memory *m)
     check_theme("all processors");
     check_views(m);
     check_frames(m);
+    check_collisions(m);
     check_references(m);
     check_cache(m);
     check_heap(m);

@@ -64,6 +64,7 @@ static void run_checks(void)
     checks_space(&memory);
     checks_user(&memory);
     checks_dma(&memory);
+    checks_both(&memory);
 }
 
 _Noreturn void kmain(uint32_t boot_info)
