@@ -214,6 +214,7 @@ static void with_holes(void)
 {
     for (unsigned i = 0; i < 8; i += 2) {
         mm_frame_free(&t_w.frames, t_w.list[i], 0);
+        t_w.list[i] = mm_pfn(0);
     }
 }
 

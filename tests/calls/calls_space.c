@@ -136,7 +136,7 @@ static int do_check(const uint64_t *a)
 
 static void in_kernel_space(void)
 {
-    t_w.lone = mm_space_kernel(&t_w.spaces);
+    t_w.other = mm_space_kernel(&t_w.spaces);
 }
 
 /* Somebody else mapped a page where the kernel's space maps. */
@@ -205,7 +205,7 @@ static void narrow_kernel(void)
     spaces.kernel = &t_w.spare.system.kernel;
     spaces.kernel_range = mm_vrange(mm_vaddr(T_ARENA), 64 * PAGE);
     (void)!mm_spaces_init(&t_w.spare.system.spaces, &spaces);
-    t_w.lone = mm_space_kernel(&t_w.spare.system.spaces);
+    t_w.other = mm_space_kernel(&t_w.spare.system.spaces);
 }
 
 static void kernel_reference(void)
@@ -360,13 +360,13 @@ static const struct t_call space[] = {
      .invoke = do_map,
      .setup = in_kernel_space,
      .flags = T_CAN_FAIL,
-     .args = {T_VAR(lone), REQUEST(T_ARENA + 64 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
+     .args = {T_VAR(other), REQUEST(T_ARENA + 64 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_map",
      .note = "where somebody mapped a page",
      .invoke = do_map,
      .setup = kernel_occupied,
      .flags = T_BAD_ONLY | T_COMPOSED,
-     .args = {T_VAR(lone), REQUEST(T_ARENA + 63 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
+     .args = {T_VAR(other), REQUEST(T_ARENA + 63 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_map",
      .note = "tables beyond reach",
      .invoke = do_map,
@@ -378,7 +378,7 @@ static const struct t_call space[] = {
      .invoke = do_map,
      .setup = narrow_kernel,
      .flags = T_BAD_ONLY | T_COMPOSED,
-     .args = {T_VAR(lone), REQUEST(T_ARENA + PAGE, 2 * PAGE, MM_SPACE_FIXED)}},
+     .args = {T_VAR(other), REQUEST(T_ARENA + PAGE, 2 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_unmap",
      .invoke = do_unmap,
      .args = {SPACE, T_OF("start", user_ats), T_NUM("len", 8 * PAGE)}},

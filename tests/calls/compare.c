@@ -10,6 +10,7 @@
  */
 #include "hash.h"
 #include "kept.h"
+#include "ledger_mm.h"
 #include "world.h"
 
 #include <stddef.h>
@@ -407,4 +408,38 @@ bool t_world_sound(void)
         return false;
     }
     return true;
+}
+
+bool t_world_balanced(void)
+{
+    struct t_ledger *ledger = t_ledger_open(&t_w.frames, t_w.physmap.base, T_RAM_END / PAGE);
+    const struct mm_pagetable *users[] = {&t_w.user, &t_w.user2};
+    struct mm_vrange none = {{0}, 0};
+    struct mm_space *spaces[] = {t_w.space, t_w.child, t_w.lone};
+    const char *wrong;
+
+    t_ledger_root(ledger, &t_w.kernel, NULL, mm_vrange(mm_vaddr(T_ARENA), T_ARENA_LEN));
+    t_ledger_root(ledger, &t_w.spare.pt, NULL, none);
+    for (unsigned i = 0; i < 2; i++) {
+        t_ledger_root(ledger, users[i], &t_w.kernel, none);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        t_ledger_space(ledger, spaces[i], &t_w.kernel);
+    }
+    t_ledger_hold(ledger, t_w.block.raw, 4);
+    t_ledger_hold(ledger, t_w.frame.raw, 1);
+    t_ledger_hold(ledger, t_w.frame_shared.raw, 1);
+    t_ledger_hold(ledger, t_w.frame_shared.raw, 1);
+    for (unsigned i = 0; i < 8; i++) {
+        t_ledger_hold(ledger, t_w.list[i].raw, t_w.list[i].raw == 0 ? 0 : 1);
+    }
+    for (uint32_t i = 0; i < t_h.nr_held; i++) {
+        t_ledger_hold(ledger, t_h.held[i].raw, 1);
+    }
+    t_ledger_hold(ledger, t_w.region.range.start.raw / PAGE, t_w.region.nr_frames);
+    wrong = t_ledger_close(ledger, t_w.pages.nr_pages_out);
+    if (wrong != NULL) {
+        (void)snprintf(t_h.why, sizeof(t_h.why), "%s", wrong);
+    }
+    return wrong == NULL;
 }

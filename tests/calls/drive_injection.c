@@ -60,7 +60,8 @@ static bool attempt(struct way *way)
                           t_drive_answer_str(answer), t_h.why);
         }
     }
-    if (!t_world_sound()) {
+    if (!t_world_sound() ||
+        (answer != MM_OK && (way->call->flags & T_PARTIAL) == 0 && !t_world_balanced())) {
         t_drive_wrong(way->call, way->args, way->what, "answers %s, and then: %s",
                       t_drive_answer_str(answer), t_h.why);
     }

@@ -105,8 +105,8 @@ struct t_world {
     struct mm_spaces spaces;
     struct mm_space *space; /* regions with touched pages, shared with `child` */
     struct mm_space *child;
-    struct mm_space *lone; /* an empty one */
-    struct mm_space *no_space;
+    struct mm_space *lone;  /* an empty one */
+    struct mm_space *other; /* of a scenario: a kernel's */
     struct mm_dma dma;
     struct mm_dma_region region;
     struct mm_user uaccess;
@@ -179,6 +179,9 @@ void t_world_forget_told(void);
 
 /** Every check of the library over all live objects, and the counts of the harness. */
 bool t_world_sound(void);
+
+/** The ledger of frames, of a world in which no call has succeeded since it was set up. */
+bool t_world_balanced(void);
 
 /** Take frames of `frames` until `nr` are left; UINT64_MAX: give them back. */
 void t_world_leave_frames(uint64_t nr);
