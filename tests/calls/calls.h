@@ -48,25 +48,69 @@ struct t_argument {
 };
 
 #define T_LIVE_(object)                                                                            \
-    {.type = T_LIVE, .name = #object, .ptr = &t_w.object}
+    {                                                                                              \
+        .type = T_LIVE, .name = #object, .ptr = &t_w.object                                        \
+    }
 /** Live, and there is one that was taken down. */
 #define T_LIVE_GONE(object, kind)                                                                  \
-    {.type = T_LIVE, .name = #object, .ptr = &t_w.object, .other = &t_w.gone.kind}
+    {                                                                                              \
+        .type = T_LIVE, .name = #object, .ptr = &t_w.object, .other = &t_w.gone.kind               \
+    }
 #define T_FRESH_(kind, live)                                                                       \
-    {.type = T_FRESH, .name = #kind, .ptr = &t_w.fresh.kind, .other = &t_w.live}
-#define T_PTR(object)      {.type = T_POINTER, .name = #object, .ptr = &t_w.object}
-#define T_VAR(variable)    {.type = T_VARIABLE, .name = #variable, .ptr = &t_w.variable}
-#define T_OUT              {.type = T_POINTER, .name = "out", .ptr = t_w.out}
-#define T_OUT2             {.type = T_POINTER, .name = "out2", .ptr = t_w.out2}
-#define T_GIVEN(what)      {.type = T_OP, .name = what, .good = 1}
-#define T_NUM(what, value) {.type = T_NUMBER, .name = what, .good = (value)}
+    {                                                                                              \
+        .type = T_FRESH, .name = #kind, .ptr = &t_w.fresh.kind, .other = &t_w.live                 \
+    }
+#define T_PTR(object)                                                                              \
+    {                                                                                              \
+        .type = T_POINTER, .name = #object, .ptr = &t_w.object                                     \
+    }
+#define T_VAR(variable)                                                                            \
+    {                                                                                              \
+        .type = T_VARIABLE, .name = #variable, .ptr = &t_w.variable                                \
+    }
+#define T_OUT                                                                                      \
+    {                                                                                              \
+        .type = T_POINTER, .name = "out", .ptr = t_w.out                                           \
+    }
+#define T_OUT2                                                                                     \
+    {                                                                                              \
+        .type = T_POINTER, .name = "out2", .ptr = t_w.out2                                         \
+    }
+#define T_GIVEN(what)                                                                              \
+    {                                                                                              \
+        .type = T_OP, .name = what, .good = 1                                                      \
+    }
+#define T_NUM(what, value)                                                                         \
+    {                                                                                              \
+        .type = T_NUMBER, .name = what, .good = (value)                                            \
+    }
 /** A number that stands at a variable of the world: a frame's. */
-#define T_NUM_AT(what, variable) {.type = T_NUMBER, .name = what, .ptr = &t_w.variable}
-#define T_U32(what, value)       {.type = T_WORD, .name = what, .good = (value)}
-#define T_UPTO(what, value, max) {.type = T_COUNT, .name = what, .good = (value), .limit = (max)}
-#define T_BITS(what, value, all) {.type = T_FLAGS, .name = what, .good = (value), .limit = (all)}
-#define T_ENUM(what, value, nr)  {.type = T_CHOICE, .name = what, .good = (value), .limit = (nr)}
-#define T_OF(what, function)     {.type = T_LIST, .name = what, .list = function}
+#define T_NUM_AT(what, variable)                                                                   \
+    {                                                                                              \
+        .type = T_NUMBER, .name = what, .ptr = &t_w.variable                                       \
+    }
+#define T_U32(what, value)                                                                         \
+    {                                                                                              \
+        .type = T_WORD, .name = what, .good = (value)                                              \
+    }
+#define T_UPTO(what, value, max)                                                                   \
+    {                                                                                              \
+        .type = T_COUNT, .name = what, .good = (value), .limit = (max)                             \
+    }
+#define T_BITS(what, value, all)                                                                   \
+    {                                                                                              \
+        .type = T_FLAGS, .name = what, .good = (value), .limit = (all)                             \
+    }
+#define T_ENUM(what, value, nr)                                                                    \
+    {                                                                                              \
+        .type = T_CHOICE, .name = what, .good = (value), .limit = (nr)                             \
+    }
+#define T_OF(what, function)                                                                       \
+    {                                                                                              \
+        .type = T_LIST, .name = what, .list = function                                             \
+    }
+
+#define T_BIT(status) (UINT32_C(1) << (status))
 
 /** Flags of a call. */
 #define T_CAN_FAIL 1u /**< there is at least one point at which it can run out of something */
@@ -76,7 +120,7 @@ struct t_argument {
  */
 #define T_COMPOSED 2u
 #define T_VARIANT  4u  /**< another scenario of a call: for the injector alone */
-#define T_TELLS    8u  /**< on error it still says something through `out`: the contract says so */
+#define T_PARTIAL  8u  /**< without memory it does what it can: the contract says so */
 #define T_BAD_ONLY 16u /**< for bad arguments alone: its good values do not succeed */
 
 struct t_call {
@@ -86,6 +130,7 @@ struct t_call {
     void (*setup)(void);
     void (*scarce)(uint64_t nr); /**< leave so much memory; NULL: frames of the world */
     unsigned flags;
+    uint32_t tells;     /**< statuses with which it still says something through `out` */
     const char *panics; /**< room that it panics in when what is released is not owned */
     struct t_argument args[T_MAX_ARGS];
 };
@@ -105,11 +150,11 @@ extern const struct t_call_list t_calls_base, t_calls_boot, t_calls_frame, t_cal
     }
 
 /* In the functions that make a call. */
-#define T_P(i)        ((void *)(uintptr_t)a[i])
-#define T_W32(i)      ((uint32_t)a[i])
-#define T_RANGE(i)    mm_vrange(mm_vaddr(a[i]), a[(i) + 1])
-#define T_PRANGE(i)   mm_prange(mm_paddr(a[i]), a[(i) + 1])
-#define T_NONZERO(x)  ((x) ? (int)MM_OK : (int)T_EMPTY)
-#define T_MADE(call)  ((call), (int)MM_OK)
+#define T_P(i)       ((void *)(uintptr_t)a[i])
+#define T_W32(i)     ((uint32_t)a[i])
+#define T_RANGE(i)   mm_vrange(mm_vaddr(a[i]), a[(i) + 1])
+#define T_PRANGE(i)  mm_prange(mm_paddr(a[i]), a[(i) + 1])
+#define T_NONZERO(x) ((x) ? (int)MM_OK : (int)T_EMPTY)
+#define T_MADE(call) ((call), (int)MM_OK)
 
 #endif

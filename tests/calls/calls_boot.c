@@ -76,8 +76,12 @@ static const struct t_call base[] = {
     {.name = "mm_mul", .invoke = do_mul, .args = {T_NUM("a", 5), T_NUM("b", 6)}},
     {.name = "mm_align_up", .invoke = do_align_up, .args = {T_NUM("x", 5), T_OF("align", powers)}},
     {.name = "mm_vaddr_to_ptr", .invoke = do_vaddr_to_ptr, .args = {T_NUM("at", 4096)}},
-    {.name = "mm_memtype_str", .invoke = do_memtype_str, .args = {T_ENUM("type", 0, MM_MEMTYPE_COUNT)}},
-    {.name = "mm_status_str", .invoke = do_status_str, .args = {T_ENUM("status", 0, MM_STATUS_COUNT)}},
+    {.name = "mm_memtype_str",
+     .invoke = do_memtype_str,
+     .args = {T_ENUM("type", 0, MM_MEMTYPE_COUNT)}},
+    {.name = "mm_status_str",
+     .invoke = do_status_str,
+     .args = {T_ENUM("status", 0, MM_STATUS_COUNT)}},
     {.name = "mm_version", .invoke = do_version},
     {.name = "mm_config_signature", .invoke = do_signature},
 };
@@ -189,10 +193,14 @@ static void taken(void)
 
 static int do_read(const uint64_t *a)
 {
-    t_w.multiboot2[0] = T_W32(8); /* the total size it claims */
-    return (int)mm_multiboot2_read(T_P(0), a[1] == 0 ? NULL : (char *)t_w.multiboot2 + (a[1] - 8),
-                                   a[2], mm_paddr(a[3]), a[4],
-                                   (struct mm_multiboot2_info *)T_P(5), T_P(6));
+    uint32_t was = t_w.multiboot2[0];
+    int status;
+
+    t_w.multiboot2[0] = T_W32(7); /* the total size it claims */
+    status = (int)mm_multiboot2_read(T_P(0), a[1] == 0 ? NULL : (char *)t_w.multiboot2 + (a[1] - 8),
+                                     a[2], mm_paddr(a[3]), a[4], T_P(5), T_P(6));
+    t_w.multiboot2[0] = was;
+    return status;
 }
 
 static unsigned offsets(uint64_t *v)
@@ -201,7 +209,8 @@ static unsigned offsets(uint64_t *v)
     v[1] = 0;
     v[2] = 9;
     v[3] = 12;
-    return 4;
+    v[4] = 8 + 128; /* the one without a map */
+    return 5;
 }
 
 static unsigned lengths(uint64_t *v)
@@ -290,9 +299,9 @@ static const struct t_call boot[] = {
      .args = {T_ENUM("kind", 0, MM_BOOT_KIND_COUNT)}},
     {.name = "mm_multiboot2_read",
      .invoke = do_read,
-     .flags = T_TELLS, /* what is wrong, in `error` */
-     .args = {T_OF("map", maps), T_OF("data", offsets), T_OF("len", lengths), T_NUM("paddr", 0x9000),
-              T_NUM("kernel_offset", 0), T_OUT, T_OUT2, T_UPTO("unused", 0, 0),
+     .tells = T_BIT(MM_ERR_CORRUPTED), /* what is wrong */
+     .args = {T_OF("map", maps), T_OF("data", offsets), T_OF("len", lengths),
+              T_NUM("paddr", 0x9000), T_NUM("kernel_offset", 0), T_OUT, T_OUT2,
               T_OF("total_size", lengths)}},
 };
 

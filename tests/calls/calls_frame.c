@@ -122,7 +122,7 @@ static int do_get(const uint64_t *a)
 
 static int do_put(const uint64_t *a)
 {
-    return T_NONZERO(mm_frame_put(T_P(0), mm_pfn(a[1])));
+    return T_MADE((void)mm_frame_put(T_P(0), mm_pfn(a[1])));
 }
 
 static int do_refs(const uint64_t *a)
@@ -214,16 +214,15 @@ static void with_holes(void)
 {
     for (unsigned i = 0; i < 8; i += 2) {
         mm_frame_free(&t_w.frames, t_w.list[i], 0);
+        t_w.list[i] = mm_pfn(0);
     }
 }
 
 /* An allocator whose metadata was carved, and nothing allocated. */
 static void carved(void)
 {
-    struct mm_frames_config config = {.map = &t_w.sys_map,
-                                      .physmap = &t_w.physmap,
-                                      .platform = t_world_platform(),
-                                      .nr_cpus = 1};
+    struct mm_frames_config config = {
+        .map = &t_w.sys_map, .physmap = &t_w.physmap, .platform = t_world_platform(), .nr_cpus = 1};
 
     (void)!mm_frame_init_from_map(&t_w.spare.system.frames, &config,
                                   mm_prange(mm_paddr(0), T_RAM_END));
@@ -233,13 +232,20 @@ static void carved(void)
 /* The map has no room for another entry. */
 static void carved_and_map_full(void)
 {
+    struct mm_prange out;
+    struct mm_prange all = {{0}, UINT64_MAX};
+
+    /* What is given back lies between two pieces of its kind. */
+    (void)!mm_bootmap_take(&t_w.sys_map, 4096, 4096, all, &out);
     carved();
+    (void)!mm_bootmap_take(&t_w.sys_map, 4096, 4096, all, &out);
+    (void)!mm_bootmap_normalize(&t_w.sys_map);
     t_w.sys_map.capacity = 2;
 }
 
 static void corrupt(void)
 {
-    t_w.frames.nr_frames++;
+    t_w.frames.has_free[0] = 0; /* a summary that hides free frames */
 }
 
 /* A map with more usable ranges than an allocator has room for. */
@@ -431,7 +437,7 @@ static const struct t_call frame[] = {
     {.name = "mm_frame_init_from_map",
      .invoke = do_init_from_map,
      .scarce = t_world_system_pages,
-     .flags = T_CAN_FAIL | T_COMPOSED,
+     .flags = T_CAN_FAIL,
      .args = {T_FRESH_(frames, frames), CONFIG(sys_map), T_OF("metadata", no_metadata),
               T_OF("metadata_len", no_length), T_OF("physmap", physmaps), T_NUM("mapped", 0),
               T_NUM("mapped.len", T_RAM_END)}},
@@ -466,10 +472,7 @@ static const struct t_call frame[] = {
      .setup = carved_and_map_full,
      .flags = T_BAD_ONLY,
      .args = {T_LIVE_(spare.system.frames), T_LIVE_(sys_map)}},
-    {.name = "mm_frame_alloc",
-     .invoke = do_alloc,
-     .flags = T_CAN_FAIL,
-     .args = {FRAMES, REQUEST}},
+    {.name = "mm_frame_alloc", .invoke = do_alloc, .flags = T_CAN_FAIL, .args = {FRAMES, REQUEST}},
     {.name = "mm_frame_alloc",
      .note = "a zeroed run",
      .invoke = do_alloc,
@@ -477,8 +480,8 @@ static const struct t_call frame[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .args = {FRAMES, T_GIVEN("request"), T_U32("order", 0), T_U32("flags", MM_FRAME_ZERO),
               T_NUM("nr_frames", 5), T_NUM("align", 0), T_NUM("lowest", 0), T_NUM("highest", 0),
-              T_NUM("boundary", 0), T_U32("node", 0), T_U32("node_policy", 0),
-              T_U32("lifetime", 0), T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
+              T_NUM("boundary", 0), T_U32("node", 0), T_U32("node_policy", 0), T_U32("lifetime", 0),
+              T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
     {.name = "mm_frame_alloc",
      .note = "a block of eight among holes",
      .invoke = do_alloc,
@@ -486,8 +489,8 @@ static const struct t_call frame[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .args = {FRAMES, T_GIVEN("request"), T_U32("order", 3), T_U32("flags", 0),
               T_NUM("nr_frames", 0), T_NUM("align", 0), T_NUM("lowest", 0), T_NUM("highest", 0),
-              T_NUM("boundary", 0), T_U32("node", 0), T_U32("node_policy", 0),
-              T_U32("lifetime", 0), T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
+              T_NUM("boundary", 0), T_U32("node", 0), T_U32("node_policy", 0), T_U32("lifetime", 0),
+              T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
     {.name = "mm_frame_alloc_on",
      .invoke = do_alloc_on,
      .flags = T_CAN_FAIL,
@@ -498,7 +501,8 @@ static const struct t_call frame[] = {
      .args = {FRAMES, T_OF("first", free_frames), T_NUM("nr_frames", 1)}},
     {.name = "mm_frame_alloc_bulk",
      .invoke = do_alloc_bulk,
-     .flags = T_CAN_FAIL | T_TELLS | T_COMPOSED, /* how many there were */
+     .flags = T_CAN_FAIL | T_PARTIAL,
+     .tells = T_BIT(MM_ERR_NO_MEMORY),
      .args = {FRAMES, T_U32("cpu", 0), T_OUT, T_UPTO("count", 40, 200), T_OUT2}},
     {.name = "mm_frame_free",
      .invoke = do_free,
@@ -520,9 +524,7 @@ static const struct t_call frame[] = {
      .invoke = do_put,
      .panics = "frame",
      .args = {FRAMES, T_OF("frame", frames_list)}},
-    {.name = "mm_frame_refs",
-     .invoke = do_refs,
-     .args = {FRAMES, T_OF("frame", frames_list)}},
+    {.name = "mm_frame_refs", .invoke = do_refs, .args = {FRAMES, T_OF("frame", frames_list)}},
     {.name = "mm_frame_make_immortal",
      .invoke = do_make_immortal,
      .panics = "frame",

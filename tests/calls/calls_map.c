@@ -13,8 +13,8 @@
 
 static int do_map(const uint64_t *a)
 {
-    return (int)mm_paging_map(T_P(0), T_RANGE(1), mm_paddr(a[3]), T_W32(4),
-                              (mm_memtype_t)T_W32(5), T_W32(6));
+    return (int)mm_paging_map(T_P(0), T_RANGE(1), mm_paddr(a[3]), T_W32(4), (mm_memtype_t)T_W32(5),
+                              T_W32(6));
 }
 
 static int do_unmap(const uint64_t *a)
@@ -40,17 +40,26 @@ static int do_replace(const uint64_t *a)
 
 static int do_map_sections(const uint64_t *a)
 {
-    if (a[3] != 0) { /* one field of the first section */
-        uint64_t *fields[] = {NULL, &t_w.sections[0].range.start.raw, &t_w.sections[0].range.len,
-                              &t_w.sections[0].paddr.raw};
+    struct mm_boot_section copy[3];
 
-        if (a[3] < 4) {
-            *fields[a[3]] = a[4];
-        } else {
-            t_w.sections[0].prot = T_W32(4);
-        }
+    memcpy(copy, t_w.sections, sizeof(copy));
+    switch (a[3]) { /* one field of the first section */
+    case 1:
+        copy[0].range.start.raw = a[4];
+        break;
+    case 2:
+        copy[0].range.len = a[4];
+        break;
+    case 3:
+        copy[0].paddr.raw = a[4];
+        break;
+    case 4:
+        copy[0].prot = T_W32(4);
+        break;
+    default:
+        break;
     }
-    return (int)mm_paging_map_sections(T_P(0), T_P(1), T_W32(2));
+    return (int)mm_paging_map_sections(T_P(0), a[1] == 0 ? NULL : copy, T_W32(2));
 }
 
 static int do_map_direct(const uint64_t *a)
@@ -83,6 +92,23 @@ static void short_reach(void)
 {
     t_w.user.physmap.first = mm_paddr(0);
     t_w.user.physmap.len = (t_w.frame_freed.raw) * PAGE;
+}
+
+static void short_user2(void)
+{
+    t_w.user2.physmap = t_w.physmap_short;
+}
+
+static void short_kernel(void)
+{
+    t_w.kernel.physmap = t_w.physmap_half;
+}
+
+/* A page where the direct map of the second range of memory would come. */
+static void kernel_occupied(void)
+{
+    (void)!mm_paging_map(&t_w.kernel, mm_vrange(mm_vaddr(T_ARENA + T_RAM2_START), PAGE),
+                         mm_paddr(0x5000), MM_PROT_RW, MM_MEMTYPE_WB, 0);
 }
 
 static void cpu_without_pat(void)
@@ -132,6 +158,16 @@ static void third_section_apart(void)
 }
 
 /* --- values ------------------------------------------------------------------------------------ */
+
+static unsigned roots(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)&t_w.kernel;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)&t_w.user;
+    v[3] = (uint64_t)(uintptr_t)&t_w.gone.pt;
+    v[4] = (uint64_t)(uintptr_t)&t_w.fresh.pt;
+    return 5;
+}
 
 static unsigned fields(uint64_t *v)
 {
@@ -192,13 +228,14 @@ static unsigned replace_flags(uint64_t *v)
     return sizeof(all) / sizeof(all[0]);
 }
 
-#define PT       T_LIVE_GONE(user, pt)
-#define PROT     T_BITS("prot", URW, MM_PROT_ALL)
-#define GATHER   T_OF("gather", gathers)
+#define PT     T_LIVE_GONE(user, pt)
+#define PROT   T_BITS("prot", URW, MM_PROT_ALL)
+#define GATHER T_OF("gather", gathers)
 #define MAP(at, len, paddr)                                                                        \
     T_NUM("start", at), T_NUM("len", len), T_NUM("paddr", paddr), PROT,                            \
         T_ENUM("type", 0, MM_MEMTYPE_COUNT), T_BITS("flags", 0, MM_PAGING_FLAGS_ALL)
-#define UNMAP(at, len) T_NUM("start", at), T_NUM("len", len), T_OF("flags", flags_but_release), GATHER
+#define UNMAP(at, len)                                                                             \
+    T_NUM("start", at), T_NUM("len", len), T_OF("flags", flags_but_release), GATHER
 #define PROTECT(at, len)                                                                           \
     T_NUM("start", at), T_NUM("len", len), PROT, T_OF("flags", flags_but_release), GATHER
 #define CLONE(at, len)                                                                             \
@@ -343,7 +380,37 @@ static const struct t_call mappings[] = {
     {.name = "mm_paging_map_direct",
      .invoke = do_map_direct,
      .flags = T_CAN_FAIL | T_COMPOSED,
-     .args = {T_LIVE_GONE(kernel, pt), DIRECT(map, T_ARENA)}},
+     .args = {T_OF("pt", roots), DIRECT(map, T_ARENA)}},
+    {.name = "mm_paging_map_direct",
+     .note = "where something is",
+     .invoke = do_map_direct,
+     .setup = kernel_occupied,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_OF("pt", roots), DIRECT(map, T_ARENA)}},
+    {.name = "mm_paging_map_direct",
+     .note = "tables beyond reach",
+     .invoke = do_map_direct,
+     .setup = short_kernel,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_OF("pt", roots), DIRECT(map, T_ARENA)}},
+    {.name = "mm_paging_map_direct",
+     .note = "a table of others forbids it",
+     .invoke = do_map_direct,
+     .setup = adopted,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_LIVE_(spare.system.kernel), DIRECT(map, T_ARENA)}},
+    {.name = "mm_paging_map_sections",
+     .note = "tables beyond reach",
+     .invoke = do_map_sections,
+     .setup = short_kernel,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_OF("pt", roots), SECTIONS(2)}},
+    {.name = "mm_paging_clone",
+     .note = "tables beyond reach",
+     .invoke = do_clone,
+     .setup = short_user2,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {CLONE(T_AT, 8 * PAGE)}},
     /* A walk that cannot map a table panics, by contract; the frame for the gather does not. */
     {.name = "mm_paging_map_sections",
      .note = "a physmap without room",

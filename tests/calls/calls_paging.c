@@ -16,11 +16,17 @@ static struct mm_paging_config config_of(const uint64_t *a, struct mm_physmap *p
     config.backend.ops = a[2] == 0 ? NULL : config.backend.ops;
     config.source.ops = a[3] == 0 ? NULL : config.source.ops;
     *physmap = t_w.physmap;
+    physmap->first = mm_paddr(T_RAM_START);
+    physmap->len = T_RAM_END - T_RAM_START;
+    if (a[4] == 4) { /* reaches the boot loader's root, and no frame of the source */
+        physmap->first = mm_pfn_addr(t_w.list[0]);
+        physmap->len = 4096;
+    }
     if (a[4] == 2) { /* wraps */
         physmap->first = mm_paddr(UINT64_MAX - 4095);
         physmap->len = 8192;
     } else if (a[4] == 3) { /* reaches none of the frames */
-        *physmap = t_w.physmap_short;
+        physmap->len = 4096;
     }
     config.physmap = a[4] == 0 ? NULL : physmap;
     ranges[0] = mm_vrange(mm_vaddr(a[5]), a[6]);
@@ -163,6 +169,17 @@ static void malformed_root(void)
     root[(T_ARENA >> 39) & 511] |= 0x80;
 }
 
+static void empty_foreign_root(void)
+{
+    memset(t_ram_ptr(t_h.ram, t_w.list[0].raw * 4096), 0, 4096);
+}
+
+/* A root for a user would be taken, and could not be reached. */
+static void short_kernel(void)
+{
+    t_w.spare.pt.physmap = t_w.physmap_short;
+}
+
 static void kernel_without_user(void)
 {
     t_w.spare.pt.user.len = 0;
@@ -188,7 +205,8 @@ static unsigned physmaps(uint64_t *v)
     v[1] = 0;
     v[2] = 2;
     v[3] = 3;
-    return 4;
+    v[4] = 4;
+    return 5;
 }
 
 static unsigned range_counts(uint64_t *v)
@@ -278,6 +296,18 @@ static const struct t_call paging[] = {
      .setup = foreign_root,
      .flags = T_CAN_FAIL,
      .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
+    {.name = "mm_paging_init_user",
+     .note = "a root beyond reach",
+     .invoke = do_init_user,
+     .setup = short_kernel,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_FRESH_(pt, kernel), T_LIVE_(spare.pt)}},
+    {.name = "mm_paging_adopt",
+     .note = "an empty root",
+     .invoke = do_adopt,
+     .setup = empty_foreign_root,
+     .flags = T_CAN_FAIL,
+     .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
     {.name = "mm_paging_adopt",
      .note = "a malformed entry",
      .invoke = do_adopt,
@@ -293,7 +323,7 @@ static const struct t_call paging[] = {
      .args = {T_LIVE_(spare.pt)}},
     {.name = "mm_paging_translate",
      .invoke = do_translate,
-     .flags = T_TELLS, /* MM_ERR_NOT_MAPPED describes the hole */
+     .tells = T_BIT(MM_ERR_NOT_MAPPED), /* the hole */
      .args = {PT, T_NUM("at", T_AT), T_OUT}},
     {.name = "mm_paging_walk",
      .invoke = do_walk,
@@ -315,9 +345,7 @@ static const struct t_call paging[] = {
     {.name = "mm_paging_dump",
      .invoke = do_dump,
      .args = {PT, T_NUM("start", T_AT), T_NUM("len", 8 * 4096)}},
-    {.name = "mm_gather_begin",
-     .invoke = do_gather_begin,
-     .args = {T_PTR(fresh.gather), PT}},
+    {.name = "mm_gather_begin", .invoke = do_gather_begin, .args = {T_PTR(fresh.gather), PT}},
     {.name = "mm_gather_end", .invoke = do_gather_end, .args = {T_PTR(gather)}},
     {.name = "mm_gather_end",
      .note = "frames to release",

@@ -164,8 +164,8 @@ static unsigned buffers(uint64_t *v)
 
 static unsigned buffer_lengths(uint64_t *v)
 {
-    static const uint64_t all[] = {4 * PAGE,     0,          1, PAGE - 1, PAGE, PAGE + 1,
-                                   2 * PAGE - 1, UINT64_MAX, UINT64_MAX - PAGE};
+    static const uint64_t all[] = {
+        4 * PAGE, 0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, UINT64_MAX, UINT64_MAX - PAGE};
 
     memcpy(v, all, sizeof(all));
     return sizeof(all) / sizeof(all[0]);
@@ -173,13 +173,9 @@ static unsigned buffer_lengths(uint64_t *v)
 
 static unsigned pool_bases(uint64_t *v)
 {
-    static const uint64_t all[] = {1, /* the right one */
-                                   0,
-                                   PAGE + 1,
-                                   (UINT64_C(1) << 47) - 1,
-                                   UINT64_C(1) << 47,
-                                   UINT64_MAX - PAGE + 1,
-                                   UINT64_MAX};
+    static const uint64_t all[] = {
+        1, /* the right one */
+        0, PAGE + 1, (UINT64_C(1) << 47) - 1, UINT64_C(1) << 47, UINT64_MAX - PAGE + 1, UINT64_MAX};
 
     memcpy(v, all, sizeof(all));
     return sizeof(all) / sizeof(all[0]);
@@ -266,9 +262,7 @@ static const struct t_call pool[] = {
      .invoke = do_pool_init,
      .args = {T_FRESH_(pool, pool), T_GIVEN("config"), T_GIVEN("source"), T_OF("base", pool_bases),
               T_NUM("len", T_POOL_LEN), T_OF("nr_cpus", cpu_counts), T_BITS("flags", 0, 0)}},
-    {.name = "mm_pool_destroy",
-     .invoke = do_pool_destroy,
-     .args = {T_LIVE_GONE(spare.pool, pool)}},
+    {.name = "mm_pool_destroy", .invoke = do_pool_destroy, .args = {T_LIVE_GONE(spare.pool, pool)}},
     {.name = "mm_pool_destroy",
      .note = "caches are alive",
      .invoke = do_pool_destroy,
@@ -287,9 +281,7 @@ static const struct t_call pool[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_FRESH_(cache, cache), T_LIVE_(spare.pool), FRESH_CONFIG(40)}},
-    {.name = "mm_cache_destroy",
-     .invoke = do_destroy,
-     .args = {T_LIVE_GONE(spare.cache, cache)}},
+    {.name = "mm_cache_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.cache, cache)}},
     {.name = "mm_cache_destroy",
      .note = "an object is out",
      .invoke = do_destroy,

@@ -53,7 +53,7 @@ static int do_get(const uint64_t *a)
 
 static int do_put(const uint64_t *a)
 {
-    return T_NONZERO(mm_space_put(space_of(a, 0)));
+    return T_MADE((void)mm_space_put(space_of(a, 0)));
 }
 
 static int do_activate(const uint64_t *a)
@@ -73,17 +73,13 @@ static int do_range(const uint64_t *a)
 
 static int do_id(const uint64_t *a)
 {
-    return T_NONZERO(mm_space_id(space_of(a, 0)));
+    return T_NONZERO(mm_space_id(space_of(a, 0)) != UINT64_MAX);
 }
 
 static int do_map(const uint64_t *a)
 {
-    struct mm_space_request request = {.at = {a[2]},
-                                       .len = a[3],
-                                       .prot = T_W32(4),
-                                       .flags = T_W32(5),
-                                       .align = a[6],
-                                       .tag = a[7]};
+    struct mm_space_request request = {
+        .at = {a[2]}, .len = a[3], .prot = T_W32(4), .flags = T_W32(5), .align = a[6], .tag = a[7]};
 
     return (int)mm_space_map(space_of(a, 0), a[1] == 0 ? NULL : &request, T_P(8));
 }
@@ -140,7 +136,7 @@ static int do_check(const uint64_t *a)
 
 static void in_kernel_space(void)
 {
-    t_w.lone = mm_space_kernel(&t_w.spaces);
+    t_w.other = mm_space_kernel(&t_w.spaces);
 }
 
 /* Somebody else mapped a page where the kernel's space maps. */
@@ -188,6 +184,28 @@ static void short_reach(void)
         tables[i]->physmap.first = mm_paddr(T_RAM_START);
         tables[i]->physmap.len = 0x1000;
     }
+}
+
+/* The kernel's root is somebody else's, and its tables allow no write. */
+static void narrow_kernel(void)
+{
+    uint64_t *tables[4];
+    struct mm_paging_config config = t_world_paging_config();
+    struct mm_spaces_config spaces = t_world_spaces_config();
+
+    for (unsigned i = 0; i < 4; i++) {
+        tables[i] = t_ram_ptr(t_h.ram, t_w.list[i].raw * 4096);
+        memset(tables[i], 0, 4096);
+    }
+    for (unsigned i = 0; i < 3; i++) { /* present, and no more */
+        tables[i][i == 0 ? (T_ARENA >> 39) & 511 : 0] = t_w.list[i + 1].raw * 4096 | 1;
+    }
+    tables[3][0] = UINT64_C(0x90000000) | 1;
+    (void)!mm_paging_adopt(&t_w.spare.system.kernel, &config, mm_pfn_addr(t_w.list[0]));
+    spaces.kernel = &t_w.spare.system.kernel;
+    spaces.kernel_range = mm_vrange(mm_vaddr(T_ARENA), 64 * PAGE);
+    (void)!mm_spaces_init(&t_w.spare.system.spaces, &spaces);
+    t_w.other = mm_space_kernel(&t_w.spare.system.spaces);
 }
 
 static void kernel_reference(void)
@@ -266,10 +284,11 @@ static unsigned user_ats(uint64_t *v)
     return sizeof(all) / sizeof(all[0]);
 }
 
-#define SPACES     T_LIVE_GONE(spaces, spaces)
-#define SPACE      T_OF("space", spaces)
-#define ALL_FAULTS (MM_FAULT_PRESENT | MM_FAULT_WRITE | MM_FAULT_EXEC | MM_FAULT_USER |             \
-                    MM_FAULT_RESERVED | MM_FAULT_PKEY | MM_FAULT_OTHER)
+#define SPACES T_LIVE_GONE(spaces, spaces)
+#define SPACE  T_OF("space", spaces)
+#define ALL_FAULTS                                                                                 \
+    (MM_FAULT_PRESENT | MM_FAULT_WRITE | MM_FAULT_EXEC | MM_FAULT_USER | MM_FAULT_RESERVED |       \
+     MM_FAULT_PKEY | MM_FAULT_OTHER)
 #define REQUEST(at, len, flags)                                                                    \
     T_GIVEN("request"), T_NUM("at", at), T_NUM("len", len), T_BITS("prot", RW, 7u),                \
         T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0), T_OUT
@@ -323,38 +342,43 @@ static const struct t_call space[] = {
     {.name = "mm_space_map",
      .invoke = do_map,
      .setup = no_free_nodes,
-     .flags = T_CAN_FAIL | T_COMPOSED,
+     .flags = T_CAN_FAIL,
      .args = {T_VAR(lone), REQUEST(T_SPACE_FREE, 3 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_map",
      .note = "populated, over two tables",
      .invoke = do_map,
      .setup = no_free_nodes,
      .flags = T_CAN_FAIL | T_VARIANT,
-     .args = {T_VAR(lone), REQUEST(MM_SIZE_1G - 3 * PAGE, 6 * PAGE,
-                                   MM_SPACE_FIXED | MM_SPACE_POPULATE)}},
+     .args = {T_VAR(lone),
+              REQUEST(MM_SIZE_1G - 3 * PAGE, 6 * PAGE, MM_SPACE_FIXED | MM_SPACE_POPULATE)}},
     {.name = "mm_space_map",
      .note = "beside what is there",
      .invoke = do_map,
-     .flags = T_COMPOSED,
      .args = {T_VAR(space), REQUEST(T_SPACE_AT + 8 * PAGE, 2 * PAGE, 0)}},
     {.name = "mm_space_map",
      .note = "in the kernel's space",
      .invoke = do_map,
      .setup = in_kernel_space,
-     .flags = T_CAN_FAIL | T_COMPOSED,
-     .args = {T_VAR(lone), REQUEST(T_ARENA + 64 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
+     .flags = T_CAN_FAIL,
+     .args = {T_VAR(other), REQUEST(T_ARENA + 64 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_map",
      .note = "where somebody mapped a page",
      .invoke = do_map,
      .setup = kernel_occupied,
      .flags = T_BAD_ONLY | T_COMPOSED,
-     .args = {T_VAR(lone), REQUEST(T_ARENA + 63 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
+     .args = {T_VAR(other), REQUEST(T_ARENA + 63 * PAGE, 3 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_map",
      .note = "tables beyond reach",
      .invoke = do_map,
      .setup = short_reach,
      .flags = T_BAD_ONLY | T_COMPOSED,
      .args = {T_VAR(lone), REQUEST(T_SPACE_FREE, 2 * PAGE, MM_SPACE_FIXED | MM_SPACE_POPULATE)}},
+    {.name = "mm_space_map",
+     .note = "a table of others forbids it",
+     .invoke = do_map,
+     .setup = narrow_kernel,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_VAR(other), REQUEST(T_ARENA + PAGE, 2 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_unmap",
      .invoke = do_unmap,
      .args = {SPACE, T_OF("start", user_ats), T_NUM("len", 8 * PAGE)}},
@@ -383,7 +407,7 @@ static const struct t_call space[] = {
      .args = {T_VAR(space), T_OF("from", user_ats), T_OUT}},
     {.name = "mm_space_fault",
      .invoke = do_fault,
-     .flags = T_COMPOSED | T_CAN_FAIL,
+     .flags = T_CAN_FAIL,
      .args = {SPACE, T_GIVEN("fault"), T_OF("at", user_ats),
               T_BITS("flags", MM_FAULT_WRITE | MM_FAULT_USER | MM_FAULT_PRESENT, ALL_FAULTS),
               T_OUT}},

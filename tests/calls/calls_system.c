@@ -61,7 +61,10 @@ static int do_user_init(const uint64_t *a)
     default:
         break;
     }
-    return (int)mm_user_init(T_P(0), a[1] == 0 ? NULL : a[2] == 0 ? &t_world_user_ops : &ops,
+    return (int)mm_user_init(T_P(0),
+                             a[1] == 0   ? NULL
+                             : a[2] == 0 ? &t_world_user_ops
+                                         : &ops,
                              T_RANGE(3));
 }
 
@@ -157,7 +160,11 @@ static int do_arch_init(const uint64_t *a)
     default:
         break;
     }
-    return (int)mm_x86_64_init(T_P(0), a[1] == 0 ? NULL : a[2] == 0 ? &t_world_cpu_ops : &ops, NULL);
+    return (int)mm_x86_64_init(T_P(0),
+                               a[1] == 0   ? NULL
+                               : a[2] == 0 ? &t_world_cpu_ops
+                                           : &ops,
+                               NULL);
 }
 
 static int do_enable(const uint64_t *a)
@@ -242,7 +249,8 @@ static unsigned physmaps(uint64_t *v)
     v[1] = 0;
     v[2] = (uint64_t)(uintptr_t)&t_w.physmap_ops;
     v[3] = (uint64_t)(uintptr_t)&t_w.physmap_short;
-    return 4;
+    v[4] = (uint64_t)(uintptr_t)&t_w.physmap_half;
+    return 5;
 }
 
 static unsigned sys_maps(uint64_t *v)
@@ -317,16 +325,21 @@ static unsigned code_addresses(uint64_t *v)
     return 5;
 }
 
-#define DMA      T_LIVE_GONE(dma, dma)
-#define USER     T_PTR(uaccess)
-#define LEN      T_NUM("len", 16)
+/* The residue, and what could be copied. */
+#define RESIDUE (T_BIT(MM_ERR_FAULT) | T_BIT(MM_ERR_INVALID_ADDRESS))
+#define DMA     T_LIVE_GONE(dma, dma)
+#define USER    T_PTR(uaccess)
+#define LEN     T_NUM("len", 16)
 #define SYSTEM_CONFIG                                                                              \
-    T_GIVEN("config"), T_OF("map", sys_maps), T_OF("physmap", physmaps), T_NUM("mapped", T_RAM_END), \
-        T_GIVEN("backend"), T_PTR(sections), T_OF("nr_kernel_ranges", range_counts),               \
-        T_UPTO("nr_cpus", 1, 2), T_NUM("user.len", UINT64_C(1) << 45),                             \
-        T_NUM("kernel_space", T_ARENA), T_NUM("kernel_space.len", UINT64_C(1) << 28),              \
-        T_GIVEN("user_ops.clear")
-#define SYSTEM {T_FRESH_(system, spare.system), SYSTEM_CONFIG}
+    T_GIVEN("config"), T_OF("map", sys_maps), T_OF("physmap", physmaps),                           \
+        T_NUM("mapped", T_RAM_END), T_GIVEN("backend"), T_PTR(sections),                           \
+        T_OF("nr_kernel_ranges", range_counts), T_UPTO("nr_cpus", 1, 2),                           \
+        T_NUM("user.len", UINT64_C(1) << 45), T_NUM("kernel_space", T_ARENA),                      \
+        T_NUM("kernel_space.len", UINT64_C(1) << 28), T_GIVEN("user_ops.clear")
+#define SYSTEM                                                                                     \
+    {                                                                                              \
+        T_FRESH_(system, spare.system), SYSTEM_CONFIG                                              \
+    }
 
 static const struct t_call all[] = {
     {.name = "mm_dma_init",
@@ -345,9 +358,7 @@ static const struct t_call all[] = {
      .args = {DMA, T_NUM("len", 5000), T_GIVEN("constraints"), T_NUM("highest", 0),
               T_NUM("align", 0), T_NUM("boundary", 0), T_BITS("flags", 0, MM_DMA_FLAGS_ALL),
               T_FRESH_(region, region)}},
-    {.name = "mm_dma_free",
-     .invoke = do_dma_free,
-     .args = {DMA, T_LIVE_GONE(region, region)}},
+    {.name = "mm_dma_free", .invoke = do_dma_free, .args = {DMA, T_LIVE_GONE(region, region)}},
     {.name = "mm_dma_get_stats", .invoke = do_dma_get_stats, .args = {DMA, T_OUT}},
     {.name = "mm_user_init",
      .invoke = do_user_init,
@@ -355,19 +366,19 @@ static const struct t_call all[] = {
               T_NUM("len", T_USER_LEN)}},
     {.name = "mm_user_copy_in",
      .invoke = do_copy_in,
-     .flags = T_TELLS | T_COMPOSED, /* the residue, and what was copied */
+     .tells = RESIDUE,
      .args = {USER, T_PTR(in), T_OF("from", user_ats), LEN, T_OUT}},
     {.name = "mm_user_copy_out",
      .invoke = do_copy_out,
-     .flags = T_TELLS | T_COMPOSED,
+     .tells = RESIDUE,
      .args = {USER, T_OF("to", user_ats), T_PTR(in), LEN, T_OUT}},
     {.name = "mm_user_clear",
      .invoke = do_clear,
-     .flags = T_TELLS | T_COMPOSED,
+     .tells = RESIDUE,
      .args = {USER, T_OF("to", user_ats), LEN, T_OUT}},
     {.name = "mm_user_string_in",
      .invoke = do_string_in,
-     .flags = T_TELLS | T_COMPOSED,
+     .tells = T_BIT(MM_ERR_FAULT) | T_BIT(MM_ERR_LIMIT), /* what is in `to` */
      .args = {USER, T_PTR(in), T_OF("from", user_ats), T_NUM("size", 200), T_OUT}},
     {.name = "mm_system_init",
      .invoke = do_system_init,
@@ -431,18 +442,12 @@ static const struct t_call all[] = {
     {.name = "mm_x86_64_init",
      .invoke = do_arch_init,
      .args = {T_FRESH_(arch, arch), T_GIVEN("ops"), T_OF("missing", one_to_seven)}},
-    {.name = "mm_x86_64_enable",
-     .invoke = do_enable,
-     .args = {T_LIVE_GONE(spare.arch, arch)}},
-    {.name = "mm_x86_64_backend",
-     .invoke = do_backend,
-     .args = {T_LIVE_GONE(arch, arch)}},
+    {.name = "mm_x86_64_enable", .invoke = do_enable, .args = {T_LIVE_GONE(spare.arch, arch)}},
+    {.name = "mm_x86_64_backend", .invoke = do_backend, .args = {T_LIVE_GONE(arch, arch)}},
     {.name = "mm_x86_64_fault",
      .invoke = do_arch_fault,
      .args = {T_NUM("error_code", 7), T_NUM("cr2", 0x1000)}},
-    {.name = "mm_x86_64_user_fixup",
-     .invoke = do_fixup,
-     .args = {T_OF("rip", code_addresses)}},
+    {.name = "mm_x86_64_user_fixup", .invoke = do_fixup, .args = {T_OF("rip", code_addresses)}},
 };
 
 const struct t_call_list t_calls_system = T_CALL_LIST(all);

@@ -10,6 +10,7 @@
  */
 #include "hash.h"
 #include "kept.h"
+#include "ledger_mm.h"
 #include "world.h"
 
 #include <stddef.h>
@@ -25,13 +26,15 @@ struct mask {
     const char *why;
 };
 
-#define MASK(field, why)       {offsetof(struct t_world, field), sizeof(((struct t_world *)0)->field), why}
+#define MASK(field, why)                                                                           \
+    {                                                                                              \
+        offsetof(struct t_world, field), sizeof(((struct t_world *)0)->field), why                 \
+    }
 #define MASK_CACHE(field)                                                                          \
     MASK(field.objects, "lists, hints and counts of slabs"), MASK(field.nr_failed, "statistic"),   \
         MASK(field.hints_inline, "hints")
 #define MASK_HEAP(field)                                                                           \
-    MASK(field.nr_failed, "statistic"),                                                            \
-        MASK(field.classes, "lists, hints and counts of slabs"),                                   \
+    MASK(field.nr_failed, "statistic"), MASK(field.classes, "lists, hints and counts of slabs"),   \
         MASK(field.runs, "lists of runs"), MASK(field.hints_inline, "hints")
 #define MASK_POOL(field)                                                                           \
     MASK(field.slabs, "descriptors kept for reuse"),                                               \
@@ -78,23 +81,29 @@ static const struct mask masks[] = {
     MASK_CACHE(spare.cache),
     MASK_HEAP(spare.heap),
     MASK_SPACES(spare.spaces),
+    MASK(spare.system.spaces, "a manager over the pool: its objects are gone, or told by the view"),
 };
 
 /* For messages: which member of the world a byte lies in. */
-#define MEMBER(field) {offsetof(struct t_world, field), sizeof(((struct t_world *)0)->field), #field}
+#define MEMBER(field)                                                                              \
+    {                                                                                              \
+        offsetof(struct t_world, field), sizeof(((struct t_world *)0)->field), #field              \
+    }
 
 static const struct mask members[] = {
-    MEMBER(pool_buffer), MEMBER(range_buffer), MEMBER(metadata),      MEMBER(metadata2),
-    MEMBER(multiboot2),  MEMBER(cpu),          MEMBER(entries),       MEMBER(raw_entries),
-    MEMBER(sys_entries), MEMBER(spare_entries), MEMBER(many_entries), MEMBER(fresh_entries),
-    MEMBER(map),         MEMBER(raw),          MEMBER(sys_map),       MEMBER(spare_map),
-    MEMBER(empty_map),   MEMBER(frames),       MEMBER(window),        MEMBER(arch),
-    MEMBER(kernel),      MEMBER(user),         MEMBER(user2),         MEMBER(gather),
-    MEMBER(gather_kernel), MEMBER(range),      MEMBER(pages),         MEMBER(pool),
-    MEMBER(cache),       MEMBER(heap),         MEMBER(cold_pool), MEMBER(cold_cache), MEMBER(cold_heap),        MEMBER(spaces),        MEMBER(dma),
-    MEMBER(region),      MEMBER(uaccess),      MEMBER(spare),         MEMBER(fresh),
-    MEMBER(gone),        MEMBER(user_memory),  MEMBER(in),            MEMBER(out),
-    MEMBER(out2),
+    MEMBER(pool_buffer),   MEMBER(range_buffer),  MEMBER(metadata),     MEMBER(metadata2),
+    MEMBER(multiboot2),    MEMBER(cpu),           MEMBER(entries),      MEMBER(raw_entries),
+    MEMBER(sys_entries),   MEMBER(spare_entries), MEMBER(many_entries), MEMBER(fresh_entries),
+    MEMBER(map),           MEMBER(raw),           MEMBER(sys_map),      MEMBER(spare_map),
+    MEMBER(empty_map),     MEMBER(frames),        MEMBER(window),       MEMBER(arch),
+    MEMBER(kernel),        MEMBER(user),          MEMBER(user2),        MEMBER(gather),
+    MEMBER(gather_kernel), MEMBER(range),         MEMBER(pages),        MEMBER(pool),
+    MEMBER(cache),         MEMBER(heap),          MEMBER(cold_pool),    MEMBER(cold_cache),
+    MEMBER(cold_heap),     MEMBER(spaces),        MEMBER(dma),          MEMBER(region),
+    MEMBER(uaccess),       MEMBER(spare),         MEMBER(fresh),        MEMBER(never),
+    MEMBER(gone),          MEMBER(user_memory),   MEMBER(in),           MEMBER(out),
+    MEMBER(out2),          MEMBER(sections),      MEMBER(device),       MEMBER(sys_ranges),
+    MEMBER(physmap),       MEMBER(list),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */
@@ -122,9 +131,13 @@ static uint64_t frame_of(unsigned i)
 }
 
 static const struct mm_cache *caches[NR_CACHES] = {
-    &t_w.cache,       &t_w.spare.cache, &t_w.cold_cache,
-    &t_w.fresh.cache, &t_w.spaces.space_cache,
-    &t_w.spaces.region_cache, &t_w.spare.spaces.space_cache,
+    &t_w.cache,
+    &t_w.spare.cache,
+    &t_w.cold_cache,
+    &t_w.fresh.cache,
+    &t_w.spaces.space_cache,
+    &t_w.spaces.region_cache,
+    &t_w.spare.spaces.space_cache,
     &t_w.spare.spaces.region_cache,
 };
 static const struct mm_heap *heaps[NR_HEAPS] = {&t_w.heap, &t_w.spare.heap, &t_w.cold_heap};
@@ -350,8 +363,7 @@ static bool pages_balance(void)
     uint64_t out = t_w.range.nr_pages - t_w.range.nr_bitmap_pages - t_w.range.nr_free;
     const struct mm_pool *pools[] = {&t_w.pool, &t_w.spare.pool, &t_w.fresh.pool, &t_w.cold_pool};
     const struct mm_heap *all[] = {&t_w.heap, &t_w.spare.heap, &t_w.fresh.heap, &t_w.cold_heap};
-    const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache,
-                                     &t_w.fresh.spaces.region_cache};
+    const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache, &t_w.fresh.spaces.region_cache};
     struct mm_cache_stats cache;
     struct mm_heap_stats heap;
     struct mm_pool_stats pool;
@@ -369,8 +381,8 @@ static bool pages_balance(void)
     for (unsigned i = 0; i < 2; i++) {
         known += mm_cache_get_stats(more[i], &cache) == MM_OK ? cache.slab_bytes / PAGE : 0;
     }
-    return known == out || differs("pages that the pool has out, and those with an owner", 0, known,
-                                   out);
+    return known == out ||
+           differs("pages that the pool has out, and those with an owner", 0, known, out);
 }
 
 #define SOUND(alive, call)                                                                         \
@@ -396,4 +408,38 @@ bool t_world_sound(void)
         return false;
     }
     return true;
+}
+
+bool t_world_balanced(void)
+{
+    struct t_ledger *ledger = t_ledger_open(&t_w.frames, t_w.physmap.base, T_RAM_END / PAGE);
+    const struct mm_pagetable *users[] = {&t_w.user, &t_w.user2};
+    struct mm_vrange none = {{0}, 0};
+    struct mm_space *spaces[] = {t_w.space, t_w.child, t_w.lone};
+    const char *wrong;
+
+    t_ledger_root(ledger, &t_w.kernel, NULL, mm_vrange(mm_vaddr(T_ARENA), T_ARENA_LEN));
+    t_ledger_root(ledger, &t_w.spare.pt, NULL, none);
+    for (unsigned i = 0; i < 2; i++) {
+        t_ledger_root(ledger, users[i], &t_w.kernel, none);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        t_ledger_space(ledger, spaces[i], &t_w.kernel);
+    }
+    t_ledger_hold(ledger, t_w.block.raw, 4);
+    t_ledger_hold(ledger, t_w.frame.raw, 1);
+    t_ledger_hold(ledger, t_w.frame_shared.raw, 1);
+    t_ledger_hold(ledger, t_w.frame_shared.raw, 1);
+    for (unsigned i = 0; i < 8; i++) {
+        t_ledger_hold(ledger, t_w.list[i].raw, t_w.list[i].raw == 0 ? 0 : 1);
+    }
+    for (uint32_t i = 0; i < t_h.nr_held; i++) {
+        t_ledger_hold(ledger, t_h.held[i].raw, 1);
+    }
+    t_ledger_hold(ledger, t_w.region.range.start.raw / PAGE, t_w.region.nr_frames);
+    wrong = t_ledger_close(ledger, t_w.pages.nr_pages_out);
+    if (wrong != NULL) {
+        (void)snprintf(t_h.why, sizeof(t_h.why), "%s", wrong);
+    }
+    return wrong == NULL;
 }

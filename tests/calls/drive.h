@@ -16,8 +16,6 @@ struct t_documented {
     uint32_t statuses;
 };
 
-#define T_BIT(status) (UINT32_C(1) << (status))
-
 /** Inject failures into every call, print a table; the number of things that are wrong. */
 unsigned t_drive_injection(bool print);
 

@@ -55,13 +55,13 @@ static bool attempt(struct way *way)
     }
     if (answer != MM_OK) {
         way->nr_failed++;
-        if (((way->call->flags & T_TELLS) == 0 || answer == T_NO_PAGE) &&
-            !t_world_same(T_SAME_STATE)) {
+        if (!t_drive_unchanged(way->call, answer, T_SAME_STATE)) {
             t_drive_wrong(way->call, way->args, way->what, "answers %s, and has changed: %s",
                           t_drive_answer_str(answer), t_h.why);
         }
     }
-    if (!t_world_sound()) {
+    if (!t_world_sound() ||
+        (answer != MM_OK && (way->call->flags & T_PARTIAL) == 0 && !t_world_balanced())) {
         t_drive_wrong(way->call, way->args, way->what, "answers %s, and then: %s",
                       t_drive_answer_str(answer), t_h.why);
     }

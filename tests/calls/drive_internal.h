@@ -28,6 +28,9 @@ int t_drive_invoke(const struct t_call *call, const uint64_t *args, const char *
 /** Whether the headers allow the answer, noted in the record. */
 bool t_drive_allowed(const struct t_call *call, int answer);
 
+/** Whether all is as it was after this error, but for what the call may tell with it. */
+bool t_drive_unchanged(const struct t_call *call, int answer, enum t_compare how);
+
 const char *t_drive_answer_str(int answer);
 
 /** One thing is wrong: the call with its arguments, and what. */

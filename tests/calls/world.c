@@ -2,8 +2,8 @@
 /**
  * Making the world, keeping it and putting it back: see the header.
  */
-#include "kept.h"
 #include "world.h"
+#include "kept.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,9 +100,10 @@ struct mm_spaces_config t_world_spaces_config(void)
 struct mm_pool_config t_world_pool_config(void)
 {
     struct mm_page_source range = mm_page_source_range(&t_w.range);
-    struct mm_pool_config config = {.source = {&t_world_page_ops, &t_w.range, range.base, range.len},
-                                    .platform = t_world_platform(),
-                                    .nr_cpus = 2};
+    struct mm_pool_config config = {
+        .source = {&t_world_page_ops, &t_w.range, range.base, range.len},
+        .platform = t_world_platform(),
+        .nr_cpus = 2};
 
     return config;
 }
@@ -157,8 +158,8 @@ static void start_boot(void)
     t_world_system_pages(T_SYS_LEN / PAGE);
     /* Memory that nothing backs: it is only counted. */
     MUST(mm_bootmap_init(&t_w.spare_map, t_w.spare_entries, 16));
-    MUST(mm_bootmap_add(&t_w.spare_map, mm_prange(mm_paddr(64 * T_MIB), 2 * T_MIB),
-                        MM_BOOT_USABLE));
+    MUST(
+        mm_bootmap_add(&t_w.spare_map, mm_prange(mm_paddr(64 * T_MIB), 2 * T_MIB), MM_BOOT_USABLE));
 }
 
 static void start_frames(void)
@@ -322,8 +323,8 @@ static void start_rest(void)
     t_w.sys_ranges[2] = mm_vrange(mm_vaddr(T_TOP), T_TOP_LEN);
     t_w.sections[0] = (struct mm_boot_section){
         .range = {{T_TOP + 0x10000}, 8192}, .paddr = {0x10000}, .prot = MM_PROT_RX};
-    t_w.sections[1] = (struct mm_boot_section){
-        .range = {{T_TOP + 0x12000}, 100}, .paddr = {0x12000}, .prot = RW};
+    t_w.sections[1] =
+        (struct mm_boot_section){.range = {{T_TOP + 0x12000}, 100}, .paddr = {0x12000}, .prot = RW};
     t_w.device = (struct mm_system_device){
         .range = {{T_ARENA + T_ARENA_LEN / 2}, PAGE}, .paddr = {0xfee00000}, .type = MM_MEMTYPE_UC};
     system.kernel_ranges = t_w.sys_ranges;
@@ -338,13 +339,15 @@ static void start_rest(void)
 static void start_multiboot2(void)
 {
     static const uint32_t words[] = {
-        56,       0,                    /* bytes in all */
-        6,        40, 24,       0,      /* memory map: bytes of the tag, of an entry; version */
+        56,       0,                     /* bytes in all */
+        6,        40, 24,       0,       /* memory map: bytes of the tag, of an entry; version */
         0x100000, 0,  0x100000, 0, 1, 0, /* from, bytes, available */
-        0,        8,                    /* the end */
+        0,        8,                     /* the end */
     };
 
     memcpy(t_w.multiboot2, words, sizeof(words));
+    t_w.multiboot2[32] = 16; /* another, with nothing but its end */
+    t_w.multiboot2[35] = 8;
 }
 
 void t_world_start(void)
@@ -367,6 +370,9 @@ void t_world_start(void)
         t_w.physmap_ops = (struct mm_physmap){.ops = &t_world_physmap_ops};
         t_w.physmap_short = t_w.physmap;
         t_w.physmap_short.len = 4096;
+        t_w.physmap_half = t_w.physmap; /* of the memory of `system` */
+        t_w.physmap_half.first = mm_paddr(T_SYS_START);
+        t_w.physmap_half.len = T_SYS_LEN / 2;
         t_h.fail_with = MM_ERR_NO_MEMORY;
         start_boot();
         start_frames();
@@ -397,6 +403,16 @@ void t_world_keep(void)
     take_copy(&kept);
     kept_is_start = false;
     t_world_keep_view();
+}
+
+void t_world_forget_told(void)
+{
+    const struct t_world *was = t_world_kept();
+
+    memcpy(t_w.out, was->out, sizeof(t_w.out));
+    memcpy(t_w.out2, was->out2, sizeof(t_w.out2));
+    memcpy(t_w.in, was->in, sizeof(t_w.in));
+    memcpy(t_w.user_memory, was->user_memory, sizeof(t_w.user_memory));
 }
 
 void t_world_return(void)

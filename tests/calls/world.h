@@ -84,7 +84,7 @@ struct t_world {
     struct mm_boot_entry entries[16], raw_entries[7], sys_entries[16], spare_entries[16];
     struct mm_boot_entry many_entries[16], fresh_entries[4];
     struct mm_bootmap map, raw, sys_map, spare_map, empty_map;
-    struct mm_physmap physmap, physmap_ops, physmap_short;
+    struct mm_physmap physmap, physmap_ops, physmap_short, physmap_half;
     struct mm_paging_backend backend;
     struct mm_frames frames;
     struct mm_frame_window window;
@@ -105,8 +105,8 @@ struct t_world {
     struct mm_spaces spaces;
     struct mm_space *space; /* regions with touched pages, shared with `child` */
     struct mm_space *child;
-    struct mm_space *lone; /* an empty one */
-    struct mm_space *no_space;
+    struct mm_space *lone;  /* an empty one */
+    struct mm_space *other; /* of a scenario: a kernel's */
     struct mm_dma dma;
     struct mm_dma_region region;
     struct mm_user uaccess;
@@ -115,6 +115,7 @@ struct t_world {
     struct mm_system_device device;
     struct t_kinds spare; /* live, each alone, so that it can be taken down */
     struct t_kinds fresh; /* zeroed storage */
+    struct t_kinds never; /* zeroed storage, large enough for any object */
     struct t_kinds gone;  /* was live, and was taken down */
     void *cache_object, *cache_freed, *heap_object, *heap_freed, *heap_run;
     mm_pfn_t frame, frame_shared, frame_freed, block; /* block: order 2 */
@@ -173,8 +174,14 @@ enum t_compare {
 /** Compare with what t_world_keep() kept; if it differs, t_h.why says where. */
 bool t_world_same(enum t_compare how);
 
+/** What out-parameters point to, and user memory, as it was kept: for a call that may tell. */
+void t_world_forget_told(void);
+
 /** Every check of the library over all live objects, and the counts of the harness. */
 bool t_world_sound(void);
+
+/** The ledger of frames, of a world in which no call has succeeded since it was set up. */
+bool t_world_balanced(void);
 
 /** Take frames of `frames` until `nr` are left; UINT64_MAX: give them back. */
 void t_world_leave_frames(uint64_t nr);

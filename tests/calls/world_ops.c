@@ -40,10 +40,8 @@ static uint32_t on_cpu_number(void *ctx)
 
 struct mm_platform t_world_platform(void)
 {
-    static const struct mm_platform_ops ops = {.panic = t_platform_panic,
-                                               .log = on_log,
-                                               .event = on_event,
-                                               .cpu_number = on_cpu_number};
+    static const struct mm_platform_ops ops = {
+        .panic = t_platform_panic, .log = on_log, .event = on_event, .cpu_number = on_cpu_number};
     struct mm_platform platform = {&ops, NULL};
 
     return platform;

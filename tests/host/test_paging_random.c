@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "check.h"
+#include "ledger_mm.h"
 #include "model_pages.h"
 #include "prng.h"
 #include "t_paging.h"
@@ -202,6 +203,27 @@ static bool compare_leaf(void *ctx, const struct mm_mapping *leaf)
     return true;
 }
 
+static uint32_t refs_of_source(const void *ctx, uint64_t frame)
+{
+    return ((const struct t_machine *)ctx)->used[frame] ? 1 : 0;
+}
+
+/* Each frame that the source has given is a table of one of the roots. */
+static void audit(const struct t_machine *m, const struct mm_pagetable *copy)
+{
+    struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
+    struct mm_vrange none = {{0}, 0};
+
+    t_ledger_root(ledger, &m->kernel, NULL, none);
+    if (m->user.magic != 0) {
+        t_ledger_root(ledger, &m->user, &m->kernel, none);
+    }
+    if (copy != NULL) {
+        t_ledger_root(ledger, copy, &m->kernel, none);
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
+}
+
 /* Every leaf is in the model, and there are as many; the library's own check agrees. */
 static void compare_all(struct run *r, const struct mm_pagetable *pt, bool shared)
 {
@@ -336,6 +358,7 @@ static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
         compare_all(r, &copy, true);
     }
     assert_int_equal(mm_paging_check(&copy), MM_OK);
+    audit(r->m, &copy);
     assert_int_equal(mm_paging_destroy(&copy), MM_OK);
     return status;
 }
@@ -571,6 +594,7 @@ static void operate(struct run *r, unsigned nr)
         compare_at(r, r->pt, mm_vrange_last(range).raw, false);
         if (r->operation % EVERY(512) == 0) {
             compare_all(r, r->pt, false);
+            audit(r->m, NULL);
         }
         if (t_prng_chance(&r->prng, 1, 50)) {
             random_switch(r);
@@ -585,6 +609,7 @@ static void operate(struct run *r, unsigned nr)
     all_seconds += (double)(clock() - start) / CLOCKS_PER_SEC;
     all_operations += nr;
     compare_all(r, r->pt, false);
+    audit(r->m, NULL);
     assert_true(failed > 0);
     for (unsigned i = 0; i < NR_CPUS; i++) { /* the caches were in use: the sweep saw something */
         assert_true(r->m->cpus.cpu[i].nr_hits > nr / 20);
