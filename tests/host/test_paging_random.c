@@ -18,230 +18,12 @@
 
 #include <cmocka.h>
 
-#include "check.h"
 #include "ledger_mm.h"
-#include "model_pages.h"
-#include "prng.h"
-#include "t_paging.h"
-
-#define P4K UINT64_C(0x1000)
-#define P2M UINT64_C(0x200000)
-#define P1G UINT64_C(0x40000000)
-
-#define NR_CPUS 4u
-#define NR_HOT  32u
-
-/* One operation in so many: runs out of frames; is hashed before and after; is followed by a
- * comparison of everything. In a plain build they are rarer among many more. */
-#if MM_TEST_SANITIZED
-#define NR_OPERATIONS 10000u
-#define EVERY(n)      (n)
-#else
-#define NR_OPERATIONS 1000000u
-#define EVERY(n)      (20 * (n))
-#endif
-
-struct window {
-    uint64_t start;
-    uint64_t len;
-};
-
-struct run {
-    struct t_machine *m;
-    struct mm_pagetable *pt;
-    struct t_prng prng;
-    struct t_mpages model;
-    struct window windows[4];
-    unsigned nr_windows;
-    const char *name;
-    struct mm_pagetable other;    /* a user root with nothing in it */
-    struct mm_pagetable stranger; /* another kernel root, likewise */
-    bool user;
-    bool idle;   /* a user root that no CPU is in */
-    bool cloned; /* several calls in one operation: some may have succeeded */
-    bool done;
-    unsigned operation;   /* now */
-    uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
-    unsigned nr_hot;
-};
+#include "paging_random.h"
 
 static struct run the_run;
 static uint64_t all_operations;
 static double all_seconds; /* of CPU time, for these */
-
-/* --- the model's words and ours -------------------------------------------------------------- */
-
-static mm_status_t status_of(enum t_mpages_status status)
-{
-    switch (status) {
-    case T_MPAGES_OK:
-        return MM_OK;
-    case T_MPAGES_ALREADY_MAPPED:
-        return MM_ERR_ALREADY_MAPPED;
-    case T_MPAGES_NOT_MAPPED:
-        return MM_ERR_NOT_MAPPED;
-    case T_MPAGES_HUGE:
-        return MM_ERR_HUGE_PAGE;
-    default:
-        return MM_ERR_INVALID_ADDRESS;
-    }
-}
-
-static unsigned model_flags(uint32_t flags)
-{
-    return ((flags & MM_PAGING_SPLIT) != 0 ? (unsigned)T_MPAGES_SPLIT : 0) |
-           ((flags & MM_PAGING_SKIP_HOLES) != 0 ? (unsigned)T_MPAGES_HOLES : 0);
-}
-
-/* What a leaf made with `prot` reports. */
-static mm_prot_t reported(mm_prot_t prot)
-{
-    if ((prot & (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == 0) {
-        return MM_PROT_NONE;
-    }
-    return prot | MM_PROT_READ;
-}
-
-/* --- choosing -------------------------------------------------------------------------------- */
-
-static mm_prot_t random_prot(struct run *r)
-{
-    mm_prot_t prot = (mm_prot_t)t_prng_below(&r->prng, 8);
-
-    if (r->user) {
-        return prot | MM_PROT_USER;
-    }
-    return prot | (t_prng_chance(&r->prng, 1, 2) ? MM_PROT_GLOBAL : 0);
-}
-
-/* A range in one window: mostly short, often aligned, at times all of it. */
-static struct mm_vrange random_range(struct run *r)
-{
-    const struct window *w = &r->windows[t_prng_below(&r->prng, r->nr_windows)];
-    uint64_t pages = w->len / P4K;
-    uint64_t first = t_prng_below(&r->prng, pages);
-    uint64_t nr = 1 + t_prng_magnitude(&r->prng, MM_TEST_SANITIZED ? 10 : 7);
-
-    if (t_prng_chance(&r->prng, 1, EVERY(20))) {
-        switch (t_prng_below(&r->prng, 3)) {
-        case 0:
-            return t_range(w->start, w->len);
-        default: /* around a gigabyte, where there is one */
-            first = pages >= 0x40000 ? t_prng_below(&r->prng, pages / 0x40000) * 0x40000 : 0;
-            nr = 0x40000;
-        }
-    } else if (t_prng_chance(&r->prng, 1, EVERY(5))) { /* whole large leaves */
-        first = first / 512 * 512;
-        nr = 512 * (1 + t_prng_below(&r->prng, 4));
-    } else if (t_prng_chance(&r->prng, 1, 40)) { /* to the window's end */
-        first = pages - (nr < pages ? nr : pages);
-    } else if (pages > 0x8000 && t_prng_chance(&r->prng, 15, 16)) {
-        /* In a wide window mostly the same few tables: those meet each other's leaves. */
-        first = first / 512 % 16 * 33 * 512 + first % 512;
-    }
-    if (nr > pages - first) {
-        nr = pages - first;
-    }
-    return t_range(w->start + first * P4K, nr * P4K);
-}
-
-/* Congruent to the address at some large size, mostly. */
-static uint64_t random_paddr(struct run *r, uint64_t at)
-{
-    uint64_t paddr = (T_LEAVES * P4K) + t_prng_below(&r->prng, 64) * P1G;
-
-    switch (t_prng_below(&r->prng, 4)) {
-    case 0:
-        return paddr + t_prng_below(&r->prng, 512) * P4K;
-    case 1:
-        return paddr + at % P2M;
-    default:
-        return paddr + at % P1G;
-    }
-}
-
-/* --- comparing ------------------------------------------------------------------------------- */
-
-static void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at, bool shared)
-{
-    const struct t_mpage *page = t_mpages_at(&r->model, at);
-    struct mm_mapping leaf;
-    mm_status_t status = mm_paging_translate(pt, mm_vaddr(at), &leaf);
-    mm_prot_t prot;
-
-    if (page == NULL) {
-        if (status != MM_ERR_NOT_MAPPED) {
-            fail_msg("%#llx: mapped, and must not be", (unsigned long long)at);
-        }
-        return;
-    }
-    prot = reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
-    if (status != MM_OK || leaf.paddr.raw + (at - leaf.page.start.raw) != page->paddr + at % P4K ||
-        leaf.prot != prot || leaf.type != (mm_memtype_t)page->type ||
-        leaf.page.len != UINT64_C(1) << page->leaf) {
-        fail_msg("%#llx: status %d, %#llx prot %x type %d leaf %#llx; model %#llx %x %d %u",
-                 (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
-                 (int)leaf.type, (unsigned long long)leaf.page.len, (unsigned long long)page->paddr,
-                 prot, page->type, page->leaf);
-    }
-}
-
-struct count {
-    struct run *r;
-    const struct mm_pagetable *pt;
-    uint64_t nr[3];
-    bool shared;
-};
-
-static bool compare_leaf(void *ctx, const struct mm_mapping *leaf)
-{
-    struct count *c = ctx;
-
-    c->nr[leaf->page.len == P4K ? 0 : leaf->page.len == P2M ? 1 : 2]++;
-    compare_at(c->r, c->pt, leaf->page.start.raw, c->shared);
-    compare_at(c->r, c->pt, mm_vrange_last(leaf->page).raw, c->shared);
-    return true;
-}
-
-static uint32_t refs_of_source(const void *ctx, uint64_t frame)
-{
-    return ((const struct t_machine *)ctx)->used[frame] ? 1 : 0;
-}
-
-/* Each frame that the source has given is a table of one of the roots. */
-static void audit(const struct t_machine *m, const struct mm_pagetable *copy)
-{
-    struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
-    struct mm_vrange none = {{0}, 0};
-
-    t_ledger_root(ledger, &m->kernel, NULL, none);
-    if (m->user.magic != 0) {
-        t_ledger_root(ledger, &m->user, &m->kernel, none);
-    }
-    if (copy != NULL) {
-        t_ledger_root(ledger, copy, &m->kernel, none);
-    }
-    T_LEGAL(t_ledger_close(ledger, 0));
-}
-
-/* Every leaf is in the model, and there are as many; the library's own check agrees. */
-static void compare_all(struct run *r, const struct mm_pagetable *pt, bool shared)
-{
-    struct count c = {.r = r, .pt = pt, .shared = shared};
-
-    for (unsigned i = 0; i < r->nr_windows; i++) {
-        assert_int_equal(
-            mm_paging_walk(pt, t_range(r->windows[i].start, r->windows[i].len), compare_leaf, &c),
-            MM_OK);
-    }
-    assert_int_equal(c.nr[0], t_mpages_count(&r->model, 12));
-    assert_int_equal(c.nr[1] * 512, t_mpages_count(&r->model, 21));
-    assert_int_equal(c.nr[2] * 512 * 512, t_mpages_count(&r->model, 30));
-    for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(c.nr[i], pt->nr_leaves[i]);
-    }
-    assert_int_equal(mm_paging_check(pt), MM_OK);
-}
 
 /* --- operations ------------------------------------------------------------------------------ */
 
@@ -324,6 +106,28 @@ static void count_shared(void *ctx, mm_pfn_t first, uint64_t nr)
     *frames += nr;
 }
 
+static uint32_t refs_of_source(const void *ctx, uint64_t frame)
+{
+    return ((const struct t_machine *)ctx)->used[frame] ? 1 : 0;
+}
+
+/* Each frame that the source has given is a table of one of the roots. */
+static void audit(const struct run *r, const struct mm_pagetable *copy)
+{
+    const struct t_machine *m = r->m;
+    struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
+    struct mm_vrange none = {{0}, 0};
+
+    t_ledger_root(ledger, &m->kernel, NULL, none);
+    t_ledger_root(ledger, &r->stranger, NULL, none);
+    t_ledger_root(ledger, &m->user, &m->kernel, none);
+    t_ledger_root(ledger, &r->other, &m->kernel, none);
+    if (copy != NULL) {
+        t_ledger_root(ledger, copy, &m->kernel, none);
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
+}
+
 /* Clone all windows into a new root, compare, and take it down again. */
 static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
 {
@@ -343,10 +147,9 @@ static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
             mm_paging_clone(r->pt, &copy, t_range(w->start, w->len), count_shared, &frames, gather);
         if (status == MM_OK) { /* both sides lose the right to write */
             for (uint64_t i = 0; i < w->len / P4K; i++) {
-                struct t_mpage *page =
-                    (struct t_mpage *)(uintptr_t)t_mpages_at(&r->model, w->start + i * P4K);
+                struct t_mpage *page = &r->model.windows[done].pages[i];
 
-                if (page != NULL && (page->prot & MM_PROT_WRITE) != 0) {
+                if (page->leaf != 0 && (page->prot & MM_PROT_WRITE) != 0) {
                     page->prot = reported(page->prot) & ~MM_PROT_WRITE;
                 }
             }
@@ -358,7 +161,7 @@ static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
         compare_all(r, &copy, true);
     }
     assert_int_equal(mm_paging_check(&copy), MM_OK);
-    audit(r->m, &copy);
+    audit(r, &copy);
     assert_int_equal(mm_paging_destroy(&copy), MM_OK);
     return status;
 }
@@ -570,7 +373,9 @@ static bool operate_once(struct run *r, struct mm_vrange range)
     if (status == MM_OK && t_prng_chance(&r->prng, 1, 4)) { /* two in one gather */
         (void)one_operation(r, random_range(r), &gather);
     }
-    sweep(r, T_SWEEP_FREED); /* tables and leaves may differ now, but nothing is free yet */
+    if (r->operation % 8 == 0) { /* tables may differ now, but nothing is free yet */
+        sweep(r, T_SWEEP_FREED);
+    }
     mm_gather_end(&gather);
     sweep(r, T_SWEEP_SAME);
     return unchanged;
@@ -579,6 +384,8 @@ static bool operate_once(struct run *r, struct mm_vrange range)
 static void operate(struct run *r, unsigned nr)
 {
     uint64_t nr_tables = r->pt->nr_tables;
+    uint64_t nr_hits = 0;
+    uint64_t nr_speculated = 0;
     unsigned failed = 0;
     clock_t start = clock();
 
@@ -594,7 +401,9 @@ static void operate(struct run *r, unsigned nr)
         compare_at(r, r->pt, mm_vrange_last(range).raw, false);
         if (r->operation % EVERY(512) == 0) {
             compare_all(r, r->pt, false);
-            audit(r->m, NULL);
+        }
+        if (r->operation % 1000 == 0) {
+            audit(r, NULL);
         }
         if (t_prng_chance(&r->prng, 1, 50)) {
             random_switch(r);
@@ -609,12 +418,14 @@ static void operate(struct run *r, unsigned nr)
     all_seconds += (double)(clock() - start) / CLOCKS_PER_SEC;
     all_operations += nr;
     compare_all(r, r->pt, false);
-    audit(r->m, NULL);
+    audit(r, NULL);
     assert_true(failed > 0);
-    for (unsigned i = 0; i < NR_CPUS; i++) { /* the caches were in use: the sweep saw something */
-        assert_true(r->m->cpus.cpu[i].nr_hits > nr / 20);
-        assert_true(r->m->cpus.cpu[i].nr_speculated > nr / 1000);
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        nr_hits += r->m->cpus.cpu[i].nr_hits;
+        nr_speculated += r->m->cpus.cpu[i].nr_speculated;
     }
+    assert_true(nr_hits > nr / 20); /* the caches were in use: the sweep saw something */
+    assert_true(nr_speculated > nr / 20);
 }
 
 /* --- geometries ------------------------------------------------------------------------------ */

@@ -84,7 +84,7 @@ static uint64_t *entry_of(void *ctx, uint64_t paddr)
             return NULL;
         }
     }
-    return t_ram_ptr(cpus->ram, paddr);
+    return (uint64_t *)(uintptr_t)(cpus->base + paddr);
 }
 
 void t_cpus_init(struct t_cpus *cpus, unsigned nr, struct t_ram *ram,
@@ -93,6 +93,7 @@ void t_cpus_init(struct t_cpus *cpus, unsigned nr, struct t_ram *ram,
     memset(cpus, 0, sizeof(*cpus));
     cpus->nr = nr;
     cpus->ram = ram;
+    cpus->base = ram == NULL ? 0 : t_ram_base(ram);
     t_prng_seed(&cpus->prng, 1);
     for (unsigned i = 0; i < nr; i++) {
         struct t_cpu *cpu = &cpus->cpu[i];

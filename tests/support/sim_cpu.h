@@ -134,6 +134,7 @@ struct t_cpus {
     unsigned now; /**< the CPU that runs: whose instructions the ops table executes */
     struct t_cpu_features has;
     struct t_ram *ram;
+    uint64_t base;             /* of its direct map */
     struct t_ram_range backed; /* where memory was found last */
     /** Whether the frame at an address is free; NULL: nobody knows. Memory that is no allocator's
      * is not free. */

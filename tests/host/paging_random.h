@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The random test of page tables: its world, what it draws, and how the library is held against the
+ * flat model. Include after <cmocka.h>.
+ */
+#ifndef PAGING_RANDOM_H
+#define PAGING_RANDOM_H
+
+#include "check.h"
+#include "model_pages.h"
+#include "prng.h"
+#include "t_paging.h"
+
+#define P4K UINT64_C(0x1000)
+#define P2M UINT64_C(0x200000)
+#define P1G UINT64_C(0x40000000)
+
+#define NR_CPUS 4u
+#define NR_HOT  32u
+
+/* One operation in so many: runs out of frames; is hashed before and after; is followed by a
+ * comparison of everything. In a plain build they are rarer among many more. */
+#if MM_TEST_SANITIZED
+#define NR_OPERATIONS 10000u
+#define EVERY(n)      (n)
+#else
+#define NR_OPERATIONS 1000000u
+#define EVERY(n)      (20 * (n))
+#endif
+
+struct window {
+    uint64_t start;
+    uint64_t len;
+};
+
+struct run {
+    struct t_machine *m;
+    struct mm_pagetable *pt;
+    struct t_prng prng;
+    struct t_mpages model;
+    struct window windows[4];
+    unsigned nr_windows;
+    const char *name;
+    struct mm_pagetable other;    /* a user root with nothing in it */
+    struct mm_pagetable stranger; /* another kernel root, likewise */
+    bool user;
+    bool idle;   /* a user root that no CPU is in */
+    bool cloned; /* several calls in one operation: some may have succeeded */
+    bool done;
+    unsigned operation;   /* now */
+    uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
+    unsigned nr_hot;
+};
+
+/* --- the model's words and ours -------------------------------------------------------------- */
+
+static inline mm_status_t status_of(enum t_mpages_status status)
+{
+    switch (status) {
+    case T_MPAGES_OK:
+        return MM_OK;
+    case T_MPAGES_ALREADY_MAPPED:
+        return MM_ERR_ALREADY_MAPPED;
+    case T_MPAGES_NOT_MAPPED:
+        return MM_ERR_NOT_MAPPED;
+    case T_MPAGES_HUGE:
+        return MM_ERR_HUGE_PAGE;
+    default:
+        return MM_ERR_INVALID_ADDRESS;
+    }
+}
+
+static inline unsigned model_flags(uint32_t flags)
+{
+    return ((flags & MM_PAGING_SPLIT) != 0 ? (unsigned)T_MPAGES_SPLIT : 0) |
+           ((flags & MM_PAGING_SKIP_HOLES) != 0 ? (unsigned)T_MPAGES_HOLES : 0);
+}
+
+/* What a leaf made with `prot` reports. */
+static inline mm_prot_t reported(mm_prot_t prot)
+{
+    if ((prot & (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == 0) {
+        return MM_PROT_NONE;
+    }
+    return prot | MM_PROT_READ;
+}
+
+/* --- choosing -------------------------------------------------------------------------------- */
+
+static inline mm_prot_t random_prot(struct run *r)
+{
+    mm_prot_t prot = (mm_prot_t)t_prng_below(&r->prng, 8);
+
+    if (r->user) {
+        return prot | MM_PROT_USER;
+    }
+    return prot | (t_prng_chance(&r->prng, 1, 2) ? MM_PROT_GLOBAL : 0);
+}
+
+/* A range in one window: mostly short, often aligned, at times all of it. */
+static inline struct mm_vrange random_range(struct run *r)
+{
+    const struct window *w = &r->windows[t_prng_below(&r->prng, r->nr_windows)];
+    uint64_t pages = w->len / P4K;
+    uint64_t first = t_prng_below(&r->prng, pages);
+    uint64_t nr = 1 + t_prng_magnitude(&r->prng, MM_TEST_SANITIZED ? 10 : 7);
+
+    if (t_prng_chance(&r->prng, 1, EVERY(20))) {
+        switch (t_prng_below(&r->prng, 3)) {
+        case 0:
+            return t_range(w->start, w->len);
+        default: /* around a gigabyte, where there is one */
+            first = pages >= 0x40000 ? t_prng_below(&r->prng, pages / 0x40000) * 0x40000 : 0;
+            nr = 0x40000;
+        }
+    } else if (t_prng_chance(&r->prng, 1, EVERY(5))) { /* whole large leaves */
+        first = first / 512 * 512;
+        nr = 512 * (1 + t_prng_below(&r->prng, 4));
+    } else if (t_prng_chance(&r->prng, 1, 40)) { /* to the window's end */
+        first = pages - (nr < pages ? nr : pages);
+    } else if (pages > 0x8000 && t_prng_chance(&r->prng, 15, 16)) {
+        /* In a wide window mostly the same few tables: those meet each other's leaves. */
+        first = first / 512 % 16 * 33 * 512 + first % 512;
+    }
+    if (nr > pages - first) {
+        nr = pages - first;
+    }
+    return t_range(w->start + first * P4K, nr * P4K);
+}
+
+/* Congruent to the address at some large size, mostly. */
+static inline uint64_t random_paddr(struct run *r, uint64_t at)
+{
+    uint64_t paddr = (T_LEAVES * P4K) + t_prng_below(&r->prng, 64) * P1G;
+
+    switch (t_prng_below(&r->prng, 4)) {
+    case 0:
+        return paddr + t_prng_below(&r->prng, 512) * P4K;
+    case 1:
+        return paddr + at % P2M;
+    default:
+        return paddr + at % P1G;
+    }
+}
+
+/* --- comparing ------------------------------------------------------------------------------- */
+
+static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at,
+                              bool shared)
+{
+    const struct t_mpage *page = t_mpages_at(&r->model, at);
+    struct mm_mapping leaf;
+    mm_status_t status = mm_paging_translate(pt, mm_vaddr(at), &leaf);
+    mm_prot_t prot;
+
+    if (page == NULL) {
+        if (status != MM_ERR_NOT_MAPPED) {
+            fail_msg("%#llx: mapped, and must not be", (unsigned long long)at);
+        }
+        return;
+    }
+    prot = reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
+    if (status != MM_OK || leaf.paddr.raw + (at - leaf.page.start.raw) != page->paddr + at % P4K ||
+        leaf.prot != prot || leaf.type != (mm_memtype_t)page->type ||
+        leaf.page.len != UINT64_C(1) << page->leaf) {
+        fail_msg("%#llx: status %d, %#llx prot %x type %d leaf %#llx; model %#llx %x %d %u",
+                 (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
+                 (int)leaf.type, (unsigned long long)leaf.page.len, (unsigned long long)page->paddr,
+                 prot, page->type, page->leaf);
+    }
+}
+
+struct count {
+    struct run *r;
+    const struct mm_pagetable *pt;
+    uint64_t nr[3];
+    bool shared;
+};
+
+static inline bool compare_leaf(void *ctx, const struct mm_mapping *leaf)
+{
+    struct count *c = ctx;
+
+    c->nr[leaf->page.len == P4K ? 0 : leaf->page.len == P2M ? 1 : 2]++;
+    compare_at(c->r, c->pt, leaf->page.start.raw, c->shared);
+    compare_at(c->r, c->pt, mm_vrange_last(leaf->page).raw, c->shared);
+    return true;
+}
+
+/* Every leaf is in the model, and there are as many; the library's own check agrees. */
+static inline void compare_all(struct run *r, const struct mm_pagetable *pt, bool shared)
+{
+    struct count c = {.r = r, .pt = pt, .shared = shared};
+
+    for (unsigned i = 0; i < r->nr_windows; i++) {
+        assert_int_equal(
+            mm_paging_walk(pt, t_range(r->windows[i].start, r->windows[i].len), compare_leaf, &c),
+            MM_OK);
+    }
+    assert_int_equal(c.nr[0], t_mpages_count(&r->model, 12));
+    assert_int_equal(c.nr[1] * 512, t_mpages_count(&r->model, 21));
+    assert_int_equal(c.nr[2] * 512 * 512, t_mpages_count(&r->model, 30));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(c.nr[i], pt->nr_leaves[i]);
+    }
+    assert_int_equal(mm_paging_check(pt), MM_OK);
+}
+
+#endif
