@@ -84,6 +84,11 @@ struct t_argument {
     {                                                                                              \
         .type = T_NUMBER, .name = what, .good = (value)                                            \
     }
+/** An address that must be canonical in 48 bits, or is MM_ERR_INVALID_ADDRESS. */
+#define T_ADDRESS(what, value)                                                                     \
+    {                                                                                              \
+        .type = T_NUMBER, .name = what, .good = (value), .limit = 48                               \
+    }
 /** A number that stands at a variable of the world: a frame's. */
 #define T_NUM_AT(what, variable)                                                                   \
     {                                                                                              \
