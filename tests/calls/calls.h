@@ -115,6 +115,12 @@ struct t_argument {
         .type = T_LIST, .name = what, .list = function                                             \
     }
 
+/** The same, and all but the first are bad. */
+#define T_BAD_OF(what, function)                                                                   \
+    {                                                                                              \
+        .type = T_LIST, .name = what, .list = function, .limit = 1                                 \
+    }
+
 #define T_BIT(status) (UINT32_C(1) << (status))
 
 /** Flags of a call. */

@@ -63,7 +63,8 @@ static void refused(struct product *p, const uint64_t *args, int answer, uint64_
 }
 
 /* Whether a value is bad whatever the others are: then the call may not succeed. */
-static bool surely_bad(const struct t_call *call, const struct t_argument *arg, uint64_t value)
+static bool surely_bad(const struct t_call *call, const struct t_argument *arg, uint64_t value,
+                       uint64_t first)
 {
     if (strcmp(t_drive_documented(call->name)->returns, "mm_status_t") != 0) {
         return false;
@@ -76,6 +77,8 @@ static bool surely_bad(const struct t_call *call, const struct t_argument *arg, 
         return value >= arg->limit;
     case T_FLAGS:
         return (value & ~arg->limit) != 0;
+    case T_LIST:
+        return arg->limit != 0 && value != first;
     default:
         return false;
     }
@@ -119,11 +122,12 @@ static void good(const struct product *p, uint64_t *args)
 }
 
 /* One bad argument, all others good: whether the answer is right for it. */
-static void judge(const struct t_call *call, const uint64_t *args, unsigned i, int answer)
+static void judge(const struct t_call *call, const uint64_t *args, unsigned i, uint64_t first,
+                  int answer)
 {
     const struct t_argument *arg = &call->args[i];
 
-    if (answer == MM_OK && surely_bad(call, arg, args[i])) {
+    if (answer == MM_OK && surely_bad(call, arg, args[i], first)) {
         t_drive_wrong(call, args, "bad arguments", "succeeds, with a bad %s", arg->name);
     }
     /* Intel SDM vol. 1, 3.3.7.1: bits 63 to 47 are all the same. */
@@ -145,7 +149,7 @@ static void alone(struct product *p)
             good(p, args);
             args[i] = p->values[i][v];
             answer = make(p, args);
-            judge(p->call, args, i, answer);
+            judge(p->call, args, i, p->values[i][0], answer);
         }
     }
 }
