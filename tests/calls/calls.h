@@ -84,6 +84,11 @@ struct t_argument {
     {                                                                                              \
         .type = T_NUMBER, .name = what, .good = (value)                                            \
     }
+/** An address that must be canonical in 48 bits, or is MM_ERR_INVALID_ADDRESS. */
+#define T_ADDRESS(what, value)                                                                     \
+    {                                                                                              \
+        .type = T_NUMBER, .name = what, .good = (value), .limit = 48                               \
+    }
 /** A number that stands at a variable of the world: a frame's. */
 #define T_NUM_AT(what, variable)                                                                   \
     {                                                                                              \
@@ -108,6 +113,12 @@ struct t_argument {
 #define T_OF(what, function)                                                                       \
     {                                                                                              \
         .type = T_LIST, .name = what, .list = function                                             \
+    }
+
+/** The same, and all but the first are bad. */
+#define T_BAD_OF(what, function)                                                                   \
+    {                                                                                              \
+        .type = T_LIST, .name = what, .list = function, .limit = 1                                 \
     }
 
 #define T_BIT(status) (UINT32_C(1) << (status))

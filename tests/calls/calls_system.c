@@ -338,7 +338,7 @@ static unsigned code_addresses(uint64_t *v)
         T_NUM("kernel_space.len", UINT64_C(1) << 28), T_GIVEN("user_ops.clear")
 #define SYSTEM                                                                                     \
     {                                                                                              \
-        T_FRESH_(system, spare.system), SYSTEM_CONFIG                                              \
+        T_PTR(fresh.system), SYSTEM_CONFIG                                                         \
     }
 
 static const struct t_call all[] = {
@@ -362,8 +362,8 @@ static const struct t_call all[] = {
     {.name = "mm_dma_get_stats", .invoke = do_dma_get_stats, .args = {DMA, T_OUT}},
     {.name = "mm_user_init",
      .invoke = do_user_init,
-     .args = {T_PTR(fresh.user), T_GIVEN("ops"), T_OF("missing", one_to_four), T_NUM("start", 0),
-              T_NUM("len", T_USER_LEN)}},
+     .args = {T_PTR(fresh.user), T_GIVEN("ops"), T_BAD_OF("missing", one_to_four),
+              T_NUM("start", 0), T_NUM("len", T_USER_LEN)}},
     {.name = "mm_user_copy_in",
      .invoke = do_copy_in,
      .tells = RESIDUE,
@@ -390,13 +390,13 @@ static const struct t_call all[] = {
      .invoke = do_system_init,
      .setup = system_up,
      .flags = T_BAD_ONLY | T_COMPOSED,
-     .args = {T_LIVE_(spare.system), SYSTEM_CONFIG}},
+     .args = {T_PTR(spare.system), SYSTEM_CONFIG}},
     {.name = "mm_system_init",
      .note = "too many ranges",
      .invoke = do_system_init,
      .setup = scattered,
      .flags = T_BAD_ONLY | T_COMPOSED,
-     .args = {T_FRESH_(system, spare.system), T_UPTO("config", 1, 1), T_LIVE_(sys_map),
+     .args = {T_PTR(fresh.system), T_UPTO("config", 1, 1), T_LIVE_(sys_map),
               T_OF("physmap", physmaps), T_UPTO("mapped", T_RAM_END, 0), T_UPTO("backend", 1, 1),
               T_PTR(sections), T_UPTO("nr_kernel_ranges", 3, 3), T_UPTO("nr_cpus", 1, 2),
               T_UPTO("user.len", UINT64_C(1) << 45, 0), T_UPTO("kernel_space", T_ARENA, 0),
@@ -441,7 +441,7 @@ static const struct t_call all[] = {
      .args = {T_LIVE_(spare.system)}},
     {.name = "mm_x86_64_init",
      .invoke = do_arch_init,
-     .args = {T_FRESH_(arch, arch), T_GIVEN("ops"), T_OF("missing", one_to_seven)}},
+     .args = {T_FRESH_(arch, arch), T_GIVEN("ops"), T_BAD_OF("missing", one_to_seven)}},
     {.name = "mm_x86_64_enable", .invoke = do_enable, .args = {T_LIVE_GONE(spare.arch, arch)}},
     {.name = "mm_x86_64_backend", .invoke = do_backend, .args = {T_LIVE_GONE(arch, arch)}},
     {.name = "mm_x86_64_fault",

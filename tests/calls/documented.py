@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""documented.py INCLUDE [OUTPUT]: what the public headers say that each call can answer
+#
+# documented.py INCLUDE [OUTPUT]: what the public headers say that each call can answer
+#
+# Reads include/mm/**/*.h and writes one row for each public function: name, header, parameters,
+# what it returns, and the set of statuses of its @return. Tests compare their list of calls with
+# it, so that a call without a test, or an answer that no contract names, fails.
+#
+# What is read of @return: every status that stands outside parentheses, up to the first sentence
+# that ends ("." and a space), and the words
+#     as mm_f()                         all that mm_f() answers
+#     what mm_f() ... and mm_g() answer   the same, of several
+#     what the source ... answers       any status: that of the op is passed on
+# Words in parentheses explain and add nothing.
+#
+# A static inline function is a public call if it answers a status or stores through a pointer.
+# The others are arithmetic on values, or accessors of the direct map that check nothing by contract
+# (mm_physmap_get(), mm_physmap_put()): they have no status and no state, and are tested by value.
 
-Reads include/mm/**/*.h and writes one row for each public function: name, header, parameters,
-what it returns, and the set of statuses of its @return. Tests compare their list of calls with
-it, so that a call without a test, or an answer that no contract names, fails.
-
-What is read of @return: every status that stands outside parentheses, up to the first sentence
-that ends ("." and a space), and the words
-    as mm_f()                         all that mm_f() answers
-    what mm_f() ... and mm_g() answer   the same, of several
-    what the source ... answers       any status: that of the op is passed on
-Words in parentheses explain and add nothing.
-
-A static inline function is a public call if it answers a status or stores through a pointer.
-The others are arithmetic on values, or accessors of the direct map that check nothing by contract
-(mm_physmap_get(), mm_physmap_put()): they have no status and no state, and are tested by value.
-"""
 import pathlib
 import re
 import sys
