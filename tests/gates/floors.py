@@ -31,6 +31,8 @@ FREESTANDING = {"float.h", "iso646.h", "limits.h", "stdalign.h", "stdarg.h", "st
                 "stdbool.h", "stddef.h", "stdint.h", "stdnoreturn.h"}
 
 OUTSIDERS = ("tests/support", "tests/both", "tests/fuzz", "examples")
+# Compiled for a kernel as well: no header of a C library.
+NO_LIBC = "tests/both/"
 
 INCLUDE = re.compile(r"\s*#\s*include\s*([<\"])([^>\"]+)[>\"]")
 
@@ -104,6 +106,9 @@ def check_outsiders(gate, root):
                 gate.checked()
                 if target.startswith("src/"):
                     gate.breach(f"{here}:{number}", f"includes {target}, which is not public")
+            elif found and here.startswith(NO_LIBC) and found.group(1) == "<" and \
+                    found.group(2) not in FREESTANDING:
+                gate.breach(f"{here}:{number}", f"includes {found.group(2)}, which no kernel has")
 
 
 def check_names(gate, nm, objects):
