@@ -2,8 +2,8 @@
 /**
  * A stream of operations on page tables against the flat model: every status, every translation.
  * The first byte chooses the root (user or kernel), 48 or 57 bits, leaves of 1 GiB, and a large
- * window. A simulated CPU makes accesses in between: when a gather has ended, nothing in its caches
- * may disagree with the tables. At the end all is unmapped, and every table is back.
+ * window. A simulated CPU makes accesses in between, and may look ahead and
+ * forget: when a gather has ended, nothing in its caches may disagree with the tables. At the end all is unmapped, and every table is back.
  */
 #include "fuzz.h"
 
@@ -329,14 +329,14 @@ static mm_status_t op_bad(struct mm_gather *gather)
 static void op_access(void)
 {
     uint64_t at = choose_range().start.raw + fz_below(P4K);
-    uint32_t access = (r.user ? T_PF_USER : 0) | (fz_u8() % 2 != 0 ? T_PF_WRITE : 0);
+    uint32_t access = (r.user ? T_MMU_USER : 0) | (fz_u8() % 2 != 0 ? T_MMU_WRITE : 0);
     const struct t_mpage *page = t_mpages_at(&r.model, at);
     uint64_t paddr = 0;
     bool allowed = page != NULL && reported(page->prot) != 0 &&
-                   ((access & T_PF_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
+                   ((access & T_MMU_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
 
     fz_op("access");
-    FZ_EQUAL(t_cpu_access(&r.m->cpu, at, access, &paddr) == T_PF_NONE, allowed);
+    FZ_EQUAL(t_cpu_access(r.m->cpu, at, access, &paddr) == T_CPU_DONE, allowed);
     if (allowed) {
         FZ_EQUAL(paddr, page->paddr + at % P4K);
     }
@@ -345,10 +345,14 @@ static void op_access(void)
 static void op_edit(unsigned op, uint64_t nth)
 {
     struct mm_gather gather;
+    unsigned noise = r.m->cpus.noise;
     bool cloned = false;
     uint64_t before = 0;
     mm_status_t status;
 
+    if (nth != 0 || op >= 13) {
+        r.m->cpus.noise = 0; /* looking ahead sets accessed: another state */
+    }
     FZ_EQUAL(mm_gather_begin(&gather, r.pt), MM_OK);
     if (nth != 0) {
         before = t_state(r.m, NULL);
@@ -375,7 +379,8 @@ static void op_edit(unsigned op, uint64_t nth)
     }
     t_inject_never(&r.m->inject);
     mm_gather_end(&gather);
-    FZ_LEGAL(t_cpu_stale(&r.m->cpu));
+    r.m->cpus.noise = noise;
+    FZ_LEGAL(t_cpus_sweep(&r.m->cpus, T_SWEEP_SAME));
 }
 
 /* --- one input ------------------------------------------------------------------------------- */
@@ -404,9 +409,12 @@ static void start(unsigned geometry)
         m->stack[m->nr_stack++] = frame;
     }
     t_mpages_init(&r.model, (geometry & 4) != 0 ? 30 : 21);
-    t_cpu_init(&m->cpu, m->ram);
-    m->cpu.cr4 |= la57 ? T_CR4_LA57 : 0;
-    m->cpu.extended1.edx &= (geometry & 4) != 0 ? UINT32_MAX : ~(1u << 26);
+    t_cpus_init(&m->cpus, 1, m->ram, NULL);
+    m->cpus.is_free = t_is_free;
+    m->cpus.ctx = m;
+    m->cpus.told = true;
+    m->cpu->mmu.cr4 |= la57 ? T_MMU_CR4_LA57 : 0;
+    m->cpus.has.page_1g = (geometry & 4) != 0;
     memset(&m->arch, 0, sizeof(m->arch));
     t_machine_arch(m);
     config = t_config(m);
@@ -423,6 +431,7 @@ static void start(unsigned geometry)
     r.active = (geometry & 16) == 0;
     if (r.active) {
         FZ_EQUAL(mm_paging_activate(r.pt), MM_OK);
+        t_cpus_noise(&m->cpus, geometry, (geometry & 128) != 0 ? 8 : 0);
     }
 }
 
@@ -437,9 +446,10 @@ static void stop(void)
     }
     FZ_EQUAL(r.pt->nr_tables, r.nr_tables);
     FZ_EQUAL(r.pt->nr_leaves[0] + r.pt->nr_leaves[1] + r.pt->nr_leaves[2], 0);
-    FZ_LEGAL(t_cpu_stale(&m->cpu));
-    m->cpu.cr3 = T_TABLES * P4K; /* some root elsewhere */
-    t_cpu_drop_all(&m->cpu, true);
+    FZ_LEGAL(t_cpus_sweep(&m->cpus, T_SWEEP_SAME));
+    t_cpus_noise(&m->cpus, 0, 0);
+    m->cpu->mmu.cr3 = T_TABLES * P4K; /* some root elsewhere */
+    t_cpu_drop_all(m->cpu);
     FZ_EQUAL(mm_paging_check(&m->user), MM_OK);
     FZ_EQUAL(mm_paging_destroy(&m->user), MM_OK);
     FZ_EQUAL(mm_paging_check(&m->kernel), MM_OK);
