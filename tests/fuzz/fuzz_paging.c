@@ -398,6 +398,7 @@ static void start(unsigned geometry)
     uint64_t half = UINT64_C(1) << (la57 ? 56 : 47);
     const struct mm_vrange ranges[2] = {{{-half}, UINT64_C(16) << 30},
                                         {{T_KERNEL_TOP}, T_KERNEL_TOP_LEN}};
+    struct t_cpu_features has = t_cpu_full;
     struct mm_paging_config config;
     struct t_machine *m = r.m;
     uint64_t base;
@@ -409,12 +410,9 @@ static void start(unsigned geometry)
         m->stack[m->nr_stack++] = frame;
     }
     t_mpages_init(&r.model, (geometry & 4) != 0 ? 30 : 21);
-    t_cpus_init(&m->cpus, 1, m->ram, NULL);
-    m->cpus.is_free = t_is_free;
-    m->cpus.ctx = m;
-    m->cpus.told = true;
+    has.page_1g = (geometry & 4) != 0;
+    t_machine_cpus(m, 1, &has);
     m->cpu->mmu.cr4 |= la57 ? T_MMU_CR4_LA57 : 0;
-    m->cpus.has.page_1g = (geometry & 4) != 0;
     memset(&m->arch, 0, sizeof(m->arch));
     t_machine_arch(m);
     config = t_config(m);
