@@ -161,6 +161,17 @@ run_ctest() {
     ctest_status=$status
 }
 
+# What each hunt saw: edges, executions a second.
+show_hunts() {
+    local log
+    say "fuzz targets"
+    for log in "$MM_ROOT"/build/fuzz/found/*/log; do
+        [ -e "$log" ] || continue
+        printf '%-12s %s\n' "$(basename "$(dirname "$log")")" \
+            "$(grep -E ' cov: [0-9]+' "$log" | tail -n 1)"
+    done
+}
+
 say "testing: ${labels[*]}"
 : >"$run_dir/summary"
 case $report in
@@ -176,6 +187,7 @@ if [ -n "$report" ] && [ "$ctest_status" = 0 ]; then
     timed "report" python3 -B "$MM_ROOT/tests/gates/coverage.py" "$MM_ROOT" "$report" ||
         ctest_status=1
 fi
+[[ " ${labels[*]} " != *" fuzz "* ]] || show_hunts
 show_stages
 cat "$run_dir/summary"
 exit "$ctest_status"

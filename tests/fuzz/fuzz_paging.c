@@ -2,8 +2,8 @@
 /**
  * A stream of operations on page tables against the flat model: every status, every translation.
  * The first byte chooses the root (user or kernel), 48 or 57 bits, leaves of 1 GiB, and a large
- * window. A simulated CPU makes accesses in between: when a gather has ended, nothing in its caches
- * may disagree with the tables. At the end all is unmapped, and every table is back.
+ * window. A simulated CPU makes accesses in between, and may look ahead and
+ * forget: when a gather has ended, nothing in its caches may disagree with the tables. At the end all is unmapped, and every table is back.
  */
 #include "fuzz.h"
 
@@ -345,10 +345,14 @@ static void op_access(void)
 static void op_edit(unsigned op, uint64_t nth)
 {
     struct mm_gather gather;
+    unsigned noise = r.m->cpus.noise;
     bool cloned = false;
     uint64_t before = 0;
     mm_status_t status;
 
+    if (nth != 0 || op >= 13) {
+        r.m->cpus.noise = 0; /* looking ahead sets accessed: another state */
+    }
     FZ_EQUAL(mm_gather_begin(&gather, r.pt), MM_OK);
     if (nth != 0) {
         before = t_state(r.m, NULL);
@@ -375,6 +379,7 @@ static void op_edit(unsigned op, uint64_t nth)
     }
     t_inject_never(&r.m->inject);
     mm_gather_end(&gather);
+    r.m->cpus.noise = noise;
     FZ_LEGAL(t_cpus_sweep(&r.m->cpus, T_SWEEP_SAME));
 }
 
@@ -393,9 +398,9 @@ static void start(unsigned geometry)
     uint64_t half = UINT64_C(1) << (la57 ? 56 : 47);
     const struct mm_vrange ranges[2] = {{{-half}, UINT64_C(16) << 30},
                                         {{T_KERNEL_TOP}, T_KERNEL_TOP_LEN}};
+    struct t_cpu_features has = t_cpu_full;
     struct mm_paging_config config;
     struct t_machine *m = r.m;
-    struct t_cpu_features has = t_cpu_full;
     uint64_t base;
 
     r.user = (geometry & 1) != 0;
@@ -424,6 +429,7 @@ static void start(unsigned geometry)
     r.active = (geometry & 16) == 0;
     if (r.active) {
         FZ_EQUAL(mm_paging_activate(r.pt), MM_OK);
+        t_cpus_noise(&m->cpus, geometry, (geometry & 128) != 0 ? 8 : 0);
     }
 }
 
@@ -439,6 +445,7 @@ static void stop(void)
     FZ_EQUAL(r.pt->nr_tables, r.nr_tables);
     FZ_EQUAL(r.pt->nr_leaves[0] + r.pt->nr_leaves[1] + r.pt->nr_leaves[2], 0);
     FZ_LEGAL(t_cpus_sweep(&m->cpus, T_SWEEP_SAME));
+    t_cpus_noise(&m->cpus, 0, 0);
     m->cpu->mmu.cr3 = T_TABLES * P4K; /* some root elsewhere */
     t_cpu_drop_all(m->cpu);
     FZ_EQUAL(mm_paging_check(&m->user), MM_OK);

@@ -270,13 +270,16 @@ static void step(void)
         break;
     case 3:
         op_unmap(o);
+        nothing_stale(f);
         break;
     case 4:
     case 5:
         op_protect(o);
+        nothing_stale(f);
         break;
     case 6:
         op_clone(o);
+        nothing_stale(f);
         break;
     case 7:
         if (op / 16 % 4 == 3) {

@@ -18,7 +18,7 @@ mkdir -p "$place/new"
 log=$place/log
 printf 'seed %s: MM_TEST_SEED=%s %s %s %s %s %s\n' "$seed" "$seed" "$0" "$@"
 # Each crash prints the operation, what was expected and what was seen; the log has all of it.
-if ! "$program" -seed="$((seed))" -max_total_time="$seconds" -max_len=2048 -timeout=20 \
+if ! "$program" -seed="$((seed & 0x7fffffff))" -max_total_time="$seconds" -max_len=2048 -timeout=20 \
     -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$place/" \
     "$place/new" "$corpus" >"$log" 2>&1; then
     tail -n 60 "$log"

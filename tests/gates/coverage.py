@@ -146,7 +146,8 @@ def report_mcdc(gate, root, arguments):
     subprocess.run([f"llvm-profdata-{arguments.llvm}", "merge", "-sparse", "-f", str(listing),
                     "-o", str(merged)], check=True)
     programs = (build / "tests/host_programs.txt").read_text(encoding="utf-8").split()
-    objects = [option for program in programs for option in ("-object", program)]
+    objects = [option for program in programs if pathlib.Path(program).exists()
+               for option in ("-object", program)]
     done = subprocess.run(
         [f"llvm-cov-{arguments.llvm}", "export", "-summary-only", "-format=text",
          f"-instr-profile={merged}", *objects[1:]],

@@ -26,6 +26,7 @@ GOOD = {
     "docs/locking.md": "| `mm_one` | none |\n",
     "tests/seeded/good.patch": "# hazard: 1\n# test: host.one\n--- a/README.md\n+++ b/README.md\n"
                                "@@ -1,2 +1,2 @@\n-Call `mm_one()` of `mm/addr.h`.\n+Call it.\n \n",
+    "tests/host/test_one.c": HEAD,
     "include/mm/addr.h": HEAD + "#ifndef MM_ADDR_H\n#define MM_ADDR_H\n#define MM_VERSION_MAJOR 0\n"
                          "#define MM_VERSION_MINOR 1\n#define MM_VERSION_PATCH 0\n"
                          "#ifdef __cplusplus\nextern \"C\" {\n#endif\nint mm_one(int);\n"
@@ -119,6 +120,8 @@ BREACHES = [
      + "\n@@ -1,1 +1,1 @@\n-gone\n+wrong\n"),
     ("seeds", "a fault without a test", "tests/seeded/one.patch",
      GOOD["tests/seeded/good.patch"].replace("# test", "# tested")),
+    ("seeds", "a fault whose test is gone", "tests/seeded/one.patch",
+     GOOD["tests/seeded/good.patch"].replace("host.one", "host.gone")),
     ("docs", "a name that does not exist", "README.md", GOOD["README.md"] + "Then `mm_gone()`.\n"),
     ("docs", "a link to nowhere", "README.md", GOOD["README.md"] + "See [this](docs/gone.md).\n"),
     ("docs", "a header that does not exist", "README.md", GOOD["README.md"] + "See `mm/gone.h`.\n"),
