@@ -17,7 +17,7 @@
 // The one place where the CPU may deviate from the manual. A case is first held against the manual;
 // only one that fails is held against these, exactly, and counted.
 //
-// QEMU's emulated CPU, up to at least 7.2 (target/i386/tcg/sysemu/excp_helper.c, mmu_translate()):
+// QEMU's emulated CPU, 7.2 and later (target/i386/tcg/sysemu/excp_helper.c, mmu_translate()):
 //   - at do_fault_rsvd the error code of a reserved bit is made without P. SDM vol. 3A, 4.7: RSVD
 //     can be set only if P is also set.
 //   - a PDPTE with PS is a leaf of 1 GiB even if CPUID.80000001H:EDX.Page1GB is 0. SDM vol. 3A,

@@ -4,7 +4,7 @@
  * the halt behind it, or in the one that its exception's vector leads to. User mode may not halt: a
  * general-protection fault at that very place tells the same.
  *
- * Nothing here waits for ever: a timer interrupts KVM_RUN, and what was interrupted twice hangs.
+ * Nothing here waits for ever: a timer interrupts KVM_RUN, and what was interrupted too often hangs.
  */
 #include "kvm_vm.h"
 #include "sim_mmu.h"
@@ -37,7 +37,8 @@
 #define STORE_AT   16
 #define FETCH_AT   32
 #define NR_VECTORS 32u
-#define SECONDS    3 /* of the watchdog */
+#define SECONDS    4 /* of the watchdog */
+#define NR_ALARMS  4u
 #define MAX_CPUID  256u
 #define GP_FAULT   13u
 #define CPUID_SMEP (1u << 7)
@@ -323,7 +324,7 @@ static const char *run(struct t_kvm *vm)
         if (errno != EINTR && errno != EAGAIN) {
             return "the virtual processor does not run";
         }
-        if (interrupted == 2) {
+        if (interrupted == NR_ALARMS) {
             return "the virtual processor hangs";
         }
     }
