@@ -363,9 +363,10 @@ static inline void race(const char *name, unsigned nr_cpus)
                           .nr_cpus = nr_cpus,
                           .start = heap_race_start,
                           .run = heap_race_run,
-                          .finish = heap_race_finish};
+                          .finish = heap_race_finish,
+                          .ordered = true};
     const struct t_race_plan plan = {
-        .nr_random = 800, .nr_pct = 800, .nr_search = 4000, .preemptions = 2};
+        .nr_random = 400, .nr_pct = 400, .nr_search = 2000, .preemptions = 2};
 
     if (w->handler[0].what != DONE) {
         race.interrupt = heap_race_interrupt;

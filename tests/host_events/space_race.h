@@ -570,9 +570,10 @@ static inline void race_of(const char *name, unsigned nr_cpus, bool plainly)
                           .run = space_race_run,
                           .finish = space_race_finish,
                           .sparse = true,
-                          .plain = plainly};
+                          .plain = plainly,
+                          .ordered = true};
     const struct t_race_plan plan = {
-        .nr_random = 400, .nr_pct = 400, .nr_search = 1500, .preemptions = 2};
+        .nr_random = 200, .nr_pct = 200, .nr_search = 800, .preemptions = 2};
 
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         for (unsigned i = 0; i < STEPS; i++) {

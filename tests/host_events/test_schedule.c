@@ -22,6 +22,8 @@ void __tsan_atomic64_store(volatile uint64_t *at, uint64_t v, int order);
 uint64_t __tsan_atomic64_exchange(volatile uint64_t *at, uint64_t v, int order);
 uint64_t __tsan_atomic64_fetch_add(volatile uint64_t *at, uint64_t v, int order);
 void __tsan_write8(void *at);
+void __tsan_write4(void *at);
+void __tsan_read4(void *at);
 void __tsan_read8(void *at);
 
 #define LOAD(at)     __tsan_atomic64_load((at), __ATOMIC_RELAXED)
@@ -441,6 +443,109 @@ static void test_plain_accesses(void **state)
     assert_non_null(strstr(t_race_explore(&race, &plan), "increment is lost"));
 }
 
+/* ---- order ------------------------------------------------------------------------------------- */
+
+static struct {
+    int store_order;
+    int load_order;
+    int update_order; /* of an update by CPU 2 in between; -1: none */
+    unsigned reads_at;
+    bool atomic;
+} message;
+
+/* CPU 0 writes and publishes; CPU 1 looks, and reads if it finds it published. */
+static void passes_a_message(void *ctx, unsigned cpu)
+{
+    struct toy *t = ctx;
+
+    if (cpu == 0) {
+        __tsan_write4(&t->counter);
+        __tsan_atomic64_store(&t->flag, 16, message.store_order);
+    } else if (cpu == 2) {
+        if (message.update_order >= 0) {
+            (void)__tsan_atomic64_fetch_add(&t->flag, 1, message.update_order);
+        }
+    } else if (__tsan_atomic64_load(&t->flag, message.load_order) >= 16) {
+        if (message.atomic) {
+            (void)LOAD(&t->counter);
+        } else {
+            __tsan_read4((char *)&t->counter + message.reads_at);
+        }
+    }
+}
+
+static bool is_ordered(int store_order, int load_order, int update_order)
+{
+    struct t_race race = {.name = "toy.message",
+                          .nr_cpus = 3,
+                          .start = start,
+                          .run = passes_a_message,
+                          .ctx = &toy,
+                          .ordered = true};
+    /* Without a preemption, and as many as each eighth of all: order is looked at in those. */
+    const struct t_race_plan plan = {
+        .nr_search = 2000, .preemptions = 2, .nr_random = 200, .silent = true};
+    const char *wrong;
+
+    message.store_order = store_order;
+    message.load_order = load_order;
+    message.update_order = update_order;
+    wrong = t_race_explore(&race, &plan);
+    if (wrong != NULL) {
+        assert_non_null(strstr(wrong, "no order: "));
+        assert_non_null(strstr(wrong, "of CPU 0"));
+    }
+    return wrong == NULL;
+}
+
+static void test_order(void **state)
+{
+    (void)state;
+    message.reads_at = 0;
+    message.atomic = false;
+    assert_true(is_ordered(__ATOMIC_RELEASE, __ATOMIC_ACQUIRE, -1));
+    assert_true(is_ordered(__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST, -1));
+    assert_false(is_ordered(__ATOMIC_RELAXED, __ATOMIC_ACQUIRE, -1));
+    assert_false(is_ordered(__ATOMIC_RELEASE, __ATOMIC_RELAXED, -1));
+    /* An update goes on with what was published, whatever its own order. */
+    assert_true(is_ordered(__ATOMIC_RELEASE, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+    assert_true(is_ordered(__ATOMIC_RELEASE, __ATOMIC_ACQUIRE, __ATOMIC_ACQ_REL));
+    /* An atomic load of what was stored plainly needs the order as well. */
+    message.atomic = true;
+    assert_false(is_ordered(__ATOMIC_RELEASE, __ATOMIC_RELAXED, -1));
+    assert_true(is_ordered(__ATOMIC_RELEASE, __ATOMIC_ACQUIRE, -1));
+    /* The other half of the word is another object. */
+    message.atomic = false;
+    message.reads_at = 4;
+    assert_true(is_ordered(__ATOMIC_RELAXED, __ATOMIC_RELAXED, -1));
+}
+
+static void locked_plainly(void *ctx, unsigned cpu)
+{
+    struct toy *t = ctx;
+
+    lock(t, cpu == 2 ? 1 : 0, true); /* CPU 2, if there is one, takes the wrong one */
+    plainly(t, cpu);
+    unlock(t, cpu == 2 ? 1 : 0);
+}
+
+static void test_lock_orders(void **state)
+{
+    struct t_race race = {.name = "toy.locked-plainly",
+                          .nr_cpus = 2,
+                          .start = start,
+                          .run = locked_plainly,
+                          .ctx = &toy,
+                          .ordered = true};
+    const struct t_race_plan plan = {.nr_search = 500, .preemptions = 2, .silent = true};
+
+    (void)state;
+    assert_null(t_race_explore(&race, &plan));
+    race.nr_cpus = 3;
+    assert_non_null(strstr(t_race_explore(&race, &plan), "no order: "));
+    assert_int_equal(t_race_last()->nr_schedules, 1); /* found in the first, which breaks nothing */
+}
+
 /* ---- children: what they print is what is tested ----------------------------------------------- */
 
 static void asserts(void *ctx, unsigned cpu)
@@ -506,6 +611,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_panics),
         cmocka_unit_test(test_interrupts),
         cmocka_unit_test(test_plain_accesses),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_lock_orders),
     };
     const struct CMUnitTest racy_child[] = {cmocka_unit_test(child_racy)};
     const struct CMUnitTest assertion_child[] = {cmocka_unit_test(child_assertion)};

@@ -299,10 +299,15 @@ static void hand_out(unsigned cpu, unsigned index, unsigned nr)
 
 static void race(const char *name, bool with_interrupts)
 {
-    struct t_race race = {
-        .name = name, .nr_cpus = 2, .start = start, .run = run, .finish = finish, .ctx = world};
+    struct t_race race = {.name = name,
+                          .nr_cpus = 2,
+                          .start = start,
+                          .run = run,
+                          .finish = finish,
+                          .ctx = world,
+                          .ordered = true};
     const struct t_race_plan plan = {
-        .nr_random = 1000, .nr_pct = 1000, .nr_search = 4000, .preemptions = 2};
+        .nr_random = 500, .nr_pct = 500, .nr_search = 2500, .preemptions = 2};
 
     if (with_interrupts) {
         race.interrupt = interrupt;

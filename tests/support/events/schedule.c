@@ -19,6 +19,7 @@
 #include "schedule.h"
 
 #include "events.h"
+#include "order.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,7 +133,7 @@ void t_schedule_fail(const char *format, ...)
         abort();
     }
     s.run->failed = true;
-    (void)snprintf(s.run->failure, sizeof(s.run->failure), "CPU %u: %.240s", s.current, text);
+    (void)snprintf(s.run->failure, sizeof(s.run->failure), "CPU %u: %.360s", s.current, text);
     go_home();
 }
 
@@ -292,6 +293,15 @@ static void look(const struct t_event *event)
     }
 }
 
+static void put_in_order(const struct t_event *event)
+{
+    const char *wrong = s.race.ordered ? t_order_access(s.current, event) : NULL;
+
+    if (wrong != NULL) {
+        t_schedule_fail("%s", wrong);
+    }
+}
+
 static void before_access(void *ctx, const struct t_event *event)
 {
     (void)ctx;
@@ -306,6 +316,9 @@ static void before_access(void *ctx, const struct t_event *event)
     if (!event->atomic && event->kind == T_EVENT_STORE) {
         s.cpus[s.current].stored = true;
     }
+    if (!event->atomic) {
+        put_in_order(event);
+    }
 }
 
 static void after_access(void *ctx, const struct t_event *event)
@@ -314,6 +327,7 @@ static void after_access(void *ctx, const struct t_event *event)
     if (!on_a_cpu()) {
         return;
     }
+    put_in_order(event);
     if (event->kind == T_EVENT_LOAD || event->kind == T_EVENT_FAILED_CAS ||
         event->before == event->after) {
         look(event);
@@ -432,6 +446,9 @@ void t_schedule_run(const struct t_race *race, const struct t_strategy *strategy
     s.nr_writes = 0;
     for (unsigned i = 0; i < race->nr_cpus; i++) {
         reset(&s.cpus[i]);
+    }
+    if (race->ordered) {
+        t_order_start();
     }
     s.running = true;
     t_events_watch(&hooks, NULL);

@@ -53,6 +53,8 @@ struct t_race {
     /** Relaxed loads are no points: for calls that read through whole tables under a lock. Whoever
      * acts on what he read does so by another access, which is a point. */
     bool sparse;
+    /** Accesses of two CPUs must be ordered: see order.h. */
+    bool ordered;
 };
 
 struct t_race_plan {
@@ -73,7 +75,7 @@ struct t_race_result {
     bool complete;      /**< the search saw all schedules that it is to see */
     uint64_t failed_at; /**< points that had been passed in the schedule that failed */
     char schedule[1024];
-    char failure[256];
+    char failure[384];
 };
 
 /** NULL, or what went wrong, after printing it. The result lasts until the next race. */
@@ -138,7 +140,7 @@ struct t_run {
     uint32_t nr_switches;
     struct t_switch switches[T_SCHEDULE_SWITCHES];
     bool failed;
-    char failure[256];
+    char failure[384];
 };
 
 /** "0@12>1 1@7>0": cut off where the room ends. */
