@@ -294,6 +294,28 @@ static struct scene split_scene(uint64_t flaw)
     return s;
 }
 
+/* Without the right to write from one moment to the next, whole: INVLPG finds all of it. */
+static void test_large_leaf_flushed(void **state)
+{
+    struct scene s = split_scene(0);
+    struct t_watch_edit edit = {.root = 1, .start = AT, .len = 0x600000, .expect = expect};
+
+    (void)state;
+    t_watch_flush(s.w);
+    before = (struct t_watch_page){.present = false};
+    after = t_watch_leaf(s.w, LARGE, 1, T_WATCH_RW | T_WATCH_US);
+    after.paddr -= 0x400000;
+    t_watch_begin(s.w, &edit, 1);
+    store(&s, 3, 3, LARGE);
+    before = after;
+    after.rights &= ~T_WATCH_RW;
+    store(&s, 3, 3, LARGE & ~T_WATCH_RW);
+    assert_int_equal(s.w->nr_stale, 1);
+    t_watch_invlpg(s.w, AT + 0x400000 + 77 * 4096);
+    t_watch_settled(s.w);
+    must_be_silent(&s);
+}
+
 static void test_splits(void **state)
 {
     static const uint64_t flaws[] = {0x80, 0x1000, 0x2, 0x8};
@@ -306,7 +328,13 @@ static void test_splits(void **state)
     must_say(&s, "is in the TLB when all was flushed");
 
     s = split_scene(0);
-    t_watch_invlpg(s.w, AT + 0x200000 + 77 * 4096);
+    t_watch_invlpg(s.w, AT + 0x200000 + 77 * 4096); /* one piece of what the TLB may hold */
+    assert_int_equal(s.w->nr_stale, 2);
+    t_watch_settled(s.w);
+    must_say(&s, "is in the TLB when all was flushed");
+
+    s = split_scene(0);
+    t_watch_flush(s.w);
     t_watch_settled(s.w);
     must_be_silent(&s);
 
@@ -432,9 +460,13 @@ static void test_walker(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_links),        cmocka_unit_test(test_frames_go_back),
-        cmocka_unit_test(test_translations), cmocka_unit_test(test_splits),
-        cmocka_unit_test(test_entries),      cmocka_unit_test(test_kernel),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_frames_go_back),
+        cmocka_unit_test(test_translations),
+        cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_large_leaf_flushed),
+        cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_kernel),
         cmocka_unit_test(test_walker),
     };
 

@@ -195,6 +195,18 @@ static void test_type_through_splits(void **state)
     rig_delete(r, 0);
 }
 
+/* The large leaf goes out of the caches even if no page is any different after. */
+static void test_split_that_changes_nothing(void **state)
+{
+    struct rig *r = user_rig("split that changes nothing");
+
+    (void)state;
+    assert_int_equal(map_as(r, &r->user, rig_range(AT, P1G), PADDR, URW, MM_MEMTYPE_WB), MM_OK);
+    assert_int_equal(protect(r, &r->user, rig_range(AT + P2M + P4K, P4K), URW), MM_OK);
+    assert_int_equal(r->watch->total_mixed, 2);
+    rig_delete(r, 0);
+}
+
 /* --- a walker before every access ------------------------------------------------------------- */
 
 #define SCENE rig_range(AT - P4K, P2M + 5 * P4K) /* a page, 2 MiB in one, four pages */
@@ -475,6 +487,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_type_through_splits),
+        cmocka_unit_test(test_split_that_changes_nothing),
         cmocka_unit_test(test_walker_before_every_access),
         cmocka_unit_test(test_replace),
         cmocka_unit_test(test_bits_of_a_forbidden_page),

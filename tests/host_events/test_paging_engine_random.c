@@ -456,7 +456,7 @@ static void add_windows(struct run *run)
 
 static unsigned share(unsigned part)
 {
-    return NR_OPERATIONS / part * (getenv("MM_TEST_FULL") != NULL ? 20 : 1);
+    return NR_OPERATIONS / part * (getenv("MM_TEST_FULL") != NULL ? 10 : 1);
 }
 
 static void run_random(const char *name, bool user, bool la57, bool page_1g)

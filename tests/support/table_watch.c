@@ -462,8 +462,8 @@ void t_watch_before(struct t_watch *w, const void *at, uint32_t size, bool store
     if (offset >= w->nr_frames * 4096 || size == 0) {
         return;
     }
-    if (offset % 4096 + size > 4096 || (size != 8 && size != 4096)) {
-        t_watch_wrong(w, "an access of %u bytes at %#llx of the RAM: no entry and no table", size,
+    if (offset % 4096 + size > 4096 || offset % 8 != 0 || size % 8 != 0) {
+        t_watch_wrong(w, "an access of %u bytes at %#llx of the RAM: no whole entries", size,
                       (unsigned long long)offset);
         return;
     }

@@ -157,6 +157,19 @@ void t_watch_flush(struct t_watch *w)
     }
 }
 
+/** What INVLPG drops around an address, out of a leaf of this size that is no more: all of it only if
+ * the tables still map the address by such a leaf. A CPU may have cached the leaf in pieces, and
+ * finds one of them (4.10.2.3, 4.10.4.1). */
+static uint64_t dropped_size(const struct t_watch *w, uint64_t at, unsigned shift)
+{
+    struct t_watch_page page = {.present = false};
+
+    if (root_of(w, w->current) != NULL) {
+        page = t_watch_walk(w, w->current, at);
+    }
+    return page.present && page.shift == shift ? UINT64_C(1) << shift : 4096;
+}
+
 void t_watch_invlpg(struct t_watch *w, uint64_t at)
 {
     size_t nr = w->nr_stale;
@@ -165,21 +178,23 @@ void t_watch_invlpg(struct t_watch *w, uint64_t at)
     drop_tables(w);
     for (size_t i = 0; i < nr; i++) {
         struct t_watch_stale s = w->stale[i];
-        uint64_t size = UINT64_C(1) << s.shift;
-        uint64_t before;
-        uint64_t after;
+        uint64_t offset = at - s.start;
+        uint64_t size;
+        uint64_t lead;
+        uint64_t end;
 
-        if (at - s.start >= s.len) {
+        if (offset >= s.len) {
             continue;
         }
-        /* The whole leaf goes, and the run may fall in two. */
-        before = (at - s.start) & ~(size - 1);
-        after = s.len - before - size;
-        w->stale[i].len = before;
-        if (after != 0) {
-            s.start += before + size;
-            s.paddr += before + size;
-            s.len = after;
+        /* What is left of the run, before and behind. */
+        size = dropped_size(w, at, s.shift);
+        lead = at & (size - 1);
+        end = offset + size - lead;
+        w->stale[i].len = offset > lead ? offset - lead : 0;
+        if (end < s.len) {
+            s.start += end;
+            s.paddr += end;
+            s.len -= end;
             add_stale(w, s);
         }
     }
