@@ -44,6 +44,9 @@ void checks_user(struct memory *m);
 /** DMA regions. */
 void checks_dma(struct memory *m);
 
+/** The permission truth table, as much of it as the options ask for. */
+void checks_truth(struct memory *m, const struct options *options);
+
 /** The tests that the host runs from the same files. */
 void checks_both(struct memory *m);
 

@@ -92,6 +92,7 @@ _Noreturn void kmain(uint32_t boot_info)
 
     fail_as_asked(&options);
     run_checks();
+    checks_truth(&memory, &options);
     memory_stop_rest(&memory);
     checks_balance(&memory);
     checks_system(&memory);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the tests of paging share: a machine of simulated RAM for tables, a simulated CPU, a source
+ * What the tests of paging share: a machine of simulated RAM for tables, simulated CPUs, a source
  * of frames that counts, fails on demand and fills what is free with junk, and roots to play with.
  *
  * Tables lie in RAM from 0 up; frames of leaves are numbers from T_LEAVES on and need no memory.
@@ -11,11 +11,14 @@
 
 #include "hash.h"
 #include "inject.h"
-#include "t_cpu.h"
+#include "sim_cpu_mm.h"
 #include "trap_mm.h"
 
 #include <mm/paging.h>
 #include <mm/tlb.h>
+
+#include <stdlib.h>
+#include <string.h>
 
 #define T_TABLES    4096u              /* frames of RAM */
 #define T_LEAVES    UINT64_C(0x100000) /* first frame that the source counts as a leaf's */
@@ -23,7 +26,8 @@
 
 struct t_machine {
     struct t_ram *ram;
-    struct t_cpu cpu;
+    struct t_cpus cpus;
+    struct t_cpu *cpu; /* the first */
     struct mm_x86_64 arch;
     struct mm_physmap physmap;
     struct t_inject inject;
@@ -71,6 +75,7 @@ static inline mm_status_t t_source_alloc(void *ctx, enum mm_frame_owner owner, b
     struct t_machine *m = ctx;
     uint32_t frame;
 
+    t_cpus_drift(&m->cpus);
     if (t_inject_fails(&m->inject)) {
         return MM_ERR_NO_MEMORY;
     }
@@ -92,22 +97,40 @@ static inline mm_status_t t_source_alloc(void *ctx, enum mm_frame_owner owner, b
     return MM_OK;
 }
 
+/** A frame that comes back is in no cache of any CPU (hazard 13). */
+static inline void t_nothing_holds(struct t_machine *m, mm_pfn_t frame)
+{
+    const char *wrong = t_cpus_freed(&m->cpus, frame.raw * 4096);
+
+    if (wrong != NULL) {
+        fail_msg("frame %#llx is freed, but: %s", (unsigned long long)frame.raw, wrong);
+    }
+}
+
+/** Once each gather has ended, what is cached is what the tables say. */
+static inline void t_nothing_stale(struct t_machine *m)
+{
+    const char *wrong = t_cpus_sweep(&m->cpus, T_SWEEP_SAME);
+
+    if (wrong != NULL) {
+        fail_msg("%s", wrong);
+    }
+}
+
 static inline void t_source_free(void *ctx, mm_pfn_t frame)
 {
     struct t_machine *m = ctx;
 
+    t_cpus_drift(&m->cpus);
     if (frame.raw >= T_LEAVES && frame.raw < T_LEAVES + T_NR_LEAVES) {
-        assert_false(t_cpu_holds(&m->cpu, frame.raw * 4096));
+        t_nothing_holds(m, frame);
         m->released[frame.raw - T_LEAVES]++;
         m->nr_released++;
         return;
     }
     assert_true(frame.raw < T_TABLES && m->used[frame.raw]);
-    if (t_cpu_holds(&m->cpu, frame.raw * 4096)) {
-        fail_msg("frame %#llx is freed while the CPU may still walk it",
-                 (unsigned long long)frame.raw);
-    }
     m->used[frame.raw] = false;
+    t_nothing_holds(m, frame);
     m->nr_used--;
     t_fill_junk(m, frame.raw);
     m->stack[m->nr_stack++] = (uint32_t)frame.raw;
@@ -151,8 +174,17 @@ static inline struct mm_physmap t_physmap_ops(struct t_machine *m)
 
 /* --- the machine ----------------------------------------------------------------------------- */
 
-/** Simulated RAM and a CPU that the test may still change; t_machine_start() comes next. */
-static inline struct t_machine *t_machine_new(void)
+static inline bool t_is_free(void *ctx, uint64_t paddr)
+{
+    const struct t_machine *m = ctx;
+    uint64_t frame = paddr / 4096;
+
+    return frame != 0 && frame < T_TABLES && !m->used[frame];
+}
+
+/** Simulated RAM and CPUs that the test may still change; t_machine_start() comes next. With more
+ * than one CPU, what invalidates is broadcast. */
+static inline struct t_machine *t_machine_new_cpus(unsigned nr)
 {
     struct t_machine *m = calloc(1, sizeof(*m));
 
@@ -160,7 +192,11 @@ static inline struct t_machine *t_machine_new(void)
     m->ram = t_ram_new(0, T_TABLES * 4096u);
     assert_non_null(m->ram);
     t_ram_back(m->ram, 0, T_TABLES * 4096u);
-    t_cpu_init(&m->cpu, m->ram);
+    t_cpus_init(&m->cpus, nr, m->ram, NULL);
+    m->cpu = &m->cpus.cpu[0];
+    m->cpus.is_free = t_is_free;
+    m->cpus.ctx = m;
+    m->cpus.told = true;
     m->physmap = mm_physmap_direct(t_ram_base(m->ram));
     m->released = calloc(T_NR_LEAVES, 1);
     assert_non_null(m->released);
@@ -171,6 +207,11 @@ static inline struct t_machine *t_machine_new(void)
         t_fill_junk(m, frame);
     }
     return m;
+}
+
+static inline struct t_machine *t_machine_new(void)
+{
+    return t_machine_new_cpus(1);
 }
 
 static inline struct mm_paging_config t_config(struct t_machine *m)
@@ -194,11 +235,17 @@ static inline struct mm_paging_config t_config(struct t_machine *m)
 
 static inline void t_machine_arch(struct t_machine *m)
 {
-    assert_int_equal(mm_x86_64_init(&m->arch, t_cpu_ops(), &m->cpu), MM_OK);
-    assert_int_equal(mm_x86_64_enable(&m->arch), MM_OK);
+    t_cpus_configure(&m->cpus, NULL);
+    assert_int_equal(
+        mm_x86_64_init(&m->arch, m->cpus.nr > 1 ? &t_cpu_broadcast_ops : &t_cpu_ops, &m->cpus),
+        MM_OK);
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        assert_int_equal(mm_x86_64_enable(&m->arch), MM_OK);
+    }
+    m->cpus.now = 0;
 }
 
-/** Features on, a kernel root in use, a user root beside it. */
+/** Features on, a kernel root in use on each CPU, a user root beside it. */
 static inline void t_machine_start(struct t_machine *m)
 {
     struct mm_paging_config config;
@@ -207,14 +254,21 @@ static inline void t_machine_start(struct t_machine *m)
     config = t_config(m);
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
-    assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+    }
+    m->cpus.now = 0;
 }
 
 /** Take both roots down, if they are up; every frame must be back. */
 static inline void t_machine_delete(struct t_machine *m)
 {
-    m->cpu.cr3 = T_TABLES * 4096u; /* some root elsewhere */
-    t_cpu_drop_all(&m->cpu, true);
+    t_cpus_noise(&m->cpus, 0, 0);
+    m->cpus.now = 0;
+    for (unsigned i = 0; i < m->cpus.nr; i++) {
+        m->cpus.cpu[i].mmu.cr3 = T_TABLES * 4096u; /* some root elsewhere */
+        t_cpu_drop_all(&m->cpus.cpu[i]);
+    }
     if (m->user.magic != 0) {
         assert_int_equal(mm_paging_check(&m->user), MM_OK);
         assert_int_equal(mm_paging_destroy(&m->user), MM_OK);

@@ -89,7 +89,7 @@ static void test_no_1g_leaf_without_feature(void **state)
     struct t_machine *m = t_machine_new();
 
     (void)state;
-    m->cpu.extended1.edx &= ~(1u << 26);
+    m->cpus.has.page_1g = false;
     t_machine_start(m);
     assert_int_equal(t_map(&m->user, P1G, P1G, P1G, T_URW), MM_OK);
     assert_int_equal(m->user.nr_leaves[2], 0);
@@ -182,12 +182,12 @@ static void test_gather_overflows(void **state)
     for (unsigned i = 0; i < nr; i++) {
         assert_int_equal(t_map(&m->user, at + i * P4K, (T_LEAVES + 2 * (nr - i)) * P4K, P4K, T_URW),
                          MM_OK);
-        assert_int_equal(t_cpu_access(&m->cpu, at + i * P4K, T_PF_USER | T_PF_WRITE, NULL),
-                         T_PF_NONE);
+        assert_int_equal(t_cpu_access(m->cpu, at + i * P4K, T_MMU_USER | T_MMU_WRITE, NULL),
+                         T_CPU_DONE);
     }
     assert_int_equal(t_unmap(&m->user, at, nr * P4K, MM_PAGING_RELEASE), MM_OK);
     assert_int_equal(m->nr_released, nr);
-    assert_null(t_cpu_stale(&m->cpu));
+    t_nothing_stale(m);
     assert_int_equal(m->user.nr_tables, 1);
 }
 
@@ -286,10 +286,10 @@ static void test_forbidden_pages(void **state)
         assert_int_equal(mm_paging_map(&m->user, t_range(at, sizes[i]), mm_paddr(paddr), T_URW,
                                        MM_MEMTYPE_WC, 0),
                          MM_OK);
-        assert_int_equal(t_cpu_access(&m->cpu, at, T_PF_USER | T_PF_WRITE, NULL), T_PF_NONE);
+        assert_int_equal(t_cpu_access(m->cpu, at, T_MMU_USER | T_MMU_WRITE, NULL), T_CPU_DONE);
         assert_int_equal(t_protect(&m->user, at, sizes[i], MM_PROT_NONE | MM_PROT_USER, 0), MM_OK);
-        assert_null(t_cpu_stale(&m->cpu));
-        assert_int_equal(t_cpu_access(&m->cpu, at, T_PF_USER, NULL), T_PF_USER);
+        t_nothing_stale(m);
+        assert_int_equal(t_cpu_access(m->cpu, at, T_MMU_USER, NULL), T_MMU_ERR_U);
         leaf = t_leaf(&m->user, at);
         assert_int_equal(leaf.prot, MM_PROT_NONE);
         assert_int_equal(leaf.paddr.raw, paddr);
@@ -336,13 +336,13 @@ static void test_accessed_and_dirty_stay(void **state)
     struct t_machine *m = *state;
     struct mm_mapping leaf;
 
-    assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P2M, P2M, MM_PROT_RW), MM_OK);
+    assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW), MM_OK);
     leaf = t_leaf(&m->kernel, T_KERNEL_LOW);
     assert_false(leaf.accessed || leaf.dirty);
-    assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW + 77, 0, NULL), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW + 77, 0, NULL), T_CPU_DONE);
     leaf = t_leaf(&m->kernel, T_KERNEL_LOW);
     assert_true(leaf.accessed && !leaf.dirty);
-    assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW + 77, T_PF_WRITE, NULL), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW + 77, T_MMU_WRITE, NULL), T_CPU_DONE);
     assert_int_equal(t_protect(&m->kernel, T_KERNEL_LOW + P4K, P4K, MM_PROT_READ, MM_PAGING_SPLIT),
                      MM_OK);
     for (uint64_t at = T_KERNEL_LOW; at < T_KERNEL_LOW + P2M; at += P4K) {
@@ -350,7 +350,7 @@ static void test_accessed_and_dirty_stay(void **state)
         assert_true(leaf.accessed && leaf.dirty);
         assert_int_equal(leaf.page.len, P4K);
     }
-    assert_null(t_cpu_stale(&m->cpu));
+    t_nothing_stale(m);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, 0), MM_OK);
 }
 
@@ -366,7 +366,7 @@ static void test_replace(void **state)
     assert_int_equal(mm_paging_activate(&m->user), MM_OK);
     assert_int_equal(
         mm_paging_map(&m->user, t_range(P1G, P4K), mm_paddr(old), T_UR, MM_MEMTYPE_WT, 0), MM_OK);
-    assert_int_equal(t_cpu_access(&m->cpu, P1G, T_PF_USER, &seen), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, P1G, T_MMU_USER, &seen), T_CPU_DONE);
     assert_int_equal(seen, old);
     assert_int_equal(mm_gather_begin(&gather, &m->user), MM_OK);
     assert_int_equal(mm_paging_replace(&m->user, mm_vaddr(P1G), mm_paddr(old + P2M), T_URW,
@@ -375,7 +375,7 @@ static void test_replace(void **state)
     assert_int_equal(m->nr_released, 0);
     mm_gather_end(&gather);
     assert_int_equal(m->released[7], 1);
-    assert_int_equal(t_cpu_access(&m->cpu, P1G + 1, T_PF_USER | T_PF_WRITE, &seen), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, P1G + 1, T_MMU_USER | T_MMU_WRITE, &seen), T_CPU_DONE);
     assert_int_equal(seen, old + P2M + 1);
     assert_int_equal(t_leaf(&m->user, P1G).type, MM_MEMTYPE_WT);
     assert_int_equal(m->user.nr_leaves[0], 1);
@@ -387,7 +387,7 @@ static void test_replace(void **state)
 static void test_flush_is_no_more_than_needed(void **state)
 {
     struct t_machine *m = *state;
-    struct t_cpu *cpu = &m->cpu;
+    struct t_cpu *cpu = m->cpu;
     uint64_t pages = MM_GATHER_FLUSH_PAGES;
 
     /* A user root that is not in use: nothing. */
@@ -411,10 +411,10 @@ static void test_flush_is_no_more_than_needed(void **state)
     assert_int_equal(cpu->nr_cr3, 3);
     /* A global one among them: a new root would leave it. */
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
-    assert_int_equal(t_cpu_access(cpu, T_KERNEL_LOW, 0, NULL), T_PF_NONE);
+    assert_int_equal(t_cpu_access(cpu, T_KERNEL_LOW, 0, NULL), T_CPU_DONE);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, 0), MM_OK);
     assert_int_equal(cpu->nr_invpcid, 1);
-    assert_null(t_cpu_stale(cpu));
+    t_nothing_stale(m);
     /* A protection that changes nothing. */
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P4K, MM_PROT_RW), MM_OK);
     cpu->nr_invlpg = 0;
@@ -428,16 +428,16 @@ static void test_global_flush_without_invpcid(void **state)
     struct t_machine *m = t_machine_new();
 
     (void)state;
-    m->cpu.leaf7.ebx &= ~(1u << 10);
+    m->cpus.has.invpcid = false;
     t_machine_start(m);
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(t_leaf(&m->kernel, T_KERNEL_LOW).prot, MM_PROT_RW | MM_PROT_GLOBAL);
-    assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW, 0, NULL), T_PF_NONE);
-    m->cpu.nr_cr4 = 0;
+    assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW, 0, NULL), T_CPU_DONE);
+    m->cpu->nr_cr4 = 0;
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, 0), MM_OK);
-    assert_int_equal(m->cpu.nr_cr4, 2);
-    assert_true((m->cpu.cr4 & T_CR4_PGE) != 0);
-    assert_null(t_cpu_stale(&m->cpu));
+    assert_int_equal(m->cpu->nr_cr4, 2);
+    assert_true((m->cpu->mmu.cr4 & T_MMU_CR4_PGE) != 0);
+    t_nothing_stale(m);
     t_machine_delete(m);
 }
 
@@ -447,15 +447,15 @@ static void test_split_flushes_the_whole_leaf(void **state)
     struct t_machine *m = *state;
 
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P1G, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
-    assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_CPU_DONE);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P4K, MM_PAGING_SPLIT), MM_OK);
-    assert_null(t_cpu_stale(&m->cpu));
+    t_nothing_stale(m);
     /* Even where no page changed what it allows: two sizes for one address are one too many. */
-    assert_int_equal(t_cpu_access(&m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_CPU_DONE);
     assert_int_equal(t_protect(&m->kernel, T_KERNEL_LOW + 100 * P2M + 7 * P4K, P4K,
                                MM_PROT_RW | MM_PROT_GLOBAL, MM_PAGING_SPLIT),
                      MM_OK);
-    assert_null(t_cpu_stale(&m->cpu));
+    t_nothing_stale(m);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P1G, MM_PAGING_SKIP_HOLES), MM_OK);
 }
 
@@ -489,9 +489,9 @@ static void test_gather_merges_ranges(void **state)
         assert_true(covered);
     }
     mm_gather_add_range(&gather, t_range(UINT64_MAX - P4K + 1, P4K), false);
-    m->cpu.nr_invpcid = 0;
+    m->cpu->nr_invpcid = 0;
     mm_gather_end(&gather);
-    assert_int_equal(m->cpu.nr_invpcid, 1);
+    assert_int_equal(m->cpu->nr_invpcid, 1);
     assert_int_equal(gather.nr_ranges, 0);
     assert_int_equal(gather.global, 0);
     /* The whole address space has no length; nothing of it is forgotten. */
@@ -500,7 +500,7 @@ static void test_gather_merges_ranges(void **state)
     assert_int_equal(gather.nr_ranges, 1);
     assert_int_equal(gather.ranges[0].len, UINT64_MAX);
     mm_gather_end(&gather);
-    assert_int_equal(m->cpu.nr_invpcid, 2);
+    assert_int_equal(m->cpu->nr_invpcid, 2);
 }
 
 /* --- walk ------------------------------------------------------------------------------------ */

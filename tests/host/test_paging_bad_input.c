@@ -128,7 +128,7 @@ static void test_map_unsupported_type(void **state)
     uint64_t before;
 
     (void)state;
-    m->cpu.leaf1.edx &= ~(1u << 16); /* no PAT */
+    m->cpus.has.pat = false; /* no PAT */
     t_machine_start(m);
     before = t_state(m, NULL);
     assert_int_equal(mm_paging_map(&m->user, t_range(0, P4K), mm_paddr(0), T_URW, MM_MEMTYPE_WC, 0),
@@ -252,7 +252,7 @@ static void test_clone(void **state)
           mm_paging_clone(pt, &f->m->kernel, all, NULL, NULL, &f->user));
     FAILS(f, MM_ERR_INVALID_ARGUMENT,
           mm_paging_clone(&f->m->kernel, to, t_range(T_KERNEL_LOW, P4K), NULL, NULL, &f->kernel));
-    assert_int_equal(mm_x86_64_init(&other, t_cpu_ops(), &f->m->cpu), MM_OK);
+    assert_int_equal(mm_x86_64_init(&other, &t_cpu_ops, &f->m->cpus), MM_OK);
     stranger = f->copy;
     stranger.backend = mm_x86_64_backend(&other);
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_clone(pt, &stranger, all, NULL, NULL, &f->user));

@@ -46,7 +46,7 @@ static uint64_t entry_at(const struct t_machine *m, uint64_t root, uint64_t at, 
         if (*shift == 12 || (entry & 1) == 0 || (entry & 0x80) != 0) {
             return entry;
         }
-        root = entry & T_ADDRESS;
+        root = entry & T_MMU_ADDRESS;
     }
 }
 
@@ -58,7 +58,7 @@ static unsigned pat_of(const struct t_machine *m, uint64_t at)
     unsigned pat = (unsigned)(entry >> (shift == 12 ? 7 : 12)) & 1;
     unsigned index = pat * 4 + (unsigned)((entry >> 3) & 3);
 
-    return (unsigned)(m->cpu.pat >> (8 * index)) & 0xff;
+    return (unsigned)(m->cpu->mmu.pat >> (8 * index)) & 0xff;
 }
 
 /* --- memory types
@@ -107,19 +107,19 @@ static void test_types_on_every_size(void **state)
 
 static void compare_rights(struct t_machine *m, const struct mm_pagetable *pt, uint64_t at)
 {
+    static const uint32_t kinds[] = {0, T_MMU_WRITE, T_MMU_FETCH};
     mm_prot_t prot = t_leaf(pt, at).prot;
     uint64_t seen;
 
-    for (uint32_t access = 0; access < 8; access++) {
-        uint32_t kind = ((access & 1) != 0 ? T_PF_WRITE : 0) |
-                        ((access & 2) != 0 ? T_PF_FETCH : 0) | ((access & 4) != 0 ? T_PF_USER : 0);
+    for (uint32_t i = 0; i < 6; i++) {
+        uint32_t kind = kinds[i % 3] | (i < 3 ? 0 : T_MMU_USER);
         bool allowed = (prot & MM_PROT_READ) != 0 &&
-                       ((kind & T_PF_WRITE) == 0 || (prot & MM_PROT_WRITE) != 0) &&
-                       ((kind & T_PF_FETCH) == 0 || (prot & MM_PROT_EXEC) != 0) &&
-                       ((kind & T_PF_USER) == 0 || (prot & MM_PROT_USER) != 0);
+                       ((kind & T_MMU_WRITE) == 0 || (prot & MM_PROT_WRITE) != 0) &&
+                       ((kind & T_MMU_FETCH) == 0 || (prot & MM_PROT_EXEC) != 0) &&
+                       ((kind & T_MMU_USER) == 0 || (prot & MM_PROT_USER) != 0);
 
-        t_cpu_drop_all(&m->cpu, true);
-        assert_int_equal(t_cpu_access(&m->cpu, at, kind, &seen) == T_PF_NONE, allowed);
+        t_cpu_drop_all(m->cpu);
+        assert_int_equal(t_cpu_access(m->cpu, at, kind, &seen) == T_CPU_DONE, allowed);
     }
 }
 
@@ -128,7 +128,8 @@ static void test_every_protection(void **state)
 {
     struct t_machine *m = *state;
 
-    m->cpu.cr4 &= ~UINT64_C(0x300000); /* SMEP and SMAP off: kernel accesses to user pages pass */
+    m->cpu->mmu.cr4 &=
+        ~UINT64_C(0x300000); /* SMEP and SMAP off: kernel accesses to user pages pass */
     for (unsigned size = 0; size < 3; size++) {
         for (mm_prot_t prot = 0; prot < 8; prot++) {
             mm_prot_t reported = prot == 0 ? 0 : prot | MM_PROT_READ;
@@ -157,30 +158,30 @@ static void test_every_protection(void **state)
 /* Rights of tables, which only others narrow: RW and US by AND, NX by OR, over all four levels. */
 static void test_rights_over_levels(void **state)
 {
-    static const uint64_t bits[] = {0, 2, 4, 6, T_NX, T_NX | 2, T_NX | 4, T_NX | 6};
+    static const uint64_t bits[] = {0, 2, 4, 6, T_MMU_NX, T_MMU_NX | 2, T_MMU_NX | 4, T_MMU_NX | 6};
     struct t_machine *m = *state;
     uint64_t tables[4];
 
-    m->cpu.cr4 &= ~UINT64_C(0x300000);
+    m->cpu->mmu.cr4 &= ~UINT64_C(0x300000);
     assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URX | MM_PROT_WRITE), MM_OK);
     tables[0] = m->user.root.raw;
     for (unsigned i = 1; i < 4; i++) {
-        tables[i] = t_table(m, tables[i - 1] / P4K)[0] & T_ADDRESS;
+        tables[i] = t_table(m, tables[i - 1] / P4K)[0] & T_MMU_ADDRESS;
     }
     for (unsigned combination = 0; combination < 8 * 8 * 8 * 8; combination++) {
         for (unsigned i = 0; i < 4; i++) {
             uint64_t *slot = t_table(m, tables[i] / P4K);
 
-            *slot = (*slot & ~(UINT64_C(6) | T_NX)) | bits[(combination >> (3 * i)) & 7];
+            *slot = (*slot & ~(UINT64_C(6) | T_MMU_NX)) | bits[(combination >> (3 * i)) & 7];
         }
         compare_rights(m, &m->user, 0);
     }
     for (unsigned i = 0; i < 4; i++) {
         uint64_t *slot = t_table(m, tables[i] / P4K);
 
-        *slot = (*slot & ~T_NX) | 6;
+        *slot = (*slot & ~T_MMU_NX) | 6;
     }
-    t_cpu_drop_all(&m->cpu, true);
+    t_cpu_drop_all(m->cpu);
     assert_int_equal(t_unmap(&m->user, 0, P4K, 0), MM_OK);
 }
 
@@ -190,15 +191,15 @@ static void test_no_nx_bit_while_it_is_off(void **state)
     unsigned shift;
 
     (void)state;
-    m->cpu.extended1.edx &= ~(1u << 20);
+    m->cpus.has.nx = false;
     t_machine_start(m);
     assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URW), MM_OK);
-    assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_NX, 0);
+    assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_MMU_NX, 0);
     assert_int_equal(t_leaf(&m->user, 0).prot, T_URW | MM_PROT_EXEC); /* the truth */
     assert_int_equal(t_protect(&m->user, 0, P4K, T_UR, 0), MM_OK);
-    assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_NX, 0);
+    assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_MMU_NX, 0);
     assert_int_equal(mm_paging_activate(&m->user), MM_OK);
-    assert_int_equal(t_cpu_access(&m->cpu, 0, T_PF_USER, NULL), T_PF_NONE);
+    assert_int_equal(t_cpu_access(m->cpu, 0, T_MMU_USER, NULL), T_CPU_DONE);
     t_machine_delete(m);
 }
 
@@ -208,7 +209,7 @@ static void test_no_global_bit_where_there_is_none(void **state)
     unsigned shift;
 
     (void)state;
-    m->cpu.leaf1.edx &= ~(1u << 13);
+    m->cpus.has.pge = false;
     t_machine_start(m);
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(entry_at(m, m->kernel.root.raw, T_KERNEL_LOW, &shift) & 0x100, 0);
@@ -224,7 +225,7 @@ static void test_encryption_mask(void **state)
     struct mm_paging_config config;
 
     (void)state;
-    m->cpu.paddr_bits = 47;
+    m->cpus.has.paddr_bits = 47;
     t_machine_arch(m);
     m->arch.encryption_mask = mask;
     config = t_config(m);
@@ -240,12 +241,12 @@ static void test_encryption_mask(void **state)
     assert_int_equal(t_protect(&m->user, P4K, P4K, T_URW, 0), MM_OK);
     assert_int_equal(t_paddr(&m->user, P4K), P1G + P4K);
     {
-        uint64_t root = t_table(m, m->user.root.raw / P4K)[0] & T_ADDRESS & ~mask;
-        uint64_t gigabyte = t_table(m, root / P4K)[0] & T_ADDRESS & ~mask;
-        uint64_t device = t_table(m, root / P4K)[1] & T_ADDRESS & ~mask;
+        uint64_t root = t_table(m, m->user.root.raw / P4K)[0] & T_MMU_ADDRESS & ~mask;
+        uint64_t gigabyte = t_table(m, root / P4K)[0] & T_MMU_ADDRESS & ~mask;
+        uint64_t device = t_table(m, root / P4K)[1] & T_MMU_ADDRESS & ~mask;
 
         assert_int_equal(t_table(m, gigabyte / P4K)[0] & mask, mask);
-        device = t_table(m, device / P4K)[0] & T_ADDRESS & ~mask;
+        device = t_table(m, device / P4K)[0] & T_MMU_ADDRESS & ~mask;
         assert_int_equal(t_table(m, device / P4K)[0] & mask, 0);
     }
     assert_int_equal(mm_paging_check(&m->user), MM_OK);
@@ -372,7 +373,7 @@ static void test_dirty_is_never_lost(void **state)
 
     assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URW), MM_OK);
     for (unsigned i = 0; i < 3; i++) {
-        table = t_table(m, table / P4K)[0] & T_ADDRESS;
+        table = t_table(m, table / P4K)[0] & T_MMU_ADDRESS;
     }
     r.slot = t_table(m, table / P4K);
     assert_int_equal(pthread_create(&thread, NULL, walker, &r), 0);
@@ -396,12 +397,18 @@ static void test_dirty_is_never_lost(void **state)
  * ------------------------------------------------------- */
 
 struct observer {
-    struct t_cpu *cpu;
-    uint64_t root;
+    struct t_mmu mmu;
     uint64_t seen_missing; /* atomic */
     unsigned stop;         /* atomic */
     unsigned ready;        /* atomic */
 };
+
+static uint64_t *entry_for_observer(void *ctx, uint64_t paddr)
+{
+    const struct t_machine *m = ctx;
+
+    return paddr / P4K < T_TABLES ? t_table(m, paddr / P4K) + paddr % P4K / 8 : NULL;
+}
 
 /* Walk again and again with no cache: no moment without translation, no other frame. */
 static void *observe(void *arg)
@@ -411,24 +418,10 @@ static void *observe(void *arg)
 
     while (__atomic_load_n(&o->stop, __ATOMIC_ACQUIRE) == 0) {
         uint64_t at = P1G + (n++ * 0x3f7f000) % P1G;
-        uint64_t table = o->root;
-        bool good = false;
+        struct t_mmu_walk walk;
 
-        for (unsigned shift = 39; shift >= 12; shift -= 9) {
-            uint64_t entry =
-                __atomic_load_n(t_cpu_slot(o->cpu, table, at, shift), __ATOMIC_ACQUIRE);
-            uint64_t size = UINT64_C(1) << shift;
-
-            if ((entry & 1) == 0) {
-                break;
-            }
-            if (shift == 12 || (entry & 0x80) != 0) {
-                good = (entry & T_ADDRESS & ~(size - 1)) == (at & ~(size - 1)) + 4 * P1G;
-                break;
-            }
-            table = entry & T_ADDRESS;
-        }
-        if (!good) {
+        t_mmu_walk(&o->mmu, at, &walk);
+        if (walk.end != T_MMU_LEAF || walk.paddr != walk.start + 4 * P1G) {
             __atomic_fetch_add(&o->seen_missing, 1, __ATOMIC_ACQ_REL);
         }
         __atomic_store_n(&o->ready, 1, __ATOMIC_RELEASE);
@@ -439,10 +432,13 @@ static void *observe(void *arg)
 static void test_split_has_no_gap(void **state)
 {
     struct t_machine *m = *state;
-    struct observer o = {.cpu = &m->cpu, .root = m->user.root.raw};
+    struct observer o = {.mmu = m->cpu->mmu};
     pthread_t thread;
 
     assert_int_equal(t_map(&m->user, P1G, 5 * P1G, P1G, T_URW), MM_OK);
+    o.mmu.cr3 = m->user.root.raw;
+    o.mmu.ctx = m;
+    o.mmu.entry = entry_for_observer;
     assert_int_equal(pthread_create(&thread, NULL, observe, &o), 0);
     while (__atomic_load_n(&o.ready, __ATOMIC_ACQUIRE) == 0) {
         sched_yield();

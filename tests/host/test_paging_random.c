@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: MIT
 /**
  * Random operations on page tables against the flat model: map, unmap, protect, replace and clone,
- * on kernel and user roots of 48 and 57 bits, with and without 1 GiB leaves, in use and not. A
- * simulated CPU makes random accesses in between; when a gather has ended, nothing in its caches
- * may disagree with the tables. A tenth of the operations run out of frames at a random point.
+ * on kernel and user roots of 48 and 57 bits, with and without 1 GiB leaves, in use and not.
+ *
+ * Four simulated CPUs run beside them: they change roots, make accesses of every kind and look
+ * ahead at random, also in the middle of an operation. Flushes are broadcast (sim_cpu_mm.h says
+ * what that stands for). After each operation the sweep finds nothing in any cache that disagrees
+ * with the tables; each frame that is freed is in no cache at that moment. Some of the operations
+ * run out of frames at a random point, and change nothing then.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "check.h"
+#include "ledger_mm.h"
 #include "model_pages.h"
 #include "prng.h"
 #include "t_paging.h"
@@ -22,10 +28,17 @@
 #define P2M UINT64_C(0x200000)
 #define P1G UINT64_C(0x40000000)
 
+#define NR_CPUS 4u
+#define NR_HOT  32u
+
+/* One operation in so many: runs out of frames; is hashed before and after; is followed by a
+ * comparison of everything. In a plain build they are rarer among many more. */
 #if MM_TEST_SANITIZED
 #define NR_OPERATIONS 10000u
+#define EVERY(n)      (n)
 #else
-#define NR_OPERATIONS 100000u
+#define NR_OPERATIONS 1000000u
+#define EVERY(n)      (20 * (n))
 #endif
 
 struct window {
@@ -40,9 +53,21 @@ struct run {
     struct t_mpages model;
     struct window windows[4];
     unsigned nr_windows;
+    const char *name;
+    struct mm_pagetable other;    /* a user root with nothing in it */
+    struct mm_pagetable stranger; /* another kernel root, likewise */
     bool user;
+    bool idle;   /* a user root that no CPU is in */
     bool cloned; /* several calls in one operation: some may have succeeded */
+    bool done;
+    unsigned operation;   /* now */
+    uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
+    unsigned nr_hot;
 };
+
+static struct run the_run;
+static uint64_t all_operations;
+static double all_seconds; /* of CPU time, for these */
 
 /* --- the model's words and ours -------------------------------------------------------------- */
 
@@ -95,30 +120,24 @@ static struct mm_vrange random_range(struct run *r)
     const struct window *w = &r->windows[t_prng_below(&r->prng, r->nr_windows)];
     uint64_t pages = w->len / P4K;
     uint64_t first = t_prng_below(&r->prng, pages);
-    uint64_t nr = 1 + t_prng_magnitude(&r->prng, 10);
+    uint64_t nr = 1 + t_prng_magnitude(&r->prng, MM_TEST_SANITIZED ? 10 : 7);
 
-    switch (t_prng_below(&r->prng, 40)) {
-    case 0:
-        return t_range(w->start, w->len);
-    case 1:
-    case 2: /* around a gigabyte, where there is one */
-        first = pages >= 0x40000 ? t_prng_below(&r->prng, pages / 0x40000) * 0x40000 : 0;
-        nr = 0x40000;
-        break;
-    case 3:
-    case 4:
-    case 5:
-    case 6:
-    case 7:
-    case 8: /* whole large leaves */
+    if (t_prng_chance(&r->prng, 1, EVERY(20))) {
+        switch (t_prng_below(&r->prng, 3)) {
+        case 0:
+            return t_range(w->start, w->len);
+        default: /* around a gigabyte, where there is one */
+            first = pages >= 0x40000 ? t_prng_below(&r->prng, pages / 0x40000) * 0x40000 : 0;
+            nr = 0x40000;
+        }
+    } else if (t_prng_chance(&r->prng, 1, EVERY(5))) { /* whole large leaves */
         first = first / 512 * 512;
         nr = 512 * (1 + t_prng_below(&r->prng, 4));
-        break;
-    case 9: /* to the window's end */
+    } else if (t_prng_chance(&r->prng, 1, 40)) { /* to the window's end */
         first = pages - (nr < pages ? nr : pages);
-        break;
-    default:
-        break;
+    } else if (pages > 0x8000 && t_prng_chance(&r->prng, 15, 16)) {
+        /* In a wide window mostly the same few tables: those meet each other's leaves. */
+        first = first / 512 % 16 * 33 * 512 + first % 512;
     }
     if (nr > pages - first) {
         nr = pages - first;
@@ -182,6 +201,27 @@ static bool compare_leaf(void *ctx, const struct mm_mapping *leaf)
     compare_at(c->r, c->pt, leaf->page.start.raw, c->shared);
     compare_at(c->r, c->pt, mm_vrange_last(leaf->page).raw, c->shared);
     return true;
+}
+
+static uint32_t refs_of_source(const void *ctx, uint64_t frame)
+{
+    return ((const struct t_machine *)ctx)->used[frame] ? 1 : 0;
+}
+
+/* Each frame that the source has given is a table of one of the roots. */
+static void audit(const struct t_machine *m, const struct mm_pagetable *copy)
+{
+    struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
+    struct mm_vrange none = {{0}, 0};
+
+    t_ledger_root(ledger, &m->kernel, NULL, none);
+    if (m->user.magic != 0) {
+        t_ledger_root(ledger, &m->user, &m->kernel, none);
+    }
+    if (copy != NULL) {
+        t_ledger_root(ledger, copy, &m->kernel, none);
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
 }
 
 /* Every leaf is in the model, and there are as many; the library's own check agrees. */
@@ -318,6 +358,7 @@ static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
         compare_all(r, &copy, true);
     }
     assert_int_equal(mm_paging_check(&copy), MM_OK);
+    audit(r->m, &copy);
     assert_int_equal(mm_paging_destroy(&copy), MM_OK);
     return status;
 }
@@ -349,103 +390,231 @@ static mm_status_t one_operation(struct run *r, struct mm_vrange range, struct m
     case 18:
         return op_replace(r, range, gather);
     default:
-        return r->user && t_prng_chance(&r->prng, 1, 100) ? op_clone(r, gather) : MM_OK;
+        return r->user && t_prng_chance(&r->prng, 1, EVERY(20)) ? op_clone(r, gather) : MM_OK;
     }
 }
 
-static void random_accesses(struct run *r)
-{
-    for (unsigned i = 0; i < 4; i++) {
-        struct mm_vrange range = random_range(r);
-        uint32_t access = r->user ? T_PF_USER : 0;
-        const struct t_mpage *page = t_mpages_at(&r->model, range.start.raw);
-        uint64_t paddr = 0;
-        uint32_t fault;
-        bool allowed;
+/* --- what the CPUs do meanwhile --------------------------------------------------------------- */
 
-        access |= t_prng_chance(&r->prng, 1, 2) ? T_PF_WRITE : 0;
-        fault = t_cpu_access(&r->m->cpu, range.start.raw, access, &paddr);
-        allowed = page != NULL && reported(page->prot) != 0 &&
-                  ((access & T_PF_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
-        assert_int_equal(fault == T_PF_NONE, allowed);
-        if (allowed) {
-            assert_int_equal(paddr, page->paddr);
+static bool runs(const struct run *r, unsigned cpu, const struct mm_pagetable *pt)
+{
+    return r->m->cpus.cpu[cpu].mmu.cr3 == pt->root.raw;
+}
+
+/* The CPU that operates next: any; on a user root that CPUs are in, one of these. */
+static void choose_cpu(struct run *r)
+{
+    unsigned first = (unsigned)t_prng_below(&r->prng, NR_CPUS);
+
+    for (unsigned i = 0; i < NR_CPUS && r->user; i++) {
+        if (runs(r, (first + i) % NR_CPUS, r->pt)) {
+            first = (first + i) % NR_CPUS;
+            break;
         }
     }
+    r->m->cpus.now = first;
+}
+
+static void enter(struct run *r, unsigned cpu, struct mm_pagetable *pt)
+{
+    r->m->cpus.now = cpu;
+    assert_int_equal(mm_paging_activate(pt), MM_OK);
+    assert_true(runs(r, cpu, pt));
+}
+
+/* Whether the CPU's root shows what is mapped. */
+static bool sees(const struct run *r, unsigned cpu)
+{
+    return r->user ? runs(r, cpu, r->pt) : !runs(r, cpu, &r->stranger);
+}
+
+static void random_switch(struct run *r)
+{
+    struct mm_pagetable *roots[] = {&r->m->kernel, &r->m->user, &r->other, &r->stranger,
+                                    r->pt,         r->pt,       r->pt,     r->pt};
+    struct mm_pagetable *to = roots[t_prng_below(&r->prng, 8)];
+
+    enter(r, (unsigned)t_prng_below(&r->prng, NR_CPUS), r->idle && to == r->pt ? &r->other : to);
+}
+
+/* Everybody out, and entries are changed as in a root that was never used; or back in. */
+static void toggle_idle(struct run *r)
+{
+    r->idle = !r->idle;
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        enter(r, i, r->idle ? &r->m->kernel : r->pt);
+    }
+    r->pt->active = r->idle ? 0 : 1;
+}
+
+/* What the access must answer, by the model: SMAP, SMEP, WP and NX are on. */
+static uint32_t expected(const struct run *r, unsigned cpu, const struct t_mpage *page,
+                         unsigned access)
+{
+    mm_prot_t prot = page == NULL ? MM_PROT_NONE : reported(page->prot);
+    uint32_t error = ((access & T_MMU_WRITE) != 0 ? T_MMU_ERR_W : 0) |
+                     ((access & T_MMU_USER) != 0 ? T_MMU_ERR_U : 0) |
+                     ((access & T_MMU_FETCH) != 0 ? T_MMU_ERR_I : 0);
+    bool by_user = (access & T_MMU_USER) != 0;
+    bool open =
+        by_user == r->user || (r->user && (access & T_MMU_AC) != 0 && (access & T_MMU_FETCH) == 0);
+
+    if (prot == MM_PROT_NONE || !sees(r, cpu)) {
+        return error;
+    }
+    if (!open || ((access & T_MMU_WRITE) != 0 && (prot & MM_PROT_WRITE) == 0) ||
+        ((access & T_MMU_FETCH) != 0 && (prot & MM_PROT_EXEC) == 0)) {
+        return error | T_MMU_ERR_P;
+    }
+    return T_CPU_DONE;
+}
+
+/* A page of the range, one that is mapped if a few tries find it. */
+static uint64_t choose_page(struct run *r, struct mm_vrange range)
+{
+    uint64_t at = range.start.raw;
+
+    for (unsigned i = 0; i < 8; i++) {
+        at = range.start.raw + t_prng_u64(&r->prng) % range.len;
+        if (t_mpages_at(&r->model, at) != NULL) {
+            break;
+        }
+    }
+    return at;
+}
+
+static void random_access(struct run *r, uint64_t at)
+{
+    static const unsigned kinds[] = {0, T_MMU_WRITE, T_MMU_FETCH, T_MMU_WRITE};
+    uint64_t random = t_prng_u64(&r->prng);
+    unsigned cpu = (unsigned)(random % NR_CPUS);
+    unsigned access = kinds[(random >> 8) & 3] | ((random >> 16 & 7) == 0 ? T_MMU_AC : 0);
+    const struct t_mpage *page = t_mpages_at(&r->model, at);
+    uint64_t paddr = 0;
+    uint32_t answer;
+
+    if (((random >> 24) % 16 != 0) == r->user) {
+        access |= T_MMU_USER;
+    }
+    if (!sees(r, cpu) && (random >> 32) % 4 != 0) {
+        cpu = (cpu + 1) % NR_CPUS;
+    }
+    answer = t_cpu_access(&r->m->cpus.cpu[cpu], at, access, &paddr);
+    if (answer != expected(r, cpu, page, access)) {
+        fail_msg("CPU %u, access %u at %#llx: %#x, not %#x", cpu, access, (unsigned long long)at,
+                 answer, expected(r, cpu, page, access));
+    }
+    if (answer == T_CPU_DONE) {
+        assert_int_equal(paddr, page->paddr + at % P4K);
+        r->hot[r->nr_hot++ % NR_HOT] = at;
+    }
+}
+
+/* --- one operation after the other ------------------------------------------------------------ */
+
+static void sweep(struct run *r, enum t_sweep how)
+{
+    const char *wrong = t_cpus_sweep(&r->m->cpus, how);
+
+    if (wrong != NULL) {
+        fail_msg("%s", wrong);
+    }
+}
+
+static void empty_everything(struct run *r, uint64_t nr_tables)
+{
+    for (unsigned w = 0; w < r->nr_windows; w++) {
+        choose_cpu(r);
+        assert_int_equal(
+            t_unmap(r->pt, r->windows[w].start, r->windows[w].len, MM_PAGING_SKIP_HOLES), MM_OK);
+        T_LEGAL(t_mpages_unmap(&r->model, r->windows[w].start, r->windows[w].len, T_MPAGES_HOLES) ==
+                        T_MPAGES_OK
+                    ? NULL
+                    : "cannot unmap");
+    }
+    assert_int_equal(r->pt->nr_tables, nr_tables);
+    sweep(r, T_SWEEP_SAME);
+}
+
+/* Returns whether it failed and was seen to change nothing. */
+static bool operate_once(struct run *r, struct mm_vrange range)
+{
+    struct mm_gather gather;
+    bool injected = t_prng_chance(&r->prng, 1, EVERY(10));
+    bool hashed = injected || r->operation % EVERY(16) == 0; /* it reads every table */
+    unsigned noise = r->m->cpus.noise;
+    uint64_t before;
+    mm_status_t status;
+    bool unchanged = false;
+
+    choose_cpu(r);
+    assert_int_equal(mm_gather_begin(&gather, r->pt), MM_OK);
+    r->m->cpus.noise = hashed ? 0 : noise; /* looking ahead sets accessed: another state */
+    before = hashed ? t_state(r->m, NULL) : 0;
+    if (injected) {
+        t_inject_from(&r->m->inject, 1 + t_prng_below(&r->prng, 6));
+    }
+    r->cloned = false;
+    status = one_operation(r, range, &gather);
+    injected = injected && r->m->inject.fired > 0;
+    t_inject_never(&r->m->inject);
+    assert_int_equal(status == MM_ERR_NO_MEMORY, injected);
+    if (status != MM_OK && !r->cloned) {
+        assert_int_equal(gather.nr_ranges + gather.nr_tables, 0);
+        if (hashed) {
+            unchanged = true;
+            assert_int_equal(before, t_state(r->m, NULL));
+        }
+    }
+    r->m->cpus.noise = noise;
+    if (status == MM_OK && t_prng_chance(&r->prng, 1, 4)) { /* two in one gather */
+        (void)one_operation(r, random_range(r), &gather);
+    }
+    sweep(r, T_SWEEP_FREED); /* tables and leaves may differ now, but nothing is free yet */
+    mm_gather_end(&gather);
+    sweep(r, T_SWEEP_SAME);
+    return unchanged;
 }
 
 static void operate(struct run *r, unsigned nr)
 {
-    uint64_t empty = r->pt->nr_tables;
-    bool active = true;
+    uint64_t nr_tables = r->pt->nr_tables;
     unsigned failed = 0;
+    clock_t start = clock();
 
-    for (unsigned i = 0; i < nr; i++) {
+    for (r->operation = 0; r->operation < nr; r->operation++) {
         struct mm_vrange range = random_range(r);
-        struct mm_gather gather;
-        bool injected = t_prng_chance(&r->prng, 1, 10);
-        bool hashed;
-        uint64_t before;
-        mm_status_t status;
 
-        if (active) {
-            random_accesses(r);
+        for (unsigned i = 0; i < 6; i++) { /* in the range that is next; and where it was good */
+            random_access(r,
+                          i < 3 ? choose_page(r, range) : r->hot[t_prng_below(&r->prng, NR_HOT)]);
         }
-        assert_int_equal(mm_gather_begin(&gather, r->pt), MM_OK);
-        hashed = injected || i % 16 == 0; /* it reads every table */
-        before = hashed ? t_state(r->m, NULL) : 0;
-        if (injected) {
-            t_inject_from(&r->m->inject, 1 + t_prng_below(&r->prng, 6));
-        }
-        r->cloned = false;
-        status = one_operation(r, range, &gather);
-        injected = injected && r->m->inject.fired > 0;
-        t_inject_never(&r->m->inject);
-        assert_int_equal(status == MM_ERR_NO_MEMORY, injected);
-        if (status != MM_OK && !r->cloned) {
-            assert_int_equal(gather.nr_ranges + gather.nr_tables, 0);
-            if (hashed) {
-                failed++;
-                assert_int_equal(before, t_state(r->m, NULL));
-            }
-        }
-        mm_gather_end(&gather);
-        if (active) {
-            const char *stale = t_cpu_stale(&r->m->cpu);
-
-            if (stale != NULL) {
-                fail_msg("operation %u: %s", i, stale);
-            }
-        }
+        failed += operate_once(r, range) ? 1 : 0;
         compare_at(r, r->pt, range.start.raw, false);
         compare_at(r, r->pt, mm_vrange_last(range).raw, false);
-        if (i % 512 == 0) {
+        if (r->operation % EVERY(512) == 0) {
             compare_all(r, r->pt, false);
+            audit(r->m, NULL);
         }
-        if (t_prng_chance(&r->prng, 1, 2000)) {
-            /* Switch between in use and not: both variants of access to entries. */
-            active = !active;
-            assert_int_equal(mm_paging_activate(active ? r->pt : &r->m->kernel), MM_OK);
-            if (!active) {
-                r->pt->active = 0;
-            }
+        if (t_prng_chance(&r->prng, 1, 50)) {
+            random_switch(r);
         }
-        if (t_prng_chance(&r->prng, 1, 500)) {
-            uint32_t flags = MM_PAGING_SKIP_HOLES;
-
-            for (unsigned w = 0; w < r->nr_windows; w++) {
-                assert_int_equal(t_unmap(r->pt, r->windows[w].start, r->windows[w].len, flags),
-                                 MM_OK);
-                T_LEGAL(t_mpages_unmap(&r->model, r->windows[w].start, r->windows[w].len,
-                                       T_MPAGES_HOLES) == T_MPAGES_OK
-                            ? NULL
-                            : "cannot unmap");
-            }
-            assert_int_equal(r->pt->nr_tables, empty);
+        if (r->user && t_prng_chance(&r->prng, 1, r->idle ? 200 : 2000)) {
+            toggle_idle(r);
+        }
+        if (t_prng_chance(&r->prng, 1, EVERY(500))) {
+            empty_everything(r, nr_tables);
         }
     }
+    all_seconds += (double)(clock() - start) / CLOCKS_PER_SEC;
+    all_operations += nr;
     compare_all(r, r->pt, false);
+    audit(r->m, NULL);
     assert_true(failed > 0);
+    for (unsigned i = 0; i < NR_CPUS; i++) { /* the caches were in use: the sweep saw something */
+        assert_true(r->m->cpus.cpu[i].nr_hits > nr / 20);
+        assert_true(r->m->cpus.cpu[i].nr_speculated > nr / 1000);
+    }
 }
 
 /* --- geometries ------------------------------------------------------------------------------ */
@@ -456,10 +625,10 @@ static void add_window(struct run *r, uint64_t start, uint64_t len)
     r->windows[r->nr_windows++] = (struct window){start, len};
 }
 
-static void run_random(const char *name, bool user, bool la57, bool page_1g)
+static void run_random(const char *name, bool user, bool la57, bool page_1g, bool invpcid)
 {
-    static struct run r;
-    struct t_machine *m = t_machine_new();
+    struct run *r = &the_run;
+    struct t_machine *m = t_machine_new_cpus(NR_CPUS);
     uint64_t half = UINT64_C(1) << (la57 ? 56 : 47);
     struct mm_vrange ranges[2] = {
         {{-half}, la57 ? UINT64_C(1) << 50 : UINT64_C(16) << 30},
@@ -467,69 +636,100 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g)
     };
     struct mm_paging_config config;
 
-    memset(&r, 0, sizeof(r));
-    t_prng_start(&r.prng, name);
-    t_mpages_init(&r.model, page_1g ? 30 : 21);
-    r.m = m;
-    r.user = user;
-    m->cpu.cr4 |= la57 ? T_CR4_LA57 : 0;
-    m->cpu.extended1.edx &= page_1g ? UINT32_MAX : ~(1u << 26);
+    memset(r, 0, sizeof(*r));
+    t_prng_start(&r->prng, name);
+    t_mpages_init(&r->model, page_1g ? 30 : 21);
+    r->m = m;
+    r->name = name;
+    r->user = user;
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        m->cpus.cpu[i].mmu.cr4 |= la57 ? T_MMU_CR4_LA57 : 0;
+    }
+    m->cpus.has.page_1g = page_1g;
+    m->cpus.has.invpcid = invpcid;
     t_machine_arch(m);
     config = t_config(m);
     config.kernel_ranges = ranges;
     config.user.len = half;
     if (user) { /* a corner, across 1 GiB, the top of the half */
-        add_window(&r, 0, 16 * P2M);
-        add_window(&r, 3 * P1G - 4 * P2M, P1G + 8 * P2M);
-        add_window(&r, (half >> 1) - 8 * P2M, 16 * P2M); /* across entries of the root */
-        add_window(&r, half - 8 * P2M, 8 * P2M);
+        add_window(r, 0, 16 * P2M);
+        add_window(r, 3 * P1G - 4 * P2M, P1G + 8 * P2M);
+        add_window(r, (half >> 1) - 8 * P2M, 16 * P2M); /* across entries of the root */
+        add_window(r, half - 8 * P2M, 8 * P2M);
     } else {
-        add_window(&r, -half, 16 * P2M);
-        add_window(&r, -half + 7 * P1G - 4 * P2M, P1G + 8 * P2M);
-        add_window(&r, T_KERNEL_TOP, 4 * P2M);
-        add_window(&r, 0 - 16 * P2M, 16 * P2M);
+        add_window(r, -half, 16 * P2M);
+        add_window(r, -half + 7 * P1G - 4 * P2M, P1G + 8 * P2M);
+        add_window(r, T_KERNEL_TOP, 4 * P2M);
+        add_window(r, 0 - 16 * P2M, 16 * P2M);
     }
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
-    r.pt = user ? &m->user : &m->kernel;
-    assert_int_equal(mm_paging_activate(r.pt), MM_OK);
-    operate(&r, NR_OPERATIONS / 4 * (getenv("MM_TEST_FULL") != NULL ? 20 : 1));
-    t_mpages_destroy(&r.model);
+    r->pt = user ? &m->user : &m->kernel;
+    assert_int_equal(mm_paging_init_user(&r->other, &m->kernel), MM_OK);
+    assert_int_equal(mm_paging_init_kernel(&r->stranger, &config), MM_OK);
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        enter(r, i, r->pt);
+    }
+    t_cpus_noise(&m->cpus, t_prng_u64(&r->prng), 8);
+    operate(r, NR_OPERATIONS / 4 * (getenv("MM_TEST_FULL") != NULL ? 20 : 1));
+    t_mpages_destroy(&r->model);
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        enter(r, i, &m->kernel);
+    }
+    assert_int_equal(mm_paging_destroy(&r->other), MM_OK);
+    assert_int_equal(mm_paging_destroy(&r->stranger), MM_OK);
+    r->done = true;
     t_machine_delete(m);
 }
 
 static void test_user_48(void **state)
 {
     (void)state;
-    run_random("user 48", true, false, true);
+    run_random("user 48", true, false, true, false);
 }
 
 static void test_user_57(void **state)
 {
     (void)state;
-    run_random("user 57", true, true, false);
+    run_random("user 57", true, true, false, true);
 }
 
 static void test_kernel_48(void **state)
 {
     (void)state;
-    run_random("kernel 48", false, false, false);
+    run_random("kernel 48", false, false, false, false);
 }
 
 static void test_kernel_57(void **state)
 {
     (void)state;
-    run_random("kernel 57", false, true, true);
+    run_random("kernel 57", false, true, true, true);
+}
+
+/* A run that was left half-way says where: the seed alone repeats all of it. */
+static int say_where(void **state)
+{
+    (void)state;
+    if (!the_run.done) {
+        print_error("paging random: '%s' ended in operation %u; run it again with MM_TEST_SEED and "
+                    "CMOCKA_TEST_FILTER or the whole program\n",
+                    the_run.name, the_run.operation);
+    }
+    return 0;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_user_48),
-        cmocka_unit_test(test_user_57),
-        cmocka_unit_test(test_kernel_48),
-        cmocka_unit_test(test_kernel_57),
+        cmocka_unit_test_teardown(test_user_48, say_where),
+        cmocka_unit_test_teardown(test_user_57, say_where),
+        cmocka_unit_test_teardown(test_kernel_48, say_where),
+        cmocka_unit_test_teardown(test_kernel_57, say_where),
     };
+    int failed = cmocka_run_group_tests_name("paging_random", tests, NULL, NULL);
 
-    return cmocka_run_group_tests_name("paging_random", tests, NULL, NULL);
+    print_message("paging random: %llu operations, %.0f a second, %u CPUs, sweep after each\n",
+                  (unsigned long long)all_operations,
+                  all_seconds > 0 ? (double)all_operations / all_seconds : 0, NR_CPUS);
+    return failed;
 }

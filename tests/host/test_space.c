@@ -28,7 +28,7 @@ static void test_create_and_put(void **state)
     assert_int_equal(mm_space_range(a).start.raw, PAGE);
     assert_int_equal(mm_space_range(a).len, T_USER_LEN - 2 * PAGE);
     assert_int_equal(mm_space_activate(a), MM_OK);
-    assert_int_equal(f->m.cpu.cr3, mm_paging_root(mm_space_table(a)).raw);
+    assert_int_equal(f->m.cpu->mmu.cr3, mm_paging_root(mm_space_table(a)).raw);
     put_last(f, a);
     put_last(f, b);
     assert_int_equal(t_machine_free_frames(&f->m), before);
@@ -504,6 +504,19 @@ static void test_check_finds(void **state)
     fixture_stop(f);
 }
 
+/* No space has no table, no range, and no number that a space ever has; a reference to it traps. */
+static void test_null_is_no_space(void **state)
+{
+    struct t_trap_info trap;
+
+    (void)state;
+    assert_null(mm_space_table(NULL));
+    assert_int_equal(mm_space_range(NULL).len, 0);
+    assert_true(mm_space_id(NULL) == UINT64_MAX);
+    T_EXPECT_SIGILL(mm_space_get(NULL), &trap);
+    T_EXPECT_SIGILL((void)mm_space_put(NULL), &trap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_map_refused),
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_check_finds),
+        cmocka_unit_test(test_null_is_no_space),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,7 @@ static void test_lazy_and_zeroed(void **state)
     assert_int_equal(resident(s), 0);
     for (unsigned round = 0; round < 3; round++) {
         for (uint64_t i = 0; i < 32; i++) {
-            unsigned access = T_CPU_USER | (i % 2 == 0 ? T_CPU_WRITE : 0);
+            unsigned access = T_MMU_USER | (i % 2 == 0 ? T_MMU_WRITE : 0);
 
             assert_true(touch(f, s, (64 + i) * PAGE, access, &p));
             assert_int_equal(f->nr_faults, 1);
@@ -167,7 +167,6 @@ static void test_kernel_space(void **state)
     struct mm_mapping mapping;
     mm_vaddr_t at;
     uint64_t paddr;
-    uint64_t error;
 
     (void)state;
     assert_int_equal(mm_space_id(k), 0);
@@ -185,24 +184,26 @@ static void test_kernel_space(void **state)
 
     /* The kernel sees it in every space, user code never does. */
     assert_int_equal(mm_space_activate(user), MM_OK);
-    assert_true(t_cpu_access(&f->m.cpu, T_ARENA, T_CPU_WRITE, &paddr, &error));
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA, T_MMU_WRITE, &paddr), T_CPU_DONE);
     assert_int_equal(*(uint64_t *)t_machine_ptr(&f->m, paddr), 0);
-    assert_false(t_cpu_access(&f->m.cpu, T_ARENA, T_CPU_USER, &paddr, &error));
-    assert_false(touch(f, k, T_ARENA, T_CPU_USER, &(uint64_t *){NULL}));
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA, T_MMU_USER, &paddr),
+                     T_MMU_ERR_P | T_MMU_ERR_U);
+    assert_false(touch(f, k, T_ARENA, T_MMU_USER, &(uint64_t *){NULL}));
     assert_int_equal(f->last, MM_FAULT_SIGNAL_ACCESS);
-    assert_false(touch(f, user, T_ARENA, T_CPU_USER, &(uint64_t *){NULL}));
+    assert_false(touch(f, user, T_ARENA, T_MMU_USER, &(uint64_t *){NULL}));
     assert_int_equal(f->last, MM_FAULT_SIGNAL_MAP);
 
     /* Rights change without memory, and the flush reaches global translations. */
     assert_int_equal(protect(k, T_ARENA + 6 * PAGE, PAGE, RW), MM_OK);
-    assert_true(t_cpu_access(&f->m.cpu, T_ARENA + 6 * PAGE, T_CPU_WRITE, &paddr, &error));
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA + 6 * PAGE, T_MMU_WRITE, &paddr), T_CPU_DONE);
     assert_int_equal(protect(k, T_ARENA + 6 * PAGE, PAGE, MM_PROT_READ), MM_OK);
-    assert_false(t_cpu_access(&f->m.cpu, T_ARENA + 6 * PAGE, T_CPU_WRITE, &paddr, &error));
-    assert_true(t_cpu_access(&f->m.cpu, T_ARENA + 6 * PAGE, 0, &paddr, &error));
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA + 6 * PAGE, T_MMU_WRITE, &paddr),
+                     T_MMU_ERR_P | T_MMU_ERR_W);
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA + 6 * PAGE, 0, &paddr), T_CPU_DONE);
     assert_int_equal(mm_space_check(k), MM_OK);
     assert_int_equal(unmap(k, T_ARENA, 7 * PAGE), MM_OK);
-    assert_false(t_cpu_access(&f->m.cpu, T_ARENA + 6 * PAGE, 0, &paddr, &error));
-    assert_false(t_cpu_access(&f->m.cpu, T_ARENA, 0, &paddr, &error));
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA + 6 * PAGE, 0, &paddr), 0);
+    assert_int_equal(t_cpu_access(f->m.cpu, T_ARENA, 0, &paddr), 0);
     assert_int_equal(nr_regions(k), 0);
 
     /* What is left is unmapped with the manager. */

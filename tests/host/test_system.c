@@ -4,7 +4,9 @@
  * the boot loader mapped is touched before the kernel's own root is active, and that every failure
  * and the teardown leave the world as it was.
  */
+#include "check.h"
 #include "hash.h"
+#include "ledger_mm.h"
 #include "sim_cpu_mm.h"
 #include "sim_ram.h"
 #include "trap_mm.h"
@@ -29,7 +31,8 @@
 /* A machine whose memory above MAPPED can be reached only through the kernel's own root. */
 struct machine {
     struct t_ram *ram;
-    struct t_cpu cpu;
+    struct t_cpus cpus;
+    struct t_cpu *cpu;
     struct mm_x86_64_cpu_ops ops;
     struct mm_x86_64 arch;
     struct mm_boot_entry entries[MM_BOOTMAP_CAPACITY(8)];
@@ -42,7 +45,7 @@ struct machine {
     struct mm_system system;
 };
 
-static struct machine *the_machine; /* for the op, whose context is the CPU */
+static struct machine *the_machine; /* for the op, whose context is the CPUs */
 
 static void write_cr(void *ctx, unsigned cr, uint64_t value)
 {
@@ -68,11 +71,12 @@ static int start(void **state)
     assert_non_null(m.ram);
     t_ram_back(m.ram, 0, MAPPED);
     t_ram_junk(m.ram, 0, MAPPED, 1);
-    t_cpu_init(&m.cpu, t_ram_base(m.ram));
+    t_cpus_init(&m.cpus, 1, m.ram, NULL);
+    m.cpu = &m.cpus.cpu[0];
     m.ops = t_cpu_ops;
     m.ops.write_cr = write_cr;
-    m.cpu.cr3 = OLD_ROOT;
-    assert_int_equal(mm_x86_64_init(&m.arch, &m.ops, &m.cpu), MM_OK);
+    m.cpu->mmu.cr3 = OLD_ROOT;
+    assert_int_equal(mm_x86_64_init(&m.arch, &m.ops, &m.cpus), MM_OK);
     assert_int_equal(mm_x86_64_enable(&m.arch), MM_OK);
     assert_int_equal(mm_bootmap_init(&m.map, m.entries, MM_BOOTMAP_CAPACITY(8)), MM_OK);
     assert_int_equal(mm_bootmap_add(&m.map, mm_prange(mm_paddr(0), RAM), MM_BOOT_USABLE), MM_OK);
@@ -148,6 +152,20 @@ static void expect_busy(struct mm_system *s)
     assert_int_equal(mm_system_check(s), MM_OK);
 }
 
+/* Each frame in use is a table, a page of a space, the heap's, the region's or ours. */
+static void audit(struct machine *m, struct mm_space *space, const struct mm_dma_region *region,
+                  mm_pfn_t frame)
+{
+    const struct mm_system *s = &m->system;
+    struct t_ledger *ledger = t_ledger_open(&s->frames, m->physmap.base, RAM / 4096);
+
+    t_ledger_root(ledger, &s->kernel, NULL, m->config.kernel_space);
+    t_ledger_space(ledger, space, &s->kernel);
+    t_ledger_hold(ledger, region->range.start.raw / 4096, region->nr_frames);
+    t_ledger_hold(ledger, frame.raw, 1);
+    T_LEGAL(t_ledger_close(ledger, s->pages.nr_pages_out));
+}
+
 static void test_everything_works_together(void **state)
 {
     struct machine *m = *state;
@@ -163,7 +181,7 @@ static void test_everything_works_together(void **state)
     uint64_t before = map_hash(m);
 
     assert_int_equal(mm_system_init(s, &m->config), MM_OK);
-    assert_int_equal(m->cpu.cr3 & ~UINT64_C(0xfff), mm_paging_root(&s->kernel).raw);
+    assert_int_equal(m->cpu->mmu.cr3 & ~UINT64_C(0xfff), mm_paging_root(&s->kernel).raw);
     expect_prot(m, IMAGE, MM_PROT_RX, MM_MEMTYPE_WB);
     expect_prot(m, IMAGE + 8192, MM_PROT_RW, MM_MEMTYPE_WB);
     expect_prot(m, m->device.range.start.raw, MM_PROT_RW, MM_MEMTYPE_UC);
@@ -181,6 +199,7 @@ static void test_everything_works_together(void **state)
     assert_int_equal(result, MM_FAULT_ZERO);
     assert_int_equal(mm_space_map(mm_space_kernel(&s->spaces), &request, &at), MM_OK);
     assert_true(mm_vrange_contains(m->config.kernel_space, at));
+    audit(m, space, &region, frame);
     assert_int_equal(mm_system_check(s), MM_OK);
 
     /* Each thing that is alive holds everything up, and nothing is taken down meanwhile. */
@@ -193,7 +212,7 @@ static void test_everything_works_together(void **state)
     mm_frame_free(&s->frames, frame, 0);
     assert_int_equal(mm_system_check(s), MM_OK);
     assert_int_equal(mm_system_destroy(s), MM_OK);
-    assert_int_equal(m->cpu.cr3, OLD_ROOT);
+    assert_int_equal(m->cpu->mmu.cr3, OLD_ROOT);
     assert_true(map_hash(m) == before);
     assert_int_equal(mm_system_destroy(s), MM_ERR_NOT_INITIALIZED);
 
@@ -264,7 +283,7 @@ static void expect_failure(struct machine *m, mm_status_t status)
 
     assert_int_equal(mm_system_init(&m->system, &m->config), status);
     assert_true(map_hash(m) == before);
-    assert_int_equal(m->cpu.cr3, OLD_ROOT);
+    assert_int_equal(m->cpu->mmu.cr3, OLD_ROOT);
     assert_memory_equal(&m->system, &zero, sizeof(zero));
 }
 
@@ -342,7 +361,7 @@ static void test_too_little_memory_leaves_nothing(void **state)
             assert_int_equal(status, MM_ERR_NO_MEMORY);
             assert_int_equal(mm_system_destroy(&m->system), MM_ERR_NOT_INITIALIZED);
         }
-        assert_int_equal(m->cpu.cr3, OLD_ROOT);
+        assert_int_equal(m->cpu->mmu.cr3, OLD_ROOT);
         assert_true(map_hash(m) == before);
     }
     assert_true(nr_failed > 5 && nr_up > 5);

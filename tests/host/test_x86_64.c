@@ -11,45 +11,41 @@
 #include <cmocka.h>
 
 #include "hash.h"
-#include "t_cpu.h"
-
-#define CR0_WP   (UINT64_C(1) << 16)
-#define CR4_UMIP (UINT64_C(1) << 11)
-#define CR4_SMEP (UINT64_C(1) << 20)
-#define CR4_SMAP (UINT64_C(1) << 21)
+#include "sim_cpu_mm.h"
 
 /* SDM vol. 3A, table 12-10: WB, WT, UC-, UC, WC, WP, UC-, UC from the lowest byte up. */
 #define PAT UINT64_C(0x0007050100070406)
 
-static struct t_cpu cpu;
+static struct t_cpus cpus;
+static struct t_cpu *const cpu = &cpus.cpu[0];
 static struct mm_x86_64 arch;
 
 static int setup(void **state)
 {
     (void)state;
-    t_cpu_init(&cpu, NULL);
+    t_cpus_init(&cpus, 1, NULL, NULL);
     memset(&arch, 0, sizeof(arch));
     return 0;
 }
 
 static void init(void)
 {
-    assert_int_equal(mm_x86_64_init(&arch, t_cpu_ops(), &cpu), MM_OK);
+    assert_int_equal(mm_x86_64_init(&arch, &t_cpu_ops, &cpus), MM_OK);
 }
 
 static void test_statuses(void **state)
 {
     static const struct mm_x86_64 zero;
-    struct mm_x86_64_cpu_ops ops = *t_cpu_ops();
+    struct mm_x86_64_cpu_ops ops = t_cpu_ops;
     struct mm_paging_backend backend;
 
     (void)state;
-    assert_int_equal(mm_x86_64_init(NULL, &ops, &cpu), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_x86_64_init(&arch, NULL, &cpu), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_x86_64_init(NULL, &ops, &cpus), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_x86_64_init(&arch, NULL, &cpus), MM_ERR_INVALID_ARGUMENT);
     for (unsigned i = 0; i < sizeof(ops) / sizeof(void (*)(void)); i++) {
-        ops = *t_cpu_ops();
+        ops = t_cpu_ops;
         memset((unsigned char *)&ops + i * sizeof(void (*)(void)), 0, sizeof(void (*)(void)));
-        assert_int_equal(mm_x86_64_init(&arch, &ops, &cpu), MM_ERR_INVALID_ARGUMENT);
+        assert_int_equal(mm_x86_64_init(&arch, &ops, &cpus), MM_ERR_INVALID_ARGUMENT);
     }
     assert_memory_equal(&arch, &zero, sizeof(arch));
     assert_int_equal(mm_x86_64_enable(NULL), MM_ERR_INVALID_ARGUMENT);
@@ -57,7 +53,7 @@ static void test_statuses(void **state)
     assert_null(mm_x86_64_backend(&arch).ops);
     assert_null(mm_x86_64_backend(NULL).ops);
     init();
-    assert_int_equal(mm_x86_64_init(&arch, t_cpu_ops(), &cpu), MM_ERR_ALREADY_INITIALIZED);
+    assert_int_equal(mm_x86_64_init(&arch, &t_cpu_ops, &cpus), MM_ERR_ALREADY_INITIALIZED);
     backend = mm_x86_64_backend(&arch);
     assert_non_null(backend.ops);
     assert_ptr_equal(backend.ctx, &arch);
@@ -74,7 +70,7 @@ static void test_features_of_a_full_cpu(void **state)
     assert_int_equal(f->paddr_bits, 46);
     assert_int_equal(f->vaddr_bits, 48);
     /* Looking changes nothing. */
-    assert_int_equal(cpu.nr_cr3 + cpu.nr_cr4 + cpu.nr_msr, 0);
+    assert_int_equal(cpu->nr_cr3 + cpu->nr_cr4 + cpu->nr_msr, 0);
     assert_false(arch.enabled.nx || arch.enabled.write_protect || arch.enabled.global_pages ||
                  arch.enabled.pat || arch.enabled.smep || arch.enabled.smap || arch.enabled.umip);
 }
@@ -83,32 +79,29 @@ static void test_features_of_a_full_cpu(void **state)
 static void test_each_feature_alone(void **state)
 {
     static const struct {
-        size_t word;    /* in struct t_cpu */
-        unsigned bit;   /* of CPUID */
+        size_t has;     /* in struct t_cpu_features */
         size_t feature; /* in struct mm_x86_64_features */
     } rows[] = {
-        {offsetof(struct t_cpu, extended1.edx), 20, offsetof(struct mm_x86_64_features, nx)},
-        {offsetof(struct t_cpu, extended1.edx), 26, offsetof(struct mm_x86_64_features, page_1g)},
-        {offsetof(struct t_cpu, leaf1.edx), 13, offsetof(struct mm_x86_64_features, global_pages)},
-        {offsetof(struct t_cpu, leaf1.edx), 16, offsetof(struct mm_x86_64_features, pat)},
-        {offsetof(struct t_cpu, leaf1.ecx), 17, offsetof(struct mm_x86_64_features, pcid)},
-        {offsetof(struct t_cpu, leaf7.ebx), 10, offsetof(struct mm_x86_64_features, invpcid)},
-        {offsetof(struct t_cpu, leaf7.ebx), 7, offsetof(struct mm_x86_64_features, smep)},
-        {offsetof(struct t_cpu, leaf7.ebx), 20, offsetof(struct mm_x86_64_features, smap)},
-        {offsetof(struct t_cpu, leaf7.ecx), 2, offsetof(struct mm_x86_64_features, umip)},
-        {offsetof(struct t_cpu, leaf7.ecx), 16, offsetof(struct mm_x86_64_features, la57)},
-        {offsetof(struct t_cpu, leaf7.ecx), 3, offsetof(struct mm_x86_64_features, pku)},
+        {offsetof(struct t_cpu_features, nx), offsetof(struct mm_x86_64_features, nx)},
+        {offsetof(struct t_cpu_features, page_1g), offsetof(struct mm_x86_64_features, page_1g)},
+        {offsetof(struct t_cpu_features, pge), offsetof(struct mm_x86_64_features, global_pages)},
+        {offsetof(struct t_cpu_features, pat), offsetof(struct mm_x86_64_features, pat)},
+        {offsetof(struct t_cpu_features, pcid), offsetof(struct mm_x86_64_features, pcid)},
+        {offsetof(struct t_cpu_features, invpcid), offsetof(struct mm_x86_64_features, invpcid)},
+        {offsetof(struct t_cpu_features, smep), offsetof(struct mm_x86_64_features, smep)},
+        {offsetof(struct t_cpu_features, smap), offsetof(struct mm_x86_64_features, smap)},
+        {offsetof(struct t_cpu_features, umip), offsetof(struct mm_x86_64_features, umip)},
+        {offsetof(struct t_cpu_features, la57), offsetof(struct mm_x86_64_features, la57)},
+        {offsetof(struct t_cpu_features, pku), offsetof(struct mm_x86_64_features, pku)},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        uint32_t word = 1u << rows[i].bit;
-        bool on;
+        struct t_cpu_features has = {.max_basic = 7, .max_extended = 0x80000008, .paddr_bits = 46};
+        bool on = true;
 
         setup(state);
-        memset(&cpu.leaf1, 0, sizeof(cpu.leaf1));
-        memset(&cpu.leaf7, 0, sizeof(cpu.leaf7));
-        memset(&cpu.extended1, 0, sizeof(cpu.extended1));
-        memcpy((unsigned char *)&cpu + rows[i].word, &word, sizeof(word));
+        memcpy((unsigned char *)&has + rows[i].has, &on, sizeof(on));
+        t_cpus_configure(&cpus, &has);
         init();
         for (size_t j = 0; j < sizeof(rows) / sizeof(rows[0]); j++) {
             memcpy(&on, (unsigned char *)&arch.features + rows[j].feature, sizeof(on));
@@ -129,24 +122,24 @@ static void test_each_feature_alone(void **state)
 static void test_old_cpus(void **state)
 {
     (void)state;
-    cpu.max_basic = 1;
-    cpu.max_extended = 0x80000001;
+    cpus.has.max_basic = 1;
+    cpus.has.max_extended = 0x80000001;
     init();
     assert_false(arch.features.smep || arch.features.smap || arch.features.umip ||
                  arch.features.invpcid || arch.features.la57 || arch.features.pku);
     assert_true(arch.features.nx && arch.features.pat);
     assert_int_equal(arch.features.paddr_bits, 36);
     setup(state);
-    cpu.max_extended = 4; /* as CPUs answer that have no such leaves */
+    cpus.has.max_extended = 4; /* as CPUs answer that have no such leaves */
     init();
     assert_false(arch.features.nx || arch.features.page_1g);
     assert_int_equal(arch.features.paddr_bits, 36);
     setup(state);
-    cpu.paddr_bits = 64; /* no CPU: entries have room for 52 */
+    cpus.has.paddr_bits = 64; /* no CPU: entries have room for 52 */
     init();
     assert_int_equal(arch.features.paddr_bits, 52);
     setup(state);
-    cpu.cr4 |= T_CR4_LA57;
+    cpu->mmu.cr4 |= T_MMU_CR4_LA57;
     init();
     assert_int_equal(arch.features.vaddr_bits, 57);
 }
@@ -154,36 +147,52 @@ static void test_old_cpus(void **state)
 static void test_enable(void **state)
 {
     (void)state;
-    cpu.cr3 = 0x5000;
+    cpu->mmu.cr3 = 0x5000;
     init();
     assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
     assert_true(arch.enabled.nx && arch.enabled.write_protect && arch.enabled.global_pages &&
                 arch.enabled.pat && arch.enabled.smep && arch.enabled.smap && arch.enabled.umip);
-    assert_int_equal(cpu.efer, 0x500 | T_EFER_NXE);
-    assert_int_equal(cpu.pat, PAT);
-    assert_int_equal(cpu.cr0, 0x80000011 | CR0_WP);
-    assert_int_equal(cpu.cr4, 0x20 | T_CR4_PGE | CR4_UMIP | CR4_SMEP | CR4_SMAP);
-    assert_int_equal(cpu.cr3, 0x5000);
-    assert_true(cpu.nr_cr3 > 0); /* types of the old PAT are out of the TLB */
+    assert_int_equal(cpu->mmu.efer, 0x500 | T_MMU_EFER_NXE);
+    assert_int_equal(cpu->mmu.pat, PAT);
+    assert_int_equal(cpu->mmu.cr0, 0x80000011 | T_MMU_CR0_WP);
+    assert_int_equal(cpu->mmu.cr4,
+                     0x20 | T_MMU_CR4_PGE | T_MMU_CR4_UMIP | T_MMU_CR4_SMEP | T_MMU_CR4_SMAP);
+    assert_int_equal(cpu->mmu.cr3, 0x5000);
+    assert_true(cpu->nr_cr3 > 0); /* types of the old PAT are out of the TLB */
     /* Again, as on each CPU: nothing is left to write. */
-    cpu.nr_msr = cpu.nr_cr3 = cpu.nr_cr4 = 0;
+    cpu->nr_msr = cpu->nr_cr3 = cpu->nr_cr4 = 0;
     assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
-    assert_int_equal(cpu.nr_msr + cpu.nr_cr3 + cpu.nr_cr4, 0);
+    assert_int_equal(cpu->nr_msr + cpu->nr_cr3 + cpu->nr_cr4, 0);
 }
 
-/* With global pages on already, a new PAT drops global translations as well. */
+/* With global pages on already, a new PAT drops global translations as well: they hold types of
+ * the old one. */
 static void test_enable_after_others(void **state)
 {
+    struct t_ram *ram = t_ram_new(0, 8 * T_RAM_FRAME);
+
     (void)state;
-    cpu.cr4 |= T_CR4_PGE;
-    cpu.efer |= T_EFER_NXE;
-    cpu.tlb[0] = (struct t_tlb_entry){.start = 0, .size = 4096, .global = true};
+    assert_non_null(ram);
+    t_ram_back(ram, 0, 8 * T_RAM_FRAME);
+    t_cpus_init(&cpus, 1, ram, NULL);
+    for (uint64_t table = 0x1000; table < 0x4000; table += 0x1000) {
+        *(uint64_t *)t_ram_ptr(ram, table) = (table + 0x1000) | T_MMU_P | T_MMU_RW;
+    }
+    *(uint64_t *)t_ram_ptr(ram, 0x4000) = 0x5000 | T_MMU_P | T_MMU_G | T_MMU_PS; /* PAT: 4 */
+    cpu->mmu.cr3 = 0x1000;
+    cpu->mmu.cr4 |= T_MMU_CR4_PGE;
+    cpu->mmu.efer |= T_MMU_EFER_NXE;
+    assert_int_equal(t_cpu_access(cpu, 0x123, 0, NULL), T_CPU_DONE);
+    assert_int_equal(cpu->tlb_nr[0], 1);
     init();
     assert_true(arch.enabled.nx && arch.enabled.global_pages && !arch.enabled.pat);
     assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
-    assert_int_equal(cpu.tlb[0].size, 0);
-    assert_true((cpu.cr4 & T_CR4_PGE) != 0);
+    assert_int_equal(cpu->tlb_nr[0], 0);
+    assert_int_equal(t_cpu_access(cpu, 0x123, 0, NULL), T_CPU_DONE);
+    assert_null(t_cpus_sweep(&cpus, T_SWEEP_SAME));
+    assert_true((cpu->mmu.cr4 & T_MMU_CR4_PGE) != 0);
     assert_true(arch.enabled.pat);
+    t_ram_delete(ram);
 }
 
 static void test_fault_codes(void **state)

@@ -35,14 +35,27 @@ static inline uint64_t t_hash_finish(uint64_t hash)
     return hash ^ (hash >> 31);
 }
 
-/** Fold `len` bytes into a running hash; the length is folded in too. */
+/** Fold `len` bytes into a running hash; the length is folded in too. Long runs go through four
+ * hashes side by side, which do not wait for each other's multiply, and are folded in order. */
 static inline uint64_t t_hash_more(uint64_t hash, const void *bytes, size_t len)
 {
     const unsigned char *p = (const unsigned char *)bytes;
+    uint64_t lanes[4] = {hash, 1, 2, 3};
+    uint64_t words[4];
     uint64_t word;
-    size_t left;
+    size_t left = len;
 
-    for (left = len; left >= sizeof(word); left -= sizeof(word), p += sizeof(word)) {
+    if (len >= 4 * sizeof(words)) {
+        for (; left >= sizeof(words); left -= sizeof(words), p += sizeof(words)) {
+            memcpy(words, p, sizeof(words));
+            lanes[0] = t_hash_u64(lanes[0], words[0]);
+            lanes[1] = t_hash_u64(lanes[1], words[1]);
+            lanes[2] = t_hash_u64(lanes[2], words[2]);
+            lanes[3] = t_hash_u64(lanes[3], words[3]);
+        }
+        hash = t_hash_u64(t_hash_u64(t_hash_u64(lanes[0], lanes[1]), lanes[2]), lanes[3]);
+    }
+    for (; left >= sizeof(word); left -= sizeof(word), p += sizeof(word)) {
         memcpy(&word, p, sizeof(word));
         hash = t_hash_u64(hash, word);
     }

@@ -4,6 +4,7 @@
  */
 #include "machine_mm.h"
 
+#include "ledger_mm.h"
 #include "trap_mm.h"
 
 #include <stdio.h>
@@ -63,25 +64,90 @@ static void start_frames(struct t_machine *m, const struct t_machine_config *con
          "frames");
 }
 
+/* --- frames for tables and user pages: watched where they come back ---------------------------- */
+
+static mm_status_t source_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
+{
+    struct t_machine *m = ctx;
+    struct mm_frame_source source = mm_frame_source_of(&m->frames);
+
+    t_cpus_drift(&m->cpus);
+    return source.ops->alloc(source.ctx, owner, zeroed, out);
+}
+
+/* A frame is junk before it is free, and no cache of any CPU may lead to it any more. */
+static void source_free(void *ctx, mm_pfn_t frame)
+{
+    struct t_machine *m = ctx;
+    const char *wrong;
+
+    t_cpus_drift(&m->cpus);
+    if (mm_frame_refs(&m->frames, frame) > 1) {
+        (void)mm_frame_put(&m->frames, frame);
+        return;
+    }
+    wrong = t_cpus_freed(&m->cpus, mm_pfn_addr(frame).raw);
+    if (wrong != NULL) {
+        struct t_trap_info info = {.kind = T_TRAP_PANIC, .room = "cpu"};
+
+        fprintf(stderr, "frame 0x%llx is freed, but: %s\n", (unsigned long long)frame.raw, wrong);
+        (void)snprintf(info.what, sizeof(info.what), "a frame is freed that a CPU still reaches");
+        info.claimed_value = frame.raw;
+        t_trap_panic(&info);
+    }
+    t_ram_junk(m->ram, mm_pfn_addr(frame).raw, MM_PAGE_SIZE, m->cpus.nr_freed);
+    (void)mm_frame_put(&m->frames, frame);
+}
+
+static const struct mm_frame_source_ops source_ops = {.alloc = source_alloc, .free = source_free};
+
+/* --- bringing up ------------------------------------------------------------------------------- */
+
+static bool is_free(void *ctx, uint64_t paddr)
+{
+    const struct t_machine *m = ctx;
+    mm_pfn_t frame = mm_pfn(paddr >> MM_PAGE_SHIFT);
+
+    return mm_frame_managed(&m->frames, frame) && !mm_frame_allocated(&m->frames, frame);
+}
+
+static void start_cpus(struct t_machine *m, const struct t_machine_config *config)
+{
+    struct t_cpu_features has = t_cpu_full;
+    unsigned nr = config->nr_cpus == 0 ? 1 : config->nr_cpus;
+
+    has.nx = !config->no_nx;
+    t_cpus_init(&m->cpus, nr, m->ram, &has);
+    m->cpu = &m->cpus.cpu[0];
+    m->cpus.is_free = is_free;
+    m->cpus.ctx = m;
+    must(mm_x86_64_init(&m->arch, nr > 1 ? &t_cpu_broadcast_ops : &t_cpu_ops, &m->cpus) == MM_OK,
+         "CPU");
+    for (m->cpus.now = nr; m->cpus.now-- > 0;) {
+        must(mm_x86_64_enable(&m->arch) == MM_OK, "CPU features");
+    }
+    m->cpus.now = 0;
+}
+
 static void start_tables(struct t_machine *m, const struct t_machine_config *config)
 {
     const struct mm_vrange ranges[] = {mm_vrange(mm_vaddr(T_ARENA), T_ARENA_LEN)};
     struct mm_paging_config paging = {.physmap = &m->physmap,
-                                      .source = mm_frame_source_of(&m->frames),
+                                      .source = {&source_ops, m},
                                       .platform = m->platform,
                                       .kernel_ranges = ranges,
                                       .nr_kernel_ranges = 1};
 
-    t_cpu_init(&m->cpu, t_ram_base(m->ram));
-    m->cpu.has_nx = !config->no_nx;
-    must(mm_x86_64_init(&m->arch, &t_cpu_ops, &m->cpu) == MM_OK, "CPU");
-    must(mm_x86_64_enable(&m->arch) == MM_OK, "CPU features");
+    start_cpus(m, config);
     paging.backend = mm_x86_64_backend(&m->arch);
     if (!config->no_user) {
         paging.user = mm_vrange(mm_vaddr(0), config->user_len == 0 ? T_USER_LEN : config->user_len);
     }
     must(mm_paging_init_kernel(&m->kernel, &paging) == MM_OK, "kernel root");
-    must(mm_paging_activate(&m->kernel) == MM_OK, "kernel root: activate");
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        must(mm_paging_activate(&m->kernel) == MM_OK, "kernel root: activate");
+    }
+    m->cpus.now = 0;
 }
 
 static void start_pool(struct t_machine *m, const struct t_machine_config *config)
@@ -113,15 +179,41 @@ void t_machine_start(struct t_machine *m, const struct t_machine_config *config)
     start_pool(m, config);
 }
 
+const char *t_machine_audit(const struct t_machine *m, struct mm_space *const *spaces,
+                            unsigned nr_spaces, struct mm_space *kernel_space, uint64_t nr_others)
+{
+    struct t_ram_range window = t_ram_window(m->ram);
+    struct t_ledger *ledger =
+        t_ledger_open(&m->frames, m->physmap.base, (window.start + window.len) / 4096);
+
+    for (uint64_t i = 0; i < m->nr_held; i++) {
+        t_ledger_hold(ledger, m->held[i].raw, 1);
+    }
+    t_ledger_root(ledger, &m->kernel, NULL,
+                  kernel_space == NULL ? mm_vrange(mm_vaddr(0), 0) : mm_space_range(kernel_space));
+    for (unsigned i = 0; i < nr_spaces; i++) {
+        if (spaces[i] != NULL) {
+            t_ledger_space(ledger, spaces[i], &m->kernel);
+        }
+    }
+    return t_ledger_close(ledger, nr_others);
+}
+
 void t_machine_stop(struct t_machine *m)
 {
     struct mm_frame_stats stats;
+    const char *wrong;
 
     t_machine_leave_frames(m, UINT64_MAX);
     t_inject_never(&m->pool_inject);
     must(mm_pool_destroy(&m->pool) == MM_OK, "an object of the pool is out");
     must(mm_page_range_destroy(&m->pool_range) == MM_OK, "a page of the pool is out");
-    m->cpu.cr3 = 0; /* the boot loader's root, wherever that is */
+    wrong = t_machine_audit(m, NULL, 0, NULL, 0);
+    must(wrong == NULL, wrong);
+    for (unsigned i = 0; i < m->cpus.nr; i++) {
+        m->cpus.cpu[i].mmu.cr3 = 0; /* the boot loader's root, wherever that is */
+        t_cpu_drop_all(&m->cpus.cpu[i]);
+    }
     must(mm_paging_destroy(&m->kernel) == MM_OK, "kernel root: destroy");
     must(mm_frame_check(&m->frames) == MM_OK, "frames: check");
     must(mm_frame_get_stats(&m->frames, &stats) == MM_OK, "frames: statistics");

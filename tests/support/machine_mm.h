@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * A small machine with the library's lower rooms brought up on it: simulated RAM as the direct map,
- * a simulated CPU, frames, the kernel's root, a pool for objects. For tests of the rooms above.
+ * simulated CPUs, frames, the kernel's root, a pool for objects. For tests of the rooms above.
  *
  *     physical   0 ... 1 MiB   nothing
  *                1 MiB ...     RAM, all usable, full of junk
@@ -24,6 +24,7 @@
 #include <mm/cache.h>
 #include <mm/frame.h>
 #include <mm/paging.h>
+#include <mm/space.h>
 
 MM_BEGIN_DECLS
 
@@ -33,7 +34,8 @@ MM_BEGIN_DECLS
 
 struct t_machine {
     struct t_ram *ram;
-    struct t_cpu cpu;
+    struct t_cpus cpus;
+    struct t_cpu *cpu; /**< the first */
     struct mm_boot_entry entries[16];
     struct mm_bootmap map;
     struct mm_physmap physmap;
@@ -53,6 +55,7 @@ struct t_machine_config {
     uint64_t ram_len;  /**< bytes, 4 MiB at least; 0: 8 MiB */
     uint64_t pool_len; /**< bytes; 0: 4 MiB */
     uint64_t user_len; /**< of the user range from 0; 0: the lower half */
+    unsigned nr_cpus;  /**< 0: one; with more, what invalidates is broadcast */
     bool no_nx;        /**< the CPU cannot forbid execution */
     bool no_counts;    /**< frames without reference counts */
     bool no_user;      /**< no user range at all */
@@ -69,6 +72,15 @@ uint64_t t_machine_free_frames(const struct t_machine *m);
 
 /** Take frames until `nr` are left; UINT64_MAX: give them all back. */
 void t_machine_leave_frames(struct t_machine *m, uint64_t nr);
+
+/**
+ * The ledger of frames: tables, pages of these spaces (NULLs are passed over) and of the kernel's,
+ * and `nr_others` frames that the test holds, each with one reference.
+ *
+ * @return NULL, or what is wrong
+ */
+const char *t_machine_audit(const struct t_machine *m, struct mm_space *const *spaces,
+                            unsigned nr_spaces, struct mm_space *kernel_space, uint64_t nr_others);
 
 /** The host's pointer to physical memory. */
 void *t_machine_ptr(const struct t_machine *m, uint64_t paddr);

@@ -74,10 +74,19 @@ static bool is_valid(const struct t_mpages *model, uint64_t start, uint64_t len)
     if (((start | len) & 0xfff) != 0 || len == 0 || start + (len - 1) < start) {
         return false;
     }
-    for (uint64_t i = 0; i < len >> SHIFT; i++) {
-        if (entry(model, (start >> SHIFT) + i) == NULL) {
+    for (uint64_t done = 0; done < len >> SHIFT;) { /* window by window */
+        uint64_t vpn = (start >> SHIFT) + done;
+        uint64_t left = 0;
+
+        for (unsigned i = 0; i < model->nr_windows && left == 0; i++) {
+            uint64_t into = vpn - model->windows[i].first;
+
+            left = into < model->windows[i].nr ? model->windows[i].nr - into : 0;
+        }
+        if (left == 0) {
             return false;
         }
+        done += left;
     }
     return true;
 }
