@@ -329,14 +329,14 @@ static mm_status_t op_bad(struct mm_gather *gather)
 static void op_access(void)
 {
     uint64_t at = choose_range().start.raw + fz_below(P4K);
-    uint32_t access = (r.user ? T_PF_USER : 0) | (fz_u8() % 2 != 0 ? T_PF_WRITE : 0);
+    uint32_t access = (r.user ? T_MMU_USER : 0) | (fz_u8() % 2 != 0 ? T_MMU_WRITE : 0);
     const struct t_mpage *page = t_mpages_at(&r.model, at);
     uint64_t paddr = 0;
     bool allowed = page != NULL && reported(page->prot) != 0 &&
-                   ((access & T_PF_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
+                   ((access & T_MMU_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
 
     fz_op("access");
-    FZ_EQUAL(t_cpu_access(&r.m->cpu, at, access, &paddr) == T_PF_NONE, allowed);
+    FZ_EQUAL(t_cpu_access(r.m->cpu, at, access, &paddr) == T_CPU_DONE, allowed);
     if (allowed) {
         FZ_EQUAL(paddr, page->paddr + at % P4K);
     }
@@ -375,7 +375,7 @@ static void op_edit(unsigned op, uint64_t nth)
     }
     t_inject_never(&r.m->inject);
     mm_gather_end(&gather);
-    FZ_LEGAL(t_cpu_stale(&r.m->cpu));
+    FZ_LEGAL(t_cpus_sweep(&r.m->cpus, T_SWEEP_SAME));
 }
 
 /* --- one input ------------------------------------------------------------------------------- */
@@ -395,6 +395,7 @@ static void start(unsigned geometry)
                                         {{T_KERNEL_TOP}, T_KERNEL_TOP_LEN}};
     struct mm_paging_config config;
     struct t_machine *m = r.m;
+    struct t_cpu_features has = t_cpu_full;
     uint64_t base;
 
     r.user = (geometry & 1) != 0;
@@ -404,9 +405,9 @@ static void start(unsigned geometry)
         m->stack[m->nr_stack++] = frame;
     }
     t_mpages_init(&r.model, (geometry & 4) != 0 ? 30 : 21);
-    t_cpu_init(&m->cpu, m->ram);
-    m->cpu.cr4 |= la57 ? T_CR4_LA57 : 0;
-    m->cpu.extended1.edx &= (geometry & 4) != 0 ? UINT32_MAX : ~(1u << 26);
+    has.page_1g = (geometry & 4) != 0;
+    t_machine_cpus(m, 1, &has);
+    m->cpu->mmu.cr4 |= la57 ? T_MMU_CR4_LA57 : 0;
     memset(&m->arch, 0, sizeof(m->arch));
     t_machine_arch(m);
     config = t_config(m);
@@ -437,9 +438,9 @@ static void stop(void)
     }
     FZ_EQUAL(r.pt->nr_tables, r.nr_tables);
     FZ_EQUAL(r.pt->nr_leaves[0] + r.pt->nr_leaves[1] + r.pt->nr_leaves[2], 0);
-    FZ_LEGAL(t_cpu_stale(&m->cpu));
-    m->cpu.cr3 = T_TABLES * P4K; /* some root elsewhere */
-    t_cpu_drop_all(&m->cpu, true);
+    FZ_LEGAL(t_cpus_sweep(&m->cpus, T_SWEEP_SAME));
+    m->cpu->mmu.cr3 = T_TABLES * P4K; /* some root elsewhere */
+    t_cpu_drop_all(m->cpu);
     FZ_EQUAL(mm_paging_check(&m->user), MM_OK);
     FZ_EQUAL(mm_paging_destroy(&m->user), MM_OK);
     FZ_EQUAL(mm_paging_check(&m->kernel), MM_OK);

@@ -144,10 +144,10 @@ static void op_touch(struct one *o)
     static const struct {
         unsigned access;
         mm_prot_t need;
-    } kinds[] = {{T_CPU_USER, MM_PROT_READ},
-                 {T_CPU_USER | T_CPU_WRITE, MM_PROT_WRITE},
-                 {T_CPU_USER | T_CPU_EXEC, MM_PROT_EXEC},
-                 {T_CPU_USER | T_CPU_WRITE, MM_PROT_WRITE}};
+    } kinds[] = {{T_MMU_USER, MM_PROT_READ},
+                 {T_MMU_USER | T_MMU_WRITE, MM_PROT_WRITE},
+                 {T_MMU_USER | T_MMU_FETCH, MM_PROT_EXEC},
+                 {T_MMU_USER | T_MMU_WRITE, MM_PROT_WRITE}};
     uint64_t page = fz_below(NR_PAGES);
     unsigned kind = fz_u8() % 4;
     struct t_mregion region;
@@ -169,7 +169,7 @@ static void op_touch(struct one *o)
     }
     FZ_EQUAL(*p, o->stamps[page]);
     FZ_EQUAL(p[511], o->stamps[page]);
-    if ((kinds[kind].access & T_CPU_WRITE) != 0) {
+    if ((kinds[kind].access & T_MMU_WRITE) != 0) {
         o->stamps[page] = next_stamp++;
         *p = o->stamps[page];
         p[511] = o->stamps[page];

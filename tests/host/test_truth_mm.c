@@ -36,14 +36,10 @@ static uint64_t *entry_of(void *ctx, uint64_t paddr)
 static void world_start(struct world *w, bool nx, bool la57, bool has_1g)
 {
     w->m = t_machine_new();
-    if (!nx) {
-        w->m->cpu.extended1.edx &= ~(1u << 20);
-    }
-    if (!has_1g) {
-        w->m->cpu.extended1.edx &= ~(1u << 26);
-    }
+    w->m->cpus.has.nx = nx;
+    w->m->cpus.has.page_1g = has_1g;
     if (la57) {
-        w->m->cpu.cr4 |= T_MMU_CR4_LA57;
+        w->m->cpu->mmu.cr4 |= T_MMU_CR4_LA57;
     }
     t_machine_start(w->m);
     t_truth_init(&w->truth, la57 ? 5 : 4, w->m->arch.features.paddr_bits,
@@ -221,7 +217,7 @@ static void rights_over_levels(bool la57)
         for (unsigned level = leaf; level < w.truth.levels; level++) {
             *entry_of(&w, walk.step[level].paddr) = kept[level];
         }
-        t_cpu_drop_all(&w.m->cpu, true);
+        t_cpu_drop_all(w.m->cpu);
         assert_int_equal(t_unmap(&w.m->user, at, size, 0), MM_OK);
     }
     t_machine_delete(w.m);
