@@ -48,7 +48,7 @@ foreach(memory IN ITEMS 64M 512M 6G)
                 if(cpus GREATER 1)
                     string(APPEND name .${cpus}cpus)
                 endif()
-                mm_add_boot(${name} 240 success "${mm_all_passed}" ${uefi}
+                mm_add_boot(${name} 400 success "${mm_all_passed}" ${uefi}
                     SAYS log ${cpu} ${cpus}cpus ${firmware} ARGUMENTS -m ${memory} -cpu ${cpu} -smp ${cpus})
                 set(properties PROCESSORS 1)
                 if(cpus GREATER 1)
@@ -71,7 +71,7 @@ mm_add_boot(64M.plain.4cpus 120 success "${mm_all_passed}" SAYS plain 4cpus
 # No table of processors; and more processors than the kernel has room for.
 mm_add_boot(64M.no_acpi 120 success "${mm_all_passed}" SAYS no_acpi
     ARGUMENTS -m 64M -cpu max -smp 4 -no-acpi)
-mm_add_boot(64M.12cpus 120 success "${mm_all_passed}" SAYS 12cpus
+mm_add_boot(64M.12cpus 240 success "${mm_all_passed}" SAYS 12cpus
     ARGUMENTS -m 64M -cpu max -smp 12)
 # The whole permission truth table: docs/testing/truth-table.md. What boots above is a part of it.
 foreach(cpu IN ITEMS max qemu64)

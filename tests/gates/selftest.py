@@ -100,6 +100,8 @@ BREACHES = [
      GOOD["include/mm/frame.h"] + "#include \"../../src/core/base/one.c\"\n"),
     ("floors", "a model that includes the library", "tests/support/model.c",
      HEAD + "#include \"../../src/core/base/one.c\"\n"),
+    ("floors", "a test for kernels that includes the libc", "tests/both/one.c",
+     HEAD + "#include <stdlib.h>\n"),
     ("floors", "a call to a higher floor", ONE,
      function("return mm_two(x);", "int mm_two(int);")),
     ("headers", "C that is no C++", "include/mm/frame.h",
