@@ -45,3 +45,15 @@ if(MM_SANITIZE)
         list(APPEND MM_SANITIZE_FLAGS -fno-sanitize-recover=all)
     endif()
 endif()
+
+# Counters of the library alone: what the tests themselves run is not the question. Atomic, because
+# tests run threads.
+set(MM_COVERAGE_FLAGS "")
+if(MM_COVERAGE STREQUAL "gcov")
+    set(MM_COVERAGE_FLAGS --coverage -fprofile-update=atomic)
+elseif(MM_COVERAGE STREQUAL "mcdc")
+    set(MM_COVERAGE_FLAGS
+        -fprofile-instr-generate -fcoverage-mapping -fcoverage-mcdc -fprofile-update=atomic)
+elseif(MM_BUILD_FUZZ)
+    set(MM_COVERAGE_FLAGS -fsanitize=fuzzer-no-link)
+endif()

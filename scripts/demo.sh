@@ -8,6 +8,7 @@
 #                    16M the kernel says what is missing, with less than 8M GRUB itself may not start
 #   --cpu MODEL      processor, as QEMU takes it: max, qemu64 (max)
 #   --smp N          number of processors (1)
+#   --firmware NAME  bios or uefi (bios)
 #   --gdb            wait for a debugger (Debian package gdb), and print the line to type; no time limit
 #   --timeout SECS   time limit of the boot (300)
 #   --help           this text
@@ -18,6 +19,7 @@
 memory=512M
 cpu=max
 smp=1
+firmware=bios
 gdb=0
 seconds=300
 while [ $# -gt 0 ]; do
@@ -34,6 +36,10 @@ while [ $# -gt 0 ]; do
         smp=$(option_number "$@")
         shift
         ;;
+    --firmware)
+        firmware=$(option_value "$@")
+        shift
+        ;;
     --timeout)
         seconds=$(option_number "$@")
         shift
@@ -48,6 +54,11 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+case $firmware in
+bios | uefi) ;;
+*) die "--firmware is bios or uefi, not '$firmware'; --help says more" ;;
+esac
+
 "$MM_ROOT/scripts/deps.sh" demo
 
 # Tests and benchmarks need more packages than the demo: a build directory made here leaves them
@@ -61,6 +72,13 @@ fi
 build dev minikernel_iso
 
 arguments=(-m "$memory" -cpu "$cpu" -smp "$smp")
+if [ "$firmware" = uefi ]; then
+    variables=$(mktemp)
+    trap 'rm -f "$variables"' EXIT
+    drives=$(uefi_arguments "$(cache_value dev MINIKERNEL_OVMF_CODE)" \
+        "$(cache_value dev MINIKERNEL_OVMF_VARS)" "$variables")
+    mapfile -t -O "${#arguments[@]}" arguments <<<"$drives"
+fi
 if [ "$gdb" = 1 ]; then
     seconds=0
     arguments+=(-gdb tcp::1234 -S)
@@ -68,7 +86,7 @@ if [ "$gdb" = 1 ]; then
     echo "gdb -ex 'target remote localhost:1234' '$MM_ROOT/build/minikernel.elf'"
 fi
 
-say "booting with $memory of memory, $smp x $cpu"
+say "booting with $memory of memory, $smp x $cpu, $firmware"
 status=0
 boot_iso "$MM_ROOT/build/minikernel.iso" "$seconds" "${arguments[@]}" || status=$?
 say "$(boot_verdict "$status")"

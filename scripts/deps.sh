@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# deps.sh [demo|test|bench]...: install the Debian packages that the other scripts need
+# deps.sh [demo|test|bench|coverage|mcdc]...: install the Debian packages that the other scripts need
 #
-# Without an argument: all three sets. What is installed already is not touched; when nothing is
+# Without an argument: demo, test and bench. What is installed already is not touched; when nothing is
 # missing, neither root nor network is needed. Otherwise apt-get runs, as root or through sudo. On
 # a system without apt it prints what is needed and fails; MM_SKIP_DEPS=1 in the environment skips
 # the check for those who have installed the same tools in another way.
@@ -15,20 +15,22 @@
 # libc6-dev and the likes are named because recommended packages are not installed.
 declare -A packages_of=(
     [demo]="gcc binutils libc6-dev make cmake ninja-build
-        qemu-system-x86 grub-common grub-pc-bin xorriso mtools"
+        qemu-system-x86 grub-common grub-pc-bin grub-efi-amd64-bin ovmf xorriso mtools"
     [test]="gcc g++ binutils libc6-dev make cmake ninja-build
-        qemu-system-x86 grub-common grub-pc-bin xorriso mtools
+        qemu-system-x86 grub-common grub-pc-bin grub-efi-amd64-bin ovmf xorriso mtools
         python3 pkg-config libcmocka-dev libbenchmark-dev libmimalloc-dev
         clang libclang-rt-dev llvm clang-format clang-tidy cppcheck"
     [bench]="gcc g++ binutils libc6-dev make cmake ninja-build
         python3 libcmocka-dev libbenchmark-dev libmimalloc-dev"
+    [coverage]="gcovr"
+    [mcdc]="clang-19 libclang-rt-19-dev llvm-19"
 )
 
 sets=()
 list=0
 for argument in "$@"; do
     case $argument in
-    demo | test | bench) sets+=("$argument") ;;
+    demo | test | bench | coverage | mcdc) sets+=("$argument") ;;
     --list) list=1 ;;
     --help | -h)
         show_help

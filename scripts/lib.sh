@@ -98,6 +98,17 @@ boot_iso() {
         -drive "if=ide,media=cdrom,readonly=on,format=raw,file=$iso" -boot d "$@" </dev/null
 }
 
+# uefi_arguments CODE VARS COPY: prints, one a line, the arguments by which QEMU starts UEFI instead of
+# a BIOS. The firmware writes its variables, so each boot has a COPY of VARS; the caller removes it.
+uefi_arguments() {
+    if [ ! -r "$1" ] || [ ! -r "$2" ]; then
+        die "no UEFI for QEMU: '$1' or '$2' is missing (Debian package ovmf)"
+    fi
+    cp "$2" "$3"
+    printf '%s\n' -drive "if=pflash,format=raw,unit=0,readonly=on,file=$1" \
+        -drive "if=pflash,format=raw,unit=1,file=$3"
+}
+
 # boot_verdict STATUS: says in words what the status of boot_iso means.
 boot_verdict() {
     case $1 in

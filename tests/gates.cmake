@@ -18,14 +18,14 @@ set(mm_gates "${CMAKE_CURRENT_SOURCE_DIR}/gates")
 
 file(GENERATE OUTPUT "${PROJECT_BINARY_DIR}/tests/mm_objects.txt"
     CONTENT "$<JOIN:$<TARGET_OBJECTS:mm>,\n>\n")
-file(GENERATE OUTPUT "${PROJECT_BINARY_DIR}/tests/host_programs.txt"
-    CONTENT "$<JOIN:${mm_host_programs},\n>\n")
 set(mm_objects "${PROJECT_BINARY_DIR}/tests/mm_objects.txt")
 
 mm_add_gate(archive 120 gate ${mm_python} "${mm_gates}/archive.py"
     "$<TARGET_FILE:mm>" "${mm_objects}" --hosts "${PROJECT_BINARY_DIR}/tests/host_programs.txt"
     --ld "${CMAKE_LINKER}" --nm "${CMAKE_NM}"
     --objdump "${CMAKE_OBJDUMP}" --readelf "${CMAKE_READELF}")
+mm_add_gate(warnings 30 gate ${mm_python} "${mm_gates}/warnings.py"
+    "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}")
 mm_add_gate(stack 30 gate ${mm_python} "${mm_gates}/stack.py" "${mm_objects}")
 
 # ---- of the sources: one build -------------------------------------------------------------------
@@ -43,6 +43,7 @@ mm_add_gate(headers 120 "gate;source" ${mm_python} "${mm_gates}/headers.py"
     "${PROJECT_SOURCE_DIR}/include" --cc gcc --cc clang --cxx g++ --cxx clang++)
 mm_add_gate(tree 30 "gate;source" ${mm_python} "${mm_gates}/tree.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(docs 30 "gate;source" ${mm_python} "${mm_gates}/docs.py" "${PROJECT_SOURCE_DIR}")
+mm_add_gate(reasons 30 "gate;source" ${mm_python} "${mm_gates}/reasons.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(seeds 60 "gate;source" ${mm_python} "${mm_gates}/seeds.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(example 60 "gate;source" ${mm_python} "${mm_gates}/example.py" "${PROJECT_SOURCE_DIR}"
     --archive "$<TARGET_FILE:mm>" --cc "${CMAKE_C_COMPILER}" --directory "${mm_scratch}/examples"

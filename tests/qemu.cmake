@@ -1,24 +1,30 @@
 # SPDX-License-Identifier: MIT
 #
-# Boots of the minikernel: a small, a usual and a large memory, the plainest processor and the
-# richest that QEMU has; and boots that must end in a report of failure, which say what is wrong.
+# Boots of the minikernel. The machine matrix is each of a small, a usual and a large memory, the
+# plainest processor and the richest that QEMU has, BIOS and UEFI, one processor and four. Beside it
+# stand boots of a processor without anything, and boots that must end in a report of failure, which
+# say what is wrong.
 
 if(NOT MM_BUILD_EXAMPLES)
     return()
 endif()
 
-# mm_add_boot(NAME SECONDS success|failure PATTERN [SAYS FILE...] ARGUMENTS QEMU-ARGUMENT...)
+# mm_add_boot(NAME SECONDS success|failure PATTERN [UEFI] [SAYS FILE...] ARGUMENTS QEMU-ARGUMENT...)
 # SAYS: files of qemu/ with more patterns, without the ending.
 function(mm_add_boot name seconds expected pattern)
-    cmake_parse_arguments(PARSE_ARGV 4 boot "" "" "SAYS;ARGUMENTS")
+    cmake_parse_arguments(PARSE_ARGV 4 boot "UEFI" "" "SAYS;ARGUMENTS")
     set(says)
+    set(uefi)
+    if(boot_UEFI)
+        set(uefi --uefi "${MINIKERNEL_OVMF_CODE}" "${MINIKERNEL_OVMF_VARS}")
+    endif()
     foreach(file IN LISTS boot_SAYS)
         list(APPEND says --says "${CMAKE_CURRENT_SOURCE_DIR}/qemu/${file}.patterns")
     endforeach()
     set(test "${MM_TEST_PREFIX}qemu.${name}")
     add_test(
         NAME "${test}"
-        COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/qemu/boot.sh" ${says}
+        COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/qemu/boot.sh" ${says} ${uefi}
                 "${PROJECT_BINARY_DIR}/minikernel.iso" "${PROJECT_BINARY_DIR}/qemu/${name}.log"
                 ${seconds} ${expected} "${pattern}" ${boot_ARGUMENTS})
     # The script has a time limit of its own, which says more.
@@ -30,23 +36,65 @@ endfunction()
 set(mm_all_passed "^minikernel: [1-9][0-9]* checks passed, 0 failed$")
 foreach(memory IN ITEMS 64M 512M 6G)
     foreach(cpu IN ITEMS qemu64 max)
-        mm_add_boot(${memory}.${cpu} 240 success "${mm_all_passed}" SAYS log ${cpu}
-            ARGUMENTS -m ${memory} -cpu ${cpu})
-        # The kernel fills half of the memory: one machine of 6 GiB at a time.
-        if(memory STREQUAL "6G")
-            set_tests_properties("${MM_TEST_PREFIX}qemu.6G.${cpu}" PROPERTIES RESOURCE_LOCK memory)
-        endif()
+        foreach(firmware IN ITEMS bios uefi)
+            foreach(cpus IN ITEMS 1 4)
+                # 64M.max, 64M.max.4cpus, 64M.max.uefi, 64M.max.uefi.4cpus
+                set(name ${memory}.${cpu})
+                set(uefi)
+                if(firmware STREQUAL "uefi")
+                    string(APPEND name .uefi)
+                    set(uefi UEFI)
+                endif()
+                if(cpus GREATER 1)
+                    string(APPEND name .${cpus}cpus)
+                endif()
+                mm_add_boot(${name} 400 success "${mm_all_passed}" ${uefi}
+                    SAYS log ${cpu} ${cpus}cpus ${firmware} ARGUMENTS -m ${memory} -cpu ${cpu} -smp ${cpus})
+                set(properties PROCESSORS 1)
+                if(cpus GREATER 1)
+                    set(properties PROCESSORS 2)
+                endif()
+                # The kernel fills half of the memory: one machine of 6 GiB at a time.
+                if(memory STREQUAL "6G")
+                    list(APPEND properties RESOURCE_LOCK memory)
+                endif()
+                set_tests_properties("${MM_TEST_PREFIX}qemu.${name}" PROPERTIES ${properties})
+            endforeach()
+        endforeach()
     endforeach()
 endforeach()
-# A processor without anything that may be missing; more processors than the kernel uses.
+# A processor without anything that may be missing.
 mm_add_boot(64M.plain 120 success "${mm_all_passed}" SAYS plain
     ARGUMENTS -m 64M -cpu qemu64,-nx,-pge,-pat)
-mm_add_boot(64M.smp 120 success "${mm_all_passed}" SAYS log max ARGUMENTS -m 64M -cpu max -smp 4)
+mm_add_boot(64M.plain.4cpus 120 success "${mm_all_passed}" SAYS plain 4cpus
+    ARGUMENTS -m 64M -cpu qemu64,-nx,-pge,-pat -smp 4)
+# No table of processors; and more processors than the kernel has room for.
+mm_add_boot(64M.no_acpi 120 success "${mm_all_passed}" SAYS no_acpi
+    ARGUMENTS -m 64M -cpu max -smp 4 -no-acpi)
+mm_add_boot(64M.12cpus 240 success "${mm_all_passed}" SAYS 12cpus
+    ARGUMENTS -m 64M -cpu max -smp 12)
+# The whole permission truth table: docs/testing/truth-table.md. What boots above is a part of it.
+foreach(cpu IN ITEMS max qemu64)
+    mm_add_boot(truth.${cpu} 400 success "${mm_all_passed}" SAYS truth
+        ARGUMENTS -m 64M -cpu ${cpu} -smbios type=1,version=truth=all)
+endforeach()
+function(mm_add_long_truth name cpu word)
+    mm_add_boot(truth.${name} 1200 success "${mm_all_passed}" SAYS truth
+        ARGUMENTS -m 64M -cpu ${cpu} -smbios type=1,version=${word}=all)
+    set_tests_properties("${MM_TEST_PREFIX}qemu.truth.${name}" PROPERTIES LABELS "qemu;long")
+endfunction()
+mm_add_long_truth(5_levels max truth5)
+mm_add_long_truth(52_bits max,phys-bits=52 truth)
+mm_add_long_truth(36_bits max,phys-bits=36,-pdpe1gb truth)
+mm_add_long_truth(no_smap max,-smap truth)
+mm_add_long_truth(no_smep max,-smep truth)
+mm_add_long_truth(no_nx max,-nx truth)
+mm_add_long_truth(plain qemu64,-nx,-pge,-pat truth)
 
 # The minikernel's options (examples/minikernel/options.h) reach it through the firmware's tables.
 function(mm_add_failing_boot name option pattern)
     mm_add_boot(${name} 60 failure "${pattern}"
-        ARGUMENTS -m 64M -cpu max -smbios "type=1,version=${option}")
+        ARGUMENTS -m 64M -cpu max ${ARGN} -smbios "type=1,version=${option}")
 endfunction()
 
 mm_add_failing_boot(no_map test=nomap "no memory map")
@@ -57,3 +105,4 @@ mm_add_failing_boot(less_than_kernel limit=1M "${mm_too_little}")
 mm_add_failing_boot(failed_check test=fail "^minikernel: [1-9][0-9]* checks passed, 1 failed$")
 mm_add_failing_boot(panic test=panic "^panic: ")
 mm_add_failing_boot(corruption test=corrupt "^panic: ")
+mm_add_failing_boot(panic_on_1 test=panic-on-1 "^  on processor 1$" -smp 4)

@@ -17,6 +17,12 @@ void checks_boot(struct memory *m);
 /** What protects memory is on as far as the CPU has it, and the timer is off. */
 void checks_cpu(struct memory *m);
 
+/**
+ * Every processor is protected as the first; all of them in the frame allocator, a cache and the heap
+ * at once. The others halt at the end: what follows runs on one.
+ */
+void checks_smp(struct memory *m);
+
 /** The kernel's own root: rights of the image, direct map, no identity map, guards, devices. */
 void checks_paging(struct memory *m);
 
@@ -37,6 +43,12 @@ void checks_user(struct memory *m);
 
 /** DMA regions. */
 void checks_dma(struct memory *m);
+
+/** The permission truth table, as much of it as the options ask for. */
+void checks_truth(struct memory *m, const struct options *options);
+
+/** The tests that the host runs from the same files. */
+void checks_both(struct memory *m);
 
 /** Takes down what is left, step by step: every frame is back, then every byte of the map. */
 void checks_balance(struct memory *m);

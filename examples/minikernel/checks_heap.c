@@ -8,6 +8,7 @@
 #include "check.h"
 #include "checks.h"
 #include "log.h"
+#include "random.h"
 
 #define SLOTS 512
 #define STEPS 40000
@@ -27,13 +28,9 @@ struct soak {
     struct slot slots[SLOTS];
 };
 
-// splitmix64: any seed will do, and the same one gives the same run.
 static uint64_t next(struct soak *s)
 {
-    uint64_t z = s->random += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
+    return random_next(&s->random);
 }
 
 // Mostly small, now and then large: each power of two up to 64 KiB is as likely as its neighbour.

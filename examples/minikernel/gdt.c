@@ -7,18 +7,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DOUBLE_FAULT_STACK_SIZE 8192
-
-struct tss {
-    uint32_t reserved0;
-    uint32_t rsp[6]; // three pointers as halves: the hardware does not align them
-    uint32_t reserved1[2];
-    uint32_t ist[14];
-    uint32_t reserved2[2];
-    uint16_t reserved3;
-    uint16_t io_bitmap;
-};
-
 _Static_assert(sizeof(struct tss) == 104, "the hardware defines the size");
 
 struct gdt_pointer {
@@ -26,34 +14,33 @@ struct gdt_pointer {
     uint64_t base;
 } __attribute__((packed));
 
-static struct tss tss;
-static uint64_t gdt[5];
-static _Alignas(16) uint8_t double_fault_stack[DOUBLE_FAULT_STACK_SIZE];
-
-static void set_ist(unsigned number, uint64_t top)
+static void set_ist(struct tss *tss, unsigned number, uint64_t top)
 {
-    uint32_t *entry = &tss.ist[2 * (size_t)(number - 1)];
+    uint32_t *entry = &tss->ist[2 * (size_t)(number - 1)];
     entry[0] = (uint32_t)top;
     entry[1] = (uint32_t)(top >> 32);
 }
 
-static void set_tss_descriptor(void)
+static void set_tss_descriptor(struct gdt *gdt)
 {
-    uint64_t base = (uintptr_t)&tss;
-    uint64_t limit = sizeof(tss) - 1;
-    gdt[GDT_TSS / 8] = limit | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
-    gdt[GDT_TSS / 8 + 1] = base >> 32;
+    uint64_t base = (uintptr_t)&gdt->tss;
+    uint64_t limit = sizeof(gdt->tss) - 1;
+    gdt->entries[GDT_TSS / 8] =
+        limit | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    gdt->entries[GDT_TSS / 8 + 1] = base >> 32;
 }
 
-void gdt_init(void)
+void gdt_load(struct gdt *gdt)
 {
-    set_ist(GDT_IST_DOUBLE_FAULT, (uintptr_t)double_fault_stack + sizeof(double_fault_stack));
-    tss.io_bitmap = sizeof(tss);
-    gdt[GDT_KERNEL_CODE / 8] = 0x00af9a000000ffff;
-    gdt[GDT_KERNEL_DATA / 8] = 0x00cf92000000ffff;
-    set_tss_descriptor();
+    set_ist(&gdt->tss, GDT_IST_DOUBLE_FAULT,
+            (uintptr_t)gdt->double_fault_stack + sizeof(gdt->double_fault_stack));
+    gdt->tss.io_bitmap = sizeof(gdt->tss);
+    gdt->entries[GDT_KERNEL_CODE / 8] = 0x00af9a000000ffff;
+    gdt->entries[GDT_KERNEL_DATA / 8] = 0x00cf92000000ffff;
+    set_tss_descriptor(gdt);
 
-    struct gdt_pointer pointer = {.limit = sizeof(gdt) - 1, .base = (uintptr_t)gdt};
+    struct gdt_pointer pointer = {.limit = sizeof(gdt->entries) - 1,
+                                  .base = (uintptr_t)gdt->entries};
     __asm__ volatile("lgdt %0\n\t"
                      "pushq %1\n\t" // a far return is how 64-bit code loads cs
                      "leaq 1f(%%rip), %%rax\n\t"

@@ -8,20 +8,29 @@
 #include "check.h"
 #include "checks.h"
 #include "cpu.h"
-#include "gdt.h"
 #include "layout.h"
 #include "log.h"
 #include "memory.h"
 #include "options.h"
 #include "panic.h"
+#include "percpu.h"
 #include "power.h"
 #include "probe.h"
 #include "serial.h"
+#include "smp.h"
 #include "trap.h"
 
 _Noreturn void kmain(uint32_t boot_info);
 
 static struct memory memory;
+
+static void read_nothing(void *ctx, uint32_t cpu)
+{
+    (void)ctx;
+    if (cpu == 1) {
+        (void)probe_get(mm_vaddr(LAYOUT_ARENA_BASE));
+    }
+}
 
 // What a test asks for: the ways in which a run must fail.
 static void fail_as_asked(const struct options *options)
@@ -31,6 +40,9 @@ static void fail_as_asked(const struct options *options)
     }
     if (options->panic) {
         (void)probe_get(mm_vaddr(LAYOUT_ARENA_BASE));
+    }
+    if (options->panic_on_1) {
+        smp_run(read_nothing, NULL);
     }
     if (options->corrupt) {
         mm_pfn_t frame;
@@ -44,6 +56,7 @@ static void run_checks(void)
 {
     checks_boot(&memory);
     checks_cpu(&memory);
+    checks_smp(&memory);
     checks_paging(&memory);
     checks_leaf(&memory);
     checks_frame(&memory);
@@ -51,31 +64,35 @@ static void run_checks(void)
     checks_space(&memory);
     checks_user(&memory);
     checks_dma(&memory);
+    checks_both(&memory);
 }
 
 _Noreturn void kmain(uint32_t boot_info)
 {
     struct options options;
 
+    trap_init();
+    percpu_enter(0);
     serial_init();
     log_print("minikernel on libmm %u.%u.%u\n", mm_version() / 10000, mm_version() / 100 % 100,
               mm_version() % 100);
     if (mm_version() != MM_VERSION || mm_config_signature() != MM_CONFIG_SIGNATURE) {
         panic("libmm.a and its headers are of different versions or options");
     }
-    gdt_init();
-    trap_init();
     checks_trap();
 
     memory_read_boot(&memory, boot_info, &options);
+    memory_find_processors(&memory);
     memory_enable_cpu(&memory);
     memory_start_frames(&memory);
     memory_start_paging(&memory);
+    smp_start(&memory);
     memory_start_rest(&memory);
     memory_handle_faults(&memory);
 
     fail_as_asked(&options);
     run_checks();
+    checks_truth(&memory, &options);
     memory_stop_rest(&memory);
     checks_balance(&memory);
     checks_system(&memory);

@@ -1,15 +1,44 @@
 // SPDX-License-Identifier: MIT
 //
 // A small printf without a buffer: each byte goes straight to the serial port, so that the log is
-// complete up to the instruction that brings the kernel down.
+// complete up to the instruction that brings the kernel down. One processor prints at a time.
 
 #include "log.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu.h"
+#include "percpu.h"
 #include "serial.h"
+
+// Who prints: the number of the processor, and 1; 0: nobody. An exception in the middle of a line
+// prints through its own processor's lock.
+static atomic_uint printer;
+static unsigned depth; // of the printer
+
+void log_begin(void)
+{
+    unsigned self = percpu_self()->number + 1;
+    unsigned nobody = 0;
+
+    if (atomic_load(&printer) != self) {
+        while (!atomic_compare_exchange_weak(&printer, &nobody, self)) {
+            nobody = 0;
+            cpu_relax();
+        }
+    }
+    depth++;
+}
+
+void log_end(void)
+{
+    if (--depth == 0) {
+        atomic_store(&printer, 0);
+    }
+}
 
 struct conversion {
     bool left;
@@ -89,7 +118,7 @@ static const char *parse_conversion(const char *format, struct conversion *c)
     return format;
 }
 
-void log_vprint(const char *format, va_list args)
+static void print(const char *format, va_list args)
 {
     for (; *format != '\0'; format++) {
         if (*format != '%') {
@@ -133,6 +162,13 @@ void log_vprint(const char *format, va_list args)
             break;
         }
     }
+}
+
+void log_vprint(const char *format, va_list args)
+{
+    log_begin();
+    print(format, args);
+    log_end();
 }
 
 void log_print(const char *format, ...)

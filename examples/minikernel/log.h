@@ -17,4 +17,8 @@ void log_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** The same with the arguments in a list. */
 void log_vprint(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 
+/** Between these, no other processor prints: what comes in several calls stays together. They nest. */
+void log_begin(void);
+void log_end(void);
+
 #endif

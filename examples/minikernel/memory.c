@@ -10,6 +10,7 @@
 #include "layout.h"
 #include "log.h"
 #include "panic.h"
+#include "percpu.h"
 
 /** What tables, heap, spaces and the checks need beside metadata, with room to spare. */
 #define MEMORY_MINIMUM (UINT64_C(16) << 20)
@@ -17,9 +18,28 @@
 #define MSR_APIC_BASE         0x1b
 #define MSR_APIC_BASE_ADDRESS UINT64_C(0x000ffffffffff000)
 
-extern const char boot_stack_guard[];
-
 // ---- CPU ----------------------------------------------------------------------------------------
+
+void memory_find_processors(struct memory *m)
+{
+    const char *why_not = acpi_find_processors(&m->boot, &m->physmap, &m->processors);
+
+    m->nr_cpus = m->processors.nr;
+    if (why_not != NULL) {
+        m->nr_cpus = 1;
+        log_print("smp     1 processor: %s\n", why_not);
+        return;
+    }
+    log_print("smp     %u %s in the ACPI tables", m->processors.nr_listed,
+              m->processors.nr_listed == 1 ? "processor" : "processors");
+    if (m->processors.nr_dormant != 0) {
+        log_print(", %u more that may be added", m->processors.nr_dormant);
+    }
+    if (m->processors.nr < m->processors.nr_listed) {
+        log_print("; this kernel starts %u of them", m->processors.nr);
+    }
+    log_print("\n");
+}
 
 void memory_enable_cpu(struct memory *m)
 {
@@ -43,7 +63,7 @@ void memory_start_frames(struct memory *m)
         .map = &m->map,
         .physmap = &m->physmap,
         .platform = platform_ops(),
-        .nr_cpus = 1,
+        .nr_cpus = m->nr_cpus,
         .flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS,
     };
     uint64_t need = 0;
@@ -132,9 +152,10 @@ static void build_root(struct memory *m)
                    "kernel's image");
     must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap), "direct map");
     map_apic(m);
-    must_have_room(
-        memory_unmap(m, mm_vrange(mm_vaddr_of(boot_stack_guard), MM_PAGE_SIZE), MM_PAGING_SPLIT),
-        "stack guard");
+    for (uint32_t cpu = 0; cpu < m->nr_cpus; cpu++) {
+        struct mm_vrange guard = mm_vrange(percpu_stack_guard(cpu), MM_PAGE_SIZE);
+        must_have_room(memory_unmap(m, guard, MM_PAGING_SPLIT), "stack guard");
+    }
 }
 
 static void print_layout(struct memory *m)
@@ -188,7 +209,7 @@ void memory_start_rest(struct memory *m)
     struct mm_pool_config pool = {
         .source = mm_page_source_frames(&m->pages),
         .platform = platform_ops(),
-        .nr_cpus = 1,
+        .nr_cpus = m->nr_cpus,
     };
     must_have_room(mm_pool_init(&m->pool, &pool), "pool");
     must_have_room(mm_heap_init(&m->heap, &m->pool), "heap");

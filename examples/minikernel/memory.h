@@ -15,6 +15,7 @@
 #include <mm/space.h>
 #include <mm/user.h>
 
+#include "acpi.h"
 #include "options.h"
 
 /** Entries of the boot map: what firmware says, and what the image, modules and metadata add. */
@@ -26,6 +27,8 @@ struct memory {
     struct mm_bootmap map;
     uint64_t usable_bytes; /**< of the map, before anything was taken */
     struct mm_multiboot2_info boot;
+    struct acpi_processors processors; /**< none if the firmware does not tell */
+    uint32_t nr_cpus;                  /**< that libmm must reckon with: at least 1 */
     struct mm_x86_64 arch;
     struct mm_frames frames;
     struct mm_frame_window tables; /**< where page tables may come from */
@@ -51,13 +54,16 @@ extern const struct mm_vrange memory_ranges[MEMORY_NR_RANGES];
 /** Read the boot information into `map` and `boot`; the command line into `options`. */
 void memory_read_boot(struct memory *m, uint32_t boot_info, struct options *options);
 
+/** Find out how many processors there are. */
+void memory_find_processors(struct memory *m);
+
 /** Switch on what the CPU has to protect memory. */
 void memory_enable_cpu(struct memory *m);
 
 /** Frames: metadata comes out of the map. */
 void memory_start_frames(struct memory *m);
 
-/** Build the kernel's own root and switch to it: the identity map is gone after. */
+/** Build the kernel's own root and switch to it: this processor sees no identity map after. */
 void memory_start_paging(struct memory *m);
 
 /** Heap over frames, the kernel's and users' spaces, DMA, user copy. */

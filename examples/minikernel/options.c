@@ -51,11 +51,31 @@ static bool parse_size(const char *text, uint64_t *out)
     return ends(at);
 }
 
+static bool parse_truth(const char *value, struct options *out)
+{
+    if (is(value, "all")) {
+        out->truth = OPTIONS_TRUTH_ALL;
+    } else {
+        out->truth = OPTIONS_TRUTH_ONE;
+        return parse_size(value, &out->truth_case);
+    }
+    return true;
+}
+
 static bool parse_word(const char *word, struct options *out)
 {
     const char *value = after(word, "limit=");
     if (value != NULL) {
         return parse_size(value, &out->limit);
+    }
+    value = after(word, "truth=");
+    if (value != NULL) {
+        return parse_truth(value, out);
+    }
+    value = after(word, "truth5=");
+    if (value != NULL) {
+        out->truth_5_levels = true;
+        return parse_truth(value, out);
     }
     if (is(word, "test=nomap")) {
         out->no_map = true;
@@ -63,6 +83,8 @@ static bool parse_word(const char *word, struct options *out)
         out->fail = true;
     } else if (is(word, "test=panic")) {
         out->panic = true;
+    } else if (is(word, "test=panic-on-1")) {
+        out->panic_on_1 = true;
     } else if (is(word, "test=corrupt")) {
         out->corrupt = true;
     } else {

@@ -6,7 +6,11 @@
  *     test=nomap   the boot information holds no memory map
  *     test=fail    one check fails
  *     test=panic   the kernel reads an address that is not mapped
+ *     test=panic-on-1  the same, on processor 1
  *     test=corrupt the kernel frees a frame twice
+ *     truth=all    the whole permission truth table; without the word a small part of it
+ *     truth=NUMBER one case of it
+ *     truth5=...   the same of the table with 5 levels
  *
  * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
  */
@@ -16,12 +20,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum options_truth {
+    OPTIONS_TRUTH_SAMPLE,
+    OPTIONS_TRUTH_ALL,
+    OPTIONS_TRUTH_ONE,
+};
+
 struct options {
     uint64_t limit; /**< 0: none */
     bool no_map;
     bool fail;
     bool panic;
+    bool panic_on_1;
     bool corrupt;
+    enum options_truth truth;
+    bool truth_5_levels;
+    uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
 };
 
 /** Read a command line; words that are not in the list above are the end. */

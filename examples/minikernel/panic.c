@@ -10,6 +10,7 @@
 #include <mm/arch/x86_64.h>
 
 #include "log.h"
+#include "percpu.h"
 #include "power.h"
 #include "trap.h"
 
@@ -53,6 +54,7 @@ _Noreturn void give_up(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
+    log_begin(); // for good: what others have to say would hide the reason
     log_print("minikernel: stopped: ");
     log_vprint(format, args);
     log_print("\n");
@@ -64,9 +66,10 @@ _Noreturn void panic(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
+    log_begin();
     log_print("panic: ");
     log_vprint(format, args);
-    log_print("\n");
+    log_print("\n  on processor %u\n", percpu_self()->number);
     va_end(args);
     power_exit(false);
 }
@@ -83,8 +86,10 @@ static void print_page_fault(uint64_t error, uint64_t address)
 
 _Noreturn void panic_trap(const struct trap_frame *f, uint64_t address)
 {
+    log_begin();
     log_print("panic: exception %lu (%s), error code 0x%lx\n", f->vector, names[f->vector % 32],
               f->error);
+    log_print("  on processor %u\n", percpu_self()->number);
     if (f->vector == TRAP_PAGE_FAULT) {
         print_page_fault(f->error, address);
     }

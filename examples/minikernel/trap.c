@@ -10,6 +10,7 @@
 #include "cpu.h"
 #include "gdt.h"
 #include "panic.h"
+#include "percpu.h"
 
 #define NR_EXCEPTIONS  32
 #define GATE_INTERRUPT 0x8e // present, ring 0, interrupts off inside
@@ -30,15 +31,8 @@ struct idt_pointer {
     uint64_t base;
 } __attribute__((packed));
 
-struct trap_recovery {
-    uint64_t rsp;
-    struct trap_report *report;
-};
-
 extern const char trap_stubs[];
 extern const char trap_resume[];
-
-struct trap_recovery trap_recovery; // layout known to trap_entry.S
 
 static struct gate idt[NR_EXCEPTIONS];
 static trap_page_fault_fn page_fault_handler;
@@ -71,6 +65,10 @@ void trap_init(void)
         uint8_t ist = vector == TRAP_DOUBLE_FAULT ? GDT_IST_DOUBLE_FAULT : 0;
         set_gate(vector, (uintptr_t)trap_stubs + UINT64_C(16) * vector, ist);
     }
+}
+
+void trap_load(void)
+{
     struct idt_pointer pointer = {.limit = sizeof(idt) - 1, .base = (uintptr_t)idt};
     __asm__ volatile("lidt %0" : : "m"(pointer));
 }
@@ -80,29 +78,30 @@ void trap_set_page_fault(trap_page_fault_fn handler)
     page_fault_handler = handler;
 }
 
-static void recover(struct trap_frame *frame, uint64_t address)
+static void recover(struct trap_recovery *recovery, struct trap_frame *frame, uint64_t address)
 {
-    *trap_recovery.report = (struct trap_report){
+    *recovery->report = (struct trap_report){
         .vector = frame->vector,
         .error = frame->error,
         .rip = frame->rip,
         .address = address,
     };
     frame->rip = (uintptr_t)trap_resume;
-    frame->rsp = trap_recovery.rsp;
+    frame->rsp = recovery->rsp;
     frame->rflags &= ~(CPU_RFLAGS_AC | CPU_RFLAGS_DF);
 }
 
 void trap_handle(struct trap_frame *frame)
 {
+    struct trap_recovery *recovery = &percpu_self()->recovery;
     uint64_t address = cpu_read_cr2();
 
     if (frame->vector == TRAP_PAGE_FAULT && page_fault_handler != NULL &&
         page_fault_handler(frame, address)) {
         return;
     }
-    if (trap_recovery.rsp != 0) {
-        recover(frame, address);
+    if (recovery->rsp != 0) {
+        recover(recovery, frame, address);
         return;
     }
     panic_trap(frame, address);

@@ -36,6 +36,12 @@ struct trap_report {
     uint64_t address; // CR2; means something for page faults
 };
 
+/** Where the innermost trap_try() of a processor comes back, layout known to trap_entry.S. */
+struct trap_recovery {
+    uint64_t rsp; /**< 0: nobody waits */
+    struct trap_report *report;
+};
+
 /**
  * Call `function` and come back even if it faults.
  *
@@ -47,8 +53,11 @@ struct trap_report {
  */
 bool trap_try(void (*function)(void *), void *argument, struct trap_report *report);
 
-/** Install the table; mask the legacy interrupt controllers. Interrupts stay off for good. */
+/** Fill the table; mask the legacy interrupt controllers. Interrupts stay off for good. */
 void trap_init(void);
+
+/** Make the table that of this processor. */
+void trap_load(void);
 
 /** Asked first on every page fault; returning true resumes at frame->rip. */
 typedef bool (*trap_page_fault_fn)(struct trap_frame *frame, uint64_t address);

@@ -68,8 +68,8 @@ trap_common:
 
 // bool trap_try(void (*function)(void *), void *argument, struct trap_report *report)
 //
-// trap_recovery is the record of the innermost call: the stack pointer to return with and the
-// report to fill. The record of the call outside lies on the stack meanwhile.
+// At the base of GS is the processor's record of the innermost call: the stack pointer to return with
+// and the report to fill (struct percpu). The record of the call outside lies on the stack meanwhile.
     .globl trap_try
 trap_try:
     pushq %rbx
@@ -78,11 +78,11 @@ trap_try:
     pushq %r13
     pushq %r14
     pushq %r15
-    pushq trap_recovery(%rip)
-    pushq trap_recovery+8(%rip)
+    pushq %gs:0
+    pushq %gs:8
     subq $8, %rsp
-    movq %rsp, trap_recovery(%rip)
-    movq %rdx, trap_recovery+8(%rip)
+    movq %rsp, %gs:0
+    movq %rdx, %gs:8
     movq %rdi, %rax
     movq %rsi, %rdi
     call *%rax
@@ -95,8 +95,8 @@ trap_resume:
     movl $1, %eax
 1:
     addq $8, %rsp
-    popq trap_recovery+8(%rip)
-    popq trap_recovery(%rip)
+    popq %gs:8
+    popq %gs:0
     popq %r15
     popq %r14
     popq %r13

@@ -16,7 +16,9 @@
  *
  * Order is the caller's: a block of order 3 may be freed as eight frames, four frames and two
  * blocks of order 1. Misuse is only to free what is free, reserved, foreign, or referenced by
- * others: a panic that names the frame, what is on record and what the caller claims.
+ * others: a panic that names the frame, what is on record and what the caller claims. A null
+ * allocator manages no frame: who asks is told so, and who frees into it meets an illegal
+ * instruction, since it has no panic hook.
  */
 #ifndef MM_FRAME_H
 #define MM_FRAME_H
@@ -323,7 +325,7 @@ void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_fra
 /**
  * Free single frames from an array, in any order; neighbours in the array that lie in one row of 64
  * are freed together. Panics as mm_frame_free(), and if a frame is in it twice; those before it may
- * have been freed then.
+ * have been freed then. A list that is null, but for `count` 0, is a panic too.
  *
  * Locks:  none; any context. Sleeps: never.
  * Cost:   O(count), and one exchange for neighbours of one row.

@@ -139,7 +139,7 @@ struct mm_space *mm_space_kernel(struct mm_spaces *spaces);
 
 /**
  * One more reference; the count saturates, and then the space lives for ever. Panics if the space
- * has none.
+ * has none; null is an illegal instruction.
  *
  * Locks:  none; any context. Cost: O(1).
  */
@@ -148,7 +148,8 @@ void mm_space_get(struct mm_space *space);
 /**
  * One reference less; the last one unmaps everything and returns every frame, table and root.
  * The space must then not be active on any CPU. Panics if the space has no reference, if it is
- * active on this CPU, or if the reference to the kernel's space is the manager's.
+ * active on this CPU, or if the reference to the kernel's space is the manager's; null is an
+ * illegal instruction.
  *
  * @return true if this was the last
  * Locks:  none; the space's not held. Sleeps: never.
@@ -169,6 +170,7 @@ mm_status_t mm_space_activate(struct mm_space *space);
 /**
  * The space's page table, to look at; whoever edits it holds no region there.
  *
+ * @return NULL for no space
  * Owner:  the space.
  * Locks:  none; any context. Cost: O(1).
  */
@@ -177,6 +179,7 @@ struct mm_pagetable *mm_space_table(struct mm_space *space);
 /**
  * What the space may hold; regions lie in it.
  *
+ * @return an empty range for no space
  * Locks:  none; any context. Cost: O(1).
  */
 struct mm_vrange mm_space_range(const struct mm_space *space);
@@ -184,6 +187,7 @@ struct mm_vrange mm_space_range(const struct mm_space *space);
 /**
  * A number that no other space of this manager ever has; the kernel's space has 0.
  *
+ * @return UINT64_MAX for no space
  * Locks:  none; any context. Cost: O(1).
  */
 uint64_t mm_space_id(const struct mm_space *space);

@@ -17,7 +17,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 MENTION = re.compile(
     r"`((?:scripts|docs|include|src|tests|bench|examples|cmake)/[\w./-]*\w|mm/[\w/]+\.h)"
     r"(?![\w<*])[^`]*`")
-WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/*.h", "bench/*.h", "**/CMakeLists.txt",
+WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/**/*.h", "bench/*.h", "**/CMakeLists.txt",
                     "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json")
 
 

@@ -3,8 +3,8 @@
 #
 # The floors of the house: a room may include only itself and rooms on lower floors; what is not in
 # the table is a breach, so that a new file finds its floor before it finds its users. With objects,
-# the same is checked of the names that they refer to. The test support and the examples know public
-# headers alone: a model that shares code with what it judges proves nothing.
+# the same is checked of the names that they refer to. The test support, what runs in both worlds, the fuzz targets and the
+# examples know public headers alone: a model that shares code with what it judges proves nothing.
 
 import argparse
 import pathlib
@@ -30,7 +30,9 @@ ROOMS = {
 FREESTANDING = {"float.h", "iso646.h", "limits.h", "stdalign.h", "stdarg.h", "stdatomic.h",
                 "stdbool.h", "stddef.h", "stdint.h", "stdnoreturn.h"}
 
-OUTSIDERS = ("tests/support", "examples")
+OUTSIDERS = ("tests/support", "tests/both", "tests/fuzz", "examples")
+# Compiled for a kernel as well: no header of a C library.
+NO_LIBC = "tests/both/"
 
 INCLUDE = re.compile(r"\s*#\s*include\s*([<\"])([^>\"]+)[>\"]")
 
@@ -104,6 +106,9 @@ def check_outsiders(gate, root):
                 gate.checked()
                 if target.startswith("src/"):
                     gate.breach(f"{here}:{number}", f"includes {target}, which is not public")
+            elif found and here.startswith(NO_LIBC) and found.group(1) == "<" and \
+                    found.group(2) not in FREESTANDING:
+                gate.breach(f"{here}:{number}", f"includes {found.group(2)}, which no kernel has")
 
 
 def check_names(gate, nm, objects):

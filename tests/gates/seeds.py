@@ -14,6 +14,15 @@ import subprocess
 from gate import Gate
 
 
+def exists(root, test):
+    """The program of a test that is one program; of others nothing is known here."""
+    kind, _, name = test.partition(".")
+    places = {"host": ("host/test_{}.c", "host/test_{}.cc", "host_events/test_{}.c",
+                       "both/test_{}.c"),
+              "fuzz": ("fuzz/fuzz_{}.c",)}.get(kind)
+    return not places or any((root / "tests" / place.format(name)).exists() for place in places)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=pathlib.Path)
@@ -26,6 +35,9 @@ def main():
         for key in ("hazard", "test"):
             if not re.search(rf"^# {key}: *\S", head, re.MULTILINE):
                 gate.breach(patch.name, f"has no line '# {key}: ...'")
+        for test in re.findall(r"^# test: *(\S+)", head, re.MULTILINE):
+            if not exists(root, test):
+                gate.breach(patch.name, f"there is no source of {test}")
         # A tree inside some other repository is still a tree of its own.
         done = subprocess.run(["git", "apply", "--check", patch], cwd=root, capture_output=True,
                               text=True, timeout=60,

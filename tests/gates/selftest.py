@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # The gates can fail: each is shown a small tree that keeps its rule, which it must pass, and then
-# the same tree with one breach, which it must report.
+# the same tree with one breach, which it must report. Without an argument all of them; else those
+# that are named.
 
 import json
 import os
@@ -25,12 +26,23 @@ GOOD = {
     "docs/locking.md": "| `mm_one` | none |\n",
     "tests/seeded/good.patch": "# hazard: 1\n# test: host.one\n--- a/README.md\n+++ b/README.md\n"
                                "@@ -1,2 +1,2 @@\n-Call `mm_one()` of `mm/addr.h`.\n+Call it.\n \n",
+    "tests/host/test_one.c": HEAD,
     "include/mm/addr.h": HEAD + "#ifndef MM_ADDR_H\n#define MM_ADDR_H\n#define MM_VERSION_MAJOR 0\n"
                          "#define MM_VERSION_MINOR 1\n#define MM_VERSION_PATCH 0\n"
                          "#ifdef __cplusplus\nextern \"C\" {\n#endif\nint mm_one(int);\n"
                          "#ifdef __cplusplus\n}\n#endif\n#endif\n",
     "include/mm/frame.h": HEAD + "#ifndef MM_FRAME_H\n#define MM_FRAME_H\n"
                           "#include <mm/addr.h>\n#endif\n",
+    # How the tree is compiled.
+    "build/flags.txt": "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef "
+                       "-Wstrict-prototypes -Wmissing-prototypes -Werror -mgeneral-regs-only\n",
+    # What stands in for gcovr: one branch of mm_one() is never taken, and explained.
+    "build/gcovr.sh": "#!/bin/sh\ncat build/report.json\n",
+    "build/report.json": json.dumps({"files": [{
+        "file": "src/core/base/one.c", "functions": [{"lineno": 5, "name": "mm_one"}],
+        "lines": [{"line_number": 7, "count": 9, "gcovr/noncode": False,
+                   "branches": [{"count": 1}] * 19 + [{"count": 0}]}]}]}),
+    "docs/testing/coverage.md": "| `src/core/base/one.c` | `mm_one` | 1 | a reason |\n",
     "src/core/base/one.c": HEAD + "#include <mm/addr.h>\nint mm_one(int x)\n{\n    return x;\n}\n",
     "src/core/frame/frame.c": HEAD + "#include <mm/frame.h>\nint mm_two(int);\n"
                               "int mm_two(int x)\n{\n    return mm_one(x);\n}\n",
@@ -41,6 +53,11 @@ GOOD = {
 }
 
 ONE = "src/core/base/one.c"
+
+
+def read(name):
+    """A file of this repository."""
+    return (GATES.parent.parent / name).read_text(encoding="utf-8")
 
 
 def function(body, extra=""):
@@ -83,6 +100,8 @@ BREACHES = [
      GOOD["include/mm/frame.h"] + "#include \"../../src/core/base/one.c\"\n"),
     ("floors", "a model that includes the library", "tests/support/model.c",
      HEAD + "#include \"../../src/core/base/one.c\"\n"),
+    ("floors", "a test for kernels that includes the libc", "tests/both/one.c",
+     HEAD + "#include <stdlib.h>\n"),
     ("floors", "a call to a higher floor", ONE,
      function("return mm_two(x);", "int mm_two(int);")),
     ("headers", "C that is no C++", "include/mm/frame.h",
@@ -103,6 +122,8 @@ BREACHES = [
      + "\n@@ -1,1 +1,1 @@\n-gone\n+wrong\n"),
     ("seeds", "a fault without a test", "tests/seeded/one.patch",
      GOOD["tests/seeded/good.patch"].replace("# test", "# tested")),
+    ("seeds", "a fault whose test is gone", "tests/seeded/one.patch",
+     GOOD["tests/seeded/good.patch"].replace("host.one", "host.gone")),
     ("docs", "a name that does not exist", "README.md", GOOD["README.md"] + "Then `mm_gone()`.\n"),
     ("docs", "a link to nowhere", "README.md", GOOD["README.md"] + "See [this](docs/gone.md).\n"),
     ("docs", "a header that does not exist", "README.md", GOOD["README.md"] + "See `mm/gone.h`.\n"),
@@ -116,6 +137,28 @@ BREACHES = [
     ("format", "another layout", ONE, GOOD[ONE].replace("    return", "  return")),
     ("cppcheck", "a null dereference", ONE,
      function("int *p = 0; if (x) { p = &x; } return *p;")),
+    ("floors", "a fuzz target that includes the library", "tests/fuzz/fuzz_one.c",
+     HEAD + "#include \"../../src/core/base/one.c\"\n"),
+    ("reasons", "a check switched off, and nobody says why", ".clang-tidy",
+     read(".clang-tidy").replace(" misc-static-assert", " -misc-static-assert")),
+    ("reasons", "a suppression without a reason", ".cppcheck", read(".cppcheck") + "nullPointer\n"),
+    ("reasons", "a NOLINT without a reason", ONE, GOOD[ONE] + "// NOLINT\n"),
+    ("reasons", "a suppression in the code without a reason", ONE,
+     GOOD[ONE] + "// cppcheck-suppress nullPointer\n"),
+    ("warnings", "a warning that is not asked for", "build/flags.txt",
+     GOOD["build/flags.txt"].replace("-Wshadow ", "")),
+    ("warnings", "a warning taken back", "build/flags.txt",
+     GOOD["build/flags.txt"].strip() + " -Wno-undef\n"),
+    ("warnings", "vector registers allowed", "build/flags.txt",
+     GOOD["build/flags.txt"].replace("-mgeneral-regs-only", "")),
+    ("coverage", "a branch that is neither taken nor explained", "docs/testing/coverage.md",
+     "Nothing.\n"),
+    ("coverage", "one branch more than explained", "build/report.json",
+     GOOD["build/report.json"].replace('"count": 1}', '"count": 0}', 1)),
+    ("coverage", "an explanation of what is taken", "build/report.json",
+     GOOD["build/report.json"].replace('"count": 0}', '"count": 1}')),
+    ("coverage", "a room with too few branches taken", "build/report.json",
+     GOOD["build/report.json"].replace('"count": 1}', '"count": 0}', 9)),
     ("tidy", "an assignment for a condition", ONE, function("if (x = 1) { return 2; } return 3;")),
 ]
 
@@ -124,6 +167,8 @@ def write_tree(root, changed=None):
     files = dict(GOOD)
     if changed:
         files[changed[0]] = changed[1]
+    for name in (".clang-format", ".clang-tidy", ".cppcheck"):
+        files.setdefault(name, read(name))
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +177,8 @@ def write_tree(root, changed=None):
     (root / "src/sources.txt").write_text(
         "# SPDX-License-Identifier: MIT\n#\n# The sources.\n" + "\n".join(sources) + "\n",
         encoding="utf-8")
-    for name in (".clang-format", ".clang-tidy", ".cppcheck"):
-        (root / name).write_bytes((GATES.parent.parent / name).read_bytes())
-    (root / "build").mkdir()
+    (root / "build/gcovr.sh").chmod(0o755)
+    (root / "build").mkdir(exist_ok=True)
     return sources
 
 
@@ -143,8 +187,11 @@ def compile_tree(root, sources):
     for name in sources:
         path = root / "build/mm.dir" / (name + ".o")
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = ["gcc", *FLAGS, f"-I{root}/include", "-c", str(root / name), "-o", str(path)]
-        subprocess.run(command, check=True, capture_output=True)
+        flags = FLAGS + (root / "build/flags.txt").read_text(encoding="utf-8").split()
+        command = ["gcc", *flags, f"-I{root}/include", "-c", str(root / name), "-o", str(path)]
+        # What is wrong on purpose may deserve a warning too.
+        subprocess.run([flag for flag in command if not flag.startswith("-W")], check=True,
+                       capture_output=True)
         objects.append(str(path))
         commands.append({"directory": str(root), "file": f"{root}/{name}", "arguments": command})
     (root / "build/objects.txt").write_text("\n".join(objects) + "\n", encoding="utf-8")
@@ -170,6 +217,9 @@ def command_of(gate, root):
         "seeds": ["seeds.py", root],
         "example": ["example.py", root, "--archive", build / "libmm.a",
                     "--directory", build / "examples", "--require", "first"],
+        "reasons": ["reasons.py", root],
+        "warnings": ["warnings.py", root, build],
+        "coverage": ["coverage.py", root, "coverage", "--gcovr", root / "build/gcovr.sh"],
         "format": ["format.py", root],
         "tidy": ["tidy.py", root, build, "src"],
         "cppcheck": ["cppcheck.py", root, build / "cppcheck"],
@@ -181,7 +231,8 @@ def verdict(gate, changed=None):
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory).resolve()
         sources = write_tree(root, changed)
-        if gate in ("archive", "hosts", "stack", "floors", "example", "tidy"):
+        if gate in ("archive", "hosts", "stack", "floors", "example", "tidy",
+                    "warnings"):
             compile_tree(root, sources)
         if gate == "hosts" and not changed:
             (root / "host.c").write_text("int main(void) { return 0; }\n", encoding="utf-8")
@@ -193,12 +244,13 @@ def verdict(gate, changed=None):
 
 def main():
     gate = Gate("selftest")
-    for name in dict.fromkeys(row[0] for row in BREACHES):
+    wanted = sys.argv[1:] or [row[0] for row in BREACHES]
+    for name in dict.fromkeys(wanted):
         status, output = verdict(name)
         gate.checked()
         if status != 0:
             gate.breach(name, f"fails on a tree that keeps the rule:\n{output}")
-    for name, what, file, text in BREACHES:
+    for name, what, file, text in (row for row in BREACHES if row[0] in wanted):
         status, output = verdict(name, (file, text))
         gate.checked()
         if status == 0 or "Traceback" in output:

@@ -14,8 +14,8 @@ TOPS = ("include", "src", "tests", "bench", "examples", "scripts", "cmake", "doc
 # A comment can be written into these.
 COMMENTED = {".c", ".h", ".cc", ".S", ".ld", ".py", ".sh", ".cmake", ".txt", ".cfg", ".in", ".mk"}
 COMMENTED_NAMES = {"CMakeLists.txt", "Makefile", "run"}
-# Facts about machines, taken as they are.
-DATA = "tests/data/"
+# Facts about machines, and bytes for the fuzz targets, taken as they are.
+DATA = ("tests/data/", "tests/fuzz/corpus/")
 
 LICENCE = "SPDX-License-Identifier: MIT"
 COMMENT = re.compile(r"\s*(//|#|/?\*|<!--)\s*\w")

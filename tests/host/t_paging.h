@@ -182,6 +182,17 @@ static inline bool t_is_free(void *ctx, uint64_t paddr)
     return frame != 0 && frame < T_TABLES && !m->used[frame];
 }
 
+/** CPUs as a boot loader leaves them, over the machine's RAM and its source of frames. */
+static inline void t_machine_cpus(struct t_machine *m, unsigned nr,
+                                  const struct t_cpu_features *has)
+{
+    t_cpus_init(&m->cpus, nr, m->ram, has);
+    m->cpu = &m->cpus.cpu[0];
+    m->cpus.is_free = t_is_free;
+    m->cpus.ctx = m;
+    m->cpus.told = true;
+}
+
 /** Simulated RAM and CPUs that the test may still change; t_machine_start() comes next. With more
  * than one CPU, what invalidates is broadcast. */
 static inline struct t_machine *t_machine_new_cpus(unsigned nr)
@@ -192,11 +203,7 @@ static inline struct t_machine *t_machine_new_cpus(unsigned nr)
     m->ram = t_ram_new(0, T_TABLES * 4096u);
     assert_non_null(m->ram);
     t_ram_back(m->ram, 0, T_TABLES * 4096u);
-    t_cpus_init(&m->cpus, nr, m->ram, NULL);
-    m->cpu = &m->cpus.cpu[0];
-    m->cpus.is_free = t_is_free;
-    m->cpus.ctx = m;
-    m->cpus.told = true;
+    t_machine_cpus(m, nr, NULL);
     m->physmap = mm_physmap_direct(t_ram_base(m->ram));
     m->released = calloc(T_NR_LEAVES, 1);
     assert_non_null(m->released);

@@ -3,6 +3,8 @@
  * DMA regions: what a device demands of an address, what a failing call leaves behind, and who owns
  * the frames.
  */
+#include "check.h"
+#include "ledger_mm.h"
 #include "prng.h"
 #include "sim_ram.h"
 #include "trap_mm.h"
@@ -311,6 +313,19 @@ static void test_ownership(void **state)
 
 #define LIVE 64
 
+/* Each frame in use is in one region. */
+static void audit(const struct mm_dma_region *live)
+{
+    struct t_ledger *ledger = t_ledger_open(&m.frames, m.physmap.base, 64 * MIB / PAGE);
+
+    for (unsigned i = 0; i < LIVE; i++) {
+        if (live[i].magic != 0) {
+            t_ledger_hold(ledger, live[i].range.start.raw / PAGE, live[i].nr_frames);
+        }
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
+}
+
 static void test_random(void **state)
 {
     static struct mm_dma_region live[LIVE];
@@ -358,6 +373,7 @@ static void test_random(void **state)
             assert_int_equal(mm_dma_get_stats(&m.dma, &stats), MM_OK);
             assert_int_equal(stats.nr_bytes, bytes);
             assert_int_equal(nr_free(), before - bytes / PAGE);
+            audit(live);
         }
     }
     for (unsigned i = 0; i < LIVE; i++) {
@@ -366,6 +382,7 @@ static void test_random(void **state)
         }
     }
     assert_int_equal(nr_free(), before);
+    audit(live);
 }
 
 int main(void)

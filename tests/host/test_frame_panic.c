@@ -328,6 +328,25 @@ static void panic_does_not_return(void **state)
     rig_stop(&rig);
 }
 
+/* Who asks a null allocator is told; who gives it a frame meets an illegal instruction. */
+static void test_null_manages_no_frame(void **state)
+{
+    mm_pfn_t list[1] = {{256}};
+    struct t_trap_info trap;
+
+    (void)state;
+    assert_false(mm_frame_managed(NULL, list[0]));
+    assert_false(mm_frame_allocated(NULL, list[0]));
+    assert_int_equal(mm_frame_refs(NULL, list[0]), 0);
+    T_EXPECT_SIGILL(mm_frame_free(NULL, list[0], 0), &trap);
+    T_EXPECT_SIGILL(mm_frame_free_run(NULL, list[0], 1), &trap);
+    T_EXPECT_SIGILL(mm_frame_free_bulk(NULL, list, 1), &trap);
+    T_EXPECT_SIGILL(mm_frame_free_bulk(NULL, NULL, 1), &trap);
+    T_EXPECT_SIGILL(mm_frame_get(NULL, list[0]), &trap);
+    T_EXPECT_SIGILL((void)mm_frame_put(NULL, list[0]), &trap);
+    T_EXPECT_SIGILL(mm_frame_make_immortal(NULL, list[0]), &trap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +361,7 @@ int main(void)
         cmocka_unit_test(references_to_what_is_not_there),
         cmocka_unit_test(owner_is_named),
         cmocka_unit_test(panic_does_not_return),
+        cmocka_unit_test(test_null_manages_no_frame),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 
 #include "check.h"
 #include "frame_rig.h"
+#include "ledger_mm.h"
 #include "model_frames.h"
 #include "prng.h"
 
@@ -264,6 +265,24 @@ static void do_misuse(struct world *w)
     assert_true(info.address / 4096 - pfn < UINT64_C(1) << order);
 }
 
+/* Each frame in use is of the model, with as many references. */
+static void audit(struct world *w)
+{
+    uint64_t nr = 6 * GIB / 4096;
+    struct t_ledger *ledger = t_ledger_open(&w->rig.frames, 0, nr);
+
+    for (size_t i = 0; i < w->nr_live; i++) {
+        for (uint64_t pfn = w->live[i].first; pfn < w->live[i].first + w->live[i].nr; pfn++) {
+            uint32_t refs = t_mframes_refs(&w->model, pfn);
+
+            for (uint32_t r = 0; r < refs && refs != T_MFRAMES_IMMORTAL; r++) {
+                t_ledger_hold(ledger, pfn, 1);
+            }
+        }
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
+}
+
 static void compare(struct world *w)
 {
     struct mm_frame_stats stats = rig_stats(&w->rig);
@@ -324,7 +343,11 @@ static void run_world(uint32_t flags, const char *name)
         if (i % 64 == 0) {
             compare(&w);
         }
+        if (i % 1000 == 0) {
+            audit(&w);
+        }
     }
+    audit(&w);
     print_message("%u operations, %llu found no memory\n", (unsigned)OPERATIONS,
                   (unsigned long long)w.nr_none);
     assert_true(w.nr_none > OPERATIONS / 100);

@@ -4,6 +4,7 @@
  * the structure checked along the way; and every page source call failing once.
  */
 #include "heap_world.h"
+#include "ledger_mm.h"
 
 #define NR_LIVE_MAX 600
 
@@ -117,6 +118,20 @@ static void use_cache(struct campaign *c)
     }
 }
 
+/* Whose each page is the heap knows; frames that nobody has are as many as it has out. */
+static void audit(const struct campaign *c)
+{
+    struct t_ram_range window;
+
+    if (c->world->ram == NULL) {
+        return;
+    }
+    window = t_ram_window(c->world->ram);
+    T_LEGAL(t_ledger_close(t_ledger_open(&c->world->frames, t_ram_base(c->world->ram),
+                                         (window.start + window.len) / MM_PAGE_SIZE),
+                           c->world->nr_out));
+}
+
 static void check(struct campaign *c)
 {
     struct mm_heap_stats stats = world_stats(c->world);
@@ -166,6 +181,9 @@ static void run(struct world *world, const char *name, unsigned nr_ops)
     for (unsigned op = 0; op < nr_ops; op++) {
         /* Times of plenty and of want. */
         step(&c, op / 2000 % 2 == 0 ? 45 : 25);
+        if (op % 1000 == 0) {
+            audit(&c);
+        }
         if (op % 2500 == 0) {
             check(&c);
         }
@@ -184,6 +202,7 @@ static void run(struct world *world, const char *name, unsigned nr_ops)
     mm_heap_reclaim(&world->heap);
     mm_cache_reclaim(&c.cache);
     assert_int_equal(world->nr_out, world_meta(world));
+    audit(&c);
     assert_int_equal(mm_cache_destroy(&c.cache), MM_OK);
     t_mheap_destroy(&c.model);
     t_mheap_destroy(&c.objects);

@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "ledger_mm.h"
 #include "paging_random.h"
 
 static struct run the_run;
@@ -105,6 +106,28 @@ static void count_shared(void *ctx, mm_pfn_t first, uint64_t nr)
     *frames += nr;
 }
 
+static uint32_t refs_of_source(const void *ctx, uint64_t frame)
+{
+    return ((const struct t_machine *)ctx)->used[frame] ? 1 : 0;
+}
+
+/* Each frame that the source has given is a table of one of the roots. */
+static void audit(const struct run *r, const struct mm_pagetable *copy)
+{
+    const struct t_machine *m = r->m;
+    struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
+    struct mm_vrange none = {{0}, 0};
+
+    t_ledger_root(ledger, &m->kernel, NULL, none);
+    t_ledger_root(ledger, &r->stranger, NULL, none);
+    t_ledger_root(ledger, &m->user, &m->kernel, none);
+    t_ledger_root(ledger, &r->other, &m->kernel, none);
+    if (copy != NULL) {
+        t_ledger_root(ledger, copy, &m->kernel, none);
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
+}
+
 /* Clone all windows into a new root, compare, and take it down again. */
 static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
 {
@@ -138,6 +161,7 @@ static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
         compare_all(r, &copy, true);
     }
     assert_int_equal(mm_paging_check(&copy), MM_OK);
+    audit(r, &copy);
     assert_int_equal(mm_paging_destroy(&copy), MM_OK);
     return status;
 }
@@ -378,6 +402,9 @@ static void operate(struct run *r, unsigned nr)
         if (r->operation % EVERY(512) == 0) {
             compare_all(r, r->pt, false);
         }
+        if (r->operation % 1000 == 0) {
+            audit(r, NULL);
+        }
         if (t_prng_chance(&r->prng, 1, 50)) {
             random_switch(r);
         }
@@ -391,6 +418,7 @@ static void operate(struct run *r, unsigned nr)
     all_seconds += (double)(clock() - start) / CLOCKS_PER_SEC;
     all_operations += nr;
     compare_all(r, r->pt, false);
+    audit(r, NULL);
     assert_true(failed > 0);
     for (unsigned i = 0; i < NR_CPUS; i++) {
         nr_hits += r->m->cpus.cpu[i].nr_hits;

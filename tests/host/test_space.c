@@ -504,6 +504,19 @@ static void test_check_finds(void **state)
     fixture_stop(f);
 }
 
+/* No space has no table, no range, and no number that a space ever has; a reference to it traps. */
+static void test_null_is_no_space(void **state)
+{
+    struct t_trap_info trap;
+
+    (void)state;
+    assert_null(mm_space_table(NULL));
+    assert_int_equal(mm_space_range(NULL).len, 0);
+    assert_true(mm_space_id(NULL) == UINT64_MAX);
+    T_EXPECT_SIGILL(mm_space_get(NULL), &trap);
+    T_EXPECT_SIGILL((void)mm_space_put(NULL), &trap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_map_refused),
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_check_finds),
+        cmocka_unit_test(test_null_is_no_space),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -312,6 +312,7 @@ static void check_all(struct world *w)
         }
     }
     assert_int_equal(mm_frame_check(&w->f->m.frames), MM_OK);
+    T_LEGAL(t_machine_audit(&w->f->m, w->spaces, NR_SPACES, mm_space_kernel(&w->f->spaces), 0));
 }
 
 static void step(struct world *w)

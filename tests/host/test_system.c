@@ -4,7 +4,9 @@
  * the boot loader mapped is touched before the kernel's own root is active, and that every failure
  * and the teardown leave the world as it was.
  */
+#include "check.h"
 #include "hash.h"
+#include "ledger_mm.h"
 #include "sim_cpu_mm.h"
 #include "sim_ram.h"
 #include "trap_mm.h"
@@ -150,6 +152,20 @@ static void expect_busy(struct mm_system *s)
     assert_int_equal(mm_system_check(s), MM_OK);
 }
 
+/* Each frame in use is a table, a page of a space, the heap's, the region's or ours. */
+static void audit(struct machine *m, struct mm_space *space, const struct mm_dma_region *region,
+                  mm_pfn_t frame)
+{
+    const struct mm_system *s = &m->system;
+    struct t_ledger *ledger = t_ledger_open(&s->frames, m->physmap.base, RAM / 4096);
+
+    t_ledger_root(ledger, &s->kernel, NULL, m->config.kernel_space);
+    t_ledger_space(ledger, space, &s->kernel);
+    t_ledger_hold(ledger, region->range.start.raw / 4096, region->nr_frames);
+    t_ledger_hold(ledger, frame.raw, 1);
+    T_LEGAL(t_ledger_close(ledger, s->pages.nr_pages_out));
+}
+
 static void test_everything_works_together(void **state)
 {
     struct machine *m = *state;
@@ -183,6 +199,7 @@ static void test_everything_works_together(void **state)
     assert_int_equal(result, MM_FAULT_ZERO);
     assert_int_equal(mm_space_map(mm_space_kernel(&s->spaces), &request, &at), MM_OK);
     assert_true(mm_vrange_contains(m->config.kernel_space, at));
+    audit(m, space, &region, frame);
     assert_int_equal(mm_system_check(s), MM_OK);
 
     /* Each thing that is alive holds everything up, and nothing is taken down meanwhile. */

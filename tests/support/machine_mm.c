@@ -4,6 +4,7 @@
  */
 #include "machine_mm.h"
 
+#include "ledger_mm.h"
 #include "trap_mm.h"
 
 #include <stdio.h>
@@ -178,14 +179,37 @@ void t_machine_start(struct t_machine *m, const struct t_machine_config *config)
     start_pool(m, config);
 }
 
+const char *t_machine_audit(const struct t_machine *m, struct mm_space *const *spaces,
+                            unsigned nr_spaces, struct mm_space *kernel_space, uint64_t nr_others)
+{
+    struct t_ram_range window = t_ram_window(m->ram);
+    struct t_ledger *ledger =
+        t_ledger_open(&m->frames, m->physmap.base, (window.start + window.len) / 4096);
+
+    for (uint64_t i = 0; i < m->nr_held; i++) {
+        t_ledger_hold(ledger, m->held[i].raw, 1);
+    }
+    t_ledger_root(ledger, &m->kernel, NULL,
+                  kernel_space == NULL ? mm_vrange(mm_vaddr(0), 0) : mm_space_range(kernel_space));
+    for (unsigned i = 0; i < nr_spaces; i++) {
+        if (spaces[i] != NULL) {
+            t_ledger_space(ledger, spaces[i], &m->kernel);
+        }
+    }
+    return t_ledger_close(ledger, nr_others);
+}
+
 void t_machine_stop(struct t_machine *m)
 {
     struct mm_frame_stats stats;
+    const char *wrong;
 
     t_machine_leave_frames(m, UINT64_MAX);
     t_inject_never(&m->pool_inject);
     must(mm_pool_destroy(&m->pool) == MM_OK, "an object of the pool is out");
     must(mm_page_range_destroy(&m->pool_range) == MM_OK, "a page of the pool is out");
+    wrong = t_machine_audit(m, NULL, 0, NULL, 0);
+    must(wrong == NULL, wrong);
     for (unsigned i = 0; i < m->cpus.nr; i++) {
         m->cpus.cpu[i].mmu.cr3 = 0; /* the boot loader's root, wherever that is */
         t_cpu_drop_all(&m->cpus.cpu[i]);

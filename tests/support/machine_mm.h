@@ -24,6 +24,7 @@
 #include <mm/cache.h>
 #include <mm/frame.h>
 #include <mm/paging.h>
+#include <mm/space.h>
 
 MM_BEGIN_DECLS
 
@@ -71,6 +72,15 @@ uint64_t t_machine_free_frames(const struct t_machine *m);
 
 /** Take frames until `nr` are left; UINT64_MAX: give them all back. */
 void t_machine_leave_frames(struct t_machine *m, uint64_t nr);
+
+/**
+ * The ledger of frames: tables, pages of these spaces (NULLs are passed over) and of the kernel's,
+ * and `nr_others` frames that the test holds, each with one reference.
+ *
+ * @return NULL, or what is wrong
+ */
+const char *t_machine_audit(const struct t_machine *m, struct mm_space *const *spaces,
+                            unsigned nr_spaces, struct mm_space *kernel_space, uint64_t nr_others);
 
 /** The host's pointer to physical memory. */
 void *t_machine_ptr(const struct t_machine *m, uint64_t paddr);

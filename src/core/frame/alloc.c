@@ -18,9 +18,6 @@
  */
 #include "state.h"
 
-/* Turns of a search when frames came back meanwhile, behind where it looked. */
-#define TRIES_MAX 16
-
 /* --- within a row, within a line -------------------------------------------------------------- */
 
 /* The bits of a row at which an aligned block of free frames begins; order 0 to 6. */
@@ -248,7 +245,7 @@ bool mmi_frame_alloc_order(struct mm_frames *f, uint32_t cpu, unsigned order, ui
         return true;
     }
     mmi_line_retire(f, mmi_hint_row(old) / MMI_LINE_ROWS);
-    for (unsigned tries = 0; tries < TRIES_MAX && again; tries++) {
+    for (unsigned tries = 0; tries < MMI_TRIES_MAX && again; tries++) {
         if (search(f, hint, order, pfn, &again)) {
             return true;
         }
@@ -399,7 +396,7 @@ mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t
         return MM_OK;
     }
     mmi_line_retire(frames, row / MMI_LINE_ROWS);
-    for (unsigned tries = 0; tries < TRIES_MAX && done < count && again; tries++) {
+    for (unsigned tries = 0; tries < MMI_TRIES_MAX && done < count && again; tries++) {
         done += take_search(frames, hint, out + done, count - done, &again);
     }
     *nr_done = done;

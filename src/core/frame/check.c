@@ -6,12 +6,12 @@
 
 bool mm_frame_managed(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    return mmi_frame_slot(frames, frame.raw) != MMI_NO_SLOT;
+    return frames != NULL && mmi_frame_slot(frames, frame.raw) != MMI_NO_SLOT;
 }
 
 bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = mmi_frame_slot(frames, frame.raw);
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_frame_slot(frames, frame.raw);
 
     return slot != MMI_NO_SLOT && !mmi_bit(frames->rows, slot);
 }

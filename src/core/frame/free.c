@@ -119,12 +119,22 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
 
 /* --- runs ------------------------------------------------------------------------------------- */
 
+/* A null allocator has no frame to take back, and no hook to tell: as a panic without one. */
+static inline void not_null(const struct mm_frames *f)
+{
+    if (MMI_UNLIKELY(f == NULL)) {
+        __builtin_trap();
+    }
+}
+
 /* The span of a frame that is to be freed; panics if it has none. */
 static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t pfn,
                                            struct claim claim)
 {
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
+    const struct mm_frame_span *span;
 
+    not_null(f);
+    span = mmi_frame_span(f, pfn);
     if (span != NULL) {
         return span;
     }
@@ -247,6 +257,7 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
     uint64_t old;
     uint64_t found;
 
+    not_null(frames);
     if (MMI_UNLIKELY((order | (frames->flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
                      first.raw - frames->main_first >= frames->main_nr)) {
         free_slow(frames, first.raw, order);
@@ -272,6 +283,7 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
 {
+    not_null(frames);
     free_run(frames, first.raw, nr_frames, (struct claim){"allocated, a run of frames", nr_frames});
 }
 
@@ -309,6 +321,10 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
 {
     struct claim claim = {"allocated, in a list of frames", count};
 
+    if (MMI_UNLIKELY(list == NULL && count != 0)) {
+        not_null(frames);
+        panic(frames, "free of a list of frames that is not there", 0, claim);
+    }
     for (size_t done = 0; done < count;) {
         done += free_in_row(frames, list + done, count - done, claim);
     }
@@ -319,8 +335,10 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
 /* The slot of a frame of which the caller holds a reference. */
 static uint64_t held(const struct mm_frames *f, uint64_t pfn, struct claim claim)
 {
-    uint64_t slot = mmi_frame_slot(f, pfn);
+    uint64_t slot;
 
+    not_null(f);
+    slot = mmi_frame_slot(f, pfn);
     if (f->refs == NULL) {
         panic(f, "reference counts are asked of an allocator that has none", pfn, claim);
     }
@@ -345,8 +363,10 @@ void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame)
 bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame)
 {
     struct claim claim = {"allocated, one reference less", 0};
-    uint64_t slot = mmi_frame_slot(frames, frame.raw);
+    uint64_t slot;
 
+    not_null(frames);
+    slot = mmi_frame_slot(frames, frame.raw);
     if (slot == MMI_NO_SLOT) {
         panic(frames, "free of a frame that is not managed", frame.raw, claim);
     }
@@ -372,7 +392,7 @@ void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame)
 
 uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = mmi_frame_slot(frames, frame.raw);
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_frame_slot(frames, frame.raw);
     uint32_t refs;
 
     if (slot == MMI_NO_SLOT || is_free(frames, slot)) {

@@ -248,18 +248,39 @@ static bool alloc_lines_in_span(struct mm_frames *f, const struct mm_frame_span 
     return false;
 }
 
-bool mmi_run_alloc_lines(struct mm_frames *f, unsigned order, uint64_t *pfn)
+/* One turn; `*again` tells whether lines came back meanwhile, behind where it looked. */
+static bool search_lines(struct mm_frames *f, uint64_t nr, bool *again, uint64_t *pfn)
 {
     uint64_t before = mmi_load_seq(&f->unsettled);
     uint64_t corrected = 0;
-    uint64_t nr = UINT64_C(1) << order;
-    struct mmi_run_wish wish = {.nr = nr, .align = nr, .high = UINT64_MAX};
 
     for (uint32_t i = f->nr_spans; i-- > 0 && f->spans[i].first != 0;) {
         if (alloc_lines_in_span(f, &f->spans[i], nr / MMI_LINE_FRAMES, &corrected, pfn)) {
             return true;
         }
     }
-    /* The summary of whole lines told the truth, unless others were correcting it. */
-    return mmi_frame_settled(f, before, corrected) ? false : mmi_run_alloc(f, &wish, pfn);
+    *again = !mmi_frame_settled(f, before, corrected);
+    return false;
+}
+
+bool mmi_run_alloc_lines(struct mm_frames *f, unsigned order, uint64_t *pfn)
+{
+    uint64_t nr = UINT64_C(1) << order;
+    struct mmi_run_wish wish = {.nr = nr, .align = nr, .high = UINT64_MAX};
+    bool again = true;
+    bool found = search_lines(f, nr, &again, pfn);
+
+    if (found) {
+        return true;
+    }
+    /* A line that was passed because it was not whole may have come back before the one ahead was
+     * taken. The turn above has taken it out of the summary; a seeker hears when it is put back. */
+    mmi_seek_begin(f);
+    again = true;
+    for (unsigned tries = 0; tries < MMI_TRIES_MAX && again && !found; tries++) {
+        found = search_lines(f, nr, &again, pfn);
+    }
+    mmi_seek_end(f);
+    /* The summary of whole lines told the truth, unless others were correcting it all the time. */
+    return found || (again && mmi_run_alloc(f, &wish, pfn));
 }

@@ -39,6 +39,9 @@
 #define MMI_LINE_ORDER  9u
 #define MMI_NO_SLOT     UINT64_MAX
 
+/* Turns of a search when frames came back meanwhile, behind where it looked. */
+#define MMI_TRIES_MAX 16
+
 /* A reference count is kept as its excess over 1, so that allocating need not write it. */
 #define MMI_REFS_IMMORTAL (MM_FRAME_REF_IMMORTAL - 1)
 

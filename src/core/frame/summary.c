@@ -19,7 +19,7 @@
  * Who looks at all rows sees them at different times, and a frame may be freed behind its back. It
  * announces itself in `seekers` and retires every line that it passes: so a free behind it finds
  * the line retired, puts it back into the summary, and, since there is a seeker, counts that as a
- * correction. The seeker sees the count and looks again.
+ * correction. The seeker sees the count and looks again. The same goes for whole lines, in `whole`.
  *
  * Allocating does not touch the summaries at all: a line that is used up is taken out by whom it
  * disappoints, once.
@@ -46,6 +46,15 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
     return true;
 }
 
+/* A summary that somebody cleared has been set again. */
+static void tell_seekers(struct mm_frames *f)
+{
+    if (mmi_load_seq(&f->seekers) != 0) {
+        mmi_unsettled_begin(f);
+        mmi_unsettled_end(f);
+    }
+}
+
 /* The line has a free frame: say so. */
 static void has_free(struct mm_frames *f, uint64_t line)
 {
@@ -55,10 +64,7 @@ static void has_free(struct mm_frames *f, uint64_t line)
     if (!mmi_bit(f->has_line, word)) {
         (void)mmi_fetch_or_seq(&f->has_line[word / 64], UINT64_C(1) << (word % 64));
     }
-    if (mmi_load_seq(&f->seekers) != 0) {
-        mmi_unsettled_begin(f);
-        mmi_unsettled_end(f);
-    }
+    tell_seekers(f);
 }
 
 void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
@@ -70,6 +76,7 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
     }
     if (now == UINT64_MAX && !mmi_bit(f->whole, line) && mmi_line_whole(f, line)) {
         (void)mmi_fetch_or_seq(&f->whole[line / 64], UINT64_C(1) << (line % 64));
+        tell_seekers(f);
     }
 }
 

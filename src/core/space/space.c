@@ -284,10 +284,20 @@ _Noreturn static void bad_reference(const struct mm_space *space, const char *wh
     mmi_panic(&platform, &info);
 }
 
+/* No space: no reference to it, and no hook to tell. As a panic without one. */
+static void not_null(const struct mm_space *space)
+{
+    if (MMI_UNLIKELY(space == NULL)) {
+        __builtin_trap();
+    }
+}
+
 void mm_space_get(struct mm_space *space)
 {
-    uint32_t refs = mmi_load(&space->refs);
+    uint32_t refs;
 
+    not_null(space);
+    refs = mmi_load(&space->refs);
     do {
         if (refs == 0 || space->magic != MMI_SPACE_MAGIC) {
             bad_reference(space, "reference taken to a space that has none", "a reference to it");
@@ -297,9 +307,11 @@ void mm_space_get(struct mm_space *space)
 
 bool mm_space_put(struct mm_space *space)
 {
-    uint32_t refs = mmi_load(&space->refs);
     struct mm_spaces *spaces;
+    uint32_t refs;
 
+    not_null(space);
+    refs = mmi_load(&space->refs);
     do {
         if (refs == 0 || space->magic != MMI_SPACE_MAGIC) {
             bad_reference(space, "reference dropped of a space that has none", "a reference to it");
@@ -340,17 +352,17 @@ mm_status_t mm_space_activate(struct mm_space *space)
 
 struct mm_pagetable *mm_space_table(struct mm_space *space)
 {
-    return space->table;
+    return space == NULL ? NULL : space->table;
 }
 
 struct mm_vrange mm_space_range(const struct mm_space *space)
 {
-    return space->regions.window;
+    return space == NULL ? mm_vrange(mm_vaddr(0), 0) : space->regions.window;
 }
 
 uint64_t mm_space_id(const struct mm_space *space)
 {
-    return space->id;
+    return space == NULL ? UINT64_MAX : space->id;
 }
 
 static mm_status_t report(struct mm_space *space, const struct mmi_region *region,

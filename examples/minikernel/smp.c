@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+//
+// Processors start one at a time, because the page that they start in and mm_x86_64_enable() are for
+// one at a time. A processor goes
+//
+//     trampoline.S ──> run(): its own GS, segments, interrupt table       on the root of boot.S
+//                      what protects memory, then the kernel's root       (NX bits need EFER.NXE)
+//                      work, whenever there is any
+//                      the root of boot.S again, and halt
+//
+// and its stack lies in the image, which both roots map.
+
+#include "smp.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "apic.h"
+#include "cpu.h"
+#include "log.h"
+#include "panic.h"
+#include "percpu.h"
+
+void *memcpy(void *restrict to, const void *restrict from, size_t len);
+
+/** Start-up vectors above this page are reserved (Intel SDM vol. 3A, 9.4.4.1). */
+#define TRAMPOLINE_HIGHEST UINT64_C(0x9ffff)
+
+#define START_WAIT_US    1000
+#define START_WAIT_TURNS 20000 // 20 s: the machine may be simulated, and slowly
+
+// At the end of trampoline.S.
+struct trampoline_data {
+    uint64_t stack;
+    uint64_t entry;
+    uint32_t root;
+    uint32_t number;
+    uint32_t jump_32[2]; // offset, selector
+    uint32_t jump_64[2];
+    uint16_t gdt_limit;
+    uint16_t gdt_base[2]; // two halves: it is not aligned
+    uint16_t zero;
+};
+
+_Static_assert(sizeof(struct trampoline_data) == 48, "trampoline.S has the same layout");
+
+extern const char trampoline_start[];
+extern const char trampoline_data[];
+extern const char trampoline_end[];
+
+static struct memory *memory;
+static uint32_t nr_running = 1;
+
+static atomic_uint nr_arrived; // processors that came up, or have halted
+static atomic_uint nr_jobs;    // work handed out so far
+static atomic_uint nr_done;    // processors done with the last
+static void (*job)(void *ctx, uint32_t cpu);
+static void *job_ctx;
+
+static atomic_uint nr_at_barrier;
+static atomic_uint nr_barriers;
+
+// ---- the other processors -------------------------------------------------------------------------
+
+static _Noreturn void halt(void)
+{
+    must(mm_paging_load_root(memory->kernel.backend, memory->boot_root),
+         "switch to the first root");
+    atomic_fetch_add(&nr_arrived, 1);
+    for (;;) {
+        __asm__ volatile("cli\n\thlt");
+    }
+}
+
+static _Noreturn void run(uint32_t number)
+{
+    percpu_enter(number);
+    must(mm_x86_64_enable(&memory->arch), "CPU protection");
+    must(mm_paging_activate(&memory->kernel), "switch to the kernel's root");
+    percpu_self()->apic_id = apic_id();
+    atomic_fetch_add(&nr_arrived, 1);
+
+    for (unsigned taken = 0;; taken++) {
+        while (atomic_load(&nr_jobs) == taken) {
+            cpu_relax();
+        }
+        if (job == NULL) {
+            halt();
+        }
+        job(job_ctx, number);
+        atomic_fetch_add(&nr_done, 1);
+    }
+}
+
+// ---- the first processor --------------------------------------------------------------------------
+
+static void fill_trampoline(const struct memory *m, mm_paddr_t page, uint32_t number)
+{
+    uint8_t *code = mm_physmap_ptr(&m->physmap, page);
+    uint32_t base = (uint32_t)page.raw;
+    struct trampoline_data *data =
+        (struct trampoline_data *)(void *)(code + (trampoline_data - trampoline_start));
+
+    memcpy(code, trampoline_start, (size_t)(trampoline_end - trampoline_start));
+    data->stack = percpu_stack_top(number).raw;
+    data->entry = (uintptr_t)run;
+    data->root = (uint32_t)m->boot_root.raw;
+    data->number = number;
+    data->jump_32[0] += base;
+    data->jump_64[0] += base;
+    uint32_t gdt = (data->gdt_base[0] | (uint32_t)data->gdt_base[1] << 16) + base;
+    data->gdt_base[0] = (uint16_t)gdt;
+    data->gdt_base[1] = (uint16_t)(gdt >> 16);
+}
+
+static bool start(const struct memory *m, mm_paddr_t page, uint32_t id)
+{
+    fill_trampoline(m, page, nr_running);
+    atomic_store(&nr_arrived, 0);
+    apic_start(id, (uint8_t)(page.raw / MM_PAGE_SIZE));
+    for (int i = 0; i < START_WAIT_TURNS && atomic_load(&nr_arrived) == 0; i++) {
+        apic_wait_us(START_WAIT_US);
+    }
+    return atomic_load(&nr_arrived) != 0;
+}
+
+void smp_start(struct memory *m)
+{
+    struct mm_frame_request request = {.highest = mm_paddr(TRAMPOLINE_HIGHEST)};
+    mm_pfn_t page;
+
+    memory = m;
+    percpu_self()->apic_id = apic_id();
+    if (m->nr_cpus > 1) {
+        must(mm_frame_alloc(&m->frames, &request, &page), "a page below 1 MiB to start in");
+        for (uint32_t i = 0; i < m->processors.nr; i++) {
+            uint32_t id = m->processors.apic_ids[i];
+            if (id == percpu_self()->apic_id || nr_running == m->nr_cpus) {
+                continue;
+            }
+            // One that comes late would run in a page that is somebody else's by then.
+            if (!start(m, mm_pfn_addr(page), id)) {
+                panic("the processor with APIC identifier %u does not start", id);
+            }
+            nr_running++;
+        }
+        mm_frame_free(&m->frames, page, 0);
+    }
+    log_print("smp     %u %s\n", nr_running,
+              nr_running == 1 ? "processor runs" : "processors run, each on the kernel's root");
+}
+
+uint32_t smp_nr(void)
+{
+    return nr_running;
+}
+
+static void hand_out(void (*work)(void *ctx, uint32_t cpu), void *ctx)
+{
+    job = work;
+    job_ctx = ctx;
+    atomic_store(&nr_done, 0);
+    atomic_fetch_add(&nr_jobs, 1);
+}
+
+void smp_run(void (*work)(void *ctx, uint32_t cpu), void *ctx)
+{
+    hand_out(work, ctx);
+    work(ctx, 0);
+    while (atomic_load(&nr_done) != nr_running - 1) {
+        cpu_relax();
+    }
+}
+
+void smp_barrier(void)
+{
+    unsigned now = atomic_load(&nr_barriers);
+
+    if (atomic_fetch_add(&nr_at_barrier, 1) + 1 == nr_running) {
+        atomic_store(&nr_at_barrier, 0);
+        atomic_fetch_add(&nr_barriers, 1);
+        return;
+    }
+    while (atomic_load(&nr_barriers) == now) {
+        cpu_relax();
+    }
+}
+
+void smp_stop(void)
+{
+    atomic_store(&nr_arrived, 0);
+    hand_out(NULL, NULL);
+    while (atomic_load(&nr_arrived) != nr_running - 1) {
+        cpu_relax();
+    }
+    nr_running = 1;
+}

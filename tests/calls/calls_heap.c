@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Calls of the general heap.
+ */
+#include "calls.h"
+
+#include <string.h>
+
+#define PAGE UINT64_C(4096)
+
+static int do_init(const uint64_t *a)
+{
+    return (int)mm_heap_init(T_P(0), T_P(1));
+}
+
+static int do_destroy(const uint64_t *a)
+{
+    return (int)mm_heap_destroy(T_P(0));
+}
+
+static int do_alloc(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc(T_P(0), a[1]));
+}
+
+static int do_alloc_on(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc_on(T_P(0), T_W32(1), a[2]));
+}
+
+static int do_alloc_zeroed(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc_zeroed(T_P(0), a[1]));
+}
+
+static int do_alloc_aligned(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc_aligned(T_P(0), a[1], a[2]));
+}
+
+static int do_realloc(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_realloc(T_P(0), T_P(1), a[2]));
+}
+
+static int do_free(const uint64_t *a)
+{
+    return T_MADE(mm_heap_free(T_P(0), T_P(1)));
+}
+
+static int do_free_on(const uint64_t *a)
+{
+    return T_MADE(mm_heap_free_on(T_P(0), T_W32(1), T_P(2)));
+}
+
+static int do_usable_size(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_usable_size(T_P(0), T_P(1)));
+}
+
+static int do_reclaim(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_reclaim(T_P(0)));
+}
+
+static int do_get_stats(const uint64_t *a)
+{
+    return (int)mm_heap_get_stats(T_P(0), T_P(1));
+}
+
+static int do_check(const uint64_t *a)
+{
+    return (int)mm_heap_check(T_P(0));
+}
+
+/* --- set-ups and values ------------------------------------------------------------------------ */
+
+static void corrupt(void)
+{
+    t_w.heap.classes[0].nr_slabs++;
+}
+
+static void many_cpus(void)
+{
+    t_w.spare.pool.nr_cpus = 40;
+}
+
+static void empty_slabs(void)
+{
+    void *objects[40];
+
+    for (unsigned i = 0; i < 40; i++) {
+        objects[i] = mm_heap_alloc(&t_w.heap, 2000);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        mm_heap_free(&t_w.heap, objects[i]);
+    }
+}
+
+static unsigned objects(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)t_w.heap_object;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)t_w.heap_freed;
+    v[3] = v[0] + 16;
+    v[4] = v[0] + 1;
+    v[5] = (uint64_t)(uintptr_t)t_w.heap_run;
+    v[6] = v[5] + PAGE;
+    v[7] = (uint64_t)(uintptr_t)t_w.cache_object;
+    v[8] = (uint64_t)(uintptr_t)&t_w.cpu;
+    v[9] = 1;
+    v[10] = (UINT64_C(1) << 47) - 1;
+    v[11] = (UINT64_C(1) << 47) + 1;
+    v[12] = (UINT64_C(1) << 56) - 1;
+    v[13] = UINT64_MAX;
+    return 14;
+}
+
+#define HEAP T_LIVE_GONE(heap, heap)
+
+static const struct t_call heap[] = {
+    {.name = "mm_heap_init",
+     .invoke = do_init,
+     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool)}},
+    {.name = "mm_heap_init",
+     .note = "many CPUs",
+     .invoke = do_init,
+     .setup = many_cpus,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool)}},
+    {.name = "mm_heap_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.heap, heap)}},
+    {.name = "mm_heap_destroy",
+     .note = "objects are out",
+     .invoke = do_destroy,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(heap)}},
+    {.name = "mm_heap_alloc", .invoke = do_alloc, .args = {HEAP, T_NUM("size", 200)}},
+    {.name = "mm_heap_alloc",
+     .note = "a new slab",
+     .invoke = do_alloc,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("size", 1000)}},
+    {.name = "mm_heap_alloc",
+     .note = "the first of a heap",
+     .invoke = do_alloc,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(spare.heap), T_NUM("size", 48)}},
+    {.name = "mm_heap_alloc",
+     .note = "the first of a pool",
+     .invoke = do_alloc,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(cold_heap), T_NUM("size", 48)}},
+    {.name = "mm_heap_alloc",
+     .note = "a run, the first of a pool",
+     .invoke = do_alloc,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(cold_heap), T_NUM("size", 9 * PAGE)}},
+    {.name = "mm_heap_alloc",
+     .note = "a run",
+     .invoke = do_alloc,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("size", 5 * PAGE)}},
+    {.name = "mm_heap_alloc_on",
+     .invoke = do_alloc_on,
+     .args = {HEAP, T_U32("cpu", 0), T_NUM("size", 200)}},
+    {.name = "mm_heap_alloc_on",
+     .note = "a new slab",
+     .invoke = do_alloc_on,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_U32("cpu", 0), T_NUM("size", 1000)}},
+    {.name = "mm_heap_alloc_zeroed",
+     .invoke = do_alloc_zeroed,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("size", 3000)}},
+    {.name = "mm_heap_alloc_aligned",
+     .invoke = do_alloc_aligned,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("align", 2 * PAGE), T_NUM("size", 600)}},
+    {.name = "mm_heap_realloc",
+     .invoke = do_realloc,
+     .panics = "heap",
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_OF("object", objects), T_NUM("size", 3000)}},
+    {.name = "mm_heap_realloc",
+     .note = "to a run",
+     .invoke = do_realloc,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_OF("object", objects), T_NUM("size", 4 * PAGE)}},
+    {.name = "mm_heap_free",
+     .invoke = do_free,
+     .panics = "heap",
+     .args = {HEAP, T_OF("object", objects)}},
+    {.name = "mm_heap_free_on",
+     .invoke = do_free_on,
+     .panics = "heap",
+     .args = {HEAP, T_U32("cpu", 0), T_OF("object", objects)}},
+    {.name = "mm_heap_usable_size",
+     .invoke = do_usable_size,
+     .args = {HEAP, T_OF("object", objects)}},
+    {.name = "mm_heap_reclaim", .invoke = do_reclaim, .setup = empty_slabs, .args = {HEAP}},
+    {.name = "mm_heap_get_stats", .invoke = do_get_stats, .args = {HEAP, T_OUT}},
+    {.name = "mm_heap_check", .invoke = do_check, .args = {HEAP}},
+    {.name = "mm_heap_check",
+     .note = "it contradicts itself",
+     .invoke = do_check,
+     .setup = corrupt,
+     .flags = T_BAD_ONLY,
+     .args = {HEAP}},
+};
+
+const struct t_call_list t_calls_heap = T_CALL_LIST(heap);
