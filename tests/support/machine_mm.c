@@ -95,7 +95,7 @@ static void source_free(void *ctx, mm_pfn_t frame)
         info.claimed_value = frame.raw;
         t_trap_panic(&info);
     }
-    t_ram_junk(m->ram, mm_pfn_addr(frame).raw, MM_PAGE_SIZE, m->cpus.nr_freed);
+    memset(t_ram_ptr(m->ram, mm_pfn_addr(frame).raw), 0xdb, MM_PAGE_SIZE);
     (void)mm_frame_put(&m->frames, frame);
 }
 

@@ -25,7 +25,8 @@
  * An instruction that would raise #GP or #UD fails the test with a sentence that names it; it can
  * be caught with T_EXPECT_PANIC (trap.h), where the room is "cpu".
  *
- * One host thread uses a machine at a time.
+ * One host thread uses a machine at a time; while no CPU has anything cached and there is no noise,
+ * several may free frames and read registers.
  */
 #ifndef T_SIM_CPU_H
 #define T_SIM_CPU_H

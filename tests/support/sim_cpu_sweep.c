@@ -369,7 +369,7 @@ const char *t_cpus_holds(struct t_cpus *cpus, uint64_t paddr, uint64_t len)
 
 const char *t_cpus_freed(struct t_cpus *cpus, uint64_t paddr)
 {
-    cpus->nr_freed++;
+    (void)__atomic_fetch_add(&cpus->nr_freed, 1, __ATOMIC_RELAXED);
     return t_cpus_holds(cpus, paddr, T_RAM_FRAME);
 }
 
