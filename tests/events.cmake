@@ -26,8 +26,9 @@ set(mm_events_sources ${mm_sources})
 list(FILTER mm_events_sources EXCLUDE REGEX "native")
 list(TRANSFORM mm_events_sources PREPEND "${PROJECT_SOURCE_DIR}/")
 add_library(mm_events_objects OBJECT ${mm_events_sources})
+# Who reads compile_commands.json (clang-tidy) finds each source once, with the flags of `mm`.
 set_target_properties(mm_events_objects PROPERTIES
-    C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+    C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF EXPORT_COMPILE_COMMANDS OFF)
 target_include_directories(mm_events_objects PRIVATE
     "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
 target_compile_definitions(mm_events_objects PRIVATE ${MM_CONFIG_DEFINITIONS})

@@ -394,18 +394,18 @@ static void test_order_9_and_order_0(void **state)
     SCRIPT(0, {ALLOC, 9, false}, {FREE, 0, false});
     SCRIPT(1, {ALLOC_ON, 0, true}, {ALLOC_ON, 0, true}, {FREE, 0, false}, {FREE, 0, false});
     race("frame.order-9-and-0", false);
-    /* Two whole lines for two: the summary of whole lines may not hide one. */
-    prepare(FREE_FRAMES(0, 1024), 0);
-    for (unsigned cpu = 0; cpu < 2; cpu++) {
-        SCRIPT(cpu, {ALLOC, 9, true}, {FREE, 0, false}, {ALLOC, 9, true});
-    }
-    race("frame.order-9", false);
     /* A line comes back behind the search, before the one ahead of it is broken. */
     prepare(FREE_FRAMES(0, 512), 0);
     hand_out(0, 512, 512);
     SCRIPT(0, {FREE, 0, false}, {ALLOC_AT, 5, false});
     SCRIPT(1, {ALLOC, 9, true});
     race("frame.line-comes-back", false);
+    /* Two whole lines for two: the summary of whole lines may not hide one. */
+    prepare(FREE_FRAMES(0, 1024), 0);
+    for (unsigned cpu = 0; cpu < 2; cpu++) {
+        SCRIPT(cpu, {ALLOC, 9, true}, {FREE, 0, false}, {ALLOC, 9, true});
+    }
+    race("frame.order-9", false);
 }
 
 static void test_bulk(void **state)
