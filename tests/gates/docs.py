@@ -34,6 +34,9 @@ def known_names(root):
         for path in root.glob(pattern):
             if path.is_file() and "build" not in path.relative_to(root).parts:
                 names.update(re.findall(r"\b(?:mm|MM|mmi)_\w+", path.read_text(encoding="utf-8")))
+    # What is shared inside of the library is in no public header.
+    for path in (root / "src").rglob("*.[ch]"):
+        names.update(re.findall(r"\bmmi_\w+", path.read_text(encoding="utf-8")))
     return names
 
 

@@ -287,6 +287,22 @@ static void expect_failure(struct machine *m, mm_status_t status)
     assert_memory_equal(&m->system, &zero, sizeof(zero));
 }
 
+/* An image that is mapped by somebody else, and no device: the rest comes up, and is checked. */
+static void test_without_sections_and_devices(void **state)
+{
+    struct machine *m = *state;
+    uint64_t before = map_hash(m);
+
+    m->config.sections = NULL;
+    m->config.nr_sections = 0;
+    m->config.devices = NULL;
+    m->config.nr_devices = 0;
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_OK);
+    assert_int_equal(mm_system_check(&m->system), MM_OK);
+    assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+    assert_true(map_hash(m) == before);
+}
+
 static void test_each_step_can_fail(void **state)
 {
     struct machine *m = *state;
@@ -406,6 +422,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_everything_works_together, start, stop),
         cmocka_unit_test_setup_teardown(test_each_thing_alone_holds_it_up, start, stop),
         cmocka_unit_test_setup_teardown(test_what_is_alive_is_counted, start, stop),
+        cmocka_unit_test_setup_teardown(test_without_sections_and_devices, start, stop),
         cmocka_unit_test_setup_teardown(test_each_step_can_fail, start, stop),
         cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start, stop),
         cmocka_unit_test_setup_teardown(test_without_users_there_are_no_spaces, start, stop),

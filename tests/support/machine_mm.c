@@ -138,6 +138,9 @@ static void start_tables(struct t_machine *m, const struct t_machine_config *con
                                       .kernel_ranges = ranges,
                                       .nr_kernel_ranges = 1};
 
+    if (config->threads) {
+        paging.source = mm_frame_source_of(&m->frames);
+    }
     start_cpus(m, config);
     paging.backend = mm_x86_64_backend(&m->arch);
     if (!config->no_user) {

@@ -59,6 +59,7 @@ struct t_machine_config {
     bool no_nx;        /**< the CPU cannot forbid execution */
     bool no_counts;    /**< frames without reference counts */
     bool no_user;      /**< no user range at all */
+    bool threads;      /**< used by several at once: the simulated CPUs are not told of frames */
 };
 
 /** NULL config: the defaults. Ends the test if something does not come up. */
