@@ -89,11 +89,6 @@ struct t_argument {
     {                                                                                              \
         .type = T_NUMBER, .name = what, .good = (value), .limit = 48                               \
     }
-/** A number that stands at a variable of the world: a frame's. */
-#define T_NUM_AT(what, variable)                                                                   \
-    {                                                                                              \
-        .type = T_NUMBER, .name = what, .ptr = &t_w.variable                                       \
-    }
 #define T_U32(what, value)                                                                         \
     {                                                                                              \
         .type = T_WORD, .name = what, .good = (value)                                              \

@@ -248,19 +248,9 @@ static void corrupt(void)
     t_w.frames.has_free[0] = 0; /* a summary that hides free frames */
 }
 
-/* A map with more usable ranges than an allocator has room for. */
-static struct mm_boot_entry scattered_entries[MM_BOOTMAP_CAPACITY(MM_FRAME_MAX_SPANS + 1)];
-
 static void scattered(void)
 {
-    memset(&t_w.spare_map, 0, sizeof(t_w.spare_map));
-    (void)!mm_bootmap_init(&t_w.spare_map, scattered_entries,
-                           sizeof(scattered_entries) / sizeof(scattered_entries[0]));
-    for (uint64_t i = 0; i <= MM_FRAME_MAX_SPANS; i++) {
-        (void)!mm_bootmap_add(&t_w.spare_map, mm_prange(mm_paddr(64 * T_MIB + i * 8192), 4096),
-                              MM_BOOT_USABLE);
-    }
-    (void)!mm_bootmap_normalize(&t_w.spare_map);
+    t_world_scatter(&t_w.spare_map);
 }
 
 /* --- values ------------------------------------------------------------------------------------ */

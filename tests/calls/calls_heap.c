@@ -80,11 +80,6 @@ static void corrupt(void)
     t_w.heap.classes[0].nr_slabs++;
 }
 
-static void many_cpus(void)
-{
-    t_w.spare.pool.nr_cpus = 40;
-}
-
 static void empty_slabs(void)
 {
     void *objects[40];
@@ -125,7 +120,7 @@ static const struct t_call heap[] = {
     {.name = "mm_heap_init",
      .note = "many CPUs",
      .invoke = do_init,
-     .setup = many_cpus,
+     .setup = t_world_many_cpus,
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool)}},

@@ -116,12 +116,6 @@ static void corrupt(void)
     t_w.cache.objects.nr_slabs++;
 }
 
-/* Hints of so many CPUs do not fit the object. */
-static void many_cpus(void)
-{
-    t_w.spare.pool.nr_cpus = 40;
-}
-
 static void range_page_out(void)
 {
     struct mm_page_source source = mm_page_source_range(&t_w.spare.range);
@@ -277,7 +271,7 @@ static const struct t_call pool[] = {
     {.name = "mm_cache_init",
      .note = "many CPUs",
      .invoke = do_init,
-     .setup = many_cpus,
+     .setup = t_world_many_cpus,
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_FRESH_(cache, cache), T_LIVE_(spare.pool), FRESH_CONFIG(40)}},

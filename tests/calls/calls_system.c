@@ -212,18 +212,9 @@ static void system_corrupt(void)
 
 /* What the map says cannot be described: too many ranges, or sections that contradict each other.
  */
-static struct mm_boot_entry scattered_entries[MM_BOOTMAP_CAPACITY(MM_FRAME_MAX_SPANS + 1)];
-
 static void scattered(void)
 {
-    memset(&t_w.sys_map, 0, sizeof(t_w.sys_map));
-    (void)!mm_bootmap_init(&t_w.sys_map, scattered_entries,
-                           sizeof(scattered_entries) / sizeof(scattered_entries[0]));
-    for (uint64_t i = 0; i <= MM_FRAME_MAX_SPANS; i++) {
-        (void)!mm_bootmap_add(&t_w.sys_map, mm_prange(mm_paddr(64 * T_MIB + i * 8192), 4096),
-                              MM_BOOT_USABLE);
-    }
-    (void)!mm_bootmap_normalize(&t_w.sys_map);
+    t_world_scatter(&t_w.sys_map);
 }
 
 static void writable_text(void)

@@ -3,8 +3,8 @@
 #
 # documented.py INCLUDE [OUTPUT]: what the public headers say that each call can answer
 #
-# Reads include/mm/**/*.h and writes one row for each public function: name, header, parameters,
-# what it returns, and the set of statuses of its @return. Tests compare their list of calls with
+# Reads include/mm/**/*.h and writes one row for each public function: name, header, what it
+# returns, and the set of statuses of its @return. Tests compare their list of calls with
 # it, so that a call without a test, or an answer that no contract names, fails.
 #
 # What is read of @return: every status that stands outside parentheses, up to the first sentence
@@ -68,9 +68,8 @@ def contract(comment):
 
 
 class Call:
-    def __init__(self, name, header, returns, parameters, words):
+    def __init__(self, name, header, returns, words):
         self.name, self.header, self.returns, self.words = name, header, returns, words
-        self.parameters = parameters
         text = without_explanations(" " + words)
         text = re.split(r"\. |\.$", text)[0]
         self.own = set(STATUS.findall(text))
@@ -99,7 +98,7 @@ def read(include):
                 continue
             at = m.start()
             words = contract(comments[at]) if at in comments else ""
-            call = Call(name, str(header.relative_to(include)), returns, parameters, words)
+            call = Call(name, str(header.relative_to(include)), returns, words)
             if returns == "mm_status_t" and not call.own and not call.others:
                 raise ValueError(f"{header.name}: {name}() has no readable @return")
             calls[name] = call
@@ -131,9 +130,8 @@ def main():
         if unknown:
             raise ValueError(f"{name}: @return names {unknown.pop()}")
         bits = " | ".join(f"T_BIT({s})" for s in order if s in own) or "0"
-        count = 0 if call.parameters == "void" else call.parameters.count(",") + 1
-        rows.append(f'    {{"{name}", "{call.header}", "{call.returns}", "{call.parameters}", '
-                    f'{count}, {"true" if source else "false"},\n     {bits}}},\n')
+        rows.append(f'    {{"{name}", "{call.header}", "{call.returns}", '
+                    f'{"true" if source else "false"},\n     {bits}}},\n')
     text = ("// SPDX-License-Identifier: MIT\n"
             "/** Written by tests/calls/documented.py from the public headers. */\n"
             "static const struct t_documented t_documented[] = {\n" + "".join(rows) + "};\n")

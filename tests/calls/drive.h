@@ -10,8 +10,7 @@
 
 /** What a header says of a public function: written by documented.py. */
 struct t_documented {
-    const char *name, *header, *returns, *parameters;
-    unsigned nr_parameters;
+    const char *name, *header, *returns;
     bool source; /**< it also answers whatever its source of frames does */
     uint32_t statuses;
 };

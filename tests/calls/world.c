@@ -432,6 +432,24 @@ void t_world_pool_pages(uint64_t nr)
     }
 }
 
+void t_world_scatter(struct mm_bootmap *map)
+{
+    static struct mm_boot_entry entries[MM_BOOTMAP_CAPACITY(MM_FRAME_MAX_SPANS + 1)];
+
+    memset(map, 0, sizeof(*map));
+    MUST(mm_bootmap_init(map, entries, sizeof(entries) / sizeof(entries[0])));
+    for (uint64_t i = 0; i <= MM_FRAME_MAX_SPANS; i++) {
+        MUST(mm_bootmap_add(map, mm_prange(mm_paddr(64 * T_MIB + i * 2 * PAGE), PAGE),
+                            MM_BOOT_USABLE));
+    }
+    MUST(mm_bootmap_normalize(map));
+}
+
+void t_world_many_cpus(void)
+{
+    t_w.spare.pool.nr_cpus = 40;
+}
+
 void t_world_leave_frames(uint64_t nr)
 {
     struct mm_frame_stats stats;

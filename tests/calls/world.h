@@ -134,13 +134,10 @@ struct t_harness {
     struct t_inject inject;
     mm_status_t fail_with; /**< what a failing op of a source answers */
     uint64_t nr_ops;       /**< calls of any op but the log */
-    uint64_t nr_logged;
-    uint64_t nr_mapped; /**< by the ops of a physmap, now */
-    uint64_t frames_out;
-    mm_pfn_t held[256]; /**< to make frames scarce */
+    uint64_t nr_mapped;    /**< by the ops of a physmap, now */
+    mm_pfn_t held[256];    /**< to make frames scarce */
     uint32_t nr_held;
     uint64_t nr_pages_held;
-    bool changed; /**< t_world_start() or a call was there since the last restore */
     char why[300];
 };
 
@@ -209,5 +206,11 @@ void t_world_pool_pages(uint64_t nr);
 
 /** Usable memory in the map of `system`, in pages. */
 void t_world_system_pages(uint64_t nr);
+
+/** Make it a map of more usable ranges than an allocator has room for. */
+void t_world_scatter(struct mm_bootmap *map);
+
+/** The spare pool is one of so many CPUs that their hints do not fit an object. */
+void t_world_many_cpus(void);
 
 #endif
