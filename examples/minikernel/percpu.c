@@ -8,7 +8,7 @@
 
 #include <mm/arch/x86_64.h>
 
-#define MSR_GS_BASE 0xc0000101 // Intel SDM vol. 3A, 3.4.4.1
+#define MSR_GS_BASE 0xc0000101 // Intel SDM vol. 3A, 3.4.4
 
 #define STACK_SIZE 16384
 

@@ -2,12 +2,13 @@
 /**
  * A stream of operations on page tables against the flat model: every status, every translation.
  * The first byte chooses the root (user or kernel), 48 or 57 bits, leaves of 1 GiB, and a large
- * window. A simulated CPU makes accesses in between, and may look ahead and
- * forget: when a gather has ended, nothing in its caches may disagree with the tables. At the end all is unmapped, and every table is back.
+ * window. A simulated CPU makes accesses in between, and may look ahead and forget: when a gather
+ * has ended, nothing in its caches may disagree with the tables. At the end all is unmapped, and
+ * every table is back.
  */
 #include "fuzz.h"
 
-#include "model_pages.h"
+#include "model_pages_mm.h"
 #include "t_paging.h"
 
 #define P4K     UINT64_C(0x1000)
@@ -32,35 +33,6 @@ struct run {
 };
 
 static struct run r;
-
-/* --- the model's words and ours -------------------------------------------------------------- */
-
-static mm_status_t status_of(enum t_mpages_status status)
-{
-    static const mm_status_t words[] = {
-        [T_MPAGES_OK] = MM_OK,
-        [T_MPAGES_INVALID] = MM_ERR_INVALID_ADDRESS,
-        [T_MPAGES_ALREADY_MAPPED] = MM_ERR_ALREADY_MAPPED,
-        [T_MPAGES_NOT_MAPPED] = MM_ERR_NOT_MAPPED,
-        [T_MPAGES_HUGE] = MM_ERR_HUGE_PAGE,
-    };
-
-    return words[status];
-}
-
-static unsigned model_flags(uint32_t flags)
-{
-    return ((flags & MM_PAGING_SPLIT) != 0 ? (unsigned)T_MPAGES_SPLIT : 0) |
-           ((flags & MM_PAGING_SKIP_HOLES) != 0 ? (unsigned)T_MPAGES_HOLES : 0);
-}
-
-static mm_prot_t reported(mm_prot_t prot)
-{
-    if ((prot & (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == 0) {
-        return MM_PROT_NONE;
-    }
-    return prot | MM_PROT_READ;
-}
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
@@ -131,7 +103,7 @@ static void compare_at(const struct mm_pagetable *pt, uint64_t at, bool shared)
     }
     FZ_EQUAL(status, MM_OK);
     FZ_EQUAL(leaf.paddr.raw + (at - leaf.page.start.raw), page->paddr + at % P4K);
-    FZ_EQUAL(leaf.prot, reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u));
+    FZ_EQUAL(leaf.prot, t_mpages_reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u));
     FZ_EQUAL(leaf.type, page->type);
     FZ_EQUAL(leaf.page.len, UINT64_C(1) << page->leaf);
 }
@@ -187,8 +159,9 @@ static mm_status_t op_map(void)
     fz_op("map");
     status = mm_paging_map(r.pt, range, mm_paddr(paddr), prot, type, sizes[size].flags);
     if (status != MM_ERR_NO_MEMORY) {
-        FZ_EQUAL(status, status_of(t_mpages_map(&r.model, range.start.raw, paddr, range.len, prot,
-                                                (uint16_t)type, sizes[size].largest)));
+        FZ_EQUAL(status,
+                 t_mpages_status_mm(t_mpages_map(&r.model, range.start.raw, paddr, range.len, prot,
+                                                 (uint16_t)type, sizes[size].largest)));
     }
     return status;
 }
@@ -202,8 +175,8 @@ static mm_status_t op_unmap(struct mm_gather *gather)
     fz_op("unmap");
     status = mm_paging_unmap(r.pt, range, flags, gather);
     if (status != MM_ERR_NO_MEMORY) {
-        FZ_EQUAL(status, status_of(t_mpages_unmap(&r.model, range.start.raw, range.len,
-                                                  model_flags(flags))));
+        FZ_EQUAL(status, t_mpages_status_mm(t_mpages_unmap(&r.model, range.start.raw, range.len,
+                                                           t_mpages_flags_mm(flags))));
     }
     return status;
 }
@@ -219,8 +192,8 @@ static mm_status_t op_protect(struct mm_gather *gather)
     fz_op("protect");
     status = mm_paging_protect(r.pt, range, prot, flags, gather);
     if (status != MM_ERR_NO_MEMORY) {
-        FZ_EQUAL(status, status_of(t_mpages_protect(&r.model, range.start.raw, range.len, prot,
-                                                    model_flags(flags))));
+        FZ_EQUAL(status, t_mpages_status_mm(t_mpages_protect(&r.model, range.start.raw, range.len,
+                                                             prot, t_mpages_flags_mm(flags))));
     }
     return status;
 }
@@ -278,7 +251,8 @@ static mm_status_t op_clone(struct mm_gather *gather)
         if (page != NULL) {
             frames--;
             if ((page->prot & MM_PROT_WRITE) != 0) {
-                ((struct t_mpage *)(uintptr_t)page)->prot = reported(page->prot) & ~MM_PROT_WRITE;
+                ((struct t_mpage *)(uintptr_t)page)->prot =
+                    t_mpages_reported(page->prot) & ~MM_PROT_WRITE;
             }
         }
         if (page != NULL || at % P2M == 0) {
@@ -332,7 +306,7 @@ static void op_access(void)
     uint32_t access = (r.user ? T_MMU_USER : 0) | (fz_u8() % 2 != 0 ? T_MMU_WRITE : 0);
     const struct t_mpage *page = t_mpages_at(&r.model, at);
     uint64_t paddr = 0;
-    bool allowed = page != NULL && reported(page->prot) != 0 &&
+    bool allowed = page != NULL && t_mpages_reported(page->prot) != 0 &&
                    ((access & T_MMU_WRITE) == 0 || (page->prot & MM_PROT_WRITE) != 0);
 
     fz_op("access");

@@ -3,8 +3,9 @@
 #
 # The floors of the house: a room may include only itself and rooms on lower floors; what is not in
 # the table is a breach, so that a new file finds its floor before it finds its users. With objects,
-# the same is checked of the names that they refer to. The test support, what runs in both worlds, the fuzz targets and the
-# examples know public headers alone: a model that shares code with what it judges proves nothing.
+# the same is checked of the names that they refer to. The test support, what runs in both worlds,
+# the fuzz targets, the list of calls, the tests that hear every access and the examples know public
+# headers alone: a model that shares code with what it judges proves nothing.
 
 import argparse
 import pathlib
@@ -30,7 +31,8 @@ ROOMS = {
 FREESTANDING = {"float.h", "iso646.h", "limits.h", "stdalign.h", "stdarg.h", "stdatomic.h",
                 "stdbool.h", "stddef.h", "stdint.h", "stdnoreturn.h"}
 
-OUTSIDERS = ("tests/support", "tests/both", "tests/fuzz", "examples")
+OUTSIDERS = ("tests/support", "tests/both", "tests/fuzz", "tests/calls", "tests/host_events",
+             "examples")
 # Compiled for a kernel as well: no header of a C library.
 NO_LIBC = "tests/both/"
 

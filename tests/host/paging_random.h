@@ -7,7 +7,7 @@
 #define PAGING_RANDOM_H
 
 #include "check.h"
-#include "model_pages.h"
+#include "model_pages_mm.h"
 #include "prng.h"
 #include "t_paging.h"
 
@@ -51,39 +51,6 @@ struct run {
     uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
     unsigned nr_hot;
 };
-
-/* --- the model's words and ours -------------------------------------------------------------- */
-
-static inline mm_status_t status_of(enum t_mpages_status status)
-{
-    switch (status) {
-    case T_MPAGES_OK:
-        return MM_OK;
-    case T_MPAGES_ALREADY_MAPPED:
-        return MM_ERR_ALREADY_MAPPED;
-    case T_MPAGES_NOT_MAPPED:
-        return MM_ERR_NOT_MAPPED;
-    case T_MPAGES_HUGE:
-        return MM_ERR_HUGE_PAGE;
-    default:
-        return MM_ERR_INVALID_ADDRESS;
-    }
-}
-
-static inline unsigned model_flags(uint32_t flags)
-{
-    return ((flags & MM_PAGING_SPLIT) != 0 ? (unsigned)T_MPAGES_SPLIT : 0) |
-           ((flags & MM_PAGING_SKIP_HOLES) != 0 ? (unsigned)T_MPAGES_HOLES : 0);
-}
-
-/* What a leaf made with `prot` reports. */
-static inline mm_prot_t reported(mm_prot_t prot)
-{
-    if ((prot & (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == 0) {
-        return MM_PROT_NONE;
-    }
-    return prot | MM_PROT_READ;
-}
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
@@ -159,7 +126,7 @@ static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint
         }
         return;
     }
-    prot = reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
+    prot = t_mpages_reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
     if (status != MM_OK || leaf.paddr.raw + (at - leaf.page.start.raw) != page->paddr + at % P4K ||
         leaf.prot != prot || leaf.type != (mm_memtype_t)page->type ||
         leaf.page.len != UINT64_C(1) << page->leaf) {

@@ -110,7 +110,7 @@ static inline bool runs(const struct fixture *f, unsigned cpu, struct mm_space *
 }
 
 /*
- * A call on a space is made by a CPU that is in it, if any is: today's backend flushes nothing for
+ * A call on a space is made by a CPU that is in it, if any is: the backend flushes nothing for
  * a root that is not the running CPU's (sim_cpu_mm.h). So each helper below begins with this.
  */
 static inline void run_in(struct fixture *f, struct mm_space *space)
@@ -157,8 +157,9 @@ static inline mm_status_t protect(struct mm_space *space, uint64_t at, uint64_t 
 }
 
 /*
- * An access by user code that runs in the space, on the CPU that is running. Faults are handled until the access succeeds or a
- * signal would be sent; one that comes again and again fails the test.
+ * An access by user code that runs in the space, on the CPU that is running. Faults are handled
+ * until the access succeeds or a signal would be sent; one that comes again and again fails the
+ * test.
  */
 static inline bool touch(struct fixture *f, struct mm_space *space, uint64_t at, unsigned access,
                          uint64_t **ptr)

@@ -44,9 +44,9 @@ static mm_status_t op_map(struct run *r, struct mm_vrange range)
     }
     status = mm_paging_map(r->pt, range, mm_paddr(paddr), prot, type, sizes[size].flags);
     if (status != MM_ERR_NO_MEMORY) {
-        assert_int_equal(status,
-                         status_of(t_mpages_map(&r->model, range.start.raw, paddr, range.len, prot,
-                                                (uint16_t)type, sizes[size].largest)));
+        assert_int_equal(
+            status, t_mpages_status_mm(t_mpages_map(&r->model, range.start.raw, paddr, range.len,
+                                                    prot, (uint16_t)type, sizes[size].largest)));
     }
     return status;
 }
@@ -57,8 +57,9 @@ static mm_status_t op_unmap(struct run *r, struct mm_vrange range, struct mm_gat
     mm_status_t status = mm_paging_unmap(r->pt, range, flags, gather);
 
     if (status != MM_ERR_NO_MEMORY) {
-        assert_int_equal(status, status_of(t_mpages_unmap(&r->model, range.start.raw, range.len,
-                                                          model_flags(flags))));
+        assert_int_equal(status,
+                         t_mpages_status_mm(t_mpages_unmap(&r->model, range.start.raw, range.len,
+                                                           t_mpages_flags_mm(flags))));
     }
     return status;
 }
@@ -70,8 +71,9 @@ static mm_status_t op_protect(struct run *r, struct mm_vrange range, struct mm_g
     mm_status_t status = mm_paging_protect(r->pt, range, prot, flags, gather);
 
     if (status != MM_ERR_NO_MEMORY) {
-        assert_int_equal(status, status_of(t_mpages_protect(&r->model, range.start.raw, range.len,
-                                                            prot, model_flags(flags))));
+        assert_int_equal(status,
+                         t_mpages_status_mm(t_mpages_protect(&r->model, range.start.raw, range.len,
+                                                             prot, t_mpages_flags_mm(flags))));
     }
     return status;
 }
@@ -150,7 +152,7 @@ static mm_status_t op_clone(struct run *r, struct mm_gather *gather)
                 struct t_mpage *page = &r->model.windows[done].pages[i];
 
                 if (page->leaf != 0 && (page->prot & MM_PROT_WRITE) != 0) {
-                    page->prot = reported(page->prot) & ~MM_PROT_WRITE;
+                    page->prot = t_mpages_reported(page->prot) & ~MM_PROT_WRITE;
                 }
             }
         }
@@ -254,7 +256,7 @@ static void toggle_idle(struct run *r)
 static uint32_t expected(const struct run *r, unsigned cpu, const struct t_mpage *page,
                          unsigned access)
 {
-    mm_prot_t prot = page == NULL ? MM_PROT_NONE : reported(page->prot);
+    mm_prot_t prot = page == NULL ? MM_PROT_NONE : t_mpages_reported(page->prot);
     uint32_t error = ((access & T_MMU_WRITE) != 0 ? T_MMU_ERR_W : 0) |
                      ((access & T_MMU_USER) != 0 ? T_MMU_ERR_U : 0) |
                      ((access & T_MMU_FETCH) != 0 ? T_MMU_ERR_I : 0);

@@ -21,9 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PLACES   64u
-#define STEPS    8u
-#define MAX_SIZE (12u * 4096)
+#define PLACES 64u
+#define STEPS  8u
 
 enum what {
     DONE,

@@ -4,7 +4,8 @@
  * and clone, on roots of 48 and 57 bits, the kernel's, a user's and an adopted one, in use and not.
  * Every store of the library to a table is judged as it is made, a walker sets accessed and dirty
  * before every eighth access to a leaf or so, a tenth of the calls run out of frames at a random
- * point, and gathers span up to three calls; half of the streams map each table through ops. The model answers what each page is before and after.
+ * point, and gathers span up to three calls; half of the streams map each table through ops. The
+ * model answers what each page is before and after.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 
 #include "check.h"
 #include "engine_rig.h"
+#include "model_pages_mm.h"
 
 #define NR_OPERATIONS 200000u
 
@@ -33,25 +35,6 @@ struct run {
     bool adopted;
     unsigned failed; /* calls that ran out of frames */
 };
-
-static mm_status_t status_of(enum t_mpages_status status)
-{
-    static const mm_status_t meaning[] = {
-        [T_MPAGES_OK] = MM_OK,
-        [T_MPAGES_INVALID] = MM_ERR_INVALID_ADDRESS,
-        [T_MPAGES_ALREADY_MAPPED] = MM_ERR_ALREADY_MAPPED,
-        [T_MPAGES_NOT_MAPPED] = MM_ERR_NOT_MAPPED,
-        [T_MPAGES_HUGE] = MM_ERR_HUGE_PAGE,
-    };
-
-    return meaning[status];
-}
-
-static unsigned model_flags(uint32_t flags)
-{
-    return ((flags & MM_PAGING_SPLIT) != 0 ? (unsigned)T_MPAGES_SPLIT : 0) |
-           ((flags & MM_PAGING_SKIP_HOLES) != 0 ? (unsigned)T_MPAGES_HOLES : 0);
-}
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
@@ -122,12 +105,12 @@ static uint64_t random_paddr(struct run *run, uint64_t at)
 static void agree(struct run *run, struct mm_vrange range, mm_status_t status,
                   enum t_mpages_status expected)
 {
-    if (status != status_of(expected)) {
+    if (status != t_mpages_status_mm(expected)) {
         fail_msg("%s, operation %llu, %#llx + %#llx: status %s, and the model says %s\n"
                  "replay: MM_TEST_SEED=%#llx",
                  run->r->name, (unsigned long long)run->r->operation,
                  (unsigned long long)range.start.raw, (unsigned long long)range.len,
-                 mm_status_str(status), mm_status_str(status_of(expected)),
+                 mm_status_str(status), mm_status_str(t_mpages_status_mm(expected)),
                  (unsigned long long)t_seed());
     }
 }
@@ -186,7 +169,7 @@ static void op_unmap(struct run *run, struct mm_vrange range, struct mm_gather *
     rig_leave(r, run->pt, status);
     if (!ran_out(run, status)) {
         agree(run, range, status,
-              t_mpages_unmap(&r->model, range.start.raw, range.len, model_flags(flags)));
+              t_mpages_unmap(&r->model, range.start.raw, range.len, t_mpages_flags_mm(flags)));
     }
 }
 
@@ -202,7 +185,8 @@ static void op_protect(struct run *run, struct mm_vrange range, struct mm_gather
     rig_leave(r, run->pt, status);
     if (!ran_out(run, status)) {
         agree(run, range, status,
-              t_mpages_protect(&r->model, range.start.raw, range.len, e.prot, model_flags(flags)));
+              t_mpages_protect(&r->model, range.start.raw, range.len, e.prot,
+                               t_mpages_flags_mm(flags)));
     }
 }
 

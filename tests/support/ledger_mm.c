@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries: Intel SDM vol. 3A, 4.5.5, tables 4-15 to 4-20. */
+/* Entries: Intel SDM vol. 3A, 4.5.4, tables 4-14 to 4-20. */
 #define PRESENT UINT64_C(1)
 #define SIZE    UINT64_C(0x80)
 #define ADDRESS UINT64_C(0x000ffffffffff000)
@@ -234,7 +234,7 @@ static uint64_t settle(struct t_ledger *l, uint64_t frame)
     uint32_t refs = l->refs(l->ctx, frame);
     uint32_t named = r->kind == TABLE ? 1 : r->held;
 
-    if (r->kind != NOBODY && refs == 0 && r->kind == TABLE) {
+    if (r->kind == TABLE && refs == 0) {
         complain(l, "frame %#llx is a table, and free", (unsigned long long)frame);
     }
     if (refs == 0 && r->mapped != 0 && l->refs == refs_of_frames &&

@@ -68,7 +68,7 @@ struct t_cpu_features {
     bool nx, page_1g, pge, pat, pcid, invpcid, smep, smap, umip, la57, pku;
 };
 
-/** A CPU of today with everything: 46 bits of physical address. */
+/** A CPU with everything that is modelled, and 46 bits of physical address. */
 extern const struct t_cpu_features t_cpu_full;
 
 /** Which entries of tables the sweep saw when it last compared a cached one. */

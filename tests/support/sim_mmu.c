@@ -24,7 +24,7 @@ uint64_t t_mmu_span(unsigned level)
     return UINT64_C(1) << (12 + 9 * level);
 }
 
-/* 4.5.2: a PDPTE and a PDE map a page if bit 7 is set; in higher entries that bit is reserved. */
+/* 4.5.4: a PDPTE and a PDE map a page if bit 7 is set; in higher entries that bit is reserved. */
 static bool is_leaf(uint64_t entry, unsigned level)
 {
     return level == 0 || ((entry & T_MMU_PS) != 0 && (level == 1 || level == 2));
