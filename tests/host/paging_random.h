@@ -18,15 +18,17 @@
 #define NR_CPUS 4u
 #define NR_HOT  32u
 
-/* One operation in so many: runs out of frames; is hashed before and after; is followed by a
- * comparison of everything. In a plain build they are rarer among many more. */
+/* What takes long: ranges of many pages, clones, running out of frames, hashes before and after,
+ * comparisons of everything. First they are dense; then, in a plain build, rare among many more
+ * operations, so that most of the time is the CPUs'. */
 #if MM_TEST_SANITIZED
-#define NR_OPERATIONS 10000u
-#define EVERY(n)      (n)
+#define NR_DENSE  10000u
+#define NR_SPARSE 0u
 #else
-#define NR_OPERATIONS 1000000u
-#define EVERY(n)      (20 * (n))
+#define NR_DENSE  100000u
+#define NR_SPARSE 1000000u
 #endif
+#define RARITY 20u /* of the sparse part */
 
 struct window {
     uint64_t start;
@@ -47,12 +49,19 @@ struct run {
     bool idle;   /* a user root that no CPU is in */
     bool cloned; /* several calls in one operation: some may have succeeded */
     bool done;
-    unsigned operation;   /* now */
+    unsigned rarity;      /* 1, or RARITY */
+    unsigned operation;   /* now, in the dense part or the sparse one */
     uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
     unsigned nr_hot;
 };
 
 /* --- choosing -------------------------------------------------------------------------------- */
+
+/* One in so many, of what takes long. */
+static inline unsigned every(const struct run *r, unsigned n)
+{
+    return n * r->rarity;
+}
 
 static inline mm_prot_t random_prot(struct run *r)
 {
@@ -70,9 +79,9 @@ static inline struct mm_vrange random_range(struct run *r)
     const struct window *w = &r->windows[t_prng_below(&r->prng, r->nr_windows)];
     uint64_t pages = w->len / P4K;
     uint64_t first = t_prng_below(&r->prng, pages);
-    uint64_t nr = 1 + t_prng_magnitude(&r->prng, MM_TEST_SANITIZED ? 10 : 7);
+    uint64_t nr = 1 + t_prng_magnitude(&r->prng, r->rarity == 1 ? 10 : 7);
 
-    if (t_prng_chance(&r->prng, 1, EVERY(20))) {
+    if (t_prng_chance(&r->prng, 1, every(r, 20))) {
         switch (t_prng_below(&r->prng, 3)) {
         case 0:
             return t_range(w->start, w->len);
@@ -80,7 +89,7 @@ static inline struct mm_vrange random_range(struct run *r)
             first = pages >= 0x40000 ? t_prng_below(&r->prng, pages / 0x40000) * 0x40000 : 0;
             nr = 0x40000;
         }
-    } else if (t_prng_chance(&r->prng, 1, EVERY(5))) { /* whole large leaves */
+    } else if (t_prng_chance(&r->prng, 1, every(r, 5))) { /* whole large leaves */
         first = first / 512 * 512;
         nr = 512 * (1 + t_prng_below(&r->prng, 4));
     } else if (t_prng_chance(&r->prng, 1, 40)) { /* to the window's end */

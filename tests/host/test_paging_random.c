@@ -195,7 +195,7 @@ static mm_status_t one_operation(struct run *r, struct mm_vrange range, struct m
     case 18:
         return op_replace(r, range, gather);
     default:
-        return r->user && t_prng_chance(&r->prng, 1, EVERY(20)) ? op_clone(r, gather) : MM_OK;
+        return r->user && t_prng_chance(&r->prng, 1, every(r, 20)) ? op_clone(r, gather) : MM_OK;
     }
 }
 
@@ -345,8 +345,8 @@ static void empty_everything(struct run *r, uint64_t nr_tables)
 static bool operate_once(struct run *r, struct mm_vrange range)
 {
     struct mm_gather gather;
-    bool injected = t_prng_chance(&r->prng, 1, EVERY(10));
-    bool hashed = injected || r->operation % EVERY(16) == 0; /* it reads every table */
+    bool injected = t_prng_chance(&r->prng, 1, every(r, 10));
+    bool hashed = injected || r->operation % every(r, 16) == 0; /* it reads every table */
     unsigned noise = r->m->cpus.noise;
     uint64_t before;
     mm_status_t status;
@@ -373,7 +373,7 @@ static bool operate_once(struct run *r, struct mm_vrange range)
     }
     r->m->cpus.noise = noise;
     if (status == MM_OK && t_prng_chance(&r->prng, 1, 4)) { /* two in one gather */
-        (void)one_operation(r, random_range(r), &gather);
+        assert_int_not_equal(one_operation(r, random_range(r), &gather), MM_ERR_NO_MEMORY);
     }
     if (r->operation % 8 == 0) { /* tables may differ now, but nothing is free yet */
         sweep(r, T_SWEEP_FREED);
@@ -383,14 +383,27 @@ static bool operate_once(struct run *r, struct mm_vrange range)
     return unchanged;
 }
 
-static void operate(struct run *r, unsigned nr)
+/* What the CPUs have found in their caches, and put there ahead of time. */
+static void count_hits(const struct run *r, uint64_t *nr_hits, uint64_t *nr_speculated)
+{
+    *nr_hits = 0;
+    *nr_speculated = 0;
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        *nr_hits += r->m->cpus.cpu[i].nr_hits;
+        *nr_speculated += r->m->cpus.cpu[i].nr_speculated;
+    }
+}
+
+static void operate(struct run *r, unsigned nr, unsigned rarity)
 {
     uint64_t nr_tables = r->pt->nr_tables;
-    uint64_t nr_hits = 0;
-    uint64_t nr_speculated = 0;
+    uint64_t nr_hits[2];
+    uint64_t nr_speculated[2];
     unsigned failed = 0;
     clock_t start = clock();
 
+    r->rarity = rarity;
+    count_hits(r, &nr_hits[0], &nr_speculated[0]);
     for (r->operation = 0; r->operation < nr; r->operation++) {
         struct mm_vrange range = random_range(r);
 
@@ -401,7 +414,7 @@ static void operate(struct run *r, unsigned nr)
         failed += operate_once(r, range) ? 1 : 0;
         compare_at(r, r->pt, range.start.raw, false);
         compare_at(r, r->pt, mm_vrange_last(range).raw, false);
-        if (r->operation % EVERY(512) == 0) {
+        if (r->operation % every(r, 512) == 0) {
             compare_all(r, r->pt, false);
         }
         if (r->operation % 1000 == 0) {
@@ -413,21 +426,21 @@ static void operate(struct run *r, unsigned nr)
         if (r->user && t_prng_chance(&r->prng, 1, r->idle ? 200 : 2000)) {
             toggle_idle(r);
         }
-        if (t_prng_chance(&r->prng, 1, EVERY(500))) {
+        if (t_prng_chance(&r->prng, 1, every(r, 500))) {
             empty_everything(r, nr_tables);
         }
     }
-    all_seconds += (double)(clock() - start) / CLOCKS_PER_SEC;
-    all_operations += nr;
+    if (rarity != 1 || NR_SPARSE == 0) {
+        all_seconds += (double)(clock() - start) / CLOCKS_PER_SEC;
+        all_operations += nr;
+    }
     compare_all(r, r->pt, false);
     audit(r, NULL);
     assert_true(failed > 0);
-    for (unsigned i = 0; i < NR_CPUS; i++) {
-        nr_hits += r->m->cpus.cpu[i].nr_hits;
-        nr_speculated += r->m->cpus.cpu[i].nr_speculated;
-    }
-    assert_true(nr_hits > nr / 20); /* the caches were in use: the sweep saw something */
-    assert_true(nr_speculated > nr / 20);
+    count_hits(r, &nr_hits[1], &nr_speculated[1]);
+    assert_true(nr_hits[1] - nr_hits[0] > nr / 20); /* the sweep saw something */
+    assert_true(nr_speculated[1] - nr_speculated[0] > nr / 20);
+    empty_everything(r, nr_tables);
 }
 
 /* --- geometries ------------------------------------------------------------------------------ */
@@ -443,6 +456,7 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g, boo
     struct run *r = &the_run;
     struct t_machine *m = t_machine_new_cpus(NR_CPUS);
     uint64_t half = UINT64_C(1) << (la57 ? 56 : 47);
+    unsigned factor = getenv("MM_TEST_FULL") != NULL ? 20 : 1;
     struct mm_vrange ranges[2] = {
         {{-half}, la57 ? UINT64_C(1) << 50 : UINT64_C(16) << 30},
         {{T_KERNEL_TOP}, T_KERNEL_TOP_LEN},
@@ -484,7 +498,10 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g, boo
         enter(r, i, r->pt);
     }
     t_cpus_noise(&m->cpus, t_prng_u64(&r->prng), 8);
-    operate(r, NR_OPERATIONS / 4 * (getenv("MM_TEST_FULL") != NULL ? 20 : 1));
+    operate(r, NR_DENSE / 4 * factor, 1);
+    if (NR_SPARSE != 0) {
+        operate(r, NR_SPARSE / 4 * factor, RARITY);
+    }
     t_mpages_destroy(&r->model);
     for (unsigned i = 0; i < NR_CPUS; i++) {
         enter(r, i, &m->kernel);
@@ -524,9 +541,9 @@ static int say_where(void **state)
 {
     (void)state;
     if (!the_run.done) {
-        print_error("paging random: '%s' ended in operation %u; run it again with MM_TEST_SEED and "
-                    "CMOCKA_TEST_FILTER or the whole program\n",
-                    the_run.name, the_run.operation);
+        print_error("paging random: '%s' ended in operation %u of the %s part; run it again with "
+                    "MM_TEST_SEED and CMOCKA_TEST_FILTER or the whole program\n",
+                    the_run.name, the_run.operation, the_run.rarity == 1 ? "dense" : "sparse");
     }
     return 0;
 }
