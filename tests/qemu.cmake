@@ -73,9 +73,11 @@ mm_add_boot(64M.no_acpi 120 success "${mm_all_passed}" SAYS no_acpi
     ARGUMENTS -m 64M -cpu max -smp 4 -no-acpi)
 mm_add_boot(64M.12cpus 240 success "${mm_all_passed}" SAYS 12cpus
     ARGUMENTS -m 64M -cpu max -smp 12)
+set_tests_properties("${MM_TEST_PREFIX}qemu.64M.plain.4cpus" "${MM_TEST_PREFIX}qemu.64M.12cpus"
+    PROPERTIES PROCESSORS 2)
 # The whole permission truth table: docs/testing/truth-table.md. What boots above is a part of it.
 foreach(cpu IN ITEMS max qemu64)
-    mm_add_boot(truth.${cpu} 400 success "${mm_all_passed}" SAYS truth
+    mm_add_boot(truth.${cpu} 400 success "${mm_all_passed}" SAYS truth truth_${cpu}
         ARGUMENTS -m 64M -cpu ${cpu} -smbios type=1,version=truth=all)
 endforeach()
 function(mm_add_long_truth name cpu word)
