@@ -11,9 +11,6 @@
 #include "model_pages_mm.h"
 #include "t_paging.h"
 
-#define P4K     UINT64_C(0x1000)
-#define P2M     UINT64_C(0x200000)
-#define P1G     UINT64_C(0x40000000)
 #define MAX_OPS 300u
 
 struct window {

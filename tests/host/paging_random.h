@@ -11,10 +11,6 @@
 #include "prng.h"
 #include "t_paging.h"
 
-#define P4K UINT64_C(0x1000)
-#define P2M UINT64_C(0x200000)
-#define P1G UINT64_C(0x40000000)
-
 #define NR_CPUS 4u
 #define NR_HOT  32u
 

@@ -20,6 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Sizes of leaves. */
+#define P4K UINT64_C(0x1000)
+#define P2M UINT64_C(0x200000)
+#define P1G UINT64_C(0x40000000)
+
 #define T_TABLES    4096u              /* frames of RAM */
 #define T_LEAVES    UINT64_C(0x100000) /* first frame that the source counts as a leaf's */
 #define T_NR_LEAVES (UINT64_C(1) << 20)

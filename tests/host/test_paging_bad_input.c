@@ -13,9 +13,6 @@
 
 #include "t_paging.h"
 
-#define P4K  UINT64_C(0x1000)
-#define P2M  UINT64_C(0x200000)
-#define P1G  UINT64_C(0x40000000)
 #define HALF (UINT64_C(1) << 47)
 
 struct fixture {

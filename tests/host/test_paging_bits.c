@@ -15,10 +15,6 @@
 
 #include "t_paging.h"
 
-#define P4K UINT64_C(0x1000)
-#define P2M UINT64_C(0x200000)
-#define P1G UINT64_C(0x40000000)
-
 static const uint64_t sizes[] = {P4K, P2M, P1G};
 
 static int setup(void **state)

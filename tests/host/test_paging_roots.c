@@ -13,10 +13,6 @@
 
 #include "t_paging.h"
 
-#define P4K UINT64_C(0x1000)
-#define P2M UINT64_C(0x200000)
-#define P1G UINT64_C(0x40000000)
-
 static int setup(void **state)
 {
     struct t_machine *m = t_machine_new();
