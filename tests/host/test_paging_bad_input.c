@@ -13,6 +13,8 @@
 
 #include "t_paging.h"
 
+#include <mm/paging_ops.h>
+
 #define HALF (UINT64_C(1) << 47)
 
 struct fixture {
@@ -236,6 +238,7 @@ static void test_clone(void **state)
     struct mm_pagetable none = {0};
     struct mm_x86_64 other = {0};
     struct mm_pagetable stranger;
+    struct mm_paging_ops ops;
     struct mm_vrange all = t_range(0, HALF);
 
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_clone(NULL, to, all, NULL, NULL, &f->user));
@@ -253,6 +256,14 @@ static void test_clone(void **state)
     stranger = f->copy;
     stranger.backend = mm_x86_64_backend(&other);
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_clone(pt, &stranger, all, NULL, NULL, &f->user));
+    stranger = f->copy;
+    ops = *stranger.backend.ops;
+    stranger.backend.ops = &ops;
+    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_clone(pt, &stranger, all, NULL, NULL, &f->user));
+    stranger = f->copy;
+    stranger.user.len = P1G; /* a kernel's that gives its users less */
+    FAILS(f, MM_ERR_INVALID_ADDRESS,
+          mm_paging_clone(pt, &stranger, t_range(P1G, P4K), NULL, NULL, &f->user));
     FAILS(f, MM_ERR_NOT_ALIGNED, mm_paging_clone(pt, to, t_range(1, P4K), NULL, NULL, &f->user));
     FAILS(f, MM_ERR_INVALID_SIZE, mm_paging_clone(pt, to, t_range(0, 0), NULL, NULL, &f->user));
     FAILS(f, MM_ERR_INVALID_ADDRESS,
@@ -407,6 +418,7 @@ static void init_fails(struct t_machine *m, const struct mm_paging_config *confi
 static void test_init_kernel(void **state)
 {
     static const struct mm_physmap_ops half_ops = {.map = t_map_frame};
+    static const struct mm_physmap_ops other_half = {.unmap = t_unmap_frame};
     struct fixture *f = *state;
     struct t_machine *m = f->m;
     struct mm_paging_config good = t_config(m);
@@ -426,6 +438,7 @@ static void test_init_kernel(void **state)
     BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.kernel_ranges = NULL);
     BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.nr_kernel_ranges = 0);
     BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.ops = &half_ops);
+    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.ops = &other_half);
     BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.first = mm_paddr(P4K); physmap.len = UINT64_MAX);
     BAD_CONFIG(MM_ERR_LIMIT, config.nr_kernel_ranges = MM_PAGING_MAX_KERNEL_RANGES + 1);
     BAD_CONFIG(MM_ERR_NOT_ALIGNED, ranges[1].start.raw += 1);
