@@ -107,9 +107,10 @@ static void take(struct worker *w)
     }
     if (status == MM_OK) {
         stamp(w, pfn.raw, nr);
-    } else {
-        w->nr_none++;
+        return;
     }
+    w->nr_none++;
+    w->nr_wrong += status != MM_ERR_NO_MEMORY && status != MM_ERR_BUSY ? 1 : 0;
 }
 
 static void give(struct worker *w)
