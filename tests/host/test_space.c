@@ -150,6 +150,13 @@ static void test_init_unsupported(void **state)
     assert_int_equal(mm_spaces_init(&spaces, &config), MM_ERR_UNSUPPORTED);
     t_machine_stop(&m);
 
+    /* Frames that the allocator cannot reach: it could not zero them. */
+    t_machine_start(&m, NULL);
+    m.frames.has_physmap = 0;
+    assert_int_equal(mm_spaces_init(&spaces, &config), MM_ERR_UNSUPPORTED);
+    m.frames.has_physmap = 1;
+    t_machine_stop(&m);
+
     /* No user range, or one that holds nothing but its first and last page. */
     for (unsigned i = 0; i < 2; i++) {
         t_machine_start(&m, &(struct t_machine_config){.no_user = i == 0, .user_len = 3 * PAGE});
