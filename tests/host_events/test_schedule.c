@@ -226,6 +226,11 @@ static void test_search_is_complete(void **state)
         &race, &(struct t_race_plan){.nr_search = 3, .preemptions = 1, .silent = true}));
     assert_false(t_race_last()->complete);
     assert_int_equal(t_race_last()->nr_schedules, 3);
+    /* As many as there are without a preemption: none of those with one was seen. */
+    assert_null(t_race_explore(
+        &race, &(struct t_race_plan){.nr_search = 1, .preemptions = 1, .silent = true}));
+    assert_int_equal(t_race_last()->nr_schedules, 1);
+    assert_false(t_race_last()->complete);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------- */
