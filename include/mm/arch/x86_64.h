@@ -71,7 +71,8 @@ struct mm_x86_64 {
     void *ctx;
     struct mm_x86_64_features features;
     struct mm_x86_64_enabled enabled;
-    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none. */
+    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none.
+     * Physical addresses end below the lowest of them. */
     uint64_t encryption_mask;
 };
 
