@@ -186,7 +186,8 @@ mm_status_t mm_bootmap_largest(struct mm_bootmap *map, struct mm_prange within,
  * The same through the direct map: how a small kernel finds its heap. The range is *not* taken: a
  * kernel that also runs a frame allocator takes it with mm_bootmap_add() or mm_bootmap_take().
  * Frame 0 is left out, so that the base is no null pointer under an identity map; so is what lies
- * past the end of virtual memory.
+ * past the end of virtual memory. A direct map that begins at virtual 0 with another frame was asked
+ * for: the base is then a null pointer, with MM_OK.
  *
  * @param[out] out_base, out_len  where it can be reached, and bytes; untouched on error
  * @return as mm_bootmap_largest(), and MM_ERR_UNSUPPORTED if `physmap` is not a direct map,

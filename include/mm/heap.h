@@ -134,8 +134,8 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
  *
  * Alignment is never lost. The result has the alignment that mm_heap_alloc() gives for `size`, and
  * that of the old object: what was asked for, or the largest power of two up to 4096 that divides
- * its usable size. An object moves to a smaller place only if less than half of it would be used,
- * or if where it lies has not the alignment of the new size.
+ * its usable size. An object moves to a smaller place only if half of it or less would be used, or
+ * if where it lies has not the alignment of the new size.
  *
  * @param object  NULL: as mm_heap_alloc(). Panics as mm_heap_free() if it is no object of this heap
  * @param size    0 counts as 1: the object is not freed

@@ -173,7 +173,8 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
  * @param root    page-aligned physical address
  * @return as mm_paging_init_kernel(), and MM_ERR_NOT_ALIGNED (root) | MM_ERR_INVALID_ADDRESS (root:
  *         beyond the CPU's or the physmap's addresses) | MM_ERR_CORRUPTED (an entry in the declared
- *         ranges is malformed, or leads to a table that the physmap does not reach)
+ *         ranges is malformed, is not present and yet not 0, or leads to a table that the physmap
+ *         does not reach)
  * Owner:  as mm_paging_init_kernel(); the root and its tables stay with who built them.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   two loads for each slot of each table behind the declared root entries, and one frame for

@@ -223,6 +223,29 @@ static void same_frame_twice_in_a_list(void **state)
     rig_stop(&rig);
 }
 
+/* Nothing of the row was freed: who owns its frames is still on record, and is named. */
+static void owners_in_a_list(void **state)
+{
+    static const struct mm_frame_request request = {.nr_frames = 3, .owner = MM_OWNER_DMA};
+    static struct rig rig;
+    mm_pfn_t list[4];
+
+    (void)state;
+    rig_start(&rig, machine, 1, MM_FRAMES_FLAGS_ALL);
+    assert_int_equal(mm_frame_alloc(&rig.frames, &request, &list[0]), MM_OK);
+    list[1] = mm_pfn(list[0].raw + 1);
+    list[2] = mm_pfn(list[0].raw + 2);
+    list[3] = list[1];
+    PANICS(rig, mm_frame_free_bulk(&rig.frames, list, 4), "a frame twice in the list to be freed",
+           list[1].raw, "allocated, dma", MM_OWNER_DMA, "allocated, in a list of frames", 4);
+    mm_frame_get(&rig.frames, list[2]);
+    PANICS(rig, mm_frame_free_bulk(&rig.frames, list, 3), "free of a frame that others refer to",
+           list[2].raw, SHARED, 2, "allocated, in a list of frames", 3);
+    assert_false(mm_frame_put(&rig.frames, list[2]));
+    mm_frame_free_bulk(&rig.frames, list, 3);
+    rig_stop(&rig);
+}
+
 static void others_refer_to_it(void **state)
 {
     (void)state;
@@ -357,6 +380,7 @@ int main(void)
         cmocka_unit_test(not_initialised),
         cmocka_unit_test(not_a_block),
         cmocka_unit_test(same_frame_twice_in_a_list),
+        cmocka_unit_test(owners_in_a_list),
         cmocka_unit_test(others_refer_to_it),
         cmocka_unit_test(references_to_what_is_not_there),
         cmocka_unit_test(owner_is_named),

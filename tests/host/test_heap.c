@@ -232,6 +232,13 @@ static void test_resize_in_place(void **state)
     assert_int_equal(world_stats(world).nr_objects, 1);
     assert_int_equal(world_stats(world).object_bytes, 48);
 
+    /* Of half of it or less a smaller place is made, of more it is not. */
+    object = mm_heap_alloc(&world->heap, 8 * KiB);
+    assert_ptr_equal(mm_heap_realloc(&world->heap, object, 4 * KiB + 1), object);
+    object = mm_heap_realloc(&world->heap, object, 4 * KiB);
+    assert_int_equal(mm_heap_usable_size(&world->heap, object), 4 * KiB);
+    mm_heap_free(&world->heap, object);
+
     /* A run gives its tail back and stays. */
     object = mm_heap_alloc(&world->heap, 100 * KiB);
     before = world->nr_out;

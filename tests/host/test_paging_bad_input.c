@@ -499,6 +499,8 @@ static void test_adopt(void **state)
     root = t_table(m, frame.raw);
     root[256] = 0x1000; /* not present, and not empty */
     FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
+    root[256] = 2;
+    FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
     root[256] = (UINT64_C(1) << 46) | 3;
     FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
     root[256] = 0x83; /* a leaf where none may be */

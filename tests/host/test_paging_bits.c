@@ -249,6 +249,31 @@ static void test_encryption_mask(void **state)
     t_machine_delete(m);
 }
 
+/* CPUID may still count the bit of the mask: memory whose address holds it would be another's. */
+static void test_encryption_mask_is_no_address(void **state)
+{
+    struct t_machine *m = t_machine_new();
+    uint64_t mask = UINT64_C(1) << 47;
+    struct mm_paging_config config;
+
+    (void)state;
+    m->cpus.has.paddr_bits = 48;
+    t_machine_arch(m);
+    m->arch.encryption_mask = mask;
+    config = t_config(m);
+    assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
+    assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
+    assert_int_equal(t_map(&m->user, 0, mask, P4K, T_URW), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(t_map(&m->user, 0, mask - P4K, 2 * P4K, T_URW), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(
+        mm_paging_map(&m->user, t_range(0, P4K), mm_paddr(mask + P1G), T_URW, MM_MEMTYPE_UC, 0),
+        MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(t_map(&m->user, 0, mask - P4K, P4K, T_URW), MM_OK);
+    assert_int_equal(t_paddr(&m->user, 0), mask - P4K);
+    assert_int_equal(mm_paging_check(&m->user), MM_OK);
+    t_machine_delete(m);
+}
+
 /* --- every operation on every size in every state
  * ---------------------------------------------------- */
 
@@ -465,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_no_nx_bit_while_it_is_off),
         cmocka_unit_test(test_no_global_bit_where_there_is_none),
         cmocka_unit_test(test_encryption_mask),
+        cmocka_unit_test(test_encryption_mask_is_no_address),
         cmocka_unit_test_setup_teardown(test_operations_on_every_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dirty_is_never_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_split_has_no_gap, setup, teardown),

@@ -138,6 +138,12 @@ static void test_old_cpus(void **state)
     cpus.has.paddr_bits = 64; /* no CPU: entries have room for 52 */
     init();
     assert_int_equal(arch.features.paddr_bits, 52);
+    for (uint32_t bits = 0; bits <= 33; bits++) { /* less than 32: no CPU, but a hypervisor */
+        setup(state);
+        cpus.has.paddr_bits = bits;
+        init();
+        assert_int_equal(arch.features.paddr_bits, bits < 32 ? 36 : bits);
+    }
     setup(state);
     cpu->mmu.cr4 |= T_MMU_CR4_LA57;
     init();

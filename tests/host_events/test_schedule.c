@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "events.h"
+#include "order.h"
 #include "schedule.h"
 
 #include <stdio.h>
@@ -226,6 +227,11 @@ static void test_search_is_complete(void **state)
         &race, &(struct t_race_plan){.nr_search = 3, .preemptions = 1, .silent = true}));
     assert_false(t_race_last()->complete);
     assert_int_equal(t_race_last()->nr_schedules, 3);
+    /* As many as there are without a preemption: none of those with one was seen. */
+    assert_null(t_race_explore(
+        &race, &(struct t_race_plan){.nr_search = 1, .preemptions = 1, .silent = true}));
+    assert_int_equal(t_race_last()->nr_schedules, 1);
+    assert_false(t_race_last()->complete);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------- */
@@ -520,6 +526,52 @@ static void test_order(void **state)
     assert_true(is_ordered(__ATOMIC_RELAXED, __ATOMIC_RELAXED, -1));
 }
 
+/* An access of `size` bytes at an offset of one word; whether it is ordered. */
+static bool goes(unsigned cpu, unsigned at, unsigned size, enum t_event_kind kind, int order)
+{
+    static uint64_t word[2];
+    const struct t_event event = {.kind = kind,
+                                  .at = (char *)word + at,
+                                  .size = size,
+                                  .atomic = order >= 0,
+                                  .order = order < 0 ? __ATOMIC_RELAXED : order};
+
+    return t_order_access(cpu, &event) == NULL;
+}
+
+/* Objects that share a word are as good as far apart: what is stored to one of them neither takes
+ * back what another has published, nor publishes for it, nor hides that it was accessed. */
+static void test_order_of_neighbours(void **state)
+{
+    (void)state;
+    t_order_start();
+    assert_true(goes(0, 8, 4, T_EVENT_STORE, -1));
+    assert_true(goes(0, 0, 4, T_EVENT_STORE, __ATOMIC_RELEASE));
+    assert_true(goes(0, 4, 4, T_EVENT_STORE, __ATOMIC_RELAXED));
+    assert_true(goes(1, 0, 4, T_EVENT_LOAD, __ATOMIC_ACQUIRE));
+    assert_true(goes(1, 8, 4, T_EVENT_LOAD, -1));
+
+    t_order_start();
+    assert_true(goes(0, 8, 4, T_EVENT_STORE, -1));
+    assert_true(goes(0, 0, 4, T_EVENT_STORE, __ATOMIC_RELEASE));
+    assert_true(goes(1, 4, 4, T_EVENT_LOAD, __ATOMIC_ACQUIRE));
+    assert_false(goes(1, 8, 4, T_EVENT_LOAD, -1));
+
+    t_order_start();
+    assert_true(goes(0, 8, 4, T_EVENT_STORE, -1));
+    assert_true(goes(0, 0, 4, T_EVENT_UPDATE, __ATOMIC_RELEASE));
+    assert_true(goes(0, 12, 4, T_EVENT_STORE, -1));
+    assert_false(goes(1, 8, 4, T_EVENT_LOAD, -1));
+
+    t_order_start();
+    assert_true(goes(0, 8, 4, T_EVENT_STORE, -1));
+    assert_true(goes(0, 0, 4, T_EVENT_UPDATE, __ATOMIC_RELEASE));
+    assert_true(goes(0, 12, 4, T_EVENT_STORE, -1));
+    assert_true(goes(1, 0, 8, T_EVENT_LOAD, __ATOMIC_ACQUIRE));
+    assert_true(goes(1, 8, 4, T_EVENT_LOAD, -1));
+    assert_false(goes(1, 8, 8, T_EVENT_LOAD, -1));
+}
+
 static void locked_plainly(void *ctx, unsigned cpu)
 {
     struct toy *t = ctx;
@@ -612,6 +664,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_interrupts),
         cmocka_unit_test(test_plain_accesses),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_order_of_neighbours),
         cmocka_unit_test(test_lock_orders),
     };
     const struct CMUnitTest racy_child[] = {cmocka_unit_test(child_racy)};

@@ -36,7 +36,8 @@ extern const struct mm_x86_64_cpu_ops mm_x86_64_native_ops;
 
 /** What this CPU can do, read once. */
 struct mm_x86_64_features {
-    /** MAXPHYADDR: CPUID 80000008H:EAX[7:0]; 36 if that leaf is absent; at most 52. */
+    /** MAXPHYADDR: CPUID 80000008H:EAX[7:0]; 36 if that leaf is absent or tells less than 32; at
+     * most 52. */
     uint8_t paddr_bits;
     uint8_t vaddr_bits; /**< 57 if CR4.LA57 is set now, else 48 */
     bool nx;            /**< CPUID 80000001H:EDX[20] */
@@ -70,7 +71,8 @@ struct mm_x86_64 {
     void *ctx;
     struct mm_x86_64_features features;
     struct mm_x86_64_enabled enabled;
-    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none. */
+    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none.
+     * Physical addresses end below the lowest of them. */
     uint64_t encryption_mask;
 };
 

@@ -53,11 +53,6 @@ static inline bool codec_canonical(const codec_t *cx, uint64_t at)
     return (uint64_t)((int64_t)(at << unused) >> unused) == at;
 }
 
-static inline unsigned codec_paddr_bits(const codec_t *cx)
-{
-    return cx->features.paddr_bits;
-}
-
 /* --- bits ------------------------------------------------------------------------------------- */
 
 #define ENTRY_P         (UINT64_C(1) << 0)
@@ -74,6 +69,16 @@ static inline unsigned codec_paddr_bits(const codec_t *cx)
 #define ENTRY_PAT_LARGE (UINT64_C(1) << 12) /* in leaves above level 0 */
 #define ENTRY_ADDRESS   UINT64_C(0x000ffffffffff000)
 #define ENTRY_NX        (UINT64_C(1) << 63)
+
+/** What addresses are left with: the lowest bit of the mask, and those above, name no memory, also
+ * where CPUID still counts them (APM vol. 2, 7.10.1). */
+static inline unsigned codec_paddr_bits(const codec_t *cx)
+{
+    uint64_t mask = cx->encryption_mask & ENTRY_ADDRESS;
+    unsigned bits = cx->features.paddr_bits;
+
+    return mask != 0 && mmi_ctz(mask) < bits ? mmi_ctz(mask) : bits;
+}
 
 /** What protection is made of; NX is kept inverted in rights. */
 #define ENTRY_PROT (ENTRY_RW | ENTRY_US | ENTRY_G | ENTRY_NX)

@@ -6,6 +6,8 @@
 #include "registers.h"
 #include <mm/arch/x86_64.h>
 
+#define PADDR_BITS_LEAST 32u
+
 static bool bit(uint32_t word, unsigned n)
 {
     return ((word >> n) & 1) != 0;
@@ -28,8 +30,10 @@ static void detect(struct mm_x86_64 *arch)
     struct mm_x86_64_cpuid extended = cpuid(arch, 0x80000001u);
     uint32_t bits = cpuid(arch, 0x80000008u).eax & 0xff;
 
-    if (bits == 0) {
-        bits = 36; /* SDM vol. 3A, 4.1.4: without that leaf, 36 with PAE */
+    /* SDM vol. 3A, 4.1.4: without that leaf, 36 with PAE. A hypervisor that tells less than any CPU
+     * with PAE has, and which could not hold a page's offset, has told nothing. */
+    if (bits < PADDR_BITS_LEAST) {
+        bits = 36;
     }
     f->paddr_bits = (uint8_t)(bits > MM_PADDR_BITS_MAX ? MM_PADDR_BITS_MAX : bits);
     f->nx = bit(extended.edx, 20);

@@ -207,22 +207,23 @@ static void free_block(struct mm_frames *f, uint64_t pfn, struct claim claim)
     free_run(f, pfn, UINT64_C(1) << order, claim);
 }
 
-/* Look at the count of a frame that is to be freed, and forget its owner. */
-static void release_records(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct claim claim)
+/* Look at the count of a frame that is to be freed. Records belong to who holds it: those of a free
+ * frame are not written to, and those of others not before the last panic that could name them. */
+static void check_records(const struct mm_frames *f, uint64_t pfn, uint64_t slot,
+                          struct claim claim)
 {
-    /* They belong to who holds the frame: those of a free one are not written to. */
     if (is_free(f, slot)) {
         panic(f, "double free of a frame", pfn, claim);
     }
     check_refs(f, pfn, slot, 1, claim);
-    clear_owners(f, slot, 1);
 }
 
 /* One frame that has a slot. */
 static void free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct claim claim)
 {
     if (f->flags != 0) {
-        release_records(f, pfn, slot, claim);
+        check_records(f, pfn, slot, claim);
+        clear_owners(f, slot, 1);
     }
     set_row(f, pfn, slot, UINT64_C(1) << (slot % MMI_ROW_FRAMES), claim);
 }
@@ -309,9 +310,12 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
             panic(f, "a frame twice in the list to be freed", list[i].raw, claim);
         }
         if (f->flags != 0) {
-            release_records(f, list[i].raw, slot + (list[i].raw - first), claim);
+            check_records(f, list[i].raw, slot + (list[i].raw - first), claim);
         }
         mask |= bit;
+    }
+    for (uint64_t left = f->owners == NULL ? 0 : mask; left != 0; left &= left - 1) {
+        clear_owners(f, slot + mmi_ctz(left), 1);
     }
     set_row(f, first, slot, mask, claim);
     return i;

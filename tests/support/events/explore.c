@@ -256,7 +256,8 @@ static bool explore_all(const struct t_race *race, unsigned preemptions, uint64_
             search.known = search.depth;
         } while (!failed && next_way(&search));
     }
-    result.complete = result.complete && !search.overflow && !failed;
+    /* Nothing is left over only if the last bound was searched as well. */
+    result.complete = result.complete && search.bound > preemptions && !search.overflow && !failed;
     free(search.decisions);
     return failed;
 }

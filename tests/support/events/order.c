@@ -3,7 +3,7 @@
  * Vector clocks (Lamport; Fidge; Mattern), kept for 8 bytes of memory at a time.
  *
  * Each CPU has a clock for all CPUs: how far it knows each to have come. Its own part goes on with
- * each release. For each 8 bytes that are accessed the table holds the clock that the last release
+ * each release. The table holds for each byte that is accessed the clock that the last release
  * there published, and for each kind of access and each CPU how far that was when it last made one.
  * An access is ordered after another CPU's if its clock knows that CPU to be as far.
  */
@@ -11,6 +11,7 @@
 
 #include "schedule.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,11 @@ enum kind { PLAIN_LOAD, PLAIN_STORE, ATOMIC_LOAD, ATOMIC_STORE, NR_KINDS };
 struct cell {
     uint64_t at; /* address / 8 */
     uint32_t generation;
-    uint8_t bytes[NR_KINDS][CPUS]; /* which of the 8 */
-    uint32_t last[NR_KINDS][CPUS];
+    uint8_t bytes[NR_KINDS][CPUS]; /* which of the 8 were accessed, */
+    uint32_t last[NR_KINDS][CPUS]; /* when that was of any of them, */
     const void *pc[NR_KINDS][CPUS];
-    uint32_t published[CPUS];
+    uint32_t published[8][CPUS];
+    uint32_t when[NR_KINDS][CPUS][8]; /* and of each; unspecified if it was not */
 };
 
 static struct cell *cells;
@@ -61,7 +63,7 @@ static struct cell *cell_of(uint64_t at)
         if (++nr_cells > CELLS / 2) {
             t_schedule_fail("a run touches more memory than its order can be kept for");
         }
-        memset(&cells[i], 0, sizeof(cells[i]));
+        memset(&cells[i], 0, offsetof(struct cell, when));
         cells[i].at = at;
         cells[i].generation = generation;
     }
@@ -93,23 +95,40 @@ static const char *describe(unsigned cpu, const struct t_event *event, unsigned 
     return text;
 }
 
+/* Whether a CPU may not yet know of an access of another one to some of these bytes. */
+static bool is_news(unsigned cpu, const struct cell *cell, uint8_t bytes, enum kind k,
+                    unsigned other)
+{
+    uint32_t known = clocks[cpu][other];
+
+    if ((cell->bytes[k][other] & bytes) == 0 || cell->last[k][other] <= known) {
+        return false;
+    }
+    for (unsigned left = cell->bytes[k][other] & bytes; left != 0; left &= left - 1) {
+        if (cell->when[k][other][__builtin_ctz(left)] > known) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *access_cell(unsigned cpu, const struct t_event *event, struct cell *cell,
                                uint8_t bytes, enum kind kind)
 {
     for (unsigned other = 0; other < CPUS; other++) {
         for (enum kind k = PLAIN_LOAD; other != cpu && k < NR_KINDS; k++) {
             if ((is_store(k) || is_store(kind)) && (is_plain(k) || is_plain(kind)) &&
-                (cell->bytes[k][other] & bytes) != 0 && cell->last[k][other] > clocks[cpu][other]) {
+                is_news(cpu, cell, bytes, k, other)) {
                 return describe(cpu, event, other, k, cell->pc[k][other]);
             }
         }
     }
-    if (cell->last[kind][cpu] != clocks[cpu][cpu]) {
-        cell->bytes[kind][cpu] = 0;
-    }
     cell->bytes[kind][cpu] |= bytes;
     cell->last[kind][cpu] = clocks[cpu][cpu];
     cell->pc[kind][cpu] = event->pc;
+    for (unsigned left = bytes; left != 0; left &= left - 1) {
+        cell->when[kind][cpu][__builtin_ctz(left)] = clocks[cpu][cpu];
+    }
     return NULL;
 }
 
@@ -120,20 +139,27 @@ static void join(uint32_t *to, const uint32_t *from)
     }
 }
 
-static void synchronise(unsigned cpu, const struct t_event *event, struct cell *cell)
+static void synchronise(unsigned cpu, const struct t_event *event, struct cell *cell, uint8_t bytes)
 {
     bool acquires = event->order != __ATOMIC_RELAXED && event->order != __ATOMIC_RELEASE;
     bool releases = event->order == __ATOMIC_RELEASE || event->order == __ATOMIC_ACQ_REL ||
                     event->order == __ATOMIC_SEQ_CST;
+    bool stores = event->kind == T_EVENT_STORE || event->kind == T_EVENT_UPDATE;
 
-    if (event->kind != T_EVENT_STORE && acquires) {
-        join(clocks[cpu], cell->published);
+    for (unsigned left = bytes; left != 0; left &= left - 1) {
+        uint32_t *published = cell->published[__builtin_ctz(left)];
+
+        if (event->kind != T_EVENT_STORE && acquires) {
+            join(clocks[cpu], published);
+        }
+        if (event->kind == T_EVENT_STORE) {
+            memset(published, 0, sizeof(cell->published[0])); /* ends the release sequence */
+        }
     }
-    if (event->kind == T_EVENT_STORE) {
-        memset(cell->published, 0, sizeof(cell->published)); /* ends the release sequence */
-    }
-    if ((event->kind == T_EVENT_STORE || event->kind == T_EVENT_UPDATE) && releases) {
-        join(cell->published, clocks[cpu]);
+    if (stores && releases) {
+        for (unsigned left = bytes; left != 0; left &= left - 1) {
+            join(cell->published[__builtin_ctz(left)], clocks[cpu]);
+        }
         clocks[cpu][cpu]++;
     }
 }
@@ -157,7 +183,7 @@ const char *t_order_access(unsigned cpu, const struct t_event *event)
             return wrong;
         }
         if (event->atomic) {
-            synchronise(cpu, event, cell);
+            synchronise(cpu, event, cell, bytes);
         }
     }
     return NULL;
