@@ -389,6 +389,7 @@ static void test_flush_is_no_more_than_needed(void **state)
     struct t_machine *m = *state;
     struct t_cpu *cpu = m->cpu;
     uint64_t pages = MM_GATHER_FLUSH_PAGES;
+    struct mm_gather gather;
 
     /* A user root that is not in use: nothing. */
     assert_int_equal(t_map(&m->user, 0, P1G, pages * P4K, T_URW), MM_OK);
@@ -409,6 +410,13 @@ static void test_flush_is_no_more_than_needed(void **state)
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, (pages + 1) * P4K, 0), MM_OK);
     assert_int_equal(cpu->nr_invlpg, pages);
     assert_int_equal(cpu->nr_cr3, 3);
+    /* The threshold is one for all ranges together. */
+    assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
+    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW, pages * P4K), false);
+    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW + P1G, P4K), false);
+    mm_gather_end(&gather);
+    assert_int_equal(cpu->nr_invlpg, pages);
+    assert_int_equal(cpu->nr_cr3, 4);
     /* A global one among them: a new root would leave it. */
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(t_cpu_access(cpu, T_KERNEL_LOW, 0, NULL), T_CPU_DONE);
