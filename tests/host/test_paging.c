@@ -385,6 +385,7 @@ static void test_flush_is_no_more_than_needed(void **state)
     struct t_machine *m = *state;
     struct t_cpu *cpu = m->cpu;
     uint64_t pages = MM_GATHER_FLUSH_PAGES;
+    struct mm_gather gather;
 
     /* A user root that is not in use: nothing. */
     assert_int_equal(t_map(&m->user, 0, P1G, pages * P4K, T_URW), MM_OK);
@@ -405,6 +406,13 @@ static void test_flush_is_no_more_than_needed(void **state)
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, (pages + 1) * P4K, 0), MM_OK);
     assert_int_equal(cpu->nr_invlpg, pages);
     assert_int_equal(cpu->nr_cr3, 3);
+    /* The threshold is one for all ranges together. */
+    assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
+    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW, pages * P4K), false);
+    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW + P1G, P4K), false);
+    mm_gather_end(&gather);
+    assert_int_equal(cpu->nr_invlpg, pages);
+    assert_int_equal(cpu->nr_cr3, 4);
     /* A global one among them: a new root would leave it. */
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(t_cpu_access(cpu, T_KERNEL_LOW, 0, NULL), T_CPU_DONE);
@@ -417,6 +425,33 @@ static void test_flush_is_no_more_than_needed(void **state)
     assert_int_equal(t_protect(&m->kernel, T_KERNEL_LOW, P4K, MM_PROT_RW, 0), MM_OK);
     assert_int_equal(cpu->nr_invlpg, 0);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P4K, 0), MM_OK);
+}
+
+/* Owners who edit tables themselves may name any bytes: each page that has one of them goes. */
+static void test_flush_of_parts_of_pages(void **state)
+{
+    static const struct {
+        uint64_t start, len, pages;
+    } parts[] = {
+        {T_KERNEL_LOW, 1, 1},
+        {T_KERNEL_LOW, P4K + 1, 2},
+        {T_KERNEL_LOW + P4K - 1, 2, 2},
+        {T_KERNEL_LOW + 5, 3 * P4K, 4},
+        {T_KERNEL_LOW + 5, 3 * P4K - 5, 3},
+        {UINT64_MAX - P4K, 3, 2},
+        {UINT64_MAX - P4K, P4K + 1, 2},
+    };
+    struct t_machine *m = *state;
+
+    for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        struct mm_gather gather;
+
+        assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
+        mm_gather_add_range(&gather, t_range(parts[i].start, parts[i].len), false);
+        m->cpu->nr_invlpg = 0;
+        mm_gather_end(&gather);
+        assert_int_equal(m->cpu->nr_invlpg, parts[i].pages);
+    }
 }
 
 static void test_global_flush_without_invpcid(void **state)
@@ -582,6 +617,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_accessed_and_dirty_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replace, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flush_is_no_more_than_needed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flush_of_parts_of_pages, setup, teardown),
         cmocka_unit_test(test_global_flush_without_invpcid),
         cmocka_unit_test_setup_teardown(test_split_flushes_the_whole_leaf, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gather_merges_ranges, setup, teardown),

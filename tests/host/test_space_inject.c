@@ -50,6 +50,17 @@ static mm_status_t do_populate(struct fixture *f, struct mm_space *s)
     return map_at(s, AT, 12 * PAGE, RW, MM_SPACE_POPULATE); /* on both sides of 1 GiB */
 }
 
+/* Pages right before and right behind what is populated: they belong to others. */
+static void neighbours(struct fixture *f, struct mm_space *s)
+{
+    assert_int_equal(map_at(s, AT - 2 * PAGE, 2 * PAGE, RWX, 0), MM_OK);
+    assert_int_equal(map_at(s, AT + 12 * PAGE, 2 * PAGE, RWX, 0), MM_OK);
+    for (uint64_t i = 0; i < 2; i++) {
+        assert_true(store(f, s, AT - (i + 1) * PAGE, i));
+        assert_true(store(f, s, AT + (12 + i) * PAGE, i));
+    }
+}
+
 static mm_status_t do_map(struct fixture *f, struct mm_space *s)
 {
     (void)f;
@@ -118,6 +129,7 @@ static mm_status_t do_protect_split(struct fixture *f, struct mm_space *s)
 
 static const struct victim victims[] = {
     {do_populate, nothing, true, true},
+    {do_populate, neighbours, true, true},
     {do_map, nothing, false, true},
     {do_create, nothing, true, true},
     {do_clone, regions_with_pages, true, true},

@@ -97,23 +97,45 @@ static void insert(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot,
 {
     struct mmi_region_attr attr = {.tag = tag, .prot = prot, .flags = (uint32_t)(tag & 1)};
     struct t_mregion_attr mattr = {.prot = prot, .flags = tag * 16 + (tag & 1)};
+    uint64_t need = mmi_regions_need_insert(&f->tree, at, len, &attr);
     uint64_t before = f->tree.nr;
 
-    have(f, mmi_regions_need_insert(&f->tree, at, len, &attr));
+    have(f, need);
     mmi_regions_insert(&f->tree, at, len, &attr, &f->nodes);
     T_LEGAL(t_mregions_insert(&f->model, at, len, &mattr));
     assert_true(f->tree.nr <= before + 1);
+    assert_int_equal(need, f->tree.nr > before ? 1 : 0);
 }
 
 static void remove_range(struct fixture *f, uint64_t at, uint64_t len)
 {
-    have(f, mmi_regions_need_remove(&f->tree, at, len));
+    uint64_t need = mmi_regions_need_remove(&f->tree, at, len);
+    uint64_t before = f->tree.nr;
+
+    have(f, need);
     mmi_regions_remove(&f->tree, at, len, &f->nodes);
     T_LEGAL(t_mregions_remove(&f->model, at, len));
+    assert_int_equal(need, f->tree.nr > before ? 1 : 0);
+}
+
+/* Regions of other rights that an end of the range cuts, as the model has them. */
+static uint64_t cuts(const struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot)
+{
+    struct t_mregion m;
+    uint64_t nr = 0;
+
+    nr += t_mregions_find(&f->model, at, &m) && m.start < at && m.attr.prot != prot ? 1 : 0;
+    nr += t_mregions_find(&f->model, at + (len - 1), &m) &&
+                  m.start + (m.len - 1) > at + (len - 1) && m.attr.prot != prot
+              ? 1
+              : 0;
+    return nr;
 }
 
 static void protect(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot)
 {
+    /* One more than it takes would make it fail for want of memory that it does not need. */
+    assert_int_equal(mmi_regions_need_protect(&f->tree, at, len, prot), cuts(f, at, len, prot));
     have(f, mmi_regions_need_protect(&f->tree, at, len, prot));
     mmi_regions_protect(&f->tree, at, len, prot, &f->nodes);
     T_LEGAL(t_mregions_protect(&f->model, at, len, prot));

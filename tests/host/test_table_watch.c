@@ -132,6 +132,11 @@ static void test_links(void **state)
     must_say(&s, "no release");
 
     s = scene_new();
+    begin(&s, 2 * 4096);
+    store_as(&s, 4, 1, LEAF + 4096, false);
+    must_say(&s, "a leaf is put");
+
+    s = scene_new();
     store(&s, 3, 2, 4 * 4096 | PTR);
     must_say(&s, "and also at");
 

@@ -364,6 +364,10 @@ static void entry_changed(struct t_watch *w, uint32_t frame, unsigned i, uint64_
         }
         link_table(w, frame, i, t_watch_child(now));
     }
+    if (!is_table && (old & P) == 0 && (now & P) != 0 && w->roots[t->root].live && !w->release) {
+        t_watch_wrong(w, "a leaf is put at %#llx by a store that is no release",
+                      (unsigned long long)address_of(w, t, i));
+    }
     if (w->nr_wrong == 0) {
         t_watch_judge_entry(w, t, i, old, now);
     }

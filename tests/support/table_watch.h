@@ -11,6 +11,7 @@
  * What it holds against the code that it watches, at every single store:
  *   - A table is linked only when all its slots were written (or zeroed by the source) since it was
  *     handed out, all are sane, nothing else links it, and in a live tree by a release store.
+ *   - A leaf appears in a live tree by a release store: what fills its frame is seen before it.
  *   - Each address that one store affects goes from the translation before the call to the one
  *     after it: never absent in between, never a mixture, never back. Outside of the call's ranges
  *     nothing changes. A leaf becomes a table only of leaves that agree with it in everything.

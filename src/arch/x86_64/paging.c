@@ -69,8 +69,9 @@ static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges
     }
     for (uint32_t r = 0; r < nr_ranges; r++) {
         uint64_t last = mm_vrange_last(ranges[r]).raw;
+        uint64_t at = mm_align_down(ranges[r].start.raw, MM_PAGE_SIZE);
 
-        for (uint64_t at = ranges[r].start.raw; at <= last; at += MM_PAGE_SIZE) {
+        for (; at <= last; at += MM_PAGE_SIZE) {
             arch->ops->invlpg(arch->ctx, at);
             if (last - at < MM_PAGE_SIZE) {
                 break; /* the next page may begin at 2^64 */
