@@ -7,7 +7,8 @@
 
 struct checking {
     struct mm_space *space;
-    const struct mmi_region *region; /* of the leaf before: the next is mostly in it too */
+    /* Of the leaf before: leaves ascend, so that the next is mostly in it too, and never below. */
+    const struct mmi_region *region;
     /* Execution is not forbidden by every CPU. Where one leaf is not executable, this one does. */
     bool can_forbid_exec;
     bool wrong_exec;
@@ -23,7 +24,7 @@ static void complain(struct checking *c, const char *what, uint64_t at)
 
 static const struct mmi_region *region_of(struct checking *c, uint64_t at)
 {
-    if (c->region == NULL || at < c->region->start || at > mmi_region_last(c->region)) {
+    if (c->region == NULL || at > mmi_region_last(c->region)) {
         c->region = mmi_regions_find(&c->space->regions, at);
     }
     return c->region;
