@@ -187,12 +187,80 @@ static void test_heap(void **state)
     mm_heap_free(heap, large);
 }
 
+/* --- what a free and a look make of a slab ---------------------------------------------------- */
+
+/* A slab that is about to get its pages has bytes and no base yet: NULL does not lie in it, though a
+ * CPU guesses it. */
+static void test_null_is_in_no_slab(void **state)
+{
+    struct fixture *f = *state;
+    struct mm_heap *heap = &f->world->heap;
+    void *a = mm_heap_alloc_on(heap, 0, 100);
+    void *b = mm_heap_alloc_on(heap, 0, 100);
+    struct mmi_slab *slab = mmi_table_find(&f->world->pool.table, (uint64_t)(uintptr_t)a);
+    uint64_t base = slab->base;
+
+    mm_heap_free_on(heap, 0, a); /* guessed from here on */
+    slab->base = 0;
+    mm_heap_free_on(heap, 0, NULL);
+    slab->base = base;
+    assert_int_equal(mm_heap_check(heap), MM_OK);
+    assert_int_equal(world_stats(f->world).nr_objects, 1);
+    mm_heap_free_on(heap, 0, b);
+}
+
+/* The inside of an object of the slab that is guessed. */
+static void test_inner_pointer_of_the_guessed_slab(void **state)
+{
+    struct fixture *f = *state;
+    struct mm_heap *heap = &f->world->heap;
+    char *a = mm_heap_alloc_on(heap, 0, 100);
+    char *b = mm_heap_alloc_on(heap, 0, 100);
+    struct t_trap_info trap;
+
+    mm_heap_free_on(heap, 0, a);
+    T_EXPECT_PANIC(mm_heap_free_on(heap, 0, b + 1), &trap);
+    assert_string_equal(trap.what, "free of the inside of an object");
+    assert_int_equal(trap.recorded_value, (uintptr_t)b);
+    mm_heap_free_on(heap, 0, b);
+}
+
+/* The end of a slab in which no object fits holds none. */
+static void test_end_of_a_slab(void **state)
+{
+    struct fixture *f = *state;
+    struct mm_heap *heap = &f->world->heap;
+    unsigned nr_tails = 0;
+
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
+        char *object = mm_heap_alloc(heap, heap->classes[i].size);
+        const struct mmi_slab *slab =
+            mmi_table_find(&f->world->pool.table, (uint64_t)(uintptr_t)object);
+        char *end = (char *)(uintptr_t)(slab->base + slab->bytes);
+
+        assert_int_equal(mm_heap_usable_size(heap, object), heap->classes[i].size);
+        if (slab->bytes < MM_PAGE_SIZE << slab->order) {
+            struct t_trap_info trap;
+
+            nr_tails++;
+            assert_int_equal(mm_heap_usable_size(heap, end), 0);
+            T_EXPECT_PANIC(mm_heap_free(heap, end), &trap);
+            assert_string_equal(trap.recorded, "the unused end of a slab, objects of");
+        }
+        mm_heap_free(heap, object);
+    }
+    assert_true(nr_tails > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_slabs, start, stop),
         cmocka_unit_test_setup_teardown(test_lists_and_hints, start, stop),
         cmocka_unit_test_setup_teardown(test_heap, start, stop),
+        cmocka_unit_test_setup_teardown(test_null_is_in_no_slab, start, stop),
+        cmocka_unit_test_setup_teardown(test_inner_pointer_of_the_guessed_slab, start, stop),
+        cmocka_unit_test_setup_teardown(test_end_of_a_slab, start, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
