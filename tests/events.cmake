@@ -46,9 +46,6 @@ add_custom_command(
     COMMAND "${CMAKE_OBJCOPY}"
         --redefine-sym memcpy=t_events_memcpy --redefine-sym memmove=t_events_memmove
         --redefine-sym memset=t_events_memset --redefine-sym memcmp=t_events_memcmp
-        # clang 16 and later call these instead
-        --redefine-sym __tsan_memcpy=t_events_memcpy --redefine-sym __tsan_memset=t_events_memset
-        --redefine-sym __tsan_memmove=t_events_memmove
         "${mm_events_object}"
     DEPENDS mm_events_objects "$<TARGET_OBJECTS:mm_events_objects>"
     COMMENT "Linking the observed library"
