@@ -181,6 +181,59 @@ static void hints(void **state)
     stop(&d);
 }
 
+/* --- a CPU that stands still in the middle of a correction -------------------------------------- */
+
+/* As mmi_line_unwhole() leaves it half-way: the summary of whole lines says less than is true, and
+ * that it is being corrected. */
+static void stand_still(struct mm_frames *frames)
+{
+    frames->unsettled += 1;
+    frames->whole[0] = 0;
+}
+
+/* Searches that find nothing look again, but not for ever. */
+static void searches_end(void **state)
+{
+    struct damaged d;
+    struct mm_frames *f = &d.rig.frames;
+    const struct mm_frame_request line = {.order = MMI_LINE_ORDER};
+    mm_pfn_t pfn[3];
+    size_t nr_done = 77;
+    uint64_t nr_free;
+
+    (void)state;
+    start(&d);
+    nr_free = rig_stats(&d.rig).nr_free;
+    for (uint64_t i = 0; i < nr_free - 1; i++) { /* all but frame 0, which no search finds */
+        (void)rig_alloc(&d.rig, 0);
+    }
+    stand_still(f);
+    assert_int_equal(mm_frame_alloc(f, NULL, &pfn[0]), MM_ERR_NO_MEMORY);
+    assert_int_equal(mm_frame_alloc(f, &line, &pfn[0]), MM_ERR_NO_MEMORY);
+    assert_int_equal(mm_frame_alloc_bulk(f, 0, pfn, 3, &nr_done), MM_ERR_NO_MEMORY);
+    assert_int_equal(nr_done, 0);
+    repair(&d);
+    stop(&d);
+}
+
+/* A line that is whole is found, though its summary does not say so now. */
+static void whole_line_is_found(void **state)
+{
+    struct damaged d;
+    struct mm_frames *f = &d.rig.frames;
+    const struct mm_frame_request line = {.order = MMI_LINE_ORDER};
+    mm_pfn_t pfn;
+
+    (void)state;
+    start(&d);
+    stand_still(f);
+    assert_int_equal(mm_frame_alloc(f, &line, &pfn), MM_OK);
+    assert_int_equal(pfn.raw % MMI_LINE_FRAMES, 0);
+    mm_frame_free(f, pfn, MMI_LINE_ORDER);
+    repair(&d);
+    stop(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +241,8 @@ int main(void)
         cmocka_unit_test(records),
         cmocka_unit_test(panic_of_an_unknown_owner),
         cmocka_unit_test(hints),
+        cmocka_unit_test(searches_end),
+        cmocka_unit_test(whole_line_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
