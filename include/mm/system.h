@@ -103,7 +103,8 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
  * `frames` stay with them.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space, a
- *         DMA region, a heap object or a cache of the pool is alive: nothing was done)
+ *         DMA region, a heap object, a cache of the pool or a page of `pages` is alive: nothing was
+ *         done)
  * Locks:  none; no other CPU is in any of the rooms. The root before still exists, and holds the
  *         code that runs, its stack, `system`, and the direct map of all memory. (If the boot
  *         loader's maps less, load one that maps all: tables may lie anywhere.)

@@ -101,6 +101,14 @@ static mm_status_t start_users(struct mm_system *system, const struct mm_system_
     return status;
 }
 
+/* Bytes that a cache of the spaces, if there are any, has in slabs. */
+static uint64_t slab_bytes(const struct mm_cache *cache)
+{
+    struct mm_cache_stats stats = {0};
+
+    return mm_cache_get_stats(cache, &stats) == MM_OK ? stats.slab_bytes : 0;
+}
+
 /*
  * Whether a room holds what its user has not given back: then nothing can be taken down. DMA is not
  * asked: it is the first to be taken down, and refuses by itself.
@@ -118,8 +126,14 @@ static bool in_use(struct mm_system *system)
         return true;
     }
     ours += spaces.nr_caches;
-    return mm_heap_get_stats(&system->heap, &heap) != MM_OK || heap.nr_objects != 0 ||
-           mm_pool_get_stats(&system->pool, &pool) != MM_OK || pool.nr_users != ours;
+    if (mm_heap_get_stats(&system->heap, &heap) != MM_OK || heap.nr_objects != 0 ||
+        mm_pool_get_stats(&system->pool, &pool) != MM_OK || pool.nr_users != ours) {
+        return true;
+    }
+    /* What is left is slabs without objects, and the pool's own: other pages are somebody's. */
+    return system->pages.nr_pages_out * MM_PAGE_SIZE !=
+           pool.nr_meta_pages * MM_PAGE_SIZE + heap.slab_bytes +
+               slab_bytes(&system->spaces.space_cache) + slab_bytes(&system->spaces.region_cache);
 }
 
 /*

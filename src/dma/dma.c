@@ -78,8 +78,8 @@ static mm_paddr_t highest_of_frames(mm_paddr_t highest, uint64_t len, uint64_t w
         return highest;
     }
     last_start = mm_align_down(highest.raw - (len - 1), MM_PAGE_SIZE);
-    return last_start > UINT64_MAX - (whole - 1) ? mm_paddr(UINT64_MAX)
-                                                 : mm_paddr(last_start + (whole - 1));
+    /* At most 2^64 - len, rounded down: that is 2^64 - whole, so the sum does not wrap. */
+    return mm_paddr(last_start + (whole - 1));
 }
 
 /** What a device demands, as a request for a run of whole frames. */

@@ -158,8 +158,9 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool)
 
 /* --- the table -------------------------------------------------------------------------------- */
 
-/** The leaf entry of an address of the window; NULL: a node is missing, and not to be made. */
-static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, bool make)
+/** The leaf entry of an address of the window, and the nodes above it; NULL: one is missing, and the
+ * source has no page. */
+static uint64_t *table_entry(struct mm_pool *pool, uint64_t address)
 {
     uint64_t index = (address - pool->table.base) >> MM_PAGE_SHIFT;
     unsigned shift = pool->table.shift;
@@ -169,7 +170,7 @@ static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, bool make)
         uint64_t node = mmi_load_acquire(entry);
 
         if (node == 0) {
-            uint64_t made = make ? mmi_pool_meta_pages(pool, 1) : 0;
+            uint64_t made = mmi_pool_meta_pages(pool, 1);
 
             if (made == 0) {
                 return NULL;
@@ -189,14 +190,14 @@ static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, bool make)
 bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages)
 {
     /* Slabs are shorter than what a leaf covers, and runs have one entry: two leaves at most. */
-    return table_entry(pool, address, true) != NULL &&
-           table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE, true) != NULL;
+    return table_entry(pool, address) != NULL &&
+           table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE) != NULL;
 }
 
 void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, struct mmi_slab *slab)
 {
     for (uint64_t i = 0; i < nr_pages; i++) {
-        uint64_t *entry = table_entry(pool, address + i * MM_PAGE_SIZE, false);
+        uint64_t *entry = table_entry(pool, address + i * MM_PAGE_SIZE); /* there: reserved */
 
         mmi_store_release(entry, (uint64_t)(uintptr_t)slab);
     }

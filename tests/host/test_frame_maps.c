@@ -237,11 +237,34 @@ static void impossible_machines(void **state)
     assert_true(carved > MAPS / 8);
 }
 
+/* 8 GiB are a word of the summary's summary: a search goes over words that are empty, and finds what
+ * lies below. */
+static void words_without_a_frame(void **state)
+{
+    static const uint64_t wide[] = {16 * MIB, 30 * GIB, 0, 0};
+    const uint64_t low = 9 * GIB / 4096;
+    const uint64_t nr = (30 * GIB + 16 * MIB) / 4096 - low;
+    struct rig rig;
+    mm_pfn_t pfn;
+
+    (void)state;
+    rig_start(&rig, wide, 1, 0);
+    assert_int_equal(mm_frame_alloc_at(&rig.frames, mm_pfn(low), nr), MM_OK);
+    for (uint32_t order = 0; order <= 10; order++) {
+        pfn = rig_alloc(&rig, order);
+        assert_true(pfn.raw < low && pfn.raw >= 4 * GIB / 4096);
+        mm_frame_free(&rig.frames, pfn, order);
+    }
+    mm_frame_free_run(&rig.frames, mm_pfn(low), nr);
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(real_machines),
         cmocka_unit_test(impossible_machines),
+        cmocka_unit_test(words_without_a_frame),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -294,12 +294,113 @@ static void test_lying_source(void **state)
     assert_int_equal(mm_pool_destroy(&pool), MM_OK);
 }
 
+/* Frames come back in parts as well: also those whose number is a power of two and whose place is
+ * not, and more than a block has. */
+static void test_frames_in_parts(void **state)
+{
+    const uint64_t most = UINT64_C(1) << MM_FRAME_MAX_ORDER;
+    struct world *world = world_of_frames(2 * most * MM_PAGE_SIZE);
+    struct mm_page_source source = world->inner;
+    void *pages = NULL;
+
+    (void)state;
+    for (uint64_t i = 0; i < 4; i++) {
+        char *at;
+
+        assert_int_equal(take(source, 6, 1, &pages), MM_OK);
+        at = pages;
+        if (i != 0) {
+            give(source, at, i);
+        }
+        give(source, at + (i + 2) * MM_PAGE_SIZE, 4 - i);
+        give(source, at + i * MM_PAGE_SIZE, 2);
+    }
+    assert_int_equal(take(source, 2 * most, 1, &pages), MM_OK);
+    give(source, pages, 2 * most);
+    assert_int_equal(take(source, UINT64_MAX / MM_PAGE_SIZE + 1, 1, &pages),
+                     MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(world->pages.nr_pages_out, 0);
+    assert_int_equal(mm_frame_check(&world->frames), MM_OK);
+    world_delete(world);
+}
+
+/* Two nodes of the table, and a slab that lies across their border. */
+#define ACROSS 511u
+
+struct border {
+    char *memory;
+    unsigned nr_single; /* pages that it still has, beside the two at the border */
+    unsigned nr_given;
+    bool out; /* the two */
+};
+
+static mm_status_t border_alloc(void *ctx, uint64_t nr, uint64_t align, void **out)
+{
+    struct border *b = ctx;
+
+    (void)align;
+    if (nr == 2 && !b->out) {
+        b->out = true;
+        *out = b->memory + ACROSS * MM_PAGE_SIZE;
+        return MM_OK;
+    }
+    if (nr != 1 || b->nr_single == 0) {
+        return MM_ERR_NO_MEMORY;
+    }
+    b->nr_single--;
+    *out = b->memory + b->nr_given++ * MM_PAGE_SIZE;
+    return MM_OK;
+}
+
+static void border_free(void *ctx, void *pages, uint64_t nr)
+{
+    struct border *b = ctx;
+
+    if (nr == 2) {
+        assert_ptr_equal(pages, b->memory + ACROSS * MM_PAGE_SIZE);
+        b->out = false;
+    }
+}
+
+/* The first node is there, the second finds no memory: no object, and the pages go back. */
+static void test_slab_across_a_border(void **state)
+{
+    static const struct mm_page_source_ops ops = {.alloc = border_alloc, .free = border_free};
+    static struct mm_pool pool;
+    static struct mm_cache cache;
+    const struct mm_cache_config config = {.name = "large", .size = 2 * MM_PAGE_SIZE};
+    struct border b = {.memory = mmap(NULL, 4 * MiB, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)};
+    struct mm_pool_config pool_config = {
+        .source = {&ops, &b, (uint64_t)(uintptr_t)b.memory, 4 * MiB}, .nr_cpus = 1};
+    void *object;
+
+    (void)state;
+    assert_int_equal(mm_pool_init(&pool, &pool_config), MM_OK);
+    assert_int_equal(mm_cache_init(&cache, &pool, &config), MM_OK);
+    b.nr_single = 2; /* descriptors, and a node */
+    assert_null(mm_cache_alloc_on(&cache, 0));
+    assert_int_equal(b.nr_single, 0);
+    assert_false(b.out);
+    assert_null(mm_cache_alloc_on(&cache, 0));
+    b.nr_single = 1;
+    object = mm_cache_alloc_on(&cache, 0);
+    assert_ptr_equal(object, b.memory + ACROSS * MM_PAGE_SIZE);
+    assert_int_equal(mm_cache_check(&cache), MM_OK);
+    mm_cache_free(&cache, object);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+    assert_false(b.out);
+    assert_int_equal(mm_pool_destroy(&pool), MM_OK);
+    munmap(b.memory, 4 * MiB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_range_statuses), cmocka_unit_test(test_range_misuse),
-        cmocka_unit_test(test_range_random),   cmocka_unit_test(test_frames_statuses),
-        cmocka_unit_test(test_windows),        cmocka_unit_test(test_lying_source),
+        cmocka_unit_test(test_range_statuses),  cmocka_unit_test(test_range_misuse),
+        cmocka_unit_test(test_range_random),    cmocka_unit_test(test_frames_statuses),
+        cmocka_unit_test(test_windows),         cmocka_unit_test(test_lying_source),
+        cmocka_unit_test(test_frames_in_parts), cmocka_unit_test(test_slab_across_a_border),
     };
 
     return cmocka_run_group_tests_name("heap_pages", tests, NULL, NULL);

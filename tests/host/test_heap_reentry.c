@@ -86,12 +86,21 @@ static void end_of_interrupts(void)
 /* --- after every instruction -------------------------------------------------------------------
  */
 
+/* Between a load and its exchange code that is not optimised has several times the instructions.
+ * With an interrupt after each of them hardly an exchange would ever succeed: so one comes after
+ * any of them, as often as in the code that is shipped. */
+#ifdef __OPTIMIZE__
+#define STEPS_AN_INTERRUPT 1u
+#else
+#define STEPS_AN_INTERRUPT 6u
+#endif
+
 static void on_step(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
     (void)info;
     (void)context;
-    if (stepping) {
+    if (stepping && draw(STEPS_AN_INTERRUPT) == 0) {
         interrupt();
     }
 }

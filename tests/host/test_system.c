@@ -22,7 +22,7 @@
 #include <cmocka.h>
 
 #define MIB      UINT64_C(0x100000)
-#define RAM      (64 * MIB)
+#define RAM      (160 * MIB)
 #define MAPPED   (8 * MIB)
 #define ARENA    UINT64_C(0xffffc00000000000)
 #define IMAGE    UINT64_C(0xffffffff80000000)
@@ -245,6 +245,44 @@ static void test_each_thing_alone_holds_it_up(void **state)
     assert_int_equal(mm_system_destroy(s), MM_OK);
 }
 
+/* Pages that were taken from their source, beside those of the heap and the caches. */
+static void test_pages_hold_it_up(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+    struct mm_page_source source;
+    void *pages;
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    source = mm_page_source_frames(&s->pages);
+    assert_int_equal(source.ops->alloc(source.ctx, 3, 1, &pages), MM_OK);
+    expect_busy(s);
+    /* Slabs that are empty, and a space that is gone, hold nothing up. */
+    mm_heap_free(&s->heap, mm_heap_alloc(&s->heap, 5000));
+    mm_heap_free(&s->heap, mm_heap_alloc(&s->heap, 20));
+    expect_busy(s);
+    source.ops->free(source.ctx, pages, 3);
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+}
+
+/* A room that does not answer is not taken down around. */
+static void test_rooms_that_do_not_answer(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+    uint32_t *const magics[] = {&s->heap.magic, &s->pool.magic, &s->pool.nr_users,
+                                &s->spaces.magic};
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    for (unsigned i = 0; i < sizeof(magics) / sizeof(magics[0]); i++) {
+        *magics[i] ^= 1;
+        assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+        *magics[i] ^= 1;
+        assert_int_equal(mm_system_check(s), MM_OK);
+    }
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+}
+
 /* The counts that hold the system up, each by itself. */
 static void test_what_is_alive_is_counted(void **state)
 {
@@ -341,6 +379,9 @@ static void test_each_step_can_fail(void **state)
     m->device.range.start.raw++;
     expect_failure(m, MM_ERR_NOT_ALIGNED);
     m->device.range.start.raw--;
+    m->physmap.len = RAM / 2; /* not all frames have an address */
+    expect_failure(m, MM_ERR_INVALID_ADDRESS);
+    m->physmap.len = 0;
     m->config.kernel_space = mm_vrange(mm_vaddr(0x1000), 4096);
     expect_failure(m, MM_ERR_INVALID_ADDRESS);
     m->config = good;
@@ -349,10 +390,10 @@ static void test_each_step_can_fail(void **state)
     assert_int_equal(mm_system_destroy(&m->system), MM_OK);
 }
 
-/* With every amount of memory from none up: it comes up, or nothing has happened. */
-static void test_too_little_memory_leaves_nothing(void **state)
+/* With every amount of memory from none up: it comes up, or nothing has happened. A page far above
+ * makes the pool's window so wide that its table needs pages too. */
+static void too_little(struct machine *m, uint64_t far)
 {
-    struct machine *m = *state;
     uint64_t nr_failed = 0;
     uint64_t nr_up = 0;
 
@@ -361,6 +402,8 @@ static void test_too_little_memory_leaves_nothing(void **state)
         assert_int_equal(mm_bootmap_init(&m->map, m->entries, MM_BOOTMAP_CAPACITY(8)), MM_OK);
         assert_int_equal(mm_bootmap_add(&m->map, mm_prange(mm_paddr(4 * MIB), len), MM_BOOT_USABLE),
                          MM_OK);
+        assert_int_equal(
+            mm_bootmap_add(&m->map, mm_prange(mm_paddr(150 * MIB), far), MM_BOOT_USABLE), MM_OK);
         if (mm_bootmap_usable_bytes(&m->map) == 0) {
             expect_failure(m, MM_ERR_NO_MEMORY);
             continue;
@@ -381,6 +424,16 @@ static void test_too_little_memory_leaves_nothing(void **state)
         assert_true(map_hash(m) == before);
     }
     assert_true(nr_failed > 5 && nr_up > 5);
+}
+
+static void test_too_little_memory_leaves_nothing(void **state)
+{
+    too_little(*state, 0);
+}
+
+static void test_too_little_memory_far_apart(void **state)
+{
+    too_little(*state, 4096);
 }
 
 static void test_without_users_there_are_no_spaces(void **state)
@@ -421,10 +474,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_everything_works_together, start, stop),
         cmocka_unit_test_setup_teardown(test_each_thing_alone_holds_it_up, start, stop),
+        cmocka_unit_test_setup_teardown(test_pages_hold_it_up, start, stop),
+        cmocka_unit_test_setup_teardown(test_rooms_that_do_not_answer, start, stop),
         cmocka_unit_test_setup_teardown(test_what_is_alive_is_counted, start, stop),
         cmocka_unit_test_setup_teardown(test_without_sections_and_devices, start, stop),
         cmocka_unit_test_setup_teardown(test_each_step_can_fail, start, stop),
         cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(test_too_little_memory_far_apart, start, stop),
         cmocka_unit_test_setup_teardown(test_without_users_there_are_no_spaces, start, stop),
         cmocka_unit_test_setup_teardown(test_a_check_tells_of_corruption, start, stop),
     };

@@ -135,12 +135,43 @@ static void test_double_free(void **state)
     }
 }
 
+/* The only room for a run lies across a border of the range's words: it is claimed word by word, and
+ * given back if the other was faster in the second one. */
+static void test_run_across_words(void **state)
+{
+    const unsigned nr_pages = 12;
+    struct mm_page_source source;
+    uint64_t first; /* page of the room, half of which lies before the border */
+
+    (void)state;
+    prepare(160, 0);
+    fill(0, 0, 1, RUN);
+    fill(0, 1, 1, BIG);
+    fill(0, 2, 1, 100);
+    leave_pages(0);
+    source = mm_page_source_range(&w->range);
+    first = w->range.base + (128 - w->range.first_bit - nr_pages / 2) * 4096;
+    for (unsigned i = 0; i < nr_pages; i++) {
+        source.ops->free(source.ctx, (void *)(uintptr_t)(first + i * 4096), 1);
+        w->nr_pages_held--;
+    }
+    SCRIPT(w->steps[0], {ALLOC, 10, nr_pages * 4096, false}, {ALLOC, 11, 10 * 4096, false},
+           {FREE, 10, 0, 0}, {FREE, 11, 0, 0});
+    SCRIPT(w->steps[1], {ALLOC, 20, RUN, false}, {ALLOC, 21, 7 * 4096, false}, {FREE, 20, 0, 0},
+           {ALLOC, 22, 10 * 4096, false});
+    race("heap.run-across-words", 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_guessed_word),
-        cmocka_unit_test(test_runs),           cmocka_unit_test(test_resizing),
-        cmocka_unit_test(test_reclaim),        cmocka_unit_test(test_double_free),
+        cmocka_unit_test(test_alloc_and_free),
+        cmocka_unit_test(test_guessed_word),
+        cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_resizing),
+        cmocka_unit_test(test_reclaim),
+        cmocka_unit_test(test_double_free),
+        cmocka_unit_test(test_run_across_words),
     };
 
     return cmocka_run_group_tests_name("schedule_heap", tests, NULL, NULL);

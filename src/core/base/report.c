@@ -90,7 +90,7 @@ void mmi_line_size(struct mmi_line *line, uint64_t bytes)
     static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
     unsigned unit = 0;
 
-    while (bytes != 0 && bytes % 1024 == 0 && unit < 6) {
+    while (bytes != 0 && bytes % 1024 == 0) { /* six times at most: 2^60 divides no more */
         bytes /= 1024;
         unit++;
     }

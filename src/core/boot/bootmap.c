@@ -185,9 +185,10 @@ static void emit(struct sweep *sweep, uint64_t start, uint64_t last, uint32_t ki
     };
 }
 
+/* Of one entry or more: a map without any is normalised from the start. */
 static uint32_t count_boundaries(const struct mm_boot_entry *entries, uint32_t nr)
 {
-    uint32_t boundaries = nr == 0 ? 0 : nr + 1; /* each start, and the last end */
+    uint32_t boundaries = nr + 1; /* each start, and the last end */
 
     for (uint32_t i = 1; i < nr; i++) {
         if (mm_prange_last(entries[i - 1].range).raw + 1 != entries[i].range.start.raw) {
@@ -312,7 +313,7 @@ static struct frames run_at(const struct mm_bootmap *map, uint32_t *index, uint3
             any = true;
         }
         ++*index;
-        if (*index == map->nr || last == UINT64_MAX) {
+        if (*index == map->nr) { /* and so if the entry ends at 2^64: they are sorted */
             break;
         }
         entry = &map->entries[*index];

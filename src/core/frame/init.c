@@ -150,12 +150,12 @@ mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uin
 
 /* --- the first state -------------------------------------------------------------------------- */
 
-/* All bits of [first, first + nr). */
+/* All bits of [first, first + nr), which is not empty. */
 static void set_bits(uint64_t *bits, uint64_t first, uint64_t nr)
 {
     unsigned part = 0;
 
-    if (first % 64 != 0 && nr != 0) {
+    if (first % 64 != 0) {
         bits[first / 64] |= mmi_row_part(first, nr, &part);
     }
     first += part;

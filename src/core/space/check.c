@@ -7,7 +7,8 @@
 
 struct checking {
     struct mm_space *space;
-    const struct mmi_region *region; /* of the leaf before: the next is mostly in it too */
+    /* Of the leaf before: leaves ascend, so that the next is mostly in it too, and never below. */
+    const struct mmi_region *region;
     /* Execution is not forbidden by every CPU. Where one leaf is not executable, this one does. */
     bool can_forbid_exec;
     bool wrong_exec;
@@ -23,7 +24,7 @@ static void complain(struct checking *c, const char *what, uint64_t at)
 
 static const struct mmi_region *region_of(struct checking *c, uint64_t at)
 {
-    if (c->region == NULL || at < c->region->start || at > mmi_region_last(c->region)) {
+    if (c->region == NULL || at > mmi_region_last(c->region)) {
         c->region = mmi_regions_find(&c->space->regions, at);
     }
     return c->region;
@@ -32,10 +33,9 @@ static const struct mmi_region *region_of(struct checking *c, uint64_t at)
 static void check_frame(struct checking *c, const struct mm_mapping *leaf)
 {
     const struct mm_frames *frames = c->space->spaces->frames;
-    mm_pfn_t frame = mm_pfn_of(leaf->paddr);
-    uint32_t refs = mm_frame_refs(frames, frame);
+    uint32_t refs = mm_frame_refs(frames, mm_pfn_of(leaf->paddr));
 
-    if (!mm_frame_allocated(frames, frame) || refs == 0) {
+    if (refs == 0) {
         complain(c, "leaf with a frame that is not allocated", leaf->page.start.raw);
     } else if (refs > 1 && (leaf->prot & MM_PROT_WRITE) != 0) {
         complain(c, "leaf writable, and its frame shared", leaf->page.start.raw);

@@ -285,7 +285,7 @@ bool mmi_regions_room(const struct mmi_regions *tree, uint64_t len, uint64_t ali
 
 static void set_gap(struct mmi_regions *tree, struct mmi_region *n, uint64_t gap)
 {
-    if (n != NULL && n->gap != gap) {
+    if (n->gap != gap) {
         n->gap = gap;
         repair(tree, n);
     }

@@ -123,8 +123,8 @@ uint64_t mmi_regions_need_protect(const struct mmi_regions *tree, uint64_t start
     const struct mmi_region *high = mmi_regions_find(tree, last);
     uint64_t need = 0;
 
-    need += low != NULL && low->start < start && low->attr.prot != prot ? 1 : 0;
-    need += high != NULL && mmi_region_last(high) > last && high->attr.prot != prot ? 1 : 0;
+    need += low->start < start && low->attr.prot != prot ? 1 : 0;
+    need += mmi_region_last(high) > last && high->attr.prot != prot ? 1 : 0;
     return need;
 }
 
@@ -151,7 +151,7 @@ void mmi_regions_protect(struct mmi_regions *tree, uint64_t start, uint64_t len,
     uint64_t last = start + (len - 1);
     struct mmi_region *n = mmi_regions_find(tree, start);
 
-    if (n != NULL && n->start < start && n->attr.prot != prot) {
+    if (n->start < start && n->attr.prot != prot) {
         split(tree, n, start, nodes);
         n = mmi_region_next(n);
     }

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The check of a space: each contradiction in its tree, and between tree and tables, is made, and the
+ * check must name it. Both are internal, so their header is included from the sources.
+ */
+#define _GNU_SOURCE /* memmem() */
+#include "space_fixture.h"
+
+#include "core/space/internal.h"
+
+#define P2M UINT64_C(0x200000)
+
+struct listener {
+    const char *sentence; /**< what is to be said */
+    bool named;
+};
+
+static void listen(void *ctx, const char *line, size_t len)
+{
+    struct listener *l = ctx;
+
+    l->named |= memmem(line, len, l->sentence, strlen(l->sentence)) != NULL;
+}
+
+/* The check of this space says this of it. */
+static void names(struct mm_space *s, const char *sentence)
+{
+    static const struct mm_platform_ops ops = {.panic = t_platform_panic, .log = listen};
+    struct listener l = {.sentence = sentence};
+    struct mm_platform kept = s->spaces->platform;
+    struct mm_platform kept_of_table = s->table->platform;
+
+    s->spaces->platform = s->table->platform = (struct mm_platform){&ops, &l};
+    assert_int_equal(mm_space_check(s), MM_ERR_CORRUPTED);
+    s->spaces->platform = kept;
+    s->table->platform = kept_of_table;
+    if (!l.named) {
+        fail_msg("the check did not say: %s", sentence);
+    }
+}
+
+/* One field gets a value for the time of a check. */
+#define NAMES(s, sentence, field, value)                                                           \
+    do {                                                                                           \
+        __typeof__(field) kept_ = (field);                                                         \
+        (field) = (value);                                                                         \
+        names((s), (sentence));                                                                    \
+        (field) = kept_;                                                                           \
+        assert_int_equal(mm_space_check(s), MM_OK);                                                \
+    } while (0)
+
+/* --- the tree --------------------------------------------------------------------------------- */
+
+/* Seven regions of two pages, a page apart: a full tree of three levels. */
+static struct mm_space *seven_regions(struct fixture *f)
+{
+    struct mm_space *s = new_space(f);
+
+    for (uint64_t i = 0; i < 7; i++) {
+        assert_int_equal(map_at(s, (16 + 3 * i) * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
+    }
+    assert_int_equal(s->regions.root->height, 3);
+    return s;
+}
+
+static void test_tree(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = seven_regions(f);
+    struct mmi_region *root = s->regions.root;
+    struct mmi_region *first = mmi_regions_first(&s->regions);
+    struct mmi_region *second = mmi_region_next(first);
+    /* Of which the first is a child too, so that the way on from there is the same. */
+    struct mmi_region stranger = {.parent = second, .right = first};
+
+    (void)state;
+    assert_ptr_equal(root->left, second);
+    NAMES(s, "region tree out of balance", root->right->height, 4);
+    NAMES(s, "region tree out of balance", root->right->height, 0);
+    NAMES(s, "region knows its subtree wrongly", root->max_gap, root->max_gap + PAGE);
+    NAMES(s, "region knows its subtree wrongly", first->height, 2);
+    NAMES(s, "left child has another parent", first->parent, &stranger);
+    NAMES(s, "right child has another parent", root->right->right->parent, root);
+    NAMES(s, "region not of whole pages", first->len, first->len - 1);
+    NAMES(s, "region not of whole pages", first->len, 0);
+    NAMES(s, "region out of order, or outside of the space", first->start, 0);
+    NAMES(s, "region out of order, or outside of the space", second->start, first->start);
+    NAMES(s, "region knows its gap wrongly", second->gap, 2 * PAGE);
+    NAMES(s, "regions counted wrongly", s->regions.nr, 6);
+    NAMES(s, "regions counted wrongly", s->regions.bytes, 13 * PAGE);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+static void test_neighbours(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mmi_region *low;
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, MM_PROT_READ, 0), MM_OK);
+    assert_int_equal(map_at(s, 17 * PAGE, PAGE, RW, 0), MM_OK);
+    low = mmi_regions_first(&s->regions);
+    NAMES(s, "equal neighbours are not one region", low->attr.prot, RW);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* --- tree and tables -------------------------------------------------------------------------- */
+
+/* A leaf that no call on the space has put there, for the time of a check. */
+static void names_leaf(struct fixture *f, struct mm_space *s, struct mm_vrange page, mm_prot_t prot,
+                       const char *sentence)
+{
+    struct mm_frame_request request = {.nr_frames = page.len / PAGE, .align = page.len};
+    struct mm_gather *gather = calloc(1, sizeof(*gather));
+    mm_pfn_t frame;
+
+    assert_non_null(gather);
+    assert_int_equal(mm_frame_alloc(&f->m.frames, &request, &frame), MM_OK);
+    assert_int_equal(
+        mm_paging_map(s->table, page, mm_pfn_addr(frame), prot | MM_PROT_USER, MM_MEMTYPE_WB, 0),
+        MM_OK);
+    names(s, sentence);
+    assert_int_equal(mm_gather_begin(gather, s->table), MM_OK);
+    assert_int_equal(mm_paging_unmap(s->table, page, 0, gather), MM_OK);
+    mm_gather_end(gather);
+    mm_frame_free_run(&f->m.frames, frame, request.nr_frames);
+    free(gather);
+    assert_int_equal(mm_space_check(s), MM_OK);
+}
+
+static void test_leaves(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mm_vrange outside = mm_vrange(mm_vaddr(32 * PAGE), PAGE);
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, MM_PROT_READ, 0), MM_OK);
+    assert_int_equal(map_at(s, 18 * PAGE, PAGE, MM_PROT_NONE, 0), MM_OK);
+    assert_int_equal(map_at(s, 20 * PAGE, PAGE, MM_PROT_NONE, MM_SPACE_GUARD), MM_OK);
+    assert_int_equal(map_at(s, P2M, P2M, RW, 0), MM_OK);
+
+    names_leaf(f, s, mm_vrange(mm_vaddr(P2M), P2M), RW, "leaf above 4 KiB");
+    names_leaf(f, s, outside, MM_PROT_READ, "page outside of all regions, or in a guard");
+    names_leaf(f, s, outside, RX, "page outside of all regions, or in a guard");
+    names_leaf(f, s, mm_vrange(mm_vaddr(20 * PAGE), PAGE), MM_PROT_READ,
+               "page outside of all regions, or in a guard");
+    names_leaf(f, s, mm_vrange(mm_vaddr(16 * PAGE), PAGE), RW,
+               "leaf writable, and its region is not");
+    names_leaf(f, s, mm_vrange(mm_vaddr(18 * PAGE), PAGE), MM_PROT_READ,
+               "leaf readable, and its region is not");
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* A leaf that is executable is wrong where another shows that the CPU can forbid it. */
+static void test_exec(void **state)
+{
+    static const struct t_machine_config without_nx = {.no_nx = true};
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
+    assert_int_equal(loaded(f, s, 16 * PAGE), 0);
+    names_leaf(f, s, mm_vrange(mm_vaddr(17 * PAGE), PAGE), RX,
+               "leaf executable, and its region is not");
+    put_last(f, s);
+    fixture_stop(f);
+
+    f = fixture_start(&without_nx);
+    s = new_space(f);
+    assert_int_equal(map_at(s, 16 * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
+    assert_int_equal(loaded(f, s, 16 * PAGE), 0);
+    assert_int_equal(loaded(f, s, 17 * PAGE), 0);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+static void test_frames(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    mm_pfn_t frame;
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_true(store(f, s, 16 * PAGE, 5));
+    frame = mm_pfn(frame_at(s, 16 * PAGE));
+    mm_frame_get(&f->m.frames, frame);
+    names(s, "leaf writable, and its frame shared");
+    assert_false(mm_frame_put(&f->m.frames, frame));
+    assert_int_equal(mm_space_check(s), MM_OK);
+    /* Freed under the space, and taken again. */
+    assert_true(mm_frame_put(&f->m.frames, frame));
+    names(s, "leaf with a frame that is not allocated");
+    assert_int_equal(mm_frame_alloc_at(&f->m.frames, frame, 1), MM_OK);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* Tables that contradict themselves are not looked at further. */
+static void test_tables(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(loaded(f, s, 16 * PAGE), 0);
+    NAMES(s, "leaves mapped are not those counted", s->table->nr_leaves[0], 2);
+    NAMES(s, "page table cannot be walked", s->regions.window.len, UINT64_C(1) << 60);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tree),   cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_leaves), cmocka_unit_test(test_exec),
+        cmocka_unit_test(test_frames), cmocka_unit_test(test_tables),
+    };
+
+    return cmocka_run_group_tests_name("space_check", tests, NULL, NULL);
+}
