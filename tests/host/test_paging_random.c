@@ -522,8 +522,8 @@ static int say_where(void **state)
 {
     (void)state;
     if (!the_run.done) {
-        print_error("paging random: '%s' ended in operation %u; run it again with MM_TEST_SEED and "
-                    "CMOCKA_TEST_FILTER or the whole program\n",
+        print_error("paging random: '%s' ended in operation %u; the whole program with "
+                    "MM_TEST_SEED does it again\n",
                     the_run.name, the_run.operation);
     }
     return 0;
