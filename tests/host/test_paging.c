@@ -273,6 +273,13 @@ static void test_forbidden_pages(void **state)
     static const uint64_t sizes[] = {P4K, P2M, P1G};
     struct t_machine *m = *state;
 
+    /* Nothing was accessed: being forbidden for a while changes nothing of that. */
+    assert_int_equal(t_map(&m->user, P1G, P1G, P4K, T_URW), MM_OK);
+    assert_int_equal(t_protect(&m->user, P1G, P4K, MM_PROT_USER, 0), MM_OK);
+    assert_false(t_leaf(&m->user, P1G).accessed || t_leaf(&m->user, P1G).dirty);
+    assert_int_equal(t_protect(&m->user, P1G, P4K, T_URW, 0), MM_OK);
+    assert_false(t_leaf(&m->user, P1G).accessed || t_leaf(&m->user, P1G).dirty);
+    assert_int_equal(t_unmap(&m->user, P1G, P4K, 0), MM_OK);
     assert_int_equal(mm_paging_activate(&m->user), MM_OK);
     for (unsigned i = 0; i < 3; i++) {
         uint64_t at = 16 * P1G;

@@ -213,6 +213,54 @@ static void test_no_global_bit_where_there_is_none(void **state)
     t_machine_delete(m);
 }
 
+/* CR3 of a CPU that takes the mask there. */
+static uint64_t cr3_of_encrypted;
+
+static uint64_t read_cr(void *ctx, unsigned cr)
+{
+    (void)ctx;
+    return cr == 3 ? cr3_of_encrypted : 0;
+}
+
+static void write_cr(void *ctx, unsigned cr, uint64_t value)
+{
+    (void)ctx;
+    if (cr == 3) {
+        cr3_of_encrypted = value;
+    }
+}
+
+/* The root is encrypted memory too: CR3 carries the mask, and who asks for the root is not told. */
+static void test_encryption_mask_in_cr3(void **state)
+{
+    struct t_machine *m = t_machine_new();
+    uint64_t mask = UINT64_C(1) << 47;
+    struct mm_x86_64_cpu_ops ops;
+    struct mm_paging_config config;
+
+    (void)state;
+    m->cpus.has.paddr_bits = 47;
+    t_machine_arch(m);
+    m->arch.encryption_mask = mask;
+    ops = *m->arch.ops;
+    ops.read_cr = read_cr;
+    ops.write_cr = write_cr;
+    m->arch.ops = &ops;
+    config = t_config(m);
+    assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
+    assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
+    assert_int_equal(mm_paging_activate(&m->user), MM_OK);
+    assert_int_equal(cr3_of_encrypted, m->user.root.raw | mask);
+    assert_int_equal(mm_paging_current_root(config.backend).raw, m->user.root.raw);
+    assert_int_equal(mm_paging_destroy(&m->user), MM_ERR_BUSY);
+    assert_int_equal(mm_paging_load_root(config.backend, m->kernel.root), MM_OK);
+    assert_int_equal(cr3_of_encrypted, m->kernel.root.raw | mask);
+    cr3_of_encrypted |= 0x18; /* PWT and PCD of the root: no address */
+    assert_int_equal(mm_paging_current_root(config.backend).raw, m->kernel.root.raw);
+    cr3_of_encrypted = 0;
+    t_machine_delete(m);
+}
+
 /* Leaves and tables of encrypted memory carry the mask; devices do not; translate is without. */
 static void test_encryption_mask(void **state)
 {
@@ -491,6 +539,8 @@ int main(void)
         cmocka_unit_test(test_no_global_bit_where_there_is_none),
         cmocka_unit_test(test_encryption_mask),
         cmocka_unit_test(test_encryption_mask_is_no_address),
+
+        cmocka_unit_test(test_encryption_mask_in_cr3),
         cmocka_unit_test_setup_teardown(test_operations_on_every_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dirty_is_never_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_split_has_no_gap, setup, teardown),

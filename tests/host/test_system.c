@@ -325,6 +325,24 @@ static void expect_failure(struct machine *m, mm_status_t status)
     assert_memory_equal(&m->system, &zero, sizeof(zero));
 }
 
+/* Two devices: the second is as much there as the first. */
+static void test_every_device_is_mapped(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system_device two[2] = {m->device, m->device};
+    struct mm_mapping leaf;
+
+    two[1].range.start.raw += 4096;
+    m->config.devices = two;
+    m->config.nr_devices = 2;
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(mm_paging_translate(&m->system.kernel, two[i].range.start, &leaf), MM_OK);
+        assert_int_equal(leaf.paddr.raw, two[i].paddr.raw);
+    }
+    assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+}
+
 /* An image that is mapped by somebody else, and no device: the rest comes up, and is checked. */
 static void test_without_sections_and_devices(void **state)
 {
@@ -477,6 +495,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pages_hold_it_up, start, stop),
         cmocka_unit_test_setup_teardown(test_rooms_that_do_not_answer, start, stop),
         cmocka_unit_test_setup_teardown(test_what_is_alive_is_counted, start, stop),
+        cmocka_unit_test_setup_teardown(test_every_device_is_mapped, start, stop),
         cmocka_unit_test_setup_teardown(test_without_sections_and_devices, start, stop),
         cmocka_unit_test_setup_teardown(test_each_step_can_fail, start, stop),
         cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start, stop),

@@ -362,6 +362,10 @@ static void entry_changed(struct t_watch *w, uint32_t frame, unsigned i, uint64_
             t_watch_wrong(w, "table %#x is linked at %#llx by a store that is no release",
                           t_watch_child(now), (unsigned long long)address_of(w, t, i));
         }
+        if (address_of(w, t, i) >> 63 != 0 && (now & T_WATCH_US) != 0) {
+            t_watch_wrong(w, "table %#x at %#llx is the kernel's, and open to the user",
+                          t_watch_child(now), (unsigned long long)address_of(w, t, i));
+        }
         link_table(w, frame, i, t_watch_child(now));
     }
     if (!is_table && (old & P) == 0 && (now & P) != 0 && w->roots[t->root].live && !w->release) {

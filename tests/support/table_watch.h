@@ -17,7 +17,8 @@
  *     nothing changes. A leaf becomes a table only of leaves that agree with it in everything.
  *   - Accessed and dirty, which the watcher itself sets as a walker would, are never lost.
  *   - An entry that is not present has bits 43 to 51 set or is 0 (L1TF), in every table, linked or
- *     not. What the user reaches below 2^63 in a user root has the user bit, what is above has not.
+ *     not. What the user reaches below 2^63 in a user root has the user bit, what is above has not, and
+ *     no table there.
  *   - A call that fails has stored nothing to any linked table.
  *   - The caches are the worst that the manual allows: every translation that the root in use held
  *     since it was last flushed may still be in the TLB, every table in the paging-structure caches

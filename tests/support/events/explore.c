@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define DECISIONS_MAX 65536u
 #define CHANGES_MAX   4u
@@ -411,22 +412,50 @@ static double now(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+static unsigned nr_replayed;
+
+/* A schedule of a race that this program has not is no success. */
+static void must_have_replayed(void)
+{
+    if (nr_replayed == 0) {
+        (void)fprintf(stderr, "MM_SCHEDULE names no race of this program\n");
+        _exit(1);
+    }
+}
+
+/* The schedule of MM_SCHEDULE if it is this race's; the others do not run. */
+static const char *replay_given(const struct t_race *race, const char *given)
+{
+    static bool first = true;
+    size_t len = strlen(race->name);
+    const char *wrong;
+
+    if (first) {
+        first = false;
+        (void)atexit(must_have_replayed);
+    }
+    if (strncmp(given, race->name, len) != 0 || given[len] != ':') {
+        return NULL;
+    }
+    nr_replayed++;
+    wrong = t_race_replay(race, given + len + 1);
+    if (wrong != NULL) {
+        print_failure(race, wrong);
+    } else {
+        (void)fprintf(stderr, "race %s: this schedule passes\n", race->name);
+    }
+    return wrong;
+}
+
 const char *t_race_explore(const struct t_race *race, const struct t_race_plan *plan)
 {
     static struct t_run failed;
     const char *given = getenv("MM_SCHEDULE");
     uint64_t factor = t_race_factor();
-    size_t len = strlen(race->name);
     double started = now();
 
     if (given != NULL && given[0] != '\0' && !plan->silent) {
-        bool ours = strncmp(given, race->name, len) == 0 && given[len] == ':';
-        const char *wrong = ours ? t_race_replay(race, given + len + 1) : NULL;
-
-        if (wrong != NULL) {
-            print_failure(race, wrong);
-        }
-        return wrong;
+        return replay_given(race, given);
     }
     memset(&result, 0, sizeof(result));
     if (!explore_all(race, plan->preemptions, plan->nr_search * factor) &&
