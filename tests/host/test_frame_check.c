@@ -126,6 +126,30 @@ static void records(void **state)
     stop(&d);
 }
 
+/* Frame 0 is a span of its own; it counts as one only if it is one in the map too. */
+static void nr_spans(void **state)
+{
+    static const uint64_t alone[] = {0, 4 * KIB, 16 * MIB, 8 * MIB, 0, 0};
+    static const uint64_t only[] = {0, 4 * KIB, 0, 0};
+    static const uint64_t low[] = {0, 8 * MIB, 0, 0};
+    static const uint64_t high[] = {16 * MIB, 8 * MIB, 64 * MIB, 8 * MIB, 0, 0};
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, alone, 1, 0);
+    assert_int_equal(rig_stats(&rig).nr_spans, 2);
+    rig_stop(&rig);
+    rig_start(&rig, only, 1, 0);
+    assert_int_equal(rig_stats(&rig).nr_spans, 1);
+    rig_stop(&rig);
+    rig_start(&rig, low, 1, 0);
+    assert_int_equal(rig_stats(&rig).nr_spans, 1);
+    rig_stop(&rig);
+    rig_start(&rig, high, 1, 0);
+    assert_int_equal(rig_stats(&rig).nr_spans, 2);
+    rig_stop(&rig);
+}
+
 /* A panic says of such an owner that it is unknown. */
 static void panic_of_an_unknown_owner(void **state)
 {
@@ -239,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spans),
         cmocka_unit_test(records),
+        cmocka_unit_test(nr_spans),
         cmocka_unit_test(panic_of_an_unknown_owner),
         cmocka_unit_test(hints),
         cmocka_unit_test(searches_end),

@@ -319,6 +319,7 @@ static void test_frames_in_parts(void **state)
     give(source, pages, 2 * most);
     assert_int_equal(take(source, UINT64_MAX / MM_PAGE_SIZE + 1, 1, &pages),
                      MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(take(source, 1, UINT64_C(1) << 60, &pages), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(world->pages.nr_pages_out, 0);
     assert_int_equal(mm_frame_check(&world->frames), MM_OK);
     world_delete(world);

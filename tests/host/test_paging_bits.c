@@ -539,7 +539,6 @@ int main(void)
         cmocka_unit_test(test_no_global_bit_where_there_is_none),
         cmocka_unit_test(test_encryption_mask),
         cmocka_unit_test(test_encryption_mask_is_no_address),
-
         cmocka_unit_test(test_encryption_mask_in_cr3),
         cmocka_unit_test_setup_teardown(test_operations_on_every_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dirty_is_never_lost, setup, teardown),

@@ -541,9 +541,8 @@ static int say_where(void **state)
 {
     (void)state;
     if (!the_run.done) {
-        print_error("paging random: '%s' ended in operation %u of the %s part; the whole program with "
-                    "MM_TEST_SEED does it again
-",
+        print_error("paging random: '%s' ended in operation %u of the %s part; the whole program "
+                    "with MM_TEST_SEED does it again\n",
                     the_run.name, the_run.operation, the_run.rarity == 1 ? "dense" : "sparse");
     }
     return 0;

@@ -283,6 +283,22 @@ static void test_rooms_that_do_not_answer(void **state)
     assert_int_equal(mm_system_destroy(s), MM_OK);
 }
 
+/* The tables that the CPU still walks are not taken from under it, whatever root was to follow. */
+static void test_root_that_is_still_walked(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    s->root_before = mm_paging_root(&s->kernel);
+    assert_int_equal(mm_system_destroy(s), MM_ERR_BUSY);
+    assert_int_equal(mm_paging_check(&s->kernel), MM_OK);
+    assert_int_equal(mm_paging_load_root(m->config.backend, mm_paddr(OLD_ROOT)), MM_OK);
+    assert_int_equal(mm_paging_destroy(&s->kernel), MM_OK);
+    assert_int_equal(mm_frame_destroy_to_map(&s->frames, &m->map), MM_OK);
+    memset(s, 0, sizeof(*s));
+}
+
 /* The counts that hold the system up, each by itself. */
 static void test_what_is_alive_is_counted(void **state)
 {
@@ -494,6 +510,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_each_thing_alone_holds_it_up, start, stop),
         cmocka_unit_test_setup_teardown(test_pages_hold_it_up, start, stop),
         cmocka_unit_test_setup_teardown(test_rooms_that_do_not_answer, start, stop),
+        cmocka_unit_test_setup_teardown(test_root_that_is_still_walked, start, stop),
         cmocka_unit_test_setup_teardown(test_what_is_alive_is_counted, start, stop),
         cmocka_unit_test_setup_teardown(test_every_device_is_mapped, start, stop),
         cmocka_unit_test_setup_teardown(test_without_sections_and_devices, start, stop),

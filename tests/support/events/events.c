@@ -238,6 +238,13 @@ int t_events_memcmp(const void *a, const void *b, size_t len)
     return memcmp(a, b, len);
 }
 
+/* Clang from 16 on calls these instead. */
+void *__tsan_memcpy(void *restrict to, const void *restrict from, size_t len)
+    __attribute__((alias("t_events_memcpy")));
+void *__tsan_memmove(void *to, const void *from, size_t len)
+    __attribute__((alias("t_events_memmove")));
+void *__tsan_memset(void *to, int byte, size_t len) __attribute__((alias("t_events_memset")));
+
 /* ---- atomic accesses --------------------------------------------------------------------------- */
 
 /* Whether it is an event is asked again after the hook: that may have stopped the watching. */

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A call that is overtaken at one given access: what another CPU does there is done by a hook just
+ * before it. For points that are too rare to be met by chance, or that only a defect of a caller
+ * leads to.
+ */
+#include "heap_world.h"
+
+#include "core/frame/state.h"
+#include "events.h"
+#include "frame_rig.h"
+#include "heap/slab.h"
+
+#define SIZE  64u
+#define NR_OF 64u /* objects of the first slab: two words */
+
+/* Before the access number `nth` of this kind to `at`, `overtake` is called. */
+struct point {
+    enum t_event_kind kind;
+    const void *at;
+    unsigned nth;
+    void (*overtake)(void *ctx);
+    void *ctx;
+    unsigned nr; /* that there were */
+};
+
+static void before(void *ctx, const struct t_event *event)
+{
+    struct point *p = ctx;
+
+    if (event->kind == p->kind && event->at == p->at && ++p->nr == p->nth) {
+        p->overtake(p->ctx);
+    }
+}
+
+static const struct t_events_hooks hooks = {.before = before};
+
+/* --- frames ----------------------------------------------------------------------------------- */
+
+static struct rig rig;
+static mm_pfn_t elsewhere;
+
+static void free_elsewhere(void *ctx)
+{
+    (void)ctx;
+    mm_frame_free(&rig.frames, elsewhere, 0);
+}
+
+/* The last line of a word is taken out of both summaries, and another line of the word gets a frame
+ * in between: that is found. */
+static void test_line_retired(void **state)
+{
+    static const uint64_t machine[] = {16 * MIB, 8 * MIB, 0, 0};
+    mm_pfn_t pfn[2048];
+    mm_pfn_t got;
+    struct point p = {.kind = T_EVENT_UPDATE, .nth = 1, .overtake = free_elsewhere};
+    mm_status_t status;
+    unsigned nr = 0;
+
+    (void)state;
+    rig_start(&rig, machine, 1, 0);
+    while (mm_frame_alloc(&rig.frames, NULL, &got) == MM_OK) {
+        pfn[nr++] = got;
+    }
+    assert_int_equal(nr, 2048);
+    assert_int_equal(rig.frames.has_free[0], 0);
+    mm_frame_free(&rig.frames, pfn[0], 0);
+    assert_int_equal(rig_alloc(&rig, 0).raw, pfn[0].raw);
+    elsewhere = pfn[2047];
+    assert_int_not_equal(elsewhere.raw / 512, pfn[0].raw / 512);
+    p.at = &rig.frames.has_line[0];
+    t_events_watch(&hooks, &p);
+    status = mm_frame_alloc(&rig.frames, NULL, &got);
+    t_events_watch(NULL, NULL);
+    assert_int_equal(status, MM_OK);
+    assert_true(p.nr >= 2); /* taken out, and put in again */
+    assert_int_equal(got.raw, elsewhere.raw);
+    rig_check(&rig);
+    mm_frame_free(&rig.frames, got, 0);
+    assert_int_equal(rig_alloc(&rig, 0).raw, elsewhere.raw);
+    rig_stop(&rig);
+}
+
+/* --- slabs ------------------------------------------------------------------------------------ */
+
+static struct world *world;
+static struct mm_cache cache;
+
+/* A cache whose first slab is empty, and kept. */
+static struct mmi_slab *kept_slab(void)
+{
+    struct mm_cache_config config = {.name = "overtaken", .size = SIZE};
+    void *objects[NR_OF + 1];
+    struct mmi_slab *slab;
+
+    world = world_of_range(1 * MiB);
+    world_start(world, 2);
+    memset(&cache, 0, sizeof(cache));
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_OK);
+    for (unsigned i = 0; i <= NR_OF; i++) {
+        objects[i] = mm_cache_alloc_on(&cache, 0);
+    }
+    slab = mmi_table_find(&world->pool.table, (uint64_t)(uintptr_t)objects[0]);
+    for (unsigned i = 0; i <= NR_OF; i++) {
+        mm_cache_free(&cache, objects[i]);
+    }
+    assert_int_equal(slab->nr_objects, NR_OF);
+    assert_int_equal(slab->state, MMI_SLAB_KEPT);
+    return slab;
+}
+
+static void set_first_bit(void *ctx)
+{
+    __atomic_fetch_or((uint64_t *)ctx, 1, __ATOMIC_SEQ_CST);
+}
+
+static void clear_first_bit(void *ctx)
+{
+    __atomic_fetch_and((uint64_t *)ctx, ~UINT64_C(1), __ATOMIC_SEQ_CST);
+}
+
+/* Through an old hint an object of the second word is claimed when the life of the first has ended:
+ * that is put back, and the slab stays. */
+static void test_claimed_while_retiring(void **state)
+{
+    struct mmi_slab *slab = kept_slab();
+    uint64_t word = slab->words[0];
+    struct point p = {.kind = T_EVENT_UPDATE,
+                      .at = &slab->words[0],
+                      .nth = 1,
+                      .overtake = clear_first_bit,
+                      .ctx = &slab->words[1]};
+
+    (void)state;
+    t_events_watch(&hooks, &p);
+    (void)mm_cache_reclaim(&cache);
+    t_events_watch(NULL, NULL);
+    assert_int_equal(p.nr, 2); /* ended, and put back */
+    assert_true(slab->words[0] == word);
+    assert_int_equal(slab->state, MMI_SLAB_LISTED);
+    mm_cache_free(&cache, (void *)(uintptr_t)(slab->base + MMI_SLAB_WORD_BITS * SIZE));
+    (void)mm_cache_reclaim(&cache);
+    assert_int_equal(mm_cache_check(&cache), MM_OK);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+    world_stop(world);
+    world_delete(world);
+}
+
+/* What a panic leaves is not taken down, only forgotten. */
+static void forget(void)
+{
+    t_events_watch(NULL, NULL);
+    munmap(world->memory, world->memory_len);
+    free(world);
+}
+
+struct two {
+    struct point first;
+    struct point second;
+};
+
+static void before_two(void *ctx, const struct t_event *event)
+{
+    struct two *two = ctx;
+
+    before(&two->first, event);
+    before(&two->second, event);
+}
+
+/* The same, and an object of the first word is freed again: it cannot be put back. */
+static void test_freed_twice_while_retiring(void **state)
+{
+    static const struct t_events_hooks both = {.before = before_two};
+    struct mmi_slab *slab = kept_slab();
+    struct two two = {{T_EVENT_UPDATE, &slab->words[0], 1, clear_first_bit, &slab->words[1], 0},
+                      {T_EVENT_UPDATE, &slab->words[0], 2, set_first_bit, &slab->words[0], 0}};
+    struct t_trap_info trap;
+
+    (void)state;
+    t_events_watch(&both, &two);
+    T_EXPECT_PANIC((void)mm_cache_reclaim(&cache), &trap);
+    forget();
+    assert_string_equal(trap.what, "double free of an object, while its slab was given back");
+}
+
+/* An object is freed again when its slab has no pages; who gives it new ones finds the bit. */
+static void test_freed_twice_while_dead(void **state)
+{
+    struct mmi_slab *slab = kept_slab();
+    struct t_trap_info trap;
+    void *volatile object;
+
+    (void)state;
+    (void)mm_cache_reclaim(&cache);
+    assert_true(slab->base == 0);
+    set_first_bit(&slab->words[0]);
+    T_EXPECT_PANIC(
+        do { object = mm_cache_alloc_on(&cache, 1); } while (object != NULL), &trap);
+    forget();
+    assert_string_equal(trap.what, "double free of an object, while its slab was given back");
+}
+
+/* --- freeing ---------------------------------------------------------------------------------- */
+
+static struct mmi_slab *heap_slab(void **a, void **b)
+{
+    world = world_of_range(1 * MiB);
+    world_start(world, 2);
+    *a = mm_heap_alloc_on(&world->heap, 0, 100);
+    *b = mm_heap_alloc_on(&world->heap, 0, 100);
+    return mmi_table_find(&world->pool.table, (uint64_t)(uintptr_t)*a);
+}
+
+static void next_life(void *ctx)
+{
+    ((struct mmi_slab *)ctx)->life++;
+}
+
+static void life_before(void *ctx)
+{
+    ((struct mmi_slab *)ctx)->life--;
+}
+
+/* The descriptor that was guessed gets another life between two reads: the guess is dropped. */
+static void test_guess_of_another_life(void **state)
+{
+    static const struct t_events_hooks both = {.before = before_two};
+    void *a;
+    void *b;
+    struct mmi_slab *slab = heap_slab(&a, &b);
+    struct two two = {{T_EVENT_LOAD, &slab->life, 2, next_life, slab, 0},
+                      {T_EVENT_LOAD, &slab->life, 3, life_before, slab, 0}};
+    uint64_t word;
+
+    (void)state;
+    mm_heap_free_on(&world->heap, 0, a); /* guessed from here on */
+    word = slab->words[0];
+    t_events_watch(&both, &two);
+    mm_heap_free_on(&world->heap, 0, b);
+    t_events_watch(NULL, NULL);
+    assert_true(two.second.nr >= 3); /* it was looked up */
+    assert_int_not_equal(slab->words[0], word);
+    world_stop(world);
+    world_delete(world);
+}
+
+static void word_of_next_life(void *ctx)
+{
+    __atomic_fetch_add((uint64_t *)ctx, UINT64_C(1) << 32, __ATOMIC_SEQ_CST);
+}
+
+/* The slab was retired and used again since it was found, so the object is another's: its bit stays
+ * as it was. */
+static void test_freed_in_another_life(void **state)
+{
+    void *a;
+    void *b;
+    struct mmi_slab *slab = heap_slab(&a, &b);
+    struct point p = {T_EVENT_UPDATE, &slab->words[0], 1, word_of_next_life, &slab->words[0], 0};
+    uint32_t bits = (uint32_t)slab->words[0];
+    struct t_trap_info trap;
+
+    (void)state;
+    t_events_watch(&hooks, &p);
+    T_EXPECT_PANIC(mm_heap_free(&world->heap, a), &trap);
+    t_events_watch(NULL, NULL);
+    assert_string_equal(trap.what, "double free of an object");
+    assert_int_equal((uint32_t)slab->words[0], bits);
+    forget();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_line_retired),
+        cmocka_unit_test(test_claimed_while_retiring),
+        cmocka_unit_test(test_freed_twice_while_retiring),
+        cmocka_unit_test(test_freed_twice_while_dead),
+        cmocka_unit_test(test_guess_of_another_life),
+        cmocka_unit_test(test_freed_in_another_life),
+    };
+
+    return cmocka_run_group_tests_name("overtaken", tests, NULL, NULL);
+}
