@@ -150,14 +150,24 @@ for label in "${labels[@]}"; do
     [ "${nr:-0}" -gt 0 ] || die "no build has a test with the label '$label'"
 done
 
+# Line by line: awk may read a pipe in blocks, and progress would come late.
+hold_summary() {
+    local line held=0
+    while IFS= read -r line; do
+        [[ ! $line =~ ^([0-9]+%\ tests\ passed|No\ tests\ were\ found) ]] || held=1
+        if [ "$held" = 1 ]; then
+            printf '%s\n' "$line" >>"$run_dir/summary"
+        else
+            printf '%s\n' "$line"
+        fi
+    done
+}
+
 # The summary is held back, so that the table stands before it.
 run_ctest() {
     local status=0
     ctest --test-dir "$run_dir" --output-on-failure --no-tests=error --parallel "$MM_JOBS" \
-        "${selection[@]}" "${ctest_arguments[@]}" 2>&1 | awk -v summary="$run_dir/summary" '
-            /^[0-9]+% tests passed|^No tests were found/ { held = 1 }
-            held { print >summary; next }
-            { print; fflush() }' || status=$?
+        "${selection[@]}" "${ctest_arguments[@]}" 2>&1 | hold_summary || status=$?
     ctest_status=$status
 }
 

@@ -21,9 +21,14 @@ struct list {
 
 _Static_assert(sizeof(struct list) == MM_PAGE_SIZE, "a list is one frame");
 
-// One word of each line: translation and allocation know nothing smaller than a page, and a machine may
-// have much memory.
-#define STRIDE (MM_CACHE_LINE / sizeof(uint64_t))
+// Of the first frames every word is written; of what a large machine has beyond, one word of each
+// line: translation and allocation know nothing smaller than a page.
+#define NR_WHOLE (UINT64_C(256) << 20 >> MM_PAGE_SHIFT)
+
+static uint64_t step_of(uint64_t serial)
+{
+    return serial < NR_WHOLE ? 1 : MM_CACHE_LINE / sizeof(uint64_t);
+}
 
 // The serial number tells two holders of one frame apart; 44 bits leave room for 16 TiB of address.
 static uint64_t word_of(mm_pfn_t frame, uint64_t serial, uint64_t i)
@@ -34,7 +39,7 @@ static uint64_t word_of(mm_pfn_t frame, uint64_t serial, uint64_t i)
 static void fill(struct memory *m, mm_pfn_t frame, uint64_t serial)
 {
     uint64_t *words = mm_physmap_ptr(&m->physmap, mm_pfn_addr(frame));
-    for (uint64_t i = 0; i < WORDS_PER_FRAME; i += STRIDE) {
+    for (uint64_t i = 0; i < WORDS_PER_FRAME; i += step_of(serial)) {
         words[i] = word_of(frame, serial, i);
     }
 }
@@ -42,7 +47,7 @@ static void fill(struct memory *m, mm_pfn_t frame, uint64_t serial)
 static bool filled(struct memory *m, mm_pfn_t frame, uint64_t serial)
 {
     const uint64_t *words = mm_physmap_ptr(&m->physmap, mm_pfn_addr(frame));
-    for (uint64_t i = 0; i < WORDS_PER_FRAME; i += STRIDE) {
+    for (uint64_t i = 0; i < WORDS_PER_FRAME; i += step_of(serial)) {
         if (words[i] != word_of(frame, serial, i)) {
             return false;
         }
