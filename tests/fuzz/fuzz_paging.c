@@ -19,7 +19,7 @@ struct window {
 };
 
 struct run {
-    struct t_machine *m;
+    struct t_paging *m;
     struct mm_pagetable *pt;
     struct t_mpages model;
     struct window windows[4];
@@ -371,7 +371,7 @@ static void start(unsigned geometry)
                                         {{T_KERNEL_TOP}, T_KERNEL_TOP_LEN}};
     struct t_cpu_features has = t_cpu_full;
     struct mm_paging_config config;
-    struct t_machine *m = r.m;
+    struct t_paging *m = r.m;
     uint64_t base;
 
     r.user = (geometry & 1) != 0;
@@ -382,10 +382,10 @@ static void start(unsigned geometry)
     }
     t_mpages_init(&r.model, (geometry & 4) != 0 ? 30 : 21);
     has.page_1g = (geometry & 4) != 0;
-    t_machine_cpus(m, 1, &has);
+    t_paging_cpus(m, 1, &has);
     m->cpu->mmu.cr4 |= la57 ? T_MMU_CR4_LA57 : 0;
     memset(&m->arch, 0, sizeof(m->arch));
-    t_machine_arch(m);
+    t_paging_arch(m);
     config = t_config(m);
     config.kernel_ranges = ranges;
     config.user.len = half;
@@ -406,7 +406,7 @@ static void start(unsigned geometry)
 
 static void stop(void)
 {
-    struct t_machine *m = r.m;
+    struct t_paging *m = r.m;
 
     fz_op("the end");
     compare_all(r.pt, false);
@@ -431,7 +431,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-    r.m = t_machine_new();
+    r.m = t_paging_new();
     return 0;
 }
 

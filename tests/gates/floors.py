@@ -33,6 +33,8 @@ FREESTANDING = {"float.h", "iso646.h", "limits.h", "stdalign.h", "stdarg.h", "st
 
 OUTSIDERS = ("tests/support", "tests/both", "tests/fuzz", "tests/calls", "tests/host_events",
              "examples")
+# It points at single words of the library's own structures, and judges by public calls alone.
+INSIDERS = {"tests/host_events/test_overtaken.c"}
 # Compiled for a kernel as well: no header of a C library.
 NO_LIBC = "tests/both/"
 
@@ -106,7 +108,7 @@ def check_outsiders(gate, root):
             target = found and resolve(root, path, found.group(2))
             if target:
                 gate.checked()
-                if target.startswith("src/"):
+                if target.startswith("src/") and here not in INSIDERS:
                     gate.breach(f"{here}:{number}", f"includes {target}, which is not public")
             elif found and here.startswith(NO_LIBC) and found.group(1) == "<" and \
                     found.group(2) not in FREESTANDING:

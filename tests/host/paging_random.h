@@ -32,7 +32,7 @@ struct window {
 };
 
 struct run {
-    struct t_machine *m;
+    struct t_paging *m;
     struct mm_pagetable *pt;
     struct t_prng prng;
     struct t_mpages model;

@@ -29,7 +29,7 @@
 #define T_LEAVES    UINT64_C(0x100000) /* first frame that the source counts as a leaf's */
 #define T_NR_LEAVES (UINT64_C(1) << 20)
 
-struct t_machine {
+struct t_paging {
     struct t_ram *ram;
     struct t_cpus cpus;
     struct t_cpu *cpu; /* the first */
@@ -62,12 +62,12 @@ static inline uint64_t t_junk(uint64_t frame, unsigned i)
     return (frame * 512 + i) * UINT64_C(0x9e3779b97f4a7c15) + 1;
 }
 
-static inline uint64_t *t_table(const struct t_machine *m, uint64_t frame)
+static inline uint64_t *t_table(const struct t_paging *m, uint64_t frame)
 {
     return t_ram_ptr(m->ram, frame * 4096);
 }
 
-static inline void t_fill_junk(const struct t_machine *m, uint64_t frame)
+static inline void t_fill_junk(const struct t_paging *m, uint64_t frame)
 {
     for (unsigned i = 0; i < 512; i++) {
         t_table(m, frame)[i] = t_junk(frame, i);
@@ -77,7 +77,7 @@ static inline void t_fill_junk(const struct t_machine *m, uint64_t frame)
 static inline mm_status_t t_source_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed,
                                          mm_pfn_t *out)
 {
-    struct t_machine *m = ctx;
+    struct t_paging *m = ctx;
     uint32_t frame;
 
     t_cpus_drift(&m->cpus);
@@ -103,7 +103,7 @@ static inline mm_status_t t_source_alloc(void *ctx, enum mm_frame_owner owner, b
 }
 
 /** A frame that comes back is in no cache of any CPU (hazard 13). */
-static inline void t_nothing_holds(struct t_machine *m, mm_pfn_t frame)
+static inline void t_nothing_holds(struct t_paging *m, mm_pfn_t frame)
 {
     const char *wrong = t_cpus_freed(&m->cpus, frame.raw * 4096);
 
@@ -113,7 +113,7 @@ static inline void t_nothing_holds(struct t_machine *m, mm_pfn_t frame)
 }
 
 /** Once each gather has ended, what is cached is what the tables say. */
-static inline void t_nothing_stale(struct t_machine *m)
+static inline void t_nothing_stale(struct t_paging *m)
 {
     const char *wrong = t_cpus_sweep(&m->cpus, T_SWEEP_SAME);
 
@@ -124,7 +124,7 @@ static inline void t_nothing_stale(struct t_machine *m)
 
 static inline void t_source_free(void *ctx, mm_pfn_t frame)
 {
-    struct t_machine *m = ctx;
+    struct t_paging *m = ctx;
 
     t_cpus_drift(&m->cpus);
     if (frame.raw >= T_LEAVES && frame.raw < T_LEAVES + T_NR_LEAVES) {
@@ -141,7 +141,7 @@ static inline void t_source_free(void *ctx, mm_pfn_t frame)
     m->stack[m->nr_stack++] = (uint32_t)frame.raw;
 }
 
-static inline struct mm_frame_source t_source(struct t_machine *m)
+static inline struct mm_frame_source t_source(struct t_paging *m)
 {
     static const struct mm_frame_source_ops ops = {.alloc = t_source_alloc, .free = t_source_free};
     struct mm_frame_source source = {&ops, m};
@@ -153,7 +153,7 @@ static inline struct mm_frame_source t_source(struct t_machine *m)
 
 static inline void *t_map_frame(void *ctx, mm_pfn_t frame)
 {
-    struct t_machine *m = ctx;
+    struct t_paging *m = ctx;
 
     m->nr_mapped++;
     m->max_mapped = m->nr_mapped > m->max_mapped ? m->nr_mapped : m->max_mapped;
@@ -162,14 +162,14 @@ static inline void *t_map_frame(void *ctx, mm_pfn_t frame)
 
 static inline void t_unmap_frame(void *ctx, void *mapped)
 {
-    struct t_machine *m = ctx;
+    struct t_paging *m = ctx;
 
     (void)mapped;
     assert_true(m->nr_mapped > 0);
     m->nr_mapped--;
 }
 
-static inline struct mm_physmap t_physmap_ops(struct t_machine *m)
+static inline struct mm_physmap t_physmap_ops(struct t_paging *m)
 {
     static const struct mm_physmap_ops ops = {.map = t_map_frame, .unmap = t_unmap_frame};
     struct mm_physmap physmap = {.ops = &ops, .ctx = m};
@@ -181,15 +181,14 @@ static inline struct mm_physmap t_physmap_ops(struct t_machine *m)
 
 static inline bool t_is_free(void *ctx, uint64_t paddr)
 {
-    const struct t_machine *m = ctx;
+    const struct t_paging *m = ctx;
     uint64_t frame = paddr / 4096;
 
     return frame != 0 && frame < T_TABLES && !m->used[frame];
 }
 
 /** CPUs as a boot loader leaves them, over the machine's RAM and its source of frames. */
-static inline void t_machine_cpus(struct t_machine *m, unsigned nr,
-                                  const struct t_cpu_features *has)
+static inline void t_paging_cpus(struct t_paging *m, unsigned nr, const struct t_cpu_features *has)
 {
     t_cpus_init(&m->cpus, nr, m->ram, has);
     m->cpu = &m->cpus.cpu[0];
@@ -198,17 +197,17 @@ static inline void t_machine_cpus(struct t_machine *m, unsigned nr,
     m->cpus.told = true;
 }
 
-/** Simulated RAM and CPUs that the test may still change; t_machine_start() comes next. With more
+/** Simulated RAM and CPUs that the test may still change; t_paging_start() comes next. With more
  * than one CPU, what invalidates is broadcast. */
-static inline struct t_machine *t_machine_new_cpus(unsigned nr)
+static inline struct t_paging *t_paging_new_cpus(unsigned nr)
 {
-    struct t_machine *m = calloc(1, sizeof(*m));
+    struct t_paging *m = calloc(1, sizeof(*m));
 
     assert_non_null(m);
     m->ram = t_ram_new(0, T_TABLES * 4096u);
     assert_non_null(m->ram);
     t_ram_back(m->ram, 0, T_TABLES * 4096u);
-    t_machine_cpus(m, nr, NULL);
+    t_paging_cpus(m, nr, NULL);
     m->physmap = mm_physmap_direct(t_ram_base(m->ram));
     m->released = calloc(T_NR_LEAVES, 1);
     assert_non_null(m->released);
@@ -221,12 +220,12 @@ static inline struct t_machine *t_machine_new_cpus(unsigned nr)
     return m;
 }
 
-static inline struct t_machine *t_machine_new(void)
+static inline struct t_paging *t_paging_new(void)
 {
-    return t_machine_new_cpus(1);
+    return t_paging_new_cpus(1);
 }
 
-static inline struct mm_paging_config t_config(struct t_machine *m)
+static inline struct mm_paging_config t_config(struct t_paging *m)
 {
     static const struct mm_vrange ranges[] = {
         {{T_KERNEL_LOW}, T_KERNEL_LOW_LEN},
@@ -245,7 +244,7 @@ static inline struct mm_paging_config t_config(struct t_machine *m)
     return config;
 }
 
-static inline void t_machine_arch(struct t_machine *m)
+static inline void t_paging_arch(struct t_paging *m)
 {
     t_cpus_configure(&m->cpus, NULL);
     assert_int_equal(
@@ -258,11 +257,11 @@ static inline void t_machine_arch(struct t_machine *m)
 }
 
 /** Features on, a kernel root in use on each CPU, a user root beside it. */
-static inline void t_machine_start(struct t_machine *m)
+static inline void t_paging_start(struct t_paging *m)
 {
     struct mm_paging_config config;
 
-    t_machine_arch(m);
+    t_paging_arch(m);
     config = t_config(m);
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
@@ -273,7 +272,7 @@ static inline void t_machine_start(struct t_machine *m)
 }
 
 /** Take both roots down, if they are up; every frame must be back. */
-static inline void t_machine_delete(struct t_machine *m)
+static inline void t_paging_delete(struct t_paging *m)
 {
     t_cpus_noise(&m->cpus, 0, 0);
     m->cpus.now = 0;
@@ -297,7 +296,7 @@ static inline void t_machine_delete(struct t_machine *m)
 }
 
 /** All state of the library: tables, objects. Not the gather's unused room. */
-static inline uint64_t t_state(const struct t_machine *m, const struct mm_gather *gather)
+static inline uint64_t t_state(const struct t_paging *m, const struct mm_gather *gather)
 {
     uint64_t hash = T_HASH_START;
 

@@ -14,16 +14,16 @@
 
 static int setup(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
 
-    t_machine_start(m);
+    t_paging_start(m);
     *state = m;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    t_machine_delete(*state);
+    t_paging_delete(*state);
     return 0;
 }
 
@@ -31,7 +31,7 @@ static int teardown(void **state)
 
 static void test_largest_leaves(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_paging_stats s;
     uint64_t start = 3 * P1G - P2M - P4K;
 
@@ -63,7 +63,7 @@ static void test_largest_leaves(void **state)
 
 static void test_leaf_size_limits(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     assert_int_equal(mm_paging_map(&m->user, t_range(P1G, P1G), mm_paddr(P1G), T_URW, MM_MEMTYPE_WB,
                                    MM_PAGING_MAX_2M),
@@ -82,21 +82,21 @@ static void test_leaf_size_limits(void **state)
 
 static void test_no_1g_leaf_without_feature(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
 
     (void)state;
     m->cpus.has.page_1g = false;
-    t_machine_start(m);
+    t_paging_start(m);
     assert_int_equal(t_map(&m->user, P1G, P1G, P1G, T_URW), MM_OK);
     assert_int_equal(m->user.nr_leaves[2], 0);
     assert_int_equal(m->user.nr_leaves[1], 512);
     assert_int_equal(t_unmap(&m->user, P1G, P1G, 0), MM_OK);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 static void test_map_fills_existing_tables(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t tables;
 
     /* Pages on both sides of a 2 MiB border, then all between and around. */
@@ -120,7 +120,7 @@ static void test_map_fills_existing_tables(void **state)
 
 static void test_top_of_address_space(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t last = UINT64_MAX - P4K + 1;
     struct mm_gather gather;
 
@@ -150,7 +150,7 @@ static void test_top_of_address_space(void **state)
 
 static void test_unmap_releases_frames(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t base = T_LEAVES * 4096;
     uint64_t at = 64 * P2M;
 
@@ -170,7 +170,7 @@ static void test_unmap_releases_frames(void **state)
 /* More runs than a gather has room for: it flushes and goes on, and no frame is freed before. */
 static void test_gather_overflows(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     unsigned nr = 5 * MM_GATHER_MAX_RUNS;
     uint64_t at = 10 * P1G;
 
@@ -189,7 +189,7 @@ static void test_gather_overflows(void **state)
 
 static void test_empty_tables_return(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t before = m->nr_used;
 
     /* One page under each kind of table; each table goes with its last page. */
@@ -209,7 +209,7 @@ static void test_empty_tables_return(void **state)
 
 static void test_tables_wait_for_the_flush(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_gather gather;
     uint64_t before;
 
@@ -237,7 +237,7 @@ static void test_tables_wait_for_the_flush(void **state)
 
 static void test_protect_and_split(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     assert_int_equal(t_map(&m->user, 8 * P1G, 8 * P1G, 2 * P1G, T_URW), MM_OK);
     /* One page out of the middle of 1 GiB: a table of 2 MiB leaves and one of 4 KiB. */
@@ -271,7 +271,7 @@ static void test_protect_and_split(void **state)
 static void test_forbidden_pages(void **state)
 {
     static const uint64_t sizes[] = {P4K, P2M, P1G};
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     /* Nothing was accessed: being forbidden for a while changes nothing of that. */
     assert_int_equal(t_map(&m->user, P1G, P1G, P4K, T_URW), MM_OK);
@@ -336,7 +336,7 @@ static void test_forbidden_pages(void **state)
 
 static void test_accessed_and_dirty_stay(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_mapping leaf;
 
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW), MM_OK);
@@ -361,7 +361,7 @@ static void test_accessed_and_dirty_stay(void **state)
 
 static void test_replace(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t old = (T_LEAVES + 7) * P4K;
     struct mm_gather gather;
     uint64_t seen;
@@ -389,7 +389,7 @@ static void test_replace(void **state)
 
 static void test_flush_is_no_more_than_needed(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct t_cpu *cpu = m->cpu;
     uint64_t pages = MM_GATHER_FLUSH_PAGES;
     struct mm_gather gather;
@@ -448,7 +448,7 @@ static void test_flush_of_parts_of_pages(void **state)
         {UINT64_MAX - P4K, 3, 2},
         {UINT64_MAX - P4K, P4K + 1, 2},
     };
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         struct mm_gather gather;
@@ -463,11 +463,11 @@ static void test_flush_of_parts_of_pages(void **state)
 
 static void test_global_flush_without_invpcid(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
 
     (void)state;
     m->cpus.has.invpcid = false;
-    t_machine_start(m);
+    t_paging_start(m);
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(t_leaf(&m->kernel, T_KERNEL_LOW).prot, MM_PROT_RW | MM_PROT_GLOBAL);
     assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW, 0, NULL), T_CPU_DONE);
@@ -476,13 +476,13 @@ static void test_global_flush_without_invpcid(void **state)
     assert_int_equal(m->cpu->nr_cr4, 2);
     assert_true((m->cpu->mmu.cr4 & T_MMU_CR4_PGE) != 0);
     t_nothing_stale(m);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 /* Splitting leaves no trace of the large leaf in the TLB, though only a part of it changed. */
 static void test_split_flushes_the_whole_leaf(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P1G, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(t_cpu_access(m->cpu, T_KERNEL_LOW + 100 * P2M, 0, NULL), T_CPU_DONE);
@@ -499,7 +499,7 @@ static void test_split_flushes_the_whole_leaf(void **state)
 
 static void test_gather_merges_ranges(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_gather gather;
 
     assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
@@ -560,7 +560,7 @@ static bool see(void *ctx, const struct mm_mapping *mapping)
 
 static void test_walk(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct seen seen = {0};
 
     assert_int_equal(t_map(&m->user, P1G - P4K, 5 * P1G - P4K, P4K + P1G + P2M, T_URW), MM_OK);
@@ -587,7 +587,7 @@ static void test_walk(void **state)
 
 static void test_translate_describes_holes(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_mapping hole;
 
     assert_int_equal(t_map(&m->user, P1G, P1G, P4K, T_URW), MM_OK);

@@ -18,7 +18,7 @@
 #define HALF (UINT64_C(1) << 47)
 
 struct fixture {
-    struct t_machine *m;
+    struct t_paging *m;
     struct mm_gather user;   /* begun for the user root */
     struct mm_gather kernel; /* begun for the kernel's */
     struct mm_pagetable copy;
@@ -30,8 +30,8 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
 
     assert_non_null(f);
-    f->m = t_machine_new();
-    t_machine_start(f->m);
+    f->m = t_paging_new();
+    t_paging_start(f->m);
     assert_int_equal(t_map(&f->m->user, P1G, P1G, P1G, T_URW), MM_OK);
     assert_int_equal(t_map(&f->m->user, 4 * P1G, P1G, P2M, T_URW), MM_OK);
     assert_int_equal(t_map(&f->m->user, 6 * P1G, P1G, P4K, T_URW), MM_OK);
@@ -49,7 +49,7 @@ static int teardown(void **state)
 
     assert_int_equal(mm_paging_check(&f->copy), MM_OK);
     assert_int_equal(mm_paging_destroy(&f->copy), MM_OK);
-    t_machine_delete(f->m);
+    t_paging_delete(f->m);
     free(f);
     return 0;
 }
@@ -123,12 +123,12 @@ static void test_map(void **state)
 
 static void test_map_unsupported_type(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     uint64_t before;
 
     (void)state;
     m->cpus.has.pat = false; /* no PAT */
-    t_machine_start(m);
+    t_paging_start(m);
     before = t_state(m, NULL);
     assert_int_equal(mm_paging_map(&m->user, t_range(0, P4K), mm_paddr(0), T_URW, MM_MEMTYPE_WC, 0),
                      MM_ERR_UNSUPPORTED);
@@ -138,7 +138,7 @@ static void test_map_unsupported_type(void **state)
     assert_int_equal(mm_paging_map(&m->user, t_range(0, P4K), mm_paddr(0), T_URW, MM_MEMTYPE_UC, 0),
                      MM_OK);
     assert_int_equal(t_leaf(&m->user, 0).type, MM_MEMTYPE_UC);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 typedef mm_status_t edit_fn(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
@@ -380,7 +380,7 @@ static void test_gather(void **state)
 /* --- making roots
  * --------------------------------------------------------------------------------- */
 
-static void init_fails(struct t_machine *m, const struct mm_paging_config *config,
+static void init_fails(struct t_paging *m, const struct mm_paging_config *config,
                        mm_status_t wanted)
 {
     static const struct mm_pagetable zero;
@@ -420,7 +420,7 @@ static void test_init_kernel(void **state)
     static const struct mm_physmap_ops half_ops = {.map = t_map_frame};
     static const struct mm_physmap_ops other_half = {.unmap = t_unmap_frame};
     struct fixture *f = *state;
-    struct t_machine *m = f->m;
+    struct t_paging *m = f->m;
     struct mm_paging_config good = t_config(m);
     struct mm_pagetable pt = {0};
 
@@ -460,7 +460,7 @@ static void test_init_kernel(void **state)
 static void test_init_user(void **state)
 {
     struct fixture *f = *state;
-    struct t_machine *m = f->m;
+    struct t_paging *m = f->m;
     struct mm_pagetable pt = {0};
     struct mm_pagetable none = {0};
     struct mm_pagetable lonely = {0};
@@ -480,7 +480,7 @@ static void test_init_user(void **state)
 static void test_adopt(void **state)
 {
     struct fixture *f = *state;
-    struct t_machine *m = f->m;
+    struct t_paging *m = f->m;
     struct mm_pagetable pt = {0};
     struct mm_paging_config config = t_config(m);
     struct mm_physmap window = m->physmap;
@@ -674,7 +674,7 @@ static void test_cross_product(void **state)
         assert_true(points_ > 0);                                                                  \
     } while (0)
 
-static mm_status_t init_kernel(struct t_machine *m, struct mm_pagetable *pt)
+static mm_status_t init_kernel(struct t_paging *m, struct mm_pagetable *pt)
 {
     struct mm_paging_config config = t_config(m);
 
@@ -684,7 +684,7 @@ static mm_status_t init_kernel(struct t_machine *m, struct mm_pagetable *pt)
 static void test_injection(void **state)
 {
     struct fixture *f = *state;
-    struct t_machine *m = f->m;
+    struct t_paging *m = f->m;
     struct mm_pagetable *pt = &m->user;
     struct mm_pagetable fresh = {0};
 
@@ -711,7 +711,7 @@ static void test_injection(void **state)
 static void test_injection_adopt(void **state)
 {
     struct fixture *f = *state;
-    struct t_machine *m = f->m;
+    struct t_paging *m = f->m;
     struct mm_paging_config config = t_config(m);
     struct mm_pagetable adopted = {0};
     mm_pfn_t root = {0};
@@ -728,7 +728,7 @@ static void test_injection_adopt(void **state)
 static void test_injection_bringup(void **state)
 {
     struct fixture *f = *state;
-    struct t_machine *m = f->m;
+    struct t_paging *m = f->m;
     struct mm_boot_section sections[] = {
         {t_range(T_KERNEL_TOP + P4K, P2M), mm_paddr(P2M + P4K), MM_PROT_RX, 0},
         {t_range(T_KERNEL_TOP + 2 * P2M, P4K), mm_paddr(3 * P2M), MM_PROT_READ, 0},

@@ -19,9 +19,9 @@ static const uint64_t sizes[] = {P4K, P2M, P1G};
 
 static int setup(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
 
-    t_machine_start(m);
+    t_paging_start(m);
     assert_int_equal(mm_paging_activate(&m->user), MM_OK);
     *state = m;
     return 0;
@@ -29,12 +29,12 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    t_machine_delete(*state);
+    t_paging_delete(*state);
     return 0;
 }
 
 /* The entry that translates an address, and its level. */
-static uint64_t entry_at(const struct t_machine *m, uint64_t root, uint64_t at, unsigned *shift)
+static uint64_t entry_at(const struct t_paging *m, uint64_t root, uint64_t at, unsigned *shift)
 {
     for (*shift = 39;; *shift -= 9) {
         uint64_t entry = t_table(m, root / P4K)[(at >> *shift) & 511];
@@ -47,7 +47,7 @@ static uint64_t entry_at(const struct t_machine *m, uint64_t root, uint64_t at, 
 }
 
 /* The type that an address selects from the PAT: SDM vol. 3A, 12.12.3, table 12-11. */
-static unsigned pat_of(const struct t_machine *m, uint64_t at)
+static unsigned pat_of(const struct t_paging *m, uint64_t at)
 {
     unsigned shift;
     uint64_t entry = entry_at(m, m->user.root.raw, at, &shift);
@@ -64,7 +64,7 @@ static void test_types_on_every_size(void **state)
 {
     /* By mm_memtype_t, the encodings of table 12-10. */
     static const unsigned encoding[MM_MEMTYPE_COUNT] = {6, 4, 1, 7, 0, 5};
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     for (unsigned size = 0; size < 3; size++) {
         for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
@@ -101,7 +101,7 @@ static void test_types_on_every_size(void **state)
 /* --- permissions
  * ------------------------------------------------------------------------------------ */
 
-static void compare_rights(struct t_machine *m, const struct mm_pagetable *pt, uint64_t at)
+static void compare_rights(struct t_paging *m, const struct mm_pagetable *pt, uint64_t at)
 {
     static const uint32_t kinds[] = {0, T_MMU_WRITE, T_MMU_FETCH};
     mm_prot_t prot = t_leaf(pt, at).prot;
@@ -122,7 +122,7 @@ static void compare_rights(struct t_machine *m, const struct mm_pagetable *pt, u
 /* What is mapped is what the CPU lets through, for every protection, size, and kind of root. */
 static void test_every_protection(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     m->cpu->mmu.cr4 &=
         ~UINT64_C(0x300000); /* SMEP and SMAP off: kernel accesses to user pages pass */
@@ -155,7 +155,7 @@ static void test_every_protection(void **state)
 static void test_rights_over_levels(void **state)
 {
     static const uint64_t bits[] = {0, 2, 4, 6, T_MMU_NX, T_MMU_NX | 2, T_MMU_NX | 4, T_MMU_NX | 6};
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t tables[4];
 
     m->cpu->mmu.cr4 &= ~UINT64_C(0x300000);
@@ -183,12 +183,12 @@ static void test_rights_over_levels(void **state)
 
 static void test_no_nx_bit_while_it_is_off(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     unsigned shift;
 
     (void)state;
     m->cpus.has.nx = false;
-    t_machine_start(m);
+    t_paging_start(m);
     assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URW), MM_OK);
     assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_MMU_NX, 0);
     assert_int_equal(t_leaf(&m->user, 0).prot, T_URW | MM_PROT_EXEC); /* the truth */
@@ -196,21 +196,21 @@ static void test_no_nx_bit_while_it_is_off(void **state)
     assert_int_equal(entry_at(m, m->user.root.raw, 0, &shift) & T_MMU_NX, 0);
     assert_int_equal(mm_paging_activate(&m->user), MM_OK);
     assert_int_equal(t_cpu_access(m->cpu, 0, T_MMU_USER, NULL), T_CPU_DONE);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 static void test_no_global_bit_where_there_is_none(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     unsigned shift;
 
     (void)state;
     m->cpus.has.pge = false;
-    t_machine_start(m);
+    t_paging_start(m);
     assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
     assert_int_equal(entry_at(m, m->kernel.root.raw, T_KERNEL_LOW, &shift) & 0x100, 0);
     assert_int_equal(t_leaf(&m->kernel, T_KERNEL_LOW).prot, MM_PROT_RW);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 /* CR3 of a CPU that takes the mask there. */
@@ -233,14 +233,14 @@ static void write_cr(void *ctx, unsigned cr, uint64_t value)
 /* The root is encrypted memory too: CR3 carries the mask, and who asks for the root is not told. */
 static void test_encryption_mask_in_cr3(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     uint64_t mask = UINT64_C(1) << 47;
     struct mm_x86_64_cpu_ops ops;
     struct mm_paging_config config;
 
     (void)state;
     m->cpus.has.paddr_bits = 47;
-    t_machine_arch(m);
+    t_paging_arch(m);
     m->arch.encryption_mask = mask;
     ops = *m->arch.ops;
     ops.read_cr = read_cr;
@@ -258,19 +258,19 @@ static void test_encryption_mask_in_cr3(void **state)
     cr3_of_encrypted |= 0x18; /* PWT and PCD of the root: no address */
     assert_int_equal(mm_paging_current_root(config.backend).raw, m->kernel.root.raw);
     cr3_of_encrypted = 0;
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 /* Leaves and tables of encrypted memory carry the mask; devices do not; translate is without. */
 static void test_encryption_mask(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     uint64_t mask = UINT64_C(1) << 47;
     struct mm_paging_config config;
 
     (void)state;
     m->cpus.has.paddr_bits = 47;
-    t_machine_arch(m);
+    t_paging_arch(m);
     m->arch.encryption_mask = mask;
     config = t_config(m);
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
@@ -294,19 +294,19 @@ static void test_encryption_mask(void **state)
         assert_int_equal(t_table(m, device / P4K)[0] & mask, 0);
     }
     assert_int_equal(mm_paging_check(&m->user), MM_OK);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 /* CPUID may still count the bit of the mask: memory whose address holds it would be another's. */
 static void test_encryption_mask_is_no_address(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     uint64_t mask = UINT64_C(1) << 47;
     struct mm_paging_config config;
 
     (void)state;
     m->cpus.has.paddr_bits = 48;
-    t_machine_arch(m);
+    t_paging_arch(m);
     m->arch.encryption_mask = mask;
     config = t_config(m);
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
@@ -319,7 +319,7 @@ static void test_encryption_mask_is_no_address(void **state)
     assert_int_equal(t_map(&m->user, 0, mask - P4K, P4K, T_URW), MM_OK);
     assert_int_equal(t_paddr(&m->user, 0), mask - P4K);
     assert_int_equal(mm_paging_check(&m->user), MM_OK);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 /* --- every operation on every size in every state
@@ -328,7 +328,7 @@ static void test_encryption_mask_is_no_address(void **state)
 static const uint64_t where = 70 * P1G;
 
 /* States of an address: nothing, or a leaf of each size, allowed or forbidden; bare or in use. */
-static void make_state(struct t_machine *m, unsigned which)
+static void make_state(struct t_paging *m, unsigned which)
 {
     if (which == 0) {
         return;
@@ -340,7 +340,7 @@ static void make_state(struct t_machine *m, unsigned which)
 
 static void test_operations_on_every_size(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
 
     for (unsigned which = 0; which < 7; which++) {
         uint64_t leaf = which == 0 ? 0 : sizes[(which - 1) % 3];
@@ -441,7 +441,7 @@ static void *walker(void *arg)
 /* A dirty bit that a walk sets while the page is being protected is found afterwards. */
 static void test_dirty_is_never_lost(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct race r = {0};
     pthread_t thread;
     uint64_t table = m->user.root.raw;
@@ -480,7 +480,7 @@ struct observer {
 
 static uint64_t *entry_for_observer(void *ctx, uint64_t paddr)
 {
-    const struct t_machine *m = ctx;
+    const struct t_paging *m = ctx;
 
     return paddr / P4K < T_TABLES ? t_table(m, paddr / P4K) + paddr % P4K / 8 : NULL;
 }
@@ -506,7 +506,7 @@ static void *observe(void *arg)
 
 static void test_split_has_no_gap(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct observer o = {.mmu = m->cpu->mmu};
     pthread_t thread;
 

@@ -18,20 +18,20 @@
 
 static int setup(void **state)
 {
-    struct t_machine *m = t_machine_new_cpus(NR_CPUS);
+    struct t_paging *m = t_paging_new_cpus(NR_CPUS);
 
-    t_machine_start(m);
+    t_paging_start(m);
     *state = m;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    t_machine_delete(*state);
+    t_paging_delete(*state);
     return 0;
 }
 
-static void all_enter(struct t_machine *m, struct mm_pagetable *pt)
+static void all_enter(struct t_paging *m, struct mm_pagetable *pt)
 {
     for (m->cpus.now = NR_CPUS; m->cpus.now-- > 0;) {
         assert_int_equal(mm_paging_activate(pt), MM_OK);
@@ -40,7 +40,7 @@ static void all_enter(struct t_machine *m, struct mm_pagetable *pt)
 }
 
 /* Each CPU makes the access. */
-static void all_access(struct t_machine *m, uint64_t at, unsigned access, uint32_t answer)
+static void all_access(struct t_paging *m, uint64_t at, unsigned access, uint32_t answer)
 {
     for (unsigned i = 0; i < NR_CPUS; i++) {
         assert_int_equal(t_cpu_access(&m->cpus.cpu[i], at, access, NULL), answer);
@@ -50,7 +50,7 @@ static void all_access(struct t_machine *m, uint64_t at, unsigned access, uint32
 /* Global translations are kept over changes of the user root, and still go with their page. */
 static void test_global_pages_outlive_root_changes(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable other = {0};
     uint64_t at = T_KERNEL_LOW + 5 * P2M;
 
@@ -84,7 +84,7 @@ static void test_global_pages_outlive_root_changes(void **state)
  * still there, and go with it. */
 static void test_destroyed_kernel_leaves_nothing(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable other = {0};
     struct mm_paging_config config = t_config(m);
 
@@ -105,7 +105,7 @@ static void test_destroyed_kernel_leaves_nothing(void **state)
 /* The last page of all: its flush neither wraps nor stops short, on any CPU. */
 static void test_top_of_the_address_space(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t last = 0 - P4K;
 
     for (unsigned pages = 1; pages <= 2 * MM_GATHER_FLUSH_PAGES; pages *= 2) {
@@ -129,7 +129,7 @@ static void test_top_of_the_address_space(void **state)
 /* A large leaf that CPUs have in pieces, of either size, is split: no piece is left of it. */
 static void test_split_with_pieces_cached(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct t_prng prng;
     uint64_t size[] = {P2M, P1G};
 
@@ -158,7 +158,7 @@ static void test_split_with_pieces_cached(void **state)
 /* Tables come and go below one address while CPUs look ahead: none of their ways leads astray. */
 static void test_tables_come_and_go(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct t_prng prng;
 
     t_prng_start(&prng, "tables");
@@ -192,7 +192,7 @@ static void test_reserved_bits(void **state)
 
     (void)state;
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct t_machine *m = t_machine_new_cpus(NR_CPUS);
+        struct t_paging *m = t_paging_new_cpus(NR_CPUS);
         uint64_t top = UINT64_C(1) << rows[i].paddr_bits;
         uint32_t fetch = rows[i].nx ? T_MMU_ERR_P | T_MMU_ERR_U | T_MMU_ERR_I : T_CPU_DONE;
         uint64_t *slot;
@@ -200,7 +200,7 @@ static void test_reserved_bits(void **state)
         m->cpus.has.paddr_bits = rows[i].paddr_bits;
         m->cpus.has.nx = rows[i].nx;
         m->cpus.has.page_1g = rows[i].page_1g;
-        t_machine_start(m);
+        t_paging_start(m);
         all_enter(m, &m->user);
         assert_int_equal(t_map(&m->user, P1G, top - P4K, P4K, T_URW), MM_OK);
         assert_int_equal(t_map(&m->user, 2 * P1G, top - P1G, P1G, T_URW), MM_OK);
@@ -219,7 +219,7 @@ static void test_reserved_bits(void **state)
         all_access(m, P1G, T_MMU_USER, T_MMU_ERR_P | T_MMU_ERR_RSVD | T_MMU_ERR_U);
         *slot &= ~(rows[i].nx ? UINT64_C(1) << 51 : T_MMU_NX);
         all_access(m, P1G, T_MMU_USER, T_CPU_DONE);
-        t_machine_delete(m);
+        t_paging_delete(m);
     }
 }
 

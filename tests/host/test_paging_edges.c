@@ -29,20 +29,20 @@
 
 static int setup(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
 
-    t_machine_start(m);
+    t_paging_start(m);
     *state = m;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    t_machine_delete(*state);
+    t_paging_delete(*state);
     return 0;
 }
 
-static uint64_t *below(struct t_machine *m, uint64_t slot)
+static uint64_t *below(struct t_paging *m, uint64_t slot)
 {
     return t_table(m, (slot & T_MMU_ADDRESS) / P4K);
 }
@@ -63,7 +63,7 @@ static void test_types(void **state)
         {PCD, MM_MEMTYPE_UC_MINUS, MM_MEMTYPE_UC_MINUS},
         {PCD | PWT, MM_MEMTYPE_UC, MM_MEMTYPE_UC},
     };
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t *table;
     uint64_t kept;
 
@@ -83,7 +83,7 @@ static void test_types(void **state)
 /* An entry of 512 GiB is nobody's: neither the check nor an unmap takes it for a leaf. */
 static void test_leaf_above_all_levels(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t *root = t_table(m, m->user.root.raw / P4K);
     struct mm_gather gather;
     struct t_trap_info info;
@@ -108,7 +108,7 @@ static void test_leaf_above_all_levels(void **state)
 
 /* --- tables ----------------------------------------------------------------------------------- */
 
-static struct t_machine *far_machine;
+static struct t_paging *far_machine;
 
 static mm_status_t far_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
 {
@@ -130,7 +130,7 @@ static void far_free(void *ctx, mm_pfn_t frame)
 static void test_table_out_of_reach(void **state)
 {
     static const struct mm_frame_source_ops ops = {.alloc = far_alloc, .free = far_free};
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_frame_source kept = m->user.source;
 
     far_machine = m;
@@ -145,7 +145,7 @@ struct loader {
     mm_pfn_t root, top, middle, empty;
 };
 
-static void loader_build(struct t_machine *m, struct loader *l)
+static void loader_build(struct t_paging *m, struct loader *l)
 {
     mm_pfn_t *frames[] = {&l->root, &l->top, &l->middle, &l->empty};
 
@@ -158,7 +158,7 @@ static void loader_build(struct t_machine *m, struct loader *l)
     t_table(m, l->middle.raw)[7] = l->empty.raw * P4K | 0x3;
 }
 
-static void loader_free(struct t_machine *m, const struct loader *l)
+static void loader_free(struct t_paging *m, const struct loader *l)
 {
     t_source_free(m, l->root);
     t_source_free(m, l->top);
@@ -166,7 +166,7 @@ static void loader_free(struct t_machine *m, const struct loader *l)
     t_source_free(m, l->empty);
 }
 
-static mm_status_t adopt(struct t_machine *m, const struct loader *l, struct mm_pagetable *pt)
+static mm_status_t adopt(struct t_paging *m, const struct loader *l, struct mm_pagetable *pt)
 {
     struct mm_paging_config config = t_config(m);
 
@@ -176,7 +176,7 @@ static mm_status_t adopt(struct t_machine *m, const struct loader *l, struct mm_
 /* Edits that pass over holes look at the rights of tables that are not ours. */
 static void test_holes_between_tables_of_others(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable pt = {0};
     struct loader l;
 
@@ -201,7 +201,7 @@ static void test_holes_between_tables_of_others(void **state)
  * end; behind both it goes on. */
 static void test_runs_of_large_leaves(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable pt = {0};
     struct loader l;
 
@@ -229,7 +229,7 @@ static void test_runs_of_large_leaves(void **state)
 
 static void test_physmap_of_ops(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_paging_config config = t_config(m);
     struct mm_physmap physmap = t_physmap_ops(m);
     struct mm_physmap_ops half = *physmap.ops;
@@ -255,7 +255,7 @@ static void test_physmap_of_ops(void **state)
 /* A copy is made between roots of one backend, which both have the range. */
 static void test_clone_between_strangers(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_paging_config config = t_config(m);
     struct mm_x86_64 other_arch = m->arch;
     struct mm_paging_backend kept = m->user.backend;
@@ -299,7 +299,7 @@ static mm_status_t unmap_nothing(struct mm_pagetable *pt, struct mm_vrange range
 /* An image whose second section cannot be mapped is undone; a backend that cannot is broken. */
 static void test_undo_that_fails(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_boot_section image[] = {
         {t_range(T_KERNEL_TOP, P4K), mm_paddr(P1G), MM_PROT_RX, 0},
         {t_range(T_KERNEL_TOP + P4K, P4K), mm_paddr(P1G + P4K), MM_PROT_READ, 0},
@@ -328,7 +328,7 @@ static void test_undo_that_fails(void **state)
 /* A section of no length takes no page, wherever it stands among the others. */
 static void test_empty_sections(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_boot_section image[] = {
         {t_range(T_KERNEL_TOP, 0), mm_paddr(5), MM_PROT_RW, 0},
         {t_range(T_KERNEL_TOP, P4K), mm_paddr(P1G), MM_PROT_RX, 0},
@@ -358,7 +358,7 @@ static void count_line(void *ctx, const char *line, size_t len)
 static void test_dump_of_neighbours(void **state)
 {
     static const struct mm_platform_ops ops = {.panic = t_platform_panic, .log = count_line};
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t at = P2M - P4K;
 
     m->user.platform.ops = &ops;

@@ -110,13 +110,13 @@ static void count_shared(void *ctx, mm_pfn_t first, uint64_t nr)
 
 static uint32_t refs_of_source(const void *ctx, uint64_t frame)
 {
-    return ((const struct t_machine *)ctx)->used[frame] ? 1 : 0;
+    return ((const struct t_paging *)ctx)->used[frame] ? 1 : 0;
 }
 
 /* Each frame that the source has given is a table of one of the roots. */
 static void audit(const struct run *r, const struct mm_pagetable *copy)
 {
-    const struct t_machine *m = r->m;
+    const struct t_paging *m = r->m;
     struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
     struct mm_vrange none = {{0}, 0};
 
@@ -454,7 +454,7 @@ static void add_window(struct run *r, uint64_t start, uint64_t len)
 static void run_random(const char *name, bool user, bool la57, bool page_1g, bool invpcid)
 {
     struct run *r = &the_run;
-    struct t_machine *m = t_machine_new_cpus(NR_CPUS);
+    struct t_paging *m = t_paging_new_cpus(NR_CPUS);
     uint64_t half = UINT64_C(1) << (la57 ? 56 : 47);
     unsigned factor = getenv("MM_TEST_FULL") != NULL ? 20 : 1;
     struct mm_vrange ranges[2] = {
@@ -474,7 +474,7 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g, boo
     }
     m->cpus.has.page_1g = page_1g;
     m->cpus.has.invpcid = invpcid;
-    t_machine_arch(m);
+    t_paging_arch(m);
     config = t_config(m);
     config.kernel_ranges = ranges;
     config.user.len = half;
@@ -509,7 +509,7 @@ static void run_random(const char *name, bool user, bool la57, bool page_1g, boo
     assert_int_equal(mm_paging_destroy(&r->other), MM_OK);
     assert_int_equal(mm_paging_destroy(&r->stranger), MM_OK);
     r->done = true;
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 static void test_user_48(void **state)

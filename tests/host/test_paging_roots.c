@@ -15,16 +15,16 @@
 
 static int setup(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
 
-    t_machine_start(m);
+    t_paging_start(m);
     *state = m;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    t_machine_delete(*state);
+    t_paging_delete(*state);
     return 0;
 }
 
@@ -37,7 +37,7 @@ struct loader {
     uint64_t frames[6]; /* root, two of 512 GiB, two of 1 GiB, one that is empty */
 };
 
-static void loader_build(struct t_machine *m, struct loader *l)
+static void loader_build(struct t_paging *m, struct loader *l)
 {
     for (unsigned i = 0; i < 6; i++) {
         mm_pfn_t frame = {0};
@@ -56,14 +56,14 @@ static void loader_build(struct t_machine *m, struct loader *l)
     }
 }
 
-static void loader_free(struct t_machine *m, struct loader *l)
+static void loader_free(struct t_paging *m, struct loader *l)
 {
     for (unsigned i = 0; i < 6; i++) {
         t_source_free(m, mm_pfn(l->frames[i]));
     }
 }
 
-static mm_status_t adopt(struct t_machine *m, const struct loader *l, struct mm_pagetable *pt)
+static mm_status_t adopt(struct t_paging *m, const struct loader *l, struct mm_pagetable *pt)
 {
     static const struct mm_vrange ranges[] = {
         {{0}, P1G}, {{T_KERNEL_LOW}, 4 * P1G}, {{T_KERNEL_TOP}, P1G}};
@@ -77,7 +77,7 @@ static mm_status_t adopt(struct t_machine *m, const struct loader *l, struct mm_
 
 static void test_adopt(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable pt = {0};
     struct mm_pagetable user = {0};
     struct loader l;
@@ -129,7 +129,7 @@ static void test_adopt(void **state)
 /* A table of theirs that narrows what is asked for is an error, not a surprise. */
 static void test_adopted_tables_that_narrow(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t at = T_KERNEL_LOW + P1G;
     struct mm_pagetable pt = {0};
     struct mm_gather gather;
@@ -168,7 +168,7 @@ static void test_adopted_tables_that_narrow(void **state)
 
 static void test_activate(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable other = {0};
     struct mm_paging_config config = t_config(m);
     uint64_t seen;
@@ -204,7 +204,7 @@ static void test_activate(void **state)
 /* Destroying frees every table, whatever is mapped, and no frame of a leaf. */
 static void test_destroy(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_pagetable pt = {0};
     struct mm_pagetable zero = {0};
     uint64_t before = m->nr_used;
@@ -225,7 +225,7 @@ static void test_destroy(void **state)
 
 static void test_physmap_ops(void **state)
 {
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     struct mm_pagetable copy = {0};
     struct mm_gather gather;
     struct mm_boot_section section = {t_range(T_KERNEL_TOP, 5 * P4K), mm_paddr(P1G), MM_PROT_RX, 0};
@@ -233,7 +233,7 @@ static void test_physmap_ops(void **state)
 
     (void)state;
     m->physmap = t_physmap_ops(m);
-    t_machine_start(m);
+    t_paging_start(m);
     assert_int_equal(t_map(&m->user, P1G - P4K, 5 * P1G - P4K, P1G + 2 * P4K, T_URW), MM_OK);
     assert_int_equal(t_protect(&m->user, P1G + 5 * P4K, P2M, T_UR, MM_PAGING_SPLIT), MM_OK);
     assert_int_equal(t_paddr(&m->user, P1G + P2M), 5 * P1G + P2M);
@@ -255,7 +255,7 @@ static void test_physmap_ops(void **state)
     assert_int_equal(t_unmap(&m->user, P1G - P4K, P1G + 2 * P4K, 0), MM_OK);
     assert_int_equal(m->nr_mapped, 0);
     assert_in_range(m->max_mapped, 2, 4); /* the scratch frame of map_sections is the fourth */
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 static void *map_no_frame(void *ctx, mm_pfn_t frame)
@@ -267,7 +267,7 @@ static void *map_no_frame(void *ctx, mm_pfn_t frame)
 
 static void test_physmap_without_room(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_physmap_ops ops = {.map = map_no_frame, .unmap = t_unmap_frame};
     struct mm_physmap physmap = {.ops = &ops, .ctx = m};
     struct mm_pagetable pt = {0};
@@ -301,7 +301,7 @@ static struct mm_boot_section section(uint64_t at, uint64_t len, uint64_t paddr,
 
 static void test_sections(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t at = T_KERNEL_TOP + P1G;
     struct mm_boot_section sections[] = {
         section(at + 8 * P2M + 0x10, 0, 5, MM_PROT_RW), /* empty: no page, whatever it says */
@@ -331,7 +331,7 @@ static void test_sections(void **state)
 /* The last page of the address space belongs to an image, too. */
 static void test_section_at_the_top(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_boot_section sections[] = {
         section(0 - P4K, P4K - 1, P1G, MM_PROT_RW),
         section(0 - 3 * P4K, 3 * P4K, P1G - 2 * P4K, MM_PROT_RW),
@@ -343,7 +343,7 @@ static void test_section_at_the_top(void **state)
     assert_int_equal(m->kernel.nr_leaves[0], 3);
 }
 
-static void sections_fail(struct t_machine *m, const struct mm_boot_section *sections, uint32_t nr,
+static void sections_fail(struct t_paging *m, const struct mm_boot_section *sections, uint32_t nr,
                           mm_status_t wanted)
 {
     uint64_t before = t_state(m, NULL);
@@ -357,7 +357,7 @@ static void sections_fail(struct t_machine *m, const struct mm_boot_section *sec
 
 static void test_bad_sections(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     uint64_t at = T_KERNEL_TOP;
     struct mm_pagetable none = {0};
     struct mm_boot_section s[3];
@@ -401,7 +401,7 @@ static void add(struct mm_bootmap *map, uint64_t start, uint64_t len, enum mm_bo
 
 static void test_direct_map(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_boot_entry entries[32];
     struct mm_bootmap map = {0};
     struct mm_physmap direct = mm_physmap_direct(T_KERNEL_LOW);
@@ -435,7 +435,7 @@ static void test_direct_map(void **state)
     assert_int_equal(mm_paging_check(&m->kernel), MM_OK);
 }
 
-static void direct_fails(struct t_machine *m, struct mm_bootmap *map,
+static void direct_fails(struct t_paging *m, struct mm_bootmap *map,
                          const struct mm_physmap *physmap, mm_status_t wanted)
 {
     uint64_t before = t_state(m, NULL);
@@ -449,7 +449,7 @@ static void direct_fails(struct t_machine *m, struct mm_bootmap *map,
 
 static void test_bad_direct_map(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct mm_boot_entry entries[8];
     struct mm_bootmap map = {0};
     struct mm_bootmap none = {0};
@@ -511,7 +511,7 @@ static const struct mm_platform_ops line_ops = {.panic = t_platform_panic, .log 
 
 static void test_dump(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct lines lines = {0};
 
     m->kernel.platform = (struct mm_platform){&line_ops, &lines};
@@ -563,7 +563,7 @@ static void test_dump(void **state)
 
 static void test_check_finds(void **state)
 {
-    struct t_machine *m = *state;
+    struct t_paging *m = *state;
     struct lines lines = {0};
     uint64_t *root = t_table(m, m->user.root.raw / P4K);
     uint64_t *top; /* 1 GiB slots */

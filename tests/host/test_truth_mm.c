@@ -21,7 +21,7 @@
 #define PADDR UINT64_C(0x0000000140200000)
 
 struct world {
-    struct t_machine *m;
+    struct t_paging *m;
     struct t_mmu mmu;
     struct t_truth truth;
 };
@@ -35,13 +35,13 @@ static uint64_t *entry_of(void *ctx, uint64_t paddr)
 
 static void world_start(struct world *w, bool nx, bool la57, bool has_1g)
 {
-    w->m = t_machine_new();
+    w->m = t_paging_new();
     w->m->cpus.has.nx = nx;
     w->m->cpus.has.page_1g = has_1g;
     if (la57) {
         w->m->cpu->mmu.cr4 |= T_MMU_CR4_LA57;
     }
-    t_machine_start(w->m);
+    t_paging_start(w->m);
     t_truth_init(&w->truth, la57 ? 5 : 4, w->m->arch.features.paddr_bits,
                  w->m->arch.features.page_1g, T_TRUTH_ALL);
     w->mmu = (struct t_mmu){
@@ -155,7 +155,7 @@ static void every_protection(bool nx, bool la57)
             assert_int_equal(t_unmap(&w.m->kernel, kernel_at, size, 0), MM_OK);
         }
     }
-    t_machine_delete(w.m);
+    t_paging_delete(w.m);
 }
 
 static void test_every_protection(void **state)
@@ -220,7 +220,7 @@ static void rights_over_levels(bool la57)
         t_cpu_drop_all(w.m->cpu);
         assert_int_equal(t_unmap(&w.m->user, at, size, 0), MM_OK);
     }
-    t_machine_delete(w.m);
+    t_paging_delete(w.m);
 }
 
 static void test_rights_over_4_levels(void **state)
@@ -293,7 +293,7 @@ static void malformed_entries(bool nx, bool la57, bool has_1g)
         }
     }
     assert_true(nr > 100);
-    t_machine_delete(w.m);
+    t_paging_delete(w.m);
 }
 
 static void test_malformed_entries(void **state)

@@ -37,7 +37,7 @@ static void walk(void *ctx, const struct t_event *event)
 static void test_walker_is_faster(void **state)
 {
     static const struct t_events_hooks hooks = {.before = walk};
-    struct t_machine *m = t_machine_new();
+    struct t_paging *m = t_paging_new();
     struct mm_paging_config config;
     struct mm_pagetable pt = {0};
     struct walker walker = {0};
@@ -46,7 +46,7 @@ static void test_walker_is_faster(void **state)
     uint64_t was;
 
     (void)state;
-    t_machine_start(m);
+    t_paging_start(m);
     config = t_config(m);
     assert_int_equal(t_source_alloc(m, MM_OWNER_KERNEL, true, &root), MM_OK);
     assert_int_equal(t_source_alloc(m, MM_OWNER_KERNEL, true, &top), MM_OK);
@@ -61,7 +61,7 @@ static void test_walker_is_faster(void **state)
     assert_int_equal(mm_paging_destroy(&pt), MM_OK);
     t_source_free(m, root);
     t_source_free(m, top);
-    t_machine_delete(m);
+    t_paging_delete(m);
 }
 
 int main(void)
