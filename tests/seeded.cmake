@@ -10,7 +10,7 @@ endif()
 include(ProcessorCount)
 ProcessorCount(mm_nr_processors)
 
-set(MM_SEEDED_SAMPLE 12 CACHE STRING "How many seeded faults a usual run tries")
+set(MM_SEEDED_SAMPLE 8 CACHE STRING "How many seeded faults a usual run tries")
 # The tests pass without a fault: the run that the sample is part of shows it.
 add_test(NAME seeded.sample COMMAND
     "${PROJECT_SOURCE_DIR}/scripts/seeded.sh" --trust --sample ${MM_SEEDED_SAMPLE})
