@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT
 /**
  * The frame allocator: blocks of 2^order frames (order 0 to 18, 4 KiB to 1 GiB), runs of any
- * length, reference counts, owners.
+ * length, nodes and zones, reference counts, pins, owners, pressure.
  *
  * State is a bitmap, one bit a frame, 1 = free, with summaries over it. A CPU keeps a *hint* to one
  * cache line of it (512 frames, 2 MiB) and allocates there in place by compare-and-exchange;
  * freeing sets the bit back, and the old value of the bit tells every double free. Nothing is kept
  * in private caches: what the bitmap says is the truth, so MM_ERR_NO_MEMORY is one too (but for
- * frames that another CPU is claiming or freeing at that moment). High memory is used first, so
- * that memory below 4 GiB and below 16 MiB lasts for devices.
+ * frames that another CPU is claiming or freeing at that moment).
+ *
+ * Memory is used from the nearest node to the farthest, and in a node from high to low; memory
+ * below 16 MiB comes last of all nodes, so that it lasts for devices.
+ *
+ * Some memory may be withheld (see struct mm_frames_config): a *reserve* that only MM_FRAME_ATOMIC
+ * gets, and a part that user memory (MM_OWNER_ANONYMOUS, MM_OWNER_OBJECT) never gets. It consists
+ * of whole lines, so it costs no counter; frames that are freed there are withheld again.
  *
  * Context: every call but init and destroy is safe on any CPU, in any context, interrupts on or
  * off, and takes no lock. A wrong CPU number costs time, never correctness. Frame 0 is never handed
@@ -24,6 +30,7 @@
 #define MM_FRAME_H
 
 #include <mm/bootmap.h>
+#include <mm/numa.h>
 #include <mm/physmap.h>
 #include <mm/platform.h>
 
@@ -33,7 +40,7 @@ MM_BEGIN_DECLS
 
 /** Request flags. */
 #define MM_FRAME_ZERO      1u /**< contents are zero */
-#define MM_FRAME_ATOMIC    2u /**< may use the reserve; not served yet */
+#define MM_FRAME_ATOMIC    2u /**< may use the reserve; no use for user memory, which never may */
 #define MM_FRAME_FLAGS_ALL 3u
 
 /** Who a frame belongs to. */
@@ -49,12 +56,27 @@ enum mm_frame_owner {
 
 #define MM_OWNER_COUNT 7
 
-/** Node policies; 0 is "any node". */
+/** Node policies. Whichever it is, of several nodes the nearest comes first. */
 enum mm_node_policy {
-    MM_NODE_ANY = 0,
-    MM_NODE_PREFERRED = 1,
-    MM_NODE_REQUIRED = 2,
+    MM_NODE_ANY = 0,        /**< any node, from the CPU's own on: "local" */
+    MM_NODE_PREFERRED = 1,  /**< any node, from `node` on */
+    MM_NODE_REQUIRED = 2,   /**< only `node` */
+    MM_NODE_BIND = 3,       /**< only those of `nodes` */
+    MM_NODE_INTERLEAVE = 4, /**< those of `nodes` in turn, by this CPU; if one is full, the next */
 };
+
+/** What part of a node's memory a frame lies in. */
+enum mm_zone {
+    MM_ZONE_DMA = 0,    /**< below 16 MiB: what devices of the ISA bus reach */
+    MM_ZONE_DMA32 = 1,  /**< below 4 GiB: what devices with 32 address bits reach */
+    MM_ZONE_NORMAL = 2, /**< the rest */
+};
+
+#define MM_ZONE_COUNT 3
+
+/** In place of a node or zone: all of them together. */
+#define MM_NODE_ALL UINT32_MAX
+#define MM_ZONE_ALL UINT32_MAX
 
 /** How long a block will live; blocks of 2 MiB stay whole when lifetimes are not mixed. */
 enum mm_lifetime {
@@ -64,10 +86,7 @@ enum mm_lifetime {
     MM_LIFETIME_SHORT = 3,
 };
 
-/**
- * What to allocate. All zero: one frame from anywhere. A field that is set and that this version
- * does not serve is MM_ERR_UNSUPPORTED, never ignored; the notes say which those are.
- */
+/** What to allocate. All zero: one frame from anywhere, from the CPU's own node if it has any. */
 struct mm_frame_request {
     uint32_t order;     /**< log2 of the frames, 0 to 18; must be 0 if nr_frames is set */
     uint32_t flags;     /**< MM_FRAME_... */
@@ -76,12 +95,23 @@ struct mm_frame_request {
     mm_paddr_t lowest;  /**< first byte that may be used */
     mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
     uint64_t boundary;  /**< bytes, a power of two: no multiple of it lies inside; 0: none */
-    uint32_t node;      /**< with a node policy; otherwise 0 */
-    uint32_t node_policy; /**< enum mm_node_policy; not served yet: must be MM_NODE_ANY */
-    uint32_t lifetime;    /**< enum mm_lifetime; not served yet: must be MM_LIFETIME_ANY */
+    uint32_t node; /**< with MM_NODE_PREFERRED and MM_NODE_REQUIRED; otherwise 0 */
+    uint32_t node_policy; /**< enum mm_node_policy */
+    uint64_t nodes;       /**< with MM_NODE_BIND and MM_NODE_INTERLEAVE (0: all): bit n is node n */
+    uint32_t lifetime;    /**< enum mm_lifetime */
     uint32_t owner;       /**< enum mm_frame_owner; recorded with MM_FRAMES_OWNERS */
-    uint64_t tag;         /**< the caller's word for its owner record; not served yet: must be 0 */
+    uint64_t tag; /**< recorded with MM_FRAMES_OWNERS: MM_FRAME_TAG_MAX at most, see below */
 };
+
+/** Why requests were answered MM_ERR_NO_MEMORY: the first of these that holds. */
+enum mm_frame_cause {
+    MM_FAILED_CONSTRAINED = 0, /**< there was none where it was to lie: addresses, boundary, nodes */
+    MM_FAILED_WITHHELD = 1,    /**< memory is withheld from this caller */
+    MM_FAILED_FRAGMENTED = 2,  /**< more than one frame was asked for */
+    MM_FAILED_EXHAUSTED = 3,   /**< one frame, and there is none at all */
+};
+
+#define MM_FAILED_COUNT 4
 
 /** A snapshot; each figure is exact when no other CPU is in the allocator. */
 struct mm_frame_stats {
@@ -92,18 +122,56 @@ struct mm_frame_stats {
      * firmware, metadata. */
     uint64_t nr_reserved;
     uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
-    uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY */
-    uint64_t metadata_bytes; /**< all arrays */
+    uint64_t nr_absent;      /**< of those reserved: may be added, or were removed */
+    uint64_t nr_withheld;    /**< of those free: reserve, and what users do not get */
+    /** The most that was ever found allocated: by each call for statistics, and where watermarks
+     * are set each time that another 256th of the zone has been taken. */
+    uint64_t nr_peak;
+    uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY; of all nodes and zones */
+    uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< the same by enum mm_frame_cause */
+    uint64_t metadata_bytes; /**< all arrays; of all nodes and zones */
     uint64_t state_bytes;    /**< of those, allocation state (bitmap, summaries, spans, hints) */
     uint64_t nr_by_owner[MM_OWNER_COUNT]; /**< allocated, by owner; MM_FRAMES_OWNERS, else all 0 */
-    uint32_t nr_spans;                    /**< usable ranges */
+    uint32_t nr_spans;                    /**< usable ranges; of all nodes and zones */
     uint32_t nr_cpus;
+    uint32_t nr_nodes;
+    uint32_t zero; /**< always 0 */
 };
 
-/** Features that cost metadata. */
+/** Features that cost metadata or time. */
 #define MM_FRAMES_REFCOUNTS 1u /**< 4 bytes a frame: needed by spaces (copy-on-write) */
-#define MM_FRAMES_OWNERS    2u /**< 1 byte a frame: who holds it, for statistics and panics */
-#define MM_FRAMES_FLAGS_ALL 3u
+#define MM_FRAMES_OWNERS    2u /**< 8 bytes a frame: who holds it, for statistics and panics */
+/** For finding faults, 1/8 byte a frame: what is freed is filled with MM_FRAME_POISON, and who gets
+ * it next looks whether that is still there; if not, it panics. Needs a physmap. */
+#define MM_FRAMES_POISON 4u
+/** Blocks that mm_frame_prezero() has zeroed are known to be zero when they are asked for with
+ * MM_FRAME_ZERO; each free takes a few nanoseconds more. Needs a physmap. */
+#define MM_FRAMES_KNOWN_ZERO 8u
+#define MM_FRAMES_FLAGS_ALL  15u
+
+/** What a freed frame is filled with, as 8-byte words, under MM_FRAMES_POISON. */
+#define MM_FRAME_POISON UINT64_C(0x6d6d667265656421)
+
+/** How short a zone is of free memory; see mm_frame_set_watermarks(). */
+enum mm_pressure {
+    MM_PRESSURE_NONE = 0,
+    MM_PRESSURE_LOW = 1, /**< below `low`, and not yet at `high` again: reclaim */
+    MM_PRESSURE_MIN = 2, /**< below `min`: reclaim now */
+};
+
+/** What a kernel may give the allocator to call; each may be NULL. */
+struct mm_frame_ops {
+    /**
+     * The pressure on a zone has changed. Called from within the call that noticed, in whatever
+     * context that was, with no lock held; it may call the allocator, and is not called again for
+     * the same zone before it has returned.
+     */
+    void (*pressure)(void *ctx, uint32_t node, enum mm_zone zone, enum mm_pressure level,
+                     uint64_t nr_free);
+    /** Zero `len` bytes, a multiple of 4096, past the caches: for MM_FRAME_ZERO from
+     * MM_FRAME_ZERO_PAST_CACHE bytes on. Default: like any other memory. */
+    void (*zero)(void *ctx, void *at, uint64_t len);
+};
 
 struct mm_frames_config {
     struct mm_bootmap *map; /**< usable ranges become free frames; normalised if need be */
@@ -113,13 +181,29 @@ struct mm_frames_config {
     uint32_t flags;   /**< MM_FRAMES_... */
     void *metadata;   /**< zeroed, MM_CACHE_LINE aligned, mm_frame_metadata_size() bytes */
     uint64_t metadata_len;
+
+    const struct mm_numa *numa; /**< only read at init; NULL: one node, 0 */
+    const uint32_t *cpu_nodes;  /**< node of each CPU, `nr_cpus` of them, copied; NULL: node 0 */
+    /** MM_BOOT_BIT()s of kinds that may be added by mm_frame_add() later: they get metadata, and
+     * are not free yet. Not MM_BOOT_USABLE. */
+    uint32_t later_kinds;
+    uint32_t zero; /**< always 0 */
+    /** Frames that only MM_FRAME_ATOMIC gets, rounded up to whole lines of 512 (less where a range
+     * ends). */
+    uint64_t nr_reserve;
+    /** Frames beside those that user memory never gets, rounded up in the same way. */
+    uint64_t nr_kernel;
+    const struct mm_frame_ops *ops; /**< copied; NULL: none */
+    void *ops_ctx;
 };
 
-struct mm_frame_span; /* internal: one run of memory and its place in the arrays */
+struct mm_frame_span;  /* internal: one run of memory and its place in the arrays */
+struct mmi_frame_area; /* internal: lines of one node and zone */
+struct mmi_frame_zone; /* internal: figures and watermarks of one node and zone */
 
 /**
- * The allocator. Storage is the caller's; fields are the library's. All but the last four are
- * constant from init to destroy, so every CPU keeps them in its cache.
+ * The allocator. Storage is the caller's; fields are the library's. All but the last ones are
+ * constant from init to destroy (`flags` nearly so), so every CPU keeps them in its cache.
  */
 struct mm_frames {
     uint32_t magic;
@@ -131,59 +215,73 @@ struct mm_frames {
     uint64_t main_bias;  /**< frame number minus index in the arrays, */
     uint64_t main_rows;  /**< and where the row of frame 0 would be in `rows`: an address */
     uint64_t *rows;      /**< the bitmap: 64 frames a word */
-    uint64_t *has_free;  /**< summary: lines that may hold a free frame */
+    uint64_t *groups;    /**< summaries, 32 words for 64 lines */
 
-    void *cpus;                        /**< hints, one cache line a CPU */
+    void *cpus;                        /**< hints, two cache lines a CPU */
     const struct mm_frame_span *spans; /**< sorted by address */
-    uint32_t *refs;                    /**< references beyond the first; NULL: no counts */
-    uint8_t *owners;                   /**< NULL: no owners */
-    uint64_t *has_line;                /**< summary: words of has_free that may not be 0 */
-    uint64_t *whole;                   /**< summary: lines of which all 512 may be free */
-    uint64_t *reserved;                /**< lines that a CPU keeps a hint to */
+    uint32_t *refs;                    /**< references beyond the first, pins; NULL: no counts */
+    uint64_t *tags;                    /**< owners; NULL: none */
+    uint64_t *poisoned;                /**< frames that hold poison; NULL: none */
+    uint64_t *tops;                    /**< summaries over `groups`, by class */
+    uint64_t top_words;                /**< words of one class */
     uint64_t nr_lines;                 /**< lines that are searched */
-    uint64_t zones[4];                 /**< first line at 0, 16 MiB, 4 GiB, and the end */
+    const struct mmi_frame_area *areas; /**< sorted by line */
+    const uint16_t *order;             /**< areas from near to far, `nr_areas` of them a node */
+    struct mmi_frame_zone *zones;      /**< MM_ZONE_COUNT a node */
+    uint32_t nr_areas;
+    uint32_t nr_nodes;
     uint64_t nr_frames;
+    uint64_t nr_withheld;    /**< frames of lines that are withheld from some */
     uint64_t metadata_len;   /**< bytes in use */
     struct mm_prange carved; /**< memory that mm_frame_init_from_map() took; length 0: none */
     uint64_t state_len;
     struct mm_physmap physmap;
     struct mm_platform platform;
+    struct mm_frame_ops ops;
+    void *ops_ctx;
     uint32_t has_physmap;
+    uint32_t physmap_reaches; /**< ... every frame */
+    uint32_t zero;
+    uint32_t watched; /**< some zone has watermarks */
 
     uint64_t away[MM_CACHE_LINE / 8]; /**< keeps what follows off the line of what is constant */
-    uint64_t nr_failed;               /**< atomic */
-    uint64_t seekers; /**< atomic: CPUs that look at all rows, because they found nothing */
-    /** Atomic: summaries of whole lines and claims that are being corrected now (low half), and
-     * that ever were (high half). */
+    uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< atomic */
+    uint64_t nr_peak;                       /**< atomic */
+    /** Atomic: summaries that are being corrected now (low half), and that ever were (high). */
     uint64_t unsettled;
+    uint64_t changing; /**< atomic: a call that adds or removes memory is in progress */
 };
 
 /**
- * Bytes of metadata for a map.
+ * Bytes of metadata for a configuration, of which the map, `numa`, `later_kinds`, `nr_cpus` and
+ * `flags` are read.
  *
  * @param[out] out  bytes; untouched on error
- * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, nr_cpus) | MM_ERR_INVALID_FLAGS
- *         | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (the map holds no usable frame)
- *         | MM_ERR_LIMIT (more usable ranges than MM_FRAME_MAX_SPANS)
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, nr_cpus, later_kinds, a node of cpu_nodes)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED (map, numa) | MM_ERR_NO_MEMORY (the map
+ *         holds no usable frame) | MM_ERR_LIMIT (more ranges than MM_FRAME_MAX_SPANS; a range that
+ *         nodes cut up counts once a piece)
  * Locks:  none; nobody else uses the map, which is normalised. Cost: O(entries).
  */
 MM_MUST_CHECK
-mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uint32_t flags,
-                                   uint64_t *out);
+mm_status_t mm_frame_metadata_size(const struct mm_frames_config *config, uint64_t *out);
 
 /**
  * Bring an allocator up over metadata that the caller hands in.
  *
  * @param frames  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; a physmap
- *         that exceeds 2^64 or lacks an op; metadata that is not zeroed where it is looked at)
- *         | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_SIZE (metadata too small) | MM_ERR_NOT_ALIGNED
- *         (metadata) | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (no usable frame)
- *         | MM_ERR_LIMIT (more usable ranges than MM_FRAME_MAX_SPANS)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; later_kinds;
+ *         a node of cpu_nodes; a physmap that exceeds 2^64, lacks an op, or is needed by a flag and
+ *         missing; metadata that is not zeroed where it is looked at)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_SIZE (metadata too small; as much is withheld as
+ *         there is) | MM_ERR_NOT_ALIGNED (metadata) | MM_ERR_NOT_INITIALIZED (map, numa)
+ *         | MM_ERR_NO_MEMORY (no usable frame) | MM_ERR_LIMIT (more ranges than
+ *         MM_FRAME_MAX_SPANS)
  * Owner:  the caller keeps the metadata alive until mm_frame_destroy(). If it lies in memory of the
  *         map, the map must say so (mm_bootmap_take()), or it would be handed out.
  * Locks:  none; one CPU.
- * Cost:   O(frames / 64) stores: 2 ms for 1 TiB. Counts and owners are not touched.
+ * Cost:   O(frames / 64) stores: 2 ms for 1 TiB. Counts and owners are not touched. Spends up to
+ *         nodes^2 steps a range on the order of nodes.
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config);
@@ -196,11 +294,12 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
  * @param config  metadata and metadata_len are 0; physmap is needed and must be a direct map
  * @param mapped  physical memory that is mapped and may be written now, e.g. the first 4 GiB; what
  *                the physmap does not reach is not used
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; no physmap,
- *         or one that exceeds 2^64 or lacks an op; metadata is given) | MM_ERR_INVALID_FLAGS
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; nr_cpus; later_kinds;
+ *         a node of cpu_nodes; no physmap, or one that exceeds 2^64 or lacks an op; metadata is
+ *         given) | MM_ERR_INVALID_FLAGS
  *         | MM_ERR_UNSUPPORTED (physmap with ops) | MM_ERR_NOT_ALIGNED (the direct map's base)
- *         | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64)
- *         | MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NO_MEMORY (no usable range inside `mapped` is
+ *         | MM_ERR_INVALID_SIZE (`mapped` exceeds 2^64; as much is withheld as there is)
+ *         | MM_ERR_NOT_INITIALIZED (map, numa) | MM_ERR_NO_MEMORY (no usable range inside `mapped` is
  *         large enough, or nothing would be left) | MM_ERR_LIMIT (more usable ranges than
  *         MM_FRAME_MAX_SPANS, or no room in the map for an entry)
  * Owner:  the allocator, until mm_frame_destroy_to_map(); in the map it is MM_BOOT_METADATA.
@@ -241,26 +340,32 @@ mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap 
  * @param request   NULL or all zero: one frame from anywhere
  * @param[out] out  first frame; untouched on error
  * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; order,
- *         owner, policy or lifetime unknown; order with nr_frames; node without a policy)
+ *         owner, policy or lifetime unknown; order with nr_frames; node or nodes without a policy
+ *         that reads them; MM_NODE_BIND to no node; tag above MM_FRAME_TAG_MAX)
+ *         | MM_ERR_NODE_NOT_FOUND (node, or one of nodes)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_SIZE (nr_frames above 2^40, which no machine has)
  *         | MM_ERR_INVALID_ADDRESS (highest below lowest) | MM_ERR_NOT_ALIGNED (align, boundary: no
- *         power of two from 4096; a boundary smaller than the block) | MM_ERR_UNSUPPORTED (a field
- *         not served; MM_FRAME_ATOMIC; MM_FRAME_ZERO without a physmap) | MM_ERR_FAULT
+ *         power of two from 4096; a boundary smaller than the block) | MM_ERR_UNSUPPORTED
+ *         (MM_FRAME_ZERO without a physmap) | MM_ERR_FAULT
  *         (MM_FRAME_ZERO, and the physmap's op could not map; the frames are free again)
  * Owner:  the caller, until mm_frame_free(), with a reference count of 1. Contents: unspecified
  *         unless MM_FRAME_ZERO, which takes only frames that a direct map reaches.
  * Locks:  none; any context. Sleeps: never.
  * Cost:   order 0: O(1) within the CPU's line, else a search of the summaries, which skips 4096
- *         lines a step where there is nothing. Order 9 and above: O(lines / 64). Runs, windows and
- *         failures: up to O(frames / 64).
+ *         lines a step where there is nothing. Orders 1 to 9 and runs of up to 512 frames: the
+ *         same; a line that was searched in vain for a size is passed over until a frame is freed
+ *         in it, so that a request that fails again reads summaries only. Above: O(lines / 64).
+ *         With alignment beyond the size, limits of address or a boundary: O(lines that have free
+ *         frames there).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
                            mm_pfn_t *out);
 
 /**
- * One frame, for a caller that knows its CPU's number: the hot path. No op is called, but for the
- * event that memory is exhausted.
+ * One frame, for a caller that knows its CPU's number: the hot path, as mm_frame_alloc() with a
+ * request that is all zero. No op is called, but for the event that memory is exhausted and the
+ * news of pressure.
  *
  * @param frames    initialised; neither it nor `out` is checked
  * @param cpu       taken modulo nr_cpus
@@ -274,10 +379,11 @@ MM_MUST_CHECK
 mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out);
 
 /**
- * Allocate exactly this run of frames. Its owner is MM_OWNER_NONE. Frame 0 is to be had only here.
+ * Allocate exactly this run of frames, withheld or not. Its owner is MM_OWNER_NONE. Frame 0 is to be
+ * had only here.
  *
  * @return MM_OK | MM_ERR_BUSY (one of them is allocated) | MM_ERR_INVALID_ADDRESS (one is not
- *         managed) | MM_ERR_INVALID_SIZE (nr_frames 0, or frames above 2^40)
+ *         managed, or absent) | MM_ERR_INVALID_SIZE (nr_frames 0, or frames above 2^40)
  *         | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Owner:  the caller, until mm_frame_free(). Contents: unspecified.
  * Locks:  none; any context. Sleeps: never.
@@ -332,22 +438,42 @@ void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_fra
  */
 void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count);
 
+/**
+ * Free a run, and say whose it was: a free by someone who is not the recorded owner is found before
+ * anything is freed. Panics as mm_frame_free_run(), and if the record of one of the frames is of
+ * another kind, or has another tag, than `owner` and `tag` say; the panic names both. Without
+ * MM_FRAMES_OWNERS only the kind and tag that the panics name come from here.
+ *
+ * @param nr_frames   0: nothing happens
+ * @param owner, tag  what the request or mm_frame_set_owner() recorded
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_frame_free_run().
+ */
+void mm_frame_free_owned(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames,
+                         enum mm_frame_owner owner, uint64_t tag);
+
 /* --- reference counts: MM_FRAMES_REFCOUNTS ---------------------------------------------------- */
 
 /** A count that has reached this value stays there for ever: the frame is never freed. */
 #define MM_FRAME_REF_IMMORTAL UINT32_MAX
 
+/** References and pins of one frame together; one more makes it immortal. */
+#define MM_FRAME_REFS_MAX UINT32_C(0x3fffff)
+/** Pins of one frame; one more makes it immortal. */
+#define MM_FRAME_PINS_MAX UINT32_C(1023)
+
 /**
- * Add a reference to an allocated frame; the count saturates at MM_FRAME_REF_IMMORTAL. Panics if
- * the frame is free or not managed, or if there are no counts.
+ * Add a reference to an allocated frame. Beyond MM_FRAME_REFS_MAX the frame becomes immortal: it is
+ * lost, and never freed too early. Panics if the frame is free or not managed, or if there are no
+ * counts.
  *
  * Locks:  none; any context. Cost: O(1), one atomic.
  */
 void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame);
 
 /**
- * Drop a reference, and free the frame with the last one. Panics as mm_frame_free(). A count that
- * has reached MM_FRAME_REF_IMMORTAL stays.
+ * Drop a reference, and free the frame with the last one if there are no pins. Panics as
+ * mm_frame_free(), and if only pins are left. A frame that is immortal stays.
  *
  * @return true if the frame was freed
  * Locks:  none; any context. Cost: O(1).
@@ -355,9 +481,22 @@ void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame);
 bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame);
 
 /**
- * The count now.
+ * Drop one reference to each frame of an array, in any order, and free those of which it was the
+ * last; a frame may be in it as often as it has references. Frames that are freed and neighbours in
+ * the array are freed together. Panics as mm_frame_put(); those before may be done then. A list that
+ * is null, but for `count` 0, is a panic too.
  *
- * @return 0 for a free or foreign frame; 1 for an allocated one if there are no counts
+ * @return how many frames were freed
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(count).
+ */
+size_t mm_frame_put_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count);
+
+/**
+ * The references now, without pins.
+ *
+ * @return 0 for a free or foreign frame; 1 for an allocated one if there are no counts;
+ *         MM_FRAME_REF_IMMORTAL for an immortal one
  * Locks:  none; any context. Cost: O(log spans).
  */
 uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame);
@@ -369,10 +508,210 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame);
  */
 void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame);
 
+/**
+ * Pin an allocated frame: a device or a borrowed pointer uses it, so it must neither move nor be
+ * copied away from. A pin keeps the frame as a reference does, and is counted apart. Beyond
+ * MM_FRAME_PINS_MAX the frame becomes immortal. Panics as mm_frame_get().
+ *
+ * Locks:  none; any context. Cost: O(1), one atomic.
+ */
+void mm_frame_pin(struct mm_frames *frames, mm_pfn_t frame);
+
+/**
+ * Drop a pin, and free the frame if neither pins nor references are left. Panics if the frame has
+ * no pin, is free or not managed, or if there are no counts. A frame that is immortal stays.
+ *
+ * @return true if the frame was freed
+ * Locks:  none; any context. Cost: O(1).
+ */
+bool mm_frame_unpin(struct mm_frames *frames, mm_pfn_t frame);
+
+/**
+ * The pins now.
+ *
+ * @return 0 for a free or foreign frame, or if there are no counts; MM_FRAME_REF_IMMORTAL for an
+ *         immortal one
+ * Locks:  none; any context. Cost: O(log spans).
+ */
+uint32_t mm_frame_pins(const struct mm_frames *frames, mm_pfn_t frame);
+
+/* --- owners: MM_FRAMES_OWNERS ----------------------------------------------------------------- */
+
+/*
+ * A record is one word: bits 60 to 63 the kind, bits 0 to 59 the tag. What the tag of a kind means:
+ *
+ *   MM_OWNER_ANONYMOUS  59..44 number of the space    43..0 page in it (address / 4096)
+ *   MM_OWNER_OBJECT     59..32 number of the object   31..0 index in it
+ *   any other           the caller's own word
+ *
+ * A number 0 means that the frame has several mappings, or that its number did not fit: whoever
+ * looks for its mappings has to search for them.
+ */
+#define MM_FRAME_TAG_MAX ((UINT64_C(1) << 60) - 1)
+
+/** Tag of a frame that is mapped by one space only; if `space` or `page` do not fit: 0. */
+static inline uint64_t mm_frame_tag_anonymous(uint64_t space, uint64_t page)
+{
+    return space >> 16 != 0 || page >> 44 != 0 ? 0 : space << 44 | page;
+}
+
+/** Tag of a frame of an object; if `object` or `index` do not fit: 0. */
+static inline uint64_t mm_frame_tag_object(uint64_t object, uint64_t index)
+{
+    return object >> 28 != 0 || index >> 32 != 0 ? 0 : object << 32 | index;
+}
+
+/** What is on record about a frame. */
+struct mm_frame_record {
+    enum mm_frame_owner owner;
+    uint32_t zero;
+    uint64_t tag;    /**< as recorded */
+    uint64_t number; /**< of the space or object, else 0 */
+    uint64_t index;  /**< page in the space, index in the object; else 0 */
+};
+
+/**
+ * Whose a frame is.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (no
+ *         owners are kept) | MM_ERR_INVALID_ADDRESS (not managed, absent, or
+ *         free)
+ * Locks:  none; any context. Cost: O(log spans).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_owner(const struct mm_frames *frames, mm_pfn_t frame,
+                           struct mm_frame_record *out);
+
+/**
+ * Record another owner, of frames that the caller holds: one that was exclusive is shared from now
+ * on, or the other way round. All or none.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, owner unknown, tag above
+ *         MM_FRAME_TAG_MAX) | MM_ERR_UNSUPPORTED (no owners are kept) | MM_ERR_INVALID_SIZE
+ *         (nr_frames 0, or frames above 2^40) | MM_ERR_INVALID_ADDRESS (one is not managed, absent,
+ *         or free)
+ * Locks:  none; any context. Cost: O(nr_frames).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_set_owner(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames,
+                               enum mm_frame_owner owner, uint64_t tag);
+
+/* --- more and less memory --------------------------------------------------------------------- */
+
+/**
+ * Free memory that was absent: of a kind in `later_kinds`, once the boot loader's data has been read
+ * and its tables are left, or removed by mm_frame_remove(). All or nothing.
+ *
+ * @param range  page-aligned; what of it is absent is added. It cuts no line of 512 absent frames
+ *               in two.
+ * @param[out] nr_added  frames; may be NULL; untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_ALIGNED (it
+ *         is not page-aligned, or cuts a line) | MM_ERR_INVALID_SIZE (length 0, or wraps)
+ *         | MM_ERR_INVALID_ADDRESS (nothing in it is absent) | MM_ERR_BUSY (another CPU adds or
+ *         removes)
+ * Locks:  none; any context, while others allocate and free. Sleeps: never.
+ * Cost:   O(frames / 64).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_add(struct mm_frames *frames, struct mm_prange range, uint64_t *nr_added);
+
+/**
+ * Take free memory away: it is absent then, and may be unplugged. All or nothing. While memory is
+ * absent, each free takes a few nanoseconds more.
+ *
+ * @param range  page-aligned; holds all managed frames of each line of 512 frames that it touches
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_ALIGNED (it
+ *         is not page-aligned, or cuts a line) | MM_ERR_INVALID_SIZE (length 0, or wraps)
+ *         | MM_ERR_INVALID_ADDRESS (a frame of it is not managed, or absent, or frame 0) | MM_ERR_BUSY
+ *         (a frame is allocated, or another CPU adds or removes)
+ * Locks:  none; any context, while others allocate and free. Sleeps: never.
+ * Cost:   O(frames / 64).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_remove(struct mm_frames *frames, struct mm_prange range);
+
+/**
+ * Bytes of metadata for records that mm_frame_add_records() adds.
+ *
+ * @param flags     MM_FRAMES_REFCOUNTS, MM_FRAMES_OWNERS or both
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_INVALID_FLAGS
+ *         (others, or none) | MM_ERR_ALREADY_INITIALIZED (there are such records)
+ * Locks:  none. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_records_size(const struct mm_frames *frames, uint32_t flags, uint64_t *out);
+
+/**
+ * Add reference counts or owners to an allocator that was brought up without them, because little
+ * memory was mapped then: 0.14 bytes a frame are enough to start with, and records come when there
+ * is a direct map. Frames that are allocated have one reference and no owner.
+ *
+ * @param metadata  zeroed, MM_CACHE_LINE aligned, mm_frame_records_size() bytes; memory of the
+ *                  allocator itself (a run that it handed out) will do
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; not zeroed where it is
+ *         looked at) | MM_ERR_INVALID_FLAGS | MM_ERR_ALREADY_INITIALIZED (there are such records)
+ *         | MM_ERR_INVALID_SIZE (too small) | MM_ERR_NOT_ALIGNED (metadata)
+ * Owner:  the caller keeps the metadata alive until mm_frame_destroy().
+ * Locks:  none; no other CPU is in the allocator. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_add_records(struct mm_frames *frames, uint32_t flags, void *metadata,
+                                 uint64_t len);
+
+/* --- pressure --------------------------------------------------------------------------------- */
+
+/** Free frames of a zone; min <= low <= high, all 0 for none. */
+struct mm_frame_watermarks {
+    uint64_t min;
+    uint64_t low;
+    uint64_t high;
+};
+
+/**
+ * Set the watermarks of a zone; the pressure op is told when the level changes, as explained in
+ * enum mm_pressure, first perhaps from within this call. There is no counter on the way of a frame:
+ * a zone is counted when its lines change hands. Free frames in a line that a CPU keeps a hint to
+ * do not count. A level is noticed late by up to 1/256 of the zone, and by 512 frames for each
+ * CPU; while there is pressure, each free takes a few nanoseconds more.
+ *
+ * @param node, zone  of one, or MM_NODE_ALL and MM_ZONE_ALL for each
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, zone, not in order)
+ *         | MM_ERR_NODE_NOT_FOUND
+ * Locks:  none; any context; not for the same zone from two CPUs at once.
+ * Cost:   O(frames of the zone / 64).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_set_watermarks(struct mm_frames *frames, uint32_t node, uint32_t zone,
+                                    const struct mm_frame_watermarks *watermarks);
+
+/**
+ * The level that was noticed last.
+ *
+ * @return MM_PRESSURE_NONE for a zone that does not exist, or has no watermarks
+ * Locks:  none; any context. Cost: O(1).
+ */
+enum mm_pressure mm_frame_pressure(const struct mm_frames *frames, uint32_t node, uint32_t zone);
+
+/**
+ * Zero free blocks of 2 MiB ahead of time, for who has time: an idle CPU. MM_FRAME_ZERO of order 9
+ * and above finds them done, as long as nobody has used frames of theirs.
+ *
+ * @param nr_blocks         how many at most
+ * @param[out] nr_done      blocks that were zeroed; less if there are no more; untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED
+ *         (without MM_FRAMES_KNOWN_ZERO) | MM_ERR_FAULT (the physmap's op could not map)
+ * Locks:  none; any context; a block is allocated while it is zeroed. Sleeps: never.
+ * Cost:   O(nr_blocks * 2 MiB + lines / 64).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_prezero(struct mm_frames *frames, uint64_t nr_blocks, uint64_t *nr_done);
+
 /* --- asking ----------------------------------------------------------------------------------- */
 
 /**
- * Whether the frame is managed by this allocator, free or not.
+ * Whether the frame is managed by this allocator and present, free or not.
  *
  * Locks:  none; any context. Cost: O(log spans).
  */
@@ -393,7 +732,72 @@ bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame);
  * Locks:  none; any context. Cost: O(frames / 64); with owners O(frames).
  */
 MM_MUST_CHECK
-mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_stats *out);
+mm_status_t mm_frame_get_stats(struct mm_frames *frames, struct mm_frame_stats *out);
+
+/**
+ * The same of one node, one zone, or one zone of one node.
+ *
+ * @param node, zone  or MM_NODE_ALL, MM_ZONE_ALL
+ * @param[out] out    untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, zone)
+ *         | MM_ERR_NODE_NOT_FOUND
+ * Locks:  none; any context. Cost: O(its frames / 64); with owners O(its frames).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_get_stats_of(struct mm_frames *frames, uint32_t node, uint32_t zone,
+                                  struct mm_frame_stats *out);
+
+/**
+ * How fragmented free memory is for blocks of an order, as "unusable free space index" (M. Gorman
+ * and A. Whitcroft, "The What, The Why and the Where To of Anti-Fragmentation", Ottawa Linux
+ * Symposium 2006): the part of free memory that lies in no free aligned block of 2^order frames,
+ *
+ *     (free frames - 2^order * free blocks) / free frames
+ *
+ * in thousandths: 0, all of it can be had in such blocks; 1000, none of it can.
+ *
+ * @param[out] out  0 to 1000, rounded down; 0 if nothing is free; untouched on error
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, order)
+ * Locks:  none; any context. Cost: O(frames / 64).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_fragmentation(const struct mm_frames *frames, uint32_t order, uint32_t *out);
+
+/** One character a block, as mm_frame_draw() fills them in. */
+#define MM_FRAME_DRAW_FREE   '.' /**< all its managed frames are free */
+#define MM_FRAME_DRAW_FULL   '#' /**< none is */
+#define MM_FRAME_DRAW_ABSENT ' ' /**< no frame of it is managed, or all that are are absent */
+/* Between them '1' to '9': so many tenths of its managed frames are allocated, at least one and at
+ * most nine. */
+
+/**
+ * Draw memory: one character a block of 2^order frames, from `first` on. Holes of whole blocks are
+ * drawn too, so that a character's place tells its address; mm_frame_next_memory() skips them.
+ *
+ * @param first  a multiple of 2^order
+ * @param out    `len` characters, no terminating 0
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, order)
+ *         | MM_ERR_NOT_ALIGNED (first) | MM_ERR_INVALID_SIZE (blocks beyond 2^52 bytes)
+ * Locks:  none; any context. Cost: O(len * (2^order / 64 + spans)).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_draw(const struct mm_frames *frames, mm_pfn_t first, uint32_t order, char *out,
+                          size_t len);
+
+/**
+ * The next piece of managed memory: of one node and one zone, present or absent as a whole or in
+ * parts.
+ *
+ * @param from      where to look: the part of a piece from there on is returned
+ * @param[out] out, out_node, out_zone  untouched on error; each may be NULL
+ * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_INVALID_ARGUMENT (null frames)
+ * Locks:  none; any context. Cost: O(log spans).
+ */
+MM_MUST_CHECK
+mm_status_t mm_frame_next_memory(const struct mm_frames *frames, mm_pfn_t from,
+                                 struct mm_prange *out, uint32_t *out_node,
+                                 enum mm_zone *out_zone);
 
 /**
  * Walk all state and compare: bitmap, summaries, hints, counts, spans. Each contradiction is one

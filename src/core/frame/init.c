@@ -2,8 +2,8 @@
 /**
  * From a boot map to an allocator: spans, the layout of the metadata, the first state of all bits.
  *
- *     | spans | CPUs' hints | rows | has_free | has_line | whole | reserved | owners | refs |
- *     `- allocation state: 0.13 bytes a frame -------------------------------'
+ *     | spans | CPUs | areas | orders | zones | rows | groups | tops | poisoned | refs | owners |
+ *     `- allocation state: 0.14 bytes a frame -----------------------'
  *
  * Metadata is in proportion to the memory that is there: a hole costs nothing, a range costs what
  * its lines cost. Frame 0 gets a line of its own behind those that are searched, so that it can be
@@ -13,44 +13,108 @@
 
 #include "core/base/mem.h"
 
-/* First frames of the zones, which are used from the last to the first. */
+/* First frames of the zones. */
 #define PFN_16M (UINT64_C(16) << (20 - MM_PAGE_SHIFT))
 #define PFN_4G  (UINT64_C(4) << (30 - MM_PAGE_SHIFT))
 
 /* --- the layout ------------------------------------------------------------------------------- */
 
 struct layout {
-    uint64_t nr_ranges; /* usable ranges of the map */
-    uint64_t nr_spans;  /* the same, with one more if frame 0 was cut off from a longer range */
+    uint64_t nr_ranges; /* ranges of the map that are used now or later */
+    uint64_t nr_spans;  /* the same, cut up by nodes, and frame 0 apart */
+    uint64_t nr_usable; /* frames that are free at first */
     uint64_t nr_lines;
     uint64_t nr_frames;
-    uint64_t cpus, rows, has_free, has_line, whole, reserved, owners, refs; /* offsets */
+    uint64_t nr_areas;
+    uint64_t nr_nodes;
+    uint64_t cpus, areas, order, zones, rows, groups, tops, poisoned, refs, tags; /* offsets */
+    uint64_t top_words;
     uint64_t state_len;
     uint64_t len;
 };
 
-/* A range of the map as one span, or two: frame 0 apart. */
-static unsigned split_range(struct mm_prange range, struct mm_frame_span out[2])
+static uint32_t zone_of(uint64_t pfn)
 {
-    uint64_t first = range.start.raw >> MM_PAGE_SHIFT;
-    uint64_t nr = range.len >> MM_PAGE_SHIFT;
-    unsigned n = 0;
+    return pfn < PFN_16M ? MM_ZONE_DMA : pfn < PFN_4G ? MM_ZONE_DMA32 : MM_ZONE_NORMAL;
+}
 
-    if (first == 0) {
-        out[n++] = (struct mm_frame_span){.nr = 1};
-        first++;
-        nr--;
-    }
-    if (nr != 0) {
-        uint64_t base = mm_align_down(first, MMI_LINE_FRAMES);
+/* What walks over the map: range after range of frames that are used now or later, cut where the
+ * node changes, with frame 0 as a piece of its own. */
+struct survey {
+    const struct mm_frames_config *config;
+    mm_paddr_t at;
+    struct mm_prange range; /* what is left of the range, in bytes */
+    uint32_t later;         /* of that */
+    uint32_t nr_ranges;
+};
 
-        out[n++] = (struct mm_frame_span){
-            .first = first,
-            .nr = nr,
-            .nr_lines = (first + nr - base + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES,
-        };
+/* The next range of any kind that counts. */
+static bool next_range(struct survey *s)
+{
+    struct mm_bootmap *map = s->config->map;
+    struct mm_prange best = {0};
+    bool found = false;
+
+    for (uint32_t kind = 0; kind < MM_BOOT_KIND_COUNT; kind++) {
+        struct mm_prange range;
+
+        if ((kind == MM_BOOT_USABLE || (s->config->later_kinds & MM_BOOT_BIT(kind)) != 0) &&
+            mm_bootmap_next(map, (enum mm_boot_kind)kind, s->at, &range) == MM_OK &&
+            (!found || range.start.raw < best.start.raw)) {
+            best = range;
+            s->later = kind != MM_BOOT_USABLE ? 1 : 0;
+            found = true;
+        }
     }
-    return n;
+    if (found) {
+        s->range = best;
+        s->at = mm_paddr(best.start.raw + best.len);
+        s->nr_ranges++;
+    }
+    return found;
+}
+
+/* The node of an address, and how many of `len` bytes from there on lie in the same. */
+static uint32_t node_at(const struct mm_numa *numa, uint64_t address, uint64_t *len)
+{
+    struct mm_prange range;
+    uint32_t node;
+
+    if (numa == NULL) {
+        return 0;
+    }
+    if (mm_numa_next_range(numa, mm_paddr(address), &range, &node) == MM_OK) {
+        uint64_t left = range.start.raw + range.len - address; /* modulo 2^64: it may end there */
+
+        *len = left < *len ? left : *len;
+    }
+    return mm_numa_node_of(numa, mm_paddr(address));
+}
+
+/* The next piece, as a span without a place. */
+static bool next_span(struct survey *s, struct mm_frame_span *out)
+{
+    uint64_t first;
+    uint64_t nr;
+    uint64_t base;
+    uint64_t len;
+
+    if (s->range.len == 0 && !next_range(s)) {
+        return false;
+    }
+    first = s->range.start.raw >> MM_PAGE_SHIFT;
+    len = first == 0 ? MM_PAGE_SIZE : s->range.len;
+    *out = (struct mm_frame_span){.first = first, .later = s->later};
+    out->node = node_at(s->config->numa, s->range.start.raw, &len);
+    /* A frame that two nodes share belongs to that of its first byte. */
+    nr = (len + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
+    out->nr = nr;
+    base = mm_align_down(first, MMI_LINE_FRAMES);
+    out->nr_lines =
+        first == 0 ? 0 : (first + nr - base + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES;
+    s->range.start.raw += nr << MM_PAGE_SHIFT;
+    s->range.len -= nr << MM_PAGE_SHIFT;
+    return true;
 }
 
 static uint64_t place(uint64_t *end, uint64_t bytes)
@@ -63,85 +127,106 @@ static uint64_t place(uint64_t *end, uint64_t bytes)
 
 static void lay_out(struct layout *l, uint32_t nr_cpus, uint32_t flags)
 {
-    uint64_t lines = l->nr_lines + 1; /* frame 0 */
-    uint64_t words = (lines + 63) / 64;
+    uint64_t lines = l->nr_lines + 2; /* frame 0, and nowhere */
+    uint64_t groups = (lines + MMI_GROUP_LINES - 1) / MMI_GROUP_LINES;
     uint64_t end = 0;
 
+    l->top_words = (groups + 63) / 64;
     (void)place(&end, l->nr_spans * sizeof(struct mm_frame_span));
     l->cpus = place(&end, nr_cpus * sizeof(struct mmi_frame_cpu));
-    l->rows = place(&end, (lines + 1) * MMI_LINE_ROWS * sizeof(uint64_t)); /* and nowhere */
-    l->has_free = place(&end, words * sizeof(uint64_t));
-    l->has_line = place(&end, (words + 63) / 64 * sizeof(uint64_t));
-    l->whole = place(&end, words * sizeof(uint64_t));
-    l->reserved = place(&end, words * sizeof(uint64_t));
+    l->areas = place(&end, l->nr_areas * sizeof(struct mmi_frame_area));
+    l->order = place(&end, l->nr_nodes * l->nr_areas * sizeof(uint16_t));
+    l->zones = place(&end, l->nr_nodes * MM_ZONE_COUNT * sizeof(struct mmi_frame_zone));
+    l->rows = place(&end, lines * MMI_LINE_ROWS * sizeof(uint64_t));
+    l->groups = place(&end, groups * MMI_GROUP_WORDS * sizeof(uint64_t));
+    l->tops = place(&end, l->top_words * MMI_NR_TOPS * sizeof(uint64_t));
     l->state_len = end;
-    l->owners = end;
-    if ((flags & MM_FRAMES_OWNERS) != 0) {
-        (void)place(&end, lines * MMI_LINE_FRAMES * sizeof(uint8_t));
+    l->poisoned = end;
+    if ((flags & MM_FRAMES_POISON) != 0) {
+        (void)place(&end, lines * MMI_LINE_ROWS * sizeof(uint64_t));
     }
     l->refs = end;
     if ((flags & MM_FRAMES_REFCOUNTS) != 0) {
         (void)place(&end, lines * MMI_LINE_FRAMES * sizeof(uint32_t));
     }
+    l->tags = end;
+    if ((flags & MM_FRAMES_OWNERS) != 0) {
+        (void)place(&end, lines * MMI_LINE_FRAMES * sizeof(uint64_t));
+    }
     l->len = end;
 }
 
 /* Count what the map holds. */
-static mm_status_t survey(struct mm_bootmap *map, struct layout *l)
+static mm_status_t survey(const struct mm_frames_config *config, struct layout *l)
 {
-    mm_status_t status = mm_bootmap_normalize(map);
-    mm_paddr_t at = mm_paddr(0);
-    struct mm_prange range;
+    mm_status_t status = mm_bootmap_normalize(config->map);
+    struct survey s = {.config = config};
+    struct mm_frame_span span;
+    uint32_t last_node = UINT32_MAX;
+    uint32_t last_zone = UINT32_MAX;
 
-    *l = (struct layout){0};
+    *l = (struct layout){.nr_nodes = config->numa == NULL ? 1 : mm_numa_nr_nodes(config->numa)};
     if (status != MM_OK) {
         return status;
     }
-    while (mm_bootmap_next(map, MM_BOOT_USABLE, at, &range) == MM_OK) {
-        struct mm_frame_span spans[2];
-        unsigned n = split_range(range, spans);
-
-        l->nr_ranges++;
-        l->nr_spans += n;
-        for (unsigned i = 0; i < n; i++) {
-            l->nr_lines += spans[i].nr_lines;
-            l->nr_frames += spans[i].nr;
-        }
-        at = mm_paddr(range.start.raw + range.len);
+    if (l->nr_nodes == 0) {
+        return MM_ERR_NOT_INITIALIZED;
     }
-    if (l->nr_frames == 0) {
+    while (next_span(&s, &span)) {
+        uint64_t last = span.first + span.nr - 1;
+
+        l->nr_spans++;
+        l->nr_lines += span.nr_lines;
+        l->nr_frames += span.nr;
+        l->nr_usable += span.later != 0 ? 0 : span.nr;
+        if (span.first != 0) {
+            bool same = span.node == last_node && zone_of(span.first) == last_zone;
+
+            l->nr_areas += zone_of(last) - zone_of(span.first) + (same ? 0 : 1);
+            last_node = span.node;
+            last_zone = zone_of(last);
+        }
+    }
+    l->nr_ranges = s.nr_ranges;
+    if (l->nr_usable == 0) {
         return MM_ERR_NO_MEMORY;
     }
-    return l->nr_ranges > MM_FRAME_MAX_SPANS ? MM_ERR_LIMIT : MM_OK;
+    return l->nr_spans > MM_FRAME_MAX_SPANS + 1 || l->nr_ranges > MM_FRAME_MAX_SPANS
+               ? MM_ERR_LIMIT
+               : MM_OK;
 }
 
-static mm_status_t plan(struct mm_bootmap *map, uint32_t nr_cpus, uint32_t flags, struct layout *l)
+static mm_status_t plan(const struct mm_frames_config *config, struct layout *l)
 {
     mm_status_t status;
 
-    if (map == NULL || nr_cpus == 0 || nr_cpus > MM_MAX_CPUS) {
+    if (config->map == NULL || config->nr_cpus == 0 || config->nr_cpus > MM_MAX_CPUS ||
+        (config->later_kinds >> MM_BOOT_KIND_COUNT) != 0 ||
+        (config->later_kinds & MM_BOOT_BIT(MM_BOOT_USABLE)) != 0) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if ((flags & ~MM_FRAMES_FLAGS_ALL) != 0) {
+    if ((config->flags & ~MM_FRAMES_FLAGS_ALL) != 0) {
         return MM_ERR_INVALID_FLAGS;
     }
-    status = survey(map, l);
+    status = survey(config, l);
+    for (uint32_t i = 0; status == MM_OK && config->cpu_nodes != NULL && i < config->nr_cpus; i++) {
+        status = config->cpu_nodes[i] < l->nr_nodes ? MM_OK : MM_ERR_INVALID_ARGUMENT;
+    }
     if (status == MM_OK) {
-        lay_out(l, nr_cpus, flags);
+        lay_out(l, config->nr_cpus, config->flags);
     }
     return status;
 }
 
-mm_status_t mm_frame_metadata_size(struct mm_bootmap *map, uint32_t nr_cpus, uint32_t flags,
-                                   uint64_t *out)
+mm_status_t mm_frame_metadata_size(const struct mm_frames_config *config, uint64_t *out)
 {
     struct layout l;
     mm_status_t status;
 
-    if (out == NULL) {
+    if (config == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    status = plan(map, nr_cpus, flags, &l);
+    status = plan(config, &l);
     if (status == MM_OK) {
         *out = l.len;
     }
@@ -166,23 +251,77 @@ static void set_bits(uint64_t *bits, uint64_t first, uint64_t nr)
     }
 }
 
-/* Frames of a span that lies at its place: all free. */
-static void free_span(struct mm_frames *f, const struct mm_frame_span *span)
+/* The same in one word of the groups, a bit a line. */
+static void set_lines(struct mm_frames *f, unsigned word, uint64_t first, uint64_t end)
+{
+    while (first < end) {
+        uint64_t in_group = MMI_GROUP_LINES - first % MMI_GROUP_LINES;
+        uint64_t nr = end - first < in_group ? end - first : in_group;
+
+        *mmi_word(f, first, word) |= mmi_mask((unsigned)(first % MMI_GROUP_LINES), (unsigned)nr);
+        first += nr;
+    }
+}
+
+void mmi_span_fill(struct mm_frames *f, const struct mm_frame_span *span)
 {
     uint64_t slot = span->first - span->bias;
     uint64_t whole_first = (slot + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES;
     uint64_t whole_end = (slot + span->nr) / MMI_LINE_FRAMES;
 
+    if (span->later != 0) {
+        set_lines(f, MMI_ABSENT, span->first_line, span->first_line + span->nr_lines);
+        f->flags |= MMI_FRAMES_ABSENT;
+        return;
+    }
     set_bits(f->rows, slot, span->nr);
-    if (whole_end > whole_first) {
-        set_bits(f->whole, whole_first, whole_end - whole_first);
+    set_lines(f, MMI_HAS_FREE, span->first_line, span->first_line + span->nr_lines);
+    set_lines(f, MMI_WHOLE, whole_first, whole_end);
+}
+
+/* The tops, from the words below them. */
+static void fill_tops(struct mm_frames *f)
+{
+    for (uint64_t group = 0; group * MMI_GROUP_LINES < f->nr_lines; group++) {
+        const uint64_t *words = &f->groups[group * MMI_GROUP_WORDS];
+        uint64_t mask = UINT64_C(1) << (group % 64);
+
+        *mmi_top(f, MMI_TOP_HAS_FREE, group) |= words[MMI_HAS_FREE] != 0 ? mask : 0;
+        *mmi_top(f, MMI_TOP_WHOLE, group) |= words[MMI_WHOLE] != 0 ? mask : 0;
+    }
+}
+
+/* Lines of a span belong to the area before if node and zone are the same, else to new ones. */
+static void add_areas(struct mm_frames *f, const struct mm_frame_span *span)
+{
+    struct mmi_frame_area *areas = (struct mmi_frame_area *)f->areas;
+    uint64_t base = mm_align_down(span->first, MMI_LINE_FRAMES);
+
+    for (uint64_t i = 0; i < span->nr_lines; i++) {
+        uint64_t line = span->first_line + i;
+        uint32_t zone = zone_of(base + i * MMI_LINE_FRAMES);
+        uint64_t last = zone == MM_ZONE_NORMAL ? span->nr_lines
+                        : ((zone == MM_ZONE_DMA ? PFN_16M : PFN_4G) - base) / MMI_LINE_FRAMES;
+        struct mmi_frame_area *before = f->nr_areas == 0 ? NULL : &areas[f->nr_areas - 1];
+
+        last = last < span->nr_lines ? last : span->nr_lines;
+        if (before != NULL && before->node == span->node && before->zone == zone) {
+            before->end_line = span->first_line + last;
+        } else {
+            areas[f->nr_areas++] = (struct mmi_frame_area){
+                .first_line = line,
+                .end_line = span->first_line + last,
+                .node = span->node,
+                .zone = zone,
+            };
+        }
+        i = last - 1;
     }
 }
 
 static void add_span(struct mm_frames *f, struct mm_frame_span *at, struct mm_frame_span span)
 {
     uint64_t base = mm_align_down(span.first, MMI_LINE_FRAMES);
-    uint64_t zone_lines[2] = {PFN_16M, PFN_4G};
 
     span.first_line = f->nr_lines;
     if (span.first == 0) {
@@ -190,13 +329,7 @@ static void add_span(struct mm_frames *f, struct mm_frame_span *at, struct mm_fr
     } else {
         span.bias = base - span.first_line * MMI_LINE_FRAMES;
         f->nr_lines += span.nr_lines;
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        uint64_t below = zone_lines[i] <= base ? 0 : (zone_lines[i] - base) / MMI_LINE_FRAMES;
-
-        if (below != 0) {
-            f->zones[i + 1] = span.first_line + (below < span.nr_lines ? below : span.nr_lines);
-        }
+        add_areas(f, &span);
     }
     if (span.nr > f->main_nr && span.first != 0) {
         f->main_first = span.first;
@@ -208,36 +341,27 @@ static void add_span(struct mm_frames *f, struct mm_frame_span *at, struct mm_fr
     f->nr_spans++;
 }
 
-static void fill(struct mm_frames *f, struct mm_bootmap *map)
+static void fill(struct mm_frames *f, const struct mm_frames_config *config)
 {
     struct mm_frame_span *spans = (struct mm_frame_span *)f->spans;
-    mm_paddr_t at = mm_paddr(0);
-    struct mm_prange range;
+    struct survey s = {.config = config};
+    struct mm_frame_span span;
 
-    while (mm_bootmap_next(map, MM_BOOT_USABLE, at, &range) == MM_OK) {
-        struct mm_frame_span parts[2];
-        unsigned n = split_range(range, parts);
-
-        for (unsigned i = 0; i < n; i++) {
-            add_span(f, &spans[f->nr_spans], parts[i]);
-        }
-        at = mm_paddr(range.start.raw + range.len);
+    while (next_span(&s, &span)) {
+        add_span(f, &spans[f->nr_spans], span);
     }
-    f->zones[3] = f->nr_lines;
     if (spans[0].first == 0) {
         spans[0].first_line = f->nr_lines;
         spans[0].nr_lines = 1;
         spans[0].bias = 0 - f->nr_lines * MMI_LINE_FRAMES;
-        set_bits(f->has_free, f->nr_lines, 1);
     }
     for (uint32_t i = 0; i < f->nr_spans; i++) {
-        free_span(f, &spans[i]);
+        mmi_span_fill(f, &spans[i]);
     }
     /* The bias may be negative, and is a multiple of a row. */
     f->main_rows = (uint64_t)(uintptr_t)f->rows -
                    (uint64_t)((int64_t)f->main_bias / (int64_t)MMI_ROW_FRAMES) * sizeof(uint64_t);
-    set_bits(f->has_free, 0, f->nr_lines);
-    set_bits(f->has_line, 0, (f->nr_lines + 64) / 64);
+    fill_tops(f);
 }
 
 static void place_arrays(struct mm_frames *f, const struct layout *l, void *metadata)
@@ -247,18 +371,136 @@ static void place_arrays(struct mm_frames *f, const struct layout *l, void *meta
 
     f->spans = metadata;
     f->cpus = cpus;
+    f->areas = (void *)(base + l->areas);
+    f->order = (void *)(base + l->order);
+    f->zones = (void *)(base + l->zones);
     f->rows = (void *)(base + l->rows);
-    f->has_free = (void *)(base + l->has_free);
-    f->has_line = (void *)(base + l->has_line);
-    f->whole = (void *)(base + l->whole);
-    f->reserved = (void *)(base + l->reserved);
-    f->owners = (f->flags & MM_FRAMES_OWNERS) != 0 ? base + l->owners : NULL;
+    f->groups = (void *)(base + l->groups);
+    f->tops = (void *)(base + l->tops);
+    f->poisoned = (f->flags & MM_FRAMES_POISON) != 0 ? (void *)(base + l->poisoned) : NULL;
+    f->tags = (f->flags & MM_FRAMES_OWNERS) != 0 ? (void *)(base + l->tags) : NULL;
     f->refs = (f->flags & MM_FRAMES_REFCOUNTS) != 0 ? (void *)(base + l->refs) : NULL;
+    f->top_words = l->top_words;
     f->metadata_len = l->len;
     f->state_len = l->state_len;
+    f->nr_nodes = (uint32_t)l->nr_nodes;
+}
+
+static void place_cpus(struct mm_frames *f, const struct mm_frames_config *config)
+{
+    struct mmi_frame_cpu *cpus = f->cpus;
+
     for (uint32_t i = 0; i < f->nr_cpus; i++) {
         for (unsigned j = 0; j < MMI_NR_HINTS; j++) {
-            cpus[i].hints[j] = (l->nr_lines + 1) * MMI_LINE_ROWS; /* nowhere */
+            cpus[i].hints[j] = mmi_nowhere_line(f) * MMI_LINE_ROWS;
+        }
+        cpus[i].node = config->cpu_nodes == NULL ? 0 : config->cpu_nodes[i];
+        cpus[i].turn = 63;
+    }
+}
+
+/* --- nodes ------------------------------------------------------------------------------------ */
+
+/* Whether area `a` comes before `b` for who is on `node`. */
+static bool comes_before(const struct mm_numa *numa, uint32_t node, const struct mmi_frame_area *a,
+                         const struct mmi_frame_area *b)
+{
+    if ((a->zone == MM_ZONE_DMA) != (b->zone == MM_ZONE_DMA)) {
+        return b->zone == MM_ZONE_DMA;
+    }
+    if (a->node != b->node) {
+        uint32_t to_a = a->node == node ? 0 : mm_numa_distance(numa, node, a->node);
+        uint32_t to_b = b->node == node ? 0 : mm_numa_distance(numa, node, b->node);
+
+        return to_a != to_b ? to_a < to_b : a->node < b->node;
+    }
+    return a->first_line > b->first_line;
+}
+
+/* Sorted by insertion: areas are few, and mostly in order. */
+static void order_areas(struct mm_frames *f, const struct mm_numa *numa)
+{
+    uint16_t *order = (uint16_t *)f->order;
+
+    for (uint32_t node = 0; node < f->nr_nodes; node++, order += f->nr_areas) {
+        for (uint32_t i = 0; i < f->nr_areas; i++) {
+            uint32_t area = f->nr_areas - 1 - i;
+            uint32_t at = i;
+
+            for (; at > 0 &&
+                   comes_before(numa, node, &f->areas[area], &f->areas[order[at - 1]]);
+                 at--) {
+                order[at] = order[at - 1];
+            }
+            order[at] = (uint16_t)area;
+        }
+    }
+}
+
+static void fill_zones(struct mm_frames *f)
+{
+    for (uint32_t i = 0; i < f->nr_spans; i++) {
+        const struct mm_frame_span *span = &f->spans[i];
+        uint64_t end = span->first + span->nr;
+
+        for (uint64_t at = span->first; at < end;) {
+            uint32_t zone = zone_of(at);
+            uint64_t to = zone == MM_ZONE_DMA ? PFN_16M : zone == MM_ZONE_DMA32 ? PFN_4G : end;
+
+            to = to < end ? to : end;
+            f->zones[span->node * MM_ZONE_COUNT + zone].nr_frames += to - at;
+            at = to;
+        }
+    }
+}
+
+/* --- what is withheld ------------------------------------------------------------------------- */
+
+/* Frames of a line that are free now. */
+static uint64_t free_in_line(const struct mm_frames *f, uint64_t line)
+{
+    uint64_t nr = 0;
+
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
+        nr += mmi_popcount(f->rows[line * MMI_LINE_ROWS + i]);
+    }
+    return nr;
+}
+
+/* Withhold so many frames, from the lines that would be used last but for those below 16 MiB, which
+ * come last: devices ask for those. */
+static void withhold(struct mm_frames *f, enum mmi_word word, uint64_t nr)
+{
+    for (uint32_t i = f->nr_areas; nr != 0 && i-- > 0;) {
+        /* From node 0's order: last comes what is below 16 MiB, before it the low memory of the
+         * farthest node. Those first that lie above it. */
+        uint32_t index = f->areas[f->order[i]].zone == MM_ZONE_DMA ? UINT32_MAX : i;
+        const struct mmi_frame_area *area;
+
+        if (index == UINT32_MAX) {
+            continue;
+        }
+        area = &f->areas[f->order[index]];
+        for (uint64_t line = area->first_line; nr != 0 && line < area->end_line; line++) {
+            uint64_t has = free_in_line(f, line);
+
+            if (has == 0 || mmi_line_bit(f, line, MMI_RESERVE) ||
+                mmi_line_bit(f, line, MMI_KERNEL)) {
+                continue;
+            }
+            *mmi_word(f, line, word) |= mmi_line_mask(line);
+            f->nr_withheld += has;
+            nr = has < nr ? nr - has : 0;
+        }
+    }
+    for (uint64_t line = 0; nr != 0 && line < f->nr_lines; line++) {
+        uint64_t has = free_in_line(f, line);
+
+        if (has != 0 && !mmi_line_bit(f, line, MMI_RESERVE) &&
+            !mmi_line_bit(f, line, MMI_KERNEL)) {
+            *mmi_word(f, line, word) |= mmi_line_mask(line);
+            f->nr_withheld += has;
+            nr = has < nr ? nr - has : 0;
         }
     }
 }
@@ -266,8 +508,8 @@ static void place_arrays(struct mm_frames *f, const struct layout *l, void *meta
 /* A look at both ends of each array: memory that was never zeroed does not pass. */
 static bool looks_zeroed(const struct layout *l, const void *metadata)
 {
-    const uint64_t ends[] = {l->cpus,     l->rows,   l->has_free, l->has_line, l->whole,
-                             l->reserved, l->owners, l->refs,     l->len};
+    const uint64_t ends[] = {l->cpus, l->areas,    l->order, l->zones, l->rows, l->groups,
+                             l->tops, l->poisoned, l->refs,  l->tags,  l->len};
     const uint64_t *words = metadata;
     uint64_t found = words[0];
 
@@ -288,16 +530,56 @@ static bool physmap_usable(const struct mm_physmap *physmap)
 static mm_status_t check_config(const struct mm_frames *frames,
                                 const struct mm_frames_config *config, struct layout *l)
 {
+    mm_status_t status;
+
     if (frames == NULL || config == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (frames->magic == MMI_FRAME_MAGIC) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
-    if (config->physmap != NULL && !physmap_usable(config->physmap)) {
+    if ((config->physmap != NULL && !physmap_usable(config->physmap)) ||
+        (config->physmap == NULL &&
+         (config->flags & (MM_FRAMES_POISON | MM_FRAMES_KNOWN_ZERO)) != 0)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    return plan(config->map, config->nr_cpus, config->flags, l);
+    status = plan(config, l);
+    if (status == MM_OK && (config->nr_reserve >= l->nr_usable ||
+                            config->nr_kernel >= l->nr_usable - config->nr_reserve)) {
+        return config->nr_reserve == 0 && config->nr_kernel == 0 ? MM_OK : MM_ERR_INVALID_SIZE;
+    }
+    return status;
+}
+
+/* The configuration is right, and its metadata is zeroed. */
+static void bring_up(struct mm_frames *frames, const struct mm_frames_config *config,
+                     const struct layout *l)
+{
+    /* In place: a whole struct mm_frames is too much for a kernel's stack. */
+    memset(frames, 0, sizeof(*frames));
+    frames->nr_cpus = config->nr_cpus;
+    frames->flags = config->flags;
+    frames->platform = config->platform;
+    place_arrays(frames, l, config->metadata);
+    fill(frames, config);
+    place_cpus(frames, config);
+    order_areas(frames, config->numa);
+    fill_zones(frames);
+    withhold(frames, MMI_RESERVE, config->nr_reserve);
+    withhold(frames, MMI_KERNEL, config->nr_kernel);
+    if (config->physmap != NULL) {
+        frames->has_physmap = 1;
+        frames->physmap = *config->physmap;
+        frames->physmap_reaches = frames->physmap.ops == NULL && frames->physmap.len != 0 &&
+                                          !mmi_physmap_reaches(&frames->physmap, frames)
+                                      ? 0
+                                      : 1;
+    }
+    if (config->ops != NULL) {
+        frames->ops = *config->ops;
+        frames->ops_ctx = config->ops_ctx;
+    }
+    frames->magic = MMI_FRAME_MAGIC;
 }
 
 mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config)
@@ -320,18 +602,7 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
     if (!looks_zeroed(&l, config->metadata)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    /* In place: a whole struct mm_frames is too much for a kernel's stack. */
-    memset(frames, 0, sizeof(*frames));
-    frames->nr_cpus = config->nr_cpus;
-    frames->flags = config->flags;
-    frames->platform = config->platform;
-    if (config->physmap != NULL) {
-        frames->has_physmap = 1;
-        frames->physmap = *config->physmap;
-    }
-    place_arrays(frames, &l, config->metadata);
-    fill(frames, config->map);
-    frames->magic = MMI_FRAME_MAGIC;
+    bring_up(frames, config, &l);
     return MM_OK;
 }
 
@@ -361,6 +632,7 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     /* Taking may cut one range in two, and then both parts may have frames of one line. */
     l.nr_spans++;
     l.nr_lines++;
+    l.nr_areas++;
     lay_out(&l, config->nr_cpus, config->flags);
     /* All that can fail is looked at before the map is touched. */
     if (l.nr_ranges + 1 > MM_FRAME_MAX_SPANS) {

@@ -8,8 +8,6 @@
 
 #include "core/base/mem.h"
 
-#define PFN_END (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))
-
 const char *mmi_frame_owner_str(uint32_t owner)
 {
     static const char *const names[MM_OWNER_COUNT] = {
@@ -22,17 +20,43 @@ const char *mmi_frame_owner_str(uint32_t owner)
 
 /* --- what is asked ---------------------------------------------------------------------------- */
 
+static bool fields_known(const struct mm_frame_request *r)
+{
+    return r->order <= MM_FRAME_MAX_ORDER && (r->order == 0 || r->nr_frames == 0) &&
+           r->owner < MM_OWNER_COUNT && r->node_policy <= MM_NODE_INTERLEAVE &&
+           r->lifetime <= MM_LIFETIME_SHORT && r->tag <= MM_FRAME_TAG_MAX;
+}
+
+/* All nodes as a mask; of 64 nodes, the shift would be undefined. */
+static uint64_t all_nodes(const struct mm_frames *f)
+{
+    return f->nr_nodes >= 64 ? UINT64_MAX : (UINT64_C(1) << f->nr_nodes) - 1;
+}
+
+static mm_status_t check_nodes(const struct mm_frames *f, const struct mm_frame_request *r)
+{
+    bool one = r->node_policy == MM_NODE_PREFERRED || r->node_policy == MM_NODE_REQUIRED;
+    bool several = r->node_policy == MM_NODE_BIND || r->node_policy == MM_NODE_INTERLEAVE;
+
+    if ((r->node != 0 && !one) || (r->nodes != 0 && !several) ||
+        (r->nodes == 0 && r->node_policy == MM_NODE_BIND)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    return r->node >= f->nr_nodes || (r->nodes & ~all_nodes(f)) != 0 ? MM_ERR_NODE_NOT_FOUND
+                                                                     : MM_OK;
+}
+
 static mm_status_t check_fields(const struct mm_frames *f, const struct mm_frame_request *r)
 {
-    if (r->order > MM_FRAME_MAX_ORDER || (r->order != 0 && r->nr_frames != 0) ||
-        r->owner >= MM_OWNER_COUNT || r->node_policy > MM_NODE_REQUIRED ||
-        r->lifetime > MM_LIFETIME_SHORT || (r->node_policy == MM_NODE_ANY && r->node != 0)) {
-        return MM_ERR_INVALID_ARGUMENT;
+    mm_status_t status = fields_known(r) ? check_nodes(f, r) : MM_ERR_INVALID_ARGUMENT;
+
+    if (status != MM_OK) {
+        return status;
     }
     if ((r->flags & ~MM_FRAME_FLAGS_ALL) != 0) {
         return MM_ERR_INVALID_FLAGS;
     }
-    if (r->nr_frames > PFN_END) {
+    if (r->nr_frames > MMI_PFN_END) {
         return MM_ERR_INVALID_SIZE;
     }
     if (r->highest.raw != 0 && r->highest.raw < r->lowest.raw) {
@@ -42,11 +66,7 @@ static mm_status_t check_fields(const struct mm_frames *f, const struct mm_frame
         (r->boundary != 0 && (!mm_is_pow2(r->boundary) || r->boundary < MM_PAGE_SIZE))) {
         return MM_ERR_NOT_ALIGNED;
     }
-    if (r->node_policy != MM_NODE_ANY || r->lifetime != MM_LIFETIME_ANY || r->tag != 0 ||
-        (r->flags & MM_FRAME_ATOMIC) != 0 || ((r->flags & MM_FRAME_ZERO) != 0 && !f->has_physmap)) {
-        return MM_ERR_UNSUPPORTED;
-    }
-    return MM_OK;
+    return (r->flags & MM_FRAME_ZERO) != 0 && !f->has_physmap ? MM_ERR_UNSUPPORTED : MM_OK;
 }
 
 /* The request in frames. */
@@ -63,7 +83,7 @@ static mm_status_t read_request(const struct mm_frames *f, const struct mm_frame
     wish->align = r->align != 0 ? r->align >> MM_PAGE_SHIFT : r->nr_frames != 0 ? 1 : wish->nr;
     wish->boundary = r->boundary >> MM_PAGE_SHIFT;
     wish->low = (r->lowest.raw >> MM_PAGE_SHIFT) + ((r->lowest.raw & MM_PAGE_MASK) != 0 ? 1 : 0);
-    wish->high = high >= PFN_END * MM_PAGE_SIZE - 1 ? PFN_END : (high + 1) >> MM_PAGE_SHIFT;
+    wish->high = high >= MMI_PFN_END * MM_PAGE_SIZE - 1 ? MMI_PFN_END : (high + 1) >> MM_PAGE_SHIFT;
     return wish->boundary != 0 && wish->boundary < wish->nr ? MM_ERR_NOT_ALIGNED : MM_OK;
 }
 
@@ -86,57 +106,114 @@ static void narrow_to_physmap(const struct mm_physmap *m, struct mmi_run_wish *w
 
 /* --- serving it ------------------------------------------------------------------------------- */
 
-static bool alloc_wish(struct mm_frames *f, const struct mmi_run_wish *wish, uint64_t *pfn)
+/* The first node of the mask after `last`, round and round. */
+static uint32_t node_after(uint64_t nodes, uint32_t last)
+{
+    uint64_t above = last >= 63 ? 0 : nodes & (UINT64_MAX << (last + 1));
+
+    return mmi_ctz(above != 0 ? above : nodes);
+}
+
+/* The node whose turn it is on this CPU. */
+static uint32_t take_turn(struct mmi_frame_cpu *cpu, uint64_t nodes)
+{
+    uint64_t old = mmi_load(&cpu->turn);
+    uint32_t node;
+
+    do {
+        node = node_after(nodes, (uint32_t)old);
+    } while (!mmi_cas(&cpu->turn, &old, (uint64_t)node));
+    return node;
+}
+
+static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request *r)
+{
+    struct mmi_ask ask = mmi_ask(f, mmi_cpu_number(&f->platform));
+    bool user = r->owner == MM_OWNER_ANONYMOUS || r->owner == MM_OWNER_OBJECT;
+
+    ask.lifetime = r->lifetime;
+    if (f->nr_withheld != 0) {
+        ask.withheld = user ? MMI_NOT_RESERVE | MMI_NOT_KERNEL
+                            : ((r->flags & MM_FRAME_ATOMIC) != 0 ? 0 : MMI_NOT_RESERVE);
+    }
+    if (r->node_policy == MM_NODE_PREFERRED || r->node_policy == MM_NODE_REQUIRED) {
+        ask.from = r->node;
+    }
+    if (r->node_policy == MM_NODE_REQUIRED) {
+        ask.nodes = UINT64_C(1) << r->node;
+    } else if (r->nodes != 0) {
+        ask.nodes = r->nodes;
+    }
+    if (r->node_policy == MM_NODE_INTERLEAVE) {
+        ask.from = take_turn(ask.cpu, r->nodes != 0 ? r->nodes : all_nodes(f));
+    }
+    return ask;
+}
+
+static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
 {
     unsigned order = mmi_log2(wish->nr);
     bool block = wish->nr == UINT64_C(1) << order && order <= MM_FRAME_MAX_ORDER;
-    bool anywhere = wish->low == 0 && wish->high == PFN_END;
+    bool anywhere = wish->low == 0 && wish->high == MMI_PFN_END;
+    bool found;
 
     /* A block that is aligned to its size crosses no boundary that is at least as large. */
-    if (!block || !anywhere || wish->align != wish->nr) {
-        return mmi_run_alloc(f, wish, pfn);
+    if (block && anywhere && wish->align == wish->nr && order < MMI_LINE_ORDER) {
+        return mmi_frame_alloc_order(ask, order, pfn);
     }
-    return order < MMI_LINE_ORDER
-               ? mmi_frame_alloc_order(f, mmi_cpu_number(&f->platform), order, pfn)
-               : mmi_run_alloc_lines(f, order, pfn);
+    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, pfn)
+                                                         : mmi_run_alloc(ask, wish, pfn);
+    if (found && MMI_UNLIKELY((ask->f->flags & MM_FRAMES_POISON) != 0 || ask->f->watched != 0)) {
+        mmi_frames_taken(ask->f, *pfn, mmi_frame_slot(ask->f, *pfn), wish->nr);
+    }
+    return found;
 }
 
-static bool zero_frames(const struct mm_physmap *m, uint64_t pfn, uint64_t nr)
+/* Why there was none. */
+static enum mm_frame_cause cause_of(const struct mmi_ask *ask, const struct mm_frame_request *r,
+                                    const struct mmi_run_wish *wish)
 {
-    if (m->ops == NULL) {
-        memset(mm_physmap_ptr(m, mm_pfn_addr(mm_pfn(pfn))), 0, (size_t)(nr << MM_PAGE_SHIFT));
-        return true;
+    if (r->lowest.raw != 0 || r->highest.raw != 0 || r->boundary != 0 || ask->nodes != UINT64_MAX) {
+        return MM_FAILED_CONSTRAINED;
     }
-    for (uint64_t i = 0; i < nr; i++) {
-        void *page = mm_physmap_get(m, mm_pfn(pfn + i));
+    if (ask->withheld != 0) {
+        return MM_FAILED_WITHHELD;
+    }
+    return wish->nr > 1 ? MM_FAILED_FRAGMENTED : MM_FAILED_EXHAUSTED;
+}
 
-        if (page == NULL) {
+/* Zero what was found, but for whole lines that are known to be zero. */
+static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr)
+{
+    uint64_t part;
+
+    if ((f->flags & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
+        return mmi_frames_zero(f, pfn, nr);
+    }
+    for (uint64_t done = 0; done < nr; done += part) {
+        uint64_t to_end = MMI_LINE_FRAMES - (slot + done) % MMI_LINE_FRAMES;
+
+        part = nr - done < to_end ? nr - done : to_end;
+        if (part == MMI_LINE_FRAMES &&
+            mmi_line_bit(f, (slot + done) / MMI_LINE_FRAMES, MMI_ZERO)) {
+            continue; /* the first free of a frame of it takes the mark away */
+        }
+        if (!mmi_frames_zero(f, pfn + done, part)) {
             return false;
         }
-        memset(page, 0, MM_PAGE_SIZE);
-        mm_physmap_put(m, page);
     }
     return true;
-}
-
-/* Frames that come from one span, as all do that a search found. */
-static void set_owner(struct mm_frames *f, uint64_t pfn, uint64_t nr, uint32_t owner)
-{
-    if (f->owners != NULL && owner != MM_OWNER_NONE) {
-        uint8_t *owners = &f->owners[mmi_frame_slot(f, pfn)];
-
-        for (uint64_t i = 0; i < nr; i++) {
-            mmi_store(&owners[i], (uint8_t)owner);
-        }
-    }
 }
 
 mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
                            mm_pfn_t *out)
 {
     struct mmi_run_wish wish;
+    struct mmi_ask ask;
     mm_status_t status;
+    uint64_t slot;
     uint64_t pfn;
+    bool zero;
 
     if (frames == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
@@ -151,17 +228,22 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     if (status != MM_OK) {
         return status;
     }
-    if ((request->flags & MM_FRAME_ZERO) != 0) {
+    zero = (request->flags & MM_FRAME_ZERO) != 0;
+    if (zero && frames->physmap_reaches == 0) {
         narrow_to_physmap(&frames->physmap, &wish);
     }
-    if (!alloc_wish(frames, &wish, &pfn)) {
-        return mmi_frame_exhausted(frames, wish.nr);
+    ask = ask_of(frames, request);
+    if (!alloc_wish(&ask, &wish, &pfn)) {
+        return mmi_frame_failed(frames, cause_of(&ask, request, &wish), wish.nr);
     }
-    if ((request->flags & MM_FRAME_ZERO) != 0 && !zero_frames(&frames->physmap, pfn, wish.nr)) {
-        mmi_run_unclaim(frames, mmi_frame_slot(frames, pfn), wish.nr);
+    slot = mmi_frame_slot(frames, pfn);
+    if (zero && !zero_found(frames, pfn, slot, wish.nr)) {
+        mmi_run_unclaim(frames, slot, wish.nr);
         return MM_ERR_FAULT;
     }
-    set_owner(frames, pfn, wish.nr, request->owner);
+    if (frames->tags != NULL) {
+        mmi_records_set(frames, slot, wish.nr, request->owner, request->tag);
+    }
     out->raw = pfn;
     return MM_OK;
 }
@@ -180,7 +262,7 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
     if (frames->magic != MMI_FRAME_MAGIC) {
         return MM_ERR_NOT_INITIALIZED;
     }
-    if (nr_frames == 0 || !mm_range_covers(0, PFN_END, first.raw, nr_frames)) {
+    if (nr_frames == 0 || !mm_range_covers(0, MMI_PFN_END, first.raw, nr_frames)) {
         return MM_ERR_INVALID_SIZE;
     }
     for (done = 0; done < nr_frames; done += part) {

@@ -14,8 +14,8 @@
  *                                     |   |    wished here: a 0 is in it
  *                         |       |            next try: ends at the first 1 below, aligned down
  *
- * Blocks below a line search the rows; blocks of whole lines search the summary of whole lines,
- * where one bit stands for 512 frames.
+ * It does so around each line that the summaries lead to: a line in which, or beside which, a run of
+ * this size was searched in vain is passed over until a frame of it is freed.
  */
 #include "state.h"
 
@@ -77,12 +77,10 @@ void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
 /* --- searching -------------------------------------------------------------------------------- */
 
 struct search {
-    const struct mm_frames *f;
-    const uint64_t *bits;
-    uint64_t bias;     /* place - index in the bits */
-    uint64_t low, end; /* places [low, end) are left */
+    const uint64_t *rows;
+    uint64_t bias;     /* frame - slot */
+    uint64_t low, end; /* frames [low, end) are left */
     uint64_t nr, align, boundary;
-    bool exact; /* look at every row, or let the summary skip lines */
 };
 
 /* The highest 0 of bits [first, last], or NOTHING. */
@@ -102,26 +100,16 @@ static uint64_t last_clear(const uint64_t *bits, uint64_t first, uint64_t last)
 }
 
 /* The highest 1 of bits [first, last], or NOTHING. */
-static uint64_t last_set(const struct search *s, uint64_t first, uint64_t last)
+static uint64_t last_set(const uint64_t *bits, uint64_t first, uint64_t last)
 {
     uint64_t word = last / 64;
-    uint64_t set = mmi_load_seq(&s->bits[word]) & (UINT64_MAX >> (63 - last % 64));
+    uint64_t set = mmi_load_seq(&bits[word]) & (UINT64_MAX >> (63 - last % 64));
 
     while (set == 0) {
-        uint64_t line = word / MMI_LINE_ROWS;
-
         if (word == first / 64) {
             return NOTHING;
         }
-        word--;
-        if (!s->exact && word % MMI_LINE_ROWS == MMI_LINE_ROWS - 1) {
-            /* At the end of the line below: the summary knows the next one worth a look. */
-            if (!mmi_line_find(s->f, first / MMI_LINE_FRAMES, line, false, &line)) {
-                return NOTHING;
-            }
-            word = line * MMI_LINE_ROWS + MMI_LINE_ROWS - 1;
-        }
-        set = mmi_load_seq(&s->bits[word]);
+        set = mmi_load_seq(&bits[--word]);
     }
     last = word * 64 + mmi_log2(set);
     return last < first ? NOTHING : last;
@@ -147,7 +135,7 @@ static bool find(struct search *s, uint64_t *place)
         if (at < s->low) {
             return false;
         }
-        clear = last_clear(s->bits, at - s->bias, at - s->bias + s->nr - 1);
+        clear = last_clear(s->rows, at - s->bias, at - s->bias + s->nr - 1);
         if (clear == NOTHING) {
             *place = at;
             s->end = at + s->nr;
@@ -156,7 +144,7 @@ static bool find(struct search *s, uint64_t *place)
         if (clear == s->low - s->bias) {
             return false;
         }
-        set = last_set(s, s->low - s->bias, clear - 1);
+        set = last_set(s->rows, s->low - s->bias, clear - 1);
         if (set == NOTHING) {
             return false;
         }
@@ -164,123 +152,183 @@ static bool find(struct search *s, uint64_t *place)
     }
 }
 
+/* The frames [low, high) as far as they lie in a span. */
+static struct search search_span(const struct mm_frames *f, const struct mm_frame_span *span,
+                                 uint64_t low, uint64_t high)
+{
+    return (struct search){
+        .rows = f->rows,
+        .bias = span->bias,
+        .low = span->first > low ? span->first : low,
+        .end = span->first + span->nr < high ? span->first + span->nr : high,
+        .align = 1,
+    };
+}
+
+bool mmi_run_near(const struct mm_frames *f, uint64_t line, uint64_t nr)
+{
+    const struct mm_frame_span *span = mmi_span_of_line(f, line);
+    uint64_t first = line * MMI_LINE_FRAMES + span->bias;
+    struct search s = search_span(f, span, first < nr - 1 ? 0 : first - (nr - 1),
+                                  first + MMI_LINE_FRAMES + (nr - 1));
+    uint64_t place;
+
+    s.nr = nr;
+    return find(&s, &place);
+}
+
+/* The lowest line of a run that is withheld, or MMI_NO_SLOT. */
+static uint64_t withheld_line(const struct mmi_ask *ask, uint64_t slot, uint64_t nr)
+{
+    uint64_t last = (slot + nr - 1) / MMI_LINE_FRAMES;
+
+    for (uint64_t line = slot / MMI_LINE_FRAMES; line <= last && ask->withheld != 0; line++) {
+        if (mmi_line_withheld(ask, line)) {
+            return line;
+        }
+    }
+    return MMI_NO_SLOT;
+}
+
+/* Claim the highest run of the search that may be had. */
+static bool claim_found(struct mmi_ask *ask, struct search *s, uint64_t *pfn)
+{
+    while (find(s, pfn)) {
+        uint64_t line = withheld_line(ask, *pfn - s->bias, s->nr);
+
+        if (line != MMI_NO_SLOT) {
+            /* Any place that ends above the start of this line touches it. */
+            s->end = line * MMI_LINE_FRAMES + s->bias;
+        } else if (mmi_run_claim(ask->f, *pfn - s->bias, s->nr)) {
+            return true;
+        } else {
+            s->end--; /* another CPU was faster */
+        }
+    }
+    return false;
+}
+
 /* --- runs of frames --------------------------------------------------------------------------- */
 
-static bool alloc_in_span(struct mm_frames *f, const struct mm_frame_span *span,
-                          const struct mmi_run_wish *wish, bool exact, uint64_t *pfn)
+bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
 {
-    struct search s = {
-        .f = f,
-        .bits = f->rows,
-        .bias = span->bias,
-        .low = span->first > wish->low ? span->first : wish->low,
-        .end = span->first + span->nr < wish->high ? span->first + span->nr : wish->high,
-        .nr = wish->nr,
-        .align = wish->align,
-        .boundary = wish->boundary,
-        .exact = exact,
-    };
+    const struct mm_frames *f = ask->f;
 
-    while (find(&s, pfn)) {
-        if (mmi_run_claim(f, *pfn - span->bias, wish->nr)) {
+    for (uint32_t i = f->nr_spans; i-- > 0 && f->spans[i].first != 0;) {
+        struct search s = search_span(f, &f->spans[i], wish->low, wish->high);
+
+        s.nr = wish->nr;
+        s.align = wish->align;
+        s.boundary = wish->boundary;
+        if ((ask->nodes >> f->spans[i].node & 1) != 0 && claim_found(ask, &s, pfn)) {
             return true;
         }
-        s.end--; /* another CPU was faster */
     }
     return false;
 }
 
-bool mmi_run_alloc(struct mm_frames *f, const struct mmi_run_wish *wish, uint64_t *pfn)
+/* The run touches `line`, which is one that the walk has found. */
+static bool claim_near(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t line,
+                       uint64_t *pfn)
 {
-    for (int exact = 0; exact <= 1; exact++) {
-        for (uint32_t i = f->nr_spans; i-- > 0 && f->spans[i].first != 0;) {
-            if (alloc_in_span(f, &f->spans[i], wish, exact != 0, pfn)) {
-                return true;
-            }
+    const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
+    uint64_t first = line * MMI_LINE_FRAMES + span->bias;
+    uint64_t low = first < wish->nr - 1 ? 0 : first - (wish->nr - 1);
+    uint64_t high = first + MMI_LINE_FRAMES + (wish->nr - 1);
+    struct search s = search_span(ask->f, span, wish->low > low ? wish->low : low,
+                                  wish->high < high ? wish->high : high);
+
+    s.nr = wish->nr;
+    s.align = wish->align;
+    s.boundary = wish->boundary;
+    return claim_found(ask, &s, pfn);
+}
+
+/* Lines [first, end) that hold frames of the window. */
+static void lines_of(const struct mm_frames *f, const struct mmi_run_wish *wish, uint64_t *first,
+                     uint64_t *end)
+{
+    *first = UINT64_MAX;
+    *end = 0;
+    for (uint32_t i = 0; i < f->nr_spans; i++) {
+        struct search s = search_span(f, &f->spans[i], wish->low, wish->high);
+
+        if (s.low < s.end && f->spans[i].first != 0) {
+            uint64_t low = (s.low - s.bias) / MMI_LINE_FRAMES;
+            uint64_t last = (s.end - 1 - s.bias) / MMI_LINE_FRAMES;
+
+            *first = low < *first ? low : *first;
+            *end = last >= *end ? last + 1 : *end;
+        }
+    }
+}
+
+/* One turn over the lines that the walk goes to. */
+static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct mmi_run_wish *wish,
+                         unsigned mark, uint64_t *pfn)
+{
+    uint64_t line;
+
+    while (mmi_walk_next(ask, w, &line)) {
+        if (claim_near(ask, wish, line, pfn)) {
+            return true;
+        }
+        mmi_line_retire(ask, line);
+        if (mark != 0) {
+            mmi_line_vain(ask, line, mark);
+        } else if (w->word == MMI_WHOLE && !mmi_line_whole(ask->f, line)) {
+            mmi_line_unwhole(ask, line);
         }
     }
     return false;
 }
 
-/* --- blocks of whole lines -------------------------------------------------------------------- */
-
-/* Claim the lines that were found if they are whole, as the summary says they are; else correct the
- * summary, and s->end becomes the place above which there is no use in looking again. */
-static bool claim_lines(struct mm_frames *f, struct search *s, uint64_t line, uint64_t *corrected)
+/* The word that tells of lines where the run may be: a run of n frames touches a line only if one of
+ * 2^k <= n does, and one of 1023 or more holds a line that is whole. */
+static unsigned word_to_read(uint64_t nr)
 {
-    for (uint64_t i = s->nr; i-- > 0;) {
-        if (!mmi_line_whole(f, line + i)) {
-            mmi_line_unwhole(f, line + i);
-            *corrected += 1;
-            s->end -= s->nr - i;
+    if (nr >= 2 * MMI_LINE_FRAMES - 1) {
+        return MMI_WHOLE;
+    }
+    if (nr == 1) {
+        return MMI_HAS_FREE;
+    }
+    return MMI_VAIN_RUN + (nr >= 512 ? 8 : mmi_log2(nr)) - 1;
+}
+
+/* The word that remembers that there is none, for lines where the whole line was looked at: where
+ * there is no run of n frames, there is none of 2^k >= n. */
+static unsigned word_to_mark(const struct mmi_run_wish *wish)
+{
+    bool anywhere = wish->low == 0 && wish->high == MMI_PFN_END;
+
+    if (!anywhere || wish->align != 1 || wish->boundary != 0 || wish->nr < 2 || wish->nr > 256) {
+        return 0;
+    }
+    return MMI_VAIN_RUN + mmi_log2_up(wish->nr) - 1;
+}
+
+bool mmi_run_alloc(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
+{
+    unsigned mark = word_to_mark(wish);
+    uint64_t first = 0;
+    uint64_t end = UINT64_MAX;
+
+    if (wish->low != 0 || wish->high != MMI_PFN_END) {
+        lines_of(ask->f, wish, &first, &end);
+    }
+    for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
+        uint64_t before = mmi_unsettled(ask->f);
+        struct mmi_walk w;
+
+        ask->own = 0;
+        mmi_walk_within(ask, &w, word_to_read(wish->nr), first, end);
+        if (search_lines(ask, &w, wish, mark, pfn)) {
+            return true;
+        }
+        if (mmi_settled(ask, before)) {
             return false;
         }
     }
-    if (!mmi_run_claim(f, line * MMI_LINE_FRAMES, s->nr * MMI_LINE_FRAMES)) {
-        s->end--; /* another CPU was faster */
-        return false;
-    }
-    return true;
-}
-
-static bool alloc_lines_in_span(struct mm_frames *f, const struct mm_frame_span *span, uint64_t nr,
-                                uint64_t *corrected, uint64_t *pfn)
-{
-    uint64_t first = (span->first_line * MMI_LINE_FRAMES + span->bias) / MMI_LINE_FRAMES;
-    struct search s = {
-        .f = f,
-        .bits = f->whole,
-        .bias = first - span->first_line,
-        .low = first,
-        .end = first + span->nr_lines,
-        .nr = nr,
-        .align = nr,
-        .exact = true,
-    };
-    uint64_t place;
-
-    while (find(&s, &place)) {
-        if (claim_lines(f, &s, place - s.bias, corrected)) {
-            *pfn = place * MMI_LINE_FRAMES;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One turn; `*again` tells whether lines came back meanwhile, behind where it looked. */
-static bool search_lines(struct mm_frames *f, uint64_t nr, bool *again, uint64_t *pfn)
-{
-    uint64_t before = mmi_load_seq(&f->unsettled);
-    uint64_t corrected = 0;
-
-    for (uint32_t i = f->nr_spans; i-- > 0 && f->spans[i].first != 0;) {
-        if (alloc_lines_in_span(f, &f->spans[i], nr / MMI_LINE_FRAMES, &corrected, pfn)) {
-            return true;
-        }
-    }
-    *again = !mmi_frame_settled(f, before, corrected);
-    return false;
-}
-
-bool mmi_run_alloc_lines(struct mm_frames *f, unsigned order, uint64_t *pfn)
-{
-    uint64_t nr = UINT64_C(1) << order;
-    struct mmi_run_wish wish = {.nr = nr, .align = nr, .high = UINT64_MAX};
-    bool again = true;
-    bool found = search_lines(f, nr, &again, pfn);
-
-    if (found) {
-        return true;
-    }
-    /* A line that was passed because it was not whole may have come back before the one ahead was
-     * taken. The turn above has taken it out of the summary; a seeker hears when it is put back. */
-    mmi_seek_begin(f);
-    again = true;
-    for (unsigned tries = 0; tries < MMI_TRIES_MAX && again && !found; tries++) {
-        found = search_lines(f, nr, &again, pfn);
-    }
-    mmi_seek_end(f);
-    /* The summary of whole lines told the truth, unless others were correcting it all the time. */
-    return found || (again && mmi_run_alloc(f, &wish, pfn));
+    return mmi_run_alloc_exact(ask, wish, pfn);
 }

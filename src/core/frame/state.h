@@ -16,11 +16,25 @@
  *                                                          frame 0: a span of its own, which
  *                                                          no search looks at
  *
+ * Summaries over the lines stand in groups of 64 lines, a word each:
+ *
+ *     has_free    the line may hold a free frame
+ *     whole       all 512 frames of the line may be free
+ *     vain        a search for a block (a run) of this size found none in (touching) the line
+ *     attention   the next free in the line, or beside it, has `vain` bits to take back
+ *     reserved    a CPU keeps a hint to the line
+ *     opened      which lifetime took frames of the line when it was whole last
+ *     reserve, kernel    withheld from all but MM_FRAME_ATOMIC; from user memory
+ *     absent      not there yet, or removed: none of its frames is free or allocated
+ *     zero        when the line is whole, its frames are zero
+ *
  * Invariants, when no call is in progress:
  *  - a bit of `rows` is 1 exactly if the frame is free;
- *  - a line with a free frame has its bit in `has_free`, a word of `has_free` that is not 0 has its
- *    bit in `has_line`, a line that is free as a whole has its bit in `whole`. The converse need
- *    not hold: a summary may promise too much, and who finds that corrects it.
+ *  - a line with a free frame has its bit in `has_free`; a line that is free as a whole has its bit
+ *    in `whole`; a group with one of either has its bit in the top of that class. The converse need
+ *    not hold: a summary may promise too much, and who finds that corrects it;
+ *  - a line with a bit in `vain` holds no such block, and it has its bit in `attention`. For a run
+ *    its neighbours have theirs too.
  */
 #ifndef MMI_FRAME_STATE_H
 #define MMI_FRAME_STATE_H
@@ -38,12 +52,14 @@
 #define MMI_LINE_FRAMES 512u
 #define MMI_LINE_ORDER  9u
 #define MMI_NO_SLOT     UINT64_MAX
+#define MMI_PFN_END     (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))
 
 /* Turns of a search when frames came back meanwhile, behind where it looked. */
 #define MMI_TRIES_MAX 16
 
-/* A reference count is kept as its excess over 1, so that allocating need not write it. */
-#define MMI_REFS_IMMORTAL (MM_FRAME_REF_IMMORTAL - 1)
+/* In mm_frames.flags beside the public ones: each of them sends frees the long way. */
+#define MMI_FRAMES_ABSENT   (UINT32_C(1) << 16) /* some lines are absent */
+#define MMI_FRAMES_PRESSED  (UINT32_C(1) << 17) /* some zone is below a watermark */
 
 struct mm_frame_span {
     uint64_t first; /* lowest frame */
@@ -51,25 +67,53 @@ struct mm_frame_span {
     uint64_t bias;  /* frame number - slot, modulo 2^64; a multiple of 512 */
     uint64_t first_line;
     uint64_t nr_lines;
+    uint32_t node;
+    uint32_t later; /* 1: absent at first */
+};
+
+/* Lines of one node and zone, without a gap. */
+struct mmi_frame_area {
+    uint64_t first_line;
+    uint64_t end_line;
+    uint32_t node;
+    uint32_t zone; /* enum mm_zone */
+};
+
+/* One zone of one node. Atomic but for nr_frames and the watermarks, which change seldom. */
+struct mmi_frame_zone {
+    _Alignas(MM_CACHE_LINE) uint64_t nr_frames; /* present or not */
+    struct mm_frame_watermarks marks;
+    uint64_t level;    /* enum mm_pressure */
+    uint64_t counting; /* 1: some CPU counts the zone, or tells of it */
+    int64_t until;     /* frames that may change hands before the zone must be counted again */
+    uint64_t nr_peak;
 };
 
 /*
  * A hint names a row and the span that it lies in, in one word, so that it is read and replaced as
  * one: bits 0 to 39 the row, 40 to 62 the index of the span, 63 whether this CPU has set the line's
- * bit in `reserved`. Whatever it names, allocating there is correct.
+ * bit in `reserved`. Whatever it names, allocating there is correct; so it never names a line that
+ * is withheld from anybody, nor any line at all where each frame is looked at (MM_FRAMES_POISON).
  */
 #define MMI_HINT_OWNED      (UINT64_C(1) << 63)
 #define MMI_HINT_SPAN_SHIFT 40
 #define MMI_HINT_ROW_MASK   ((UINT64_C(1) << MMI_HINT_SPAN_SHIFT) - 1)
 
-/* Single frames and blocks come from different lines, so that they do not cut each other up. */
-#define MMI_HINT_FRAMES 0
-#define MMI_HINT_BLOCKS 1
-#define MMI_NR_HINTS    2
+/* Single frames and blocks come from different lines, so that they do not cut each other up, and
+ * so do lifetimes. */
+#define MMI_NR_LIFETIMES 4
+#define MMI_NR_HINTS     8
 
 struct mmi_frame_cpu {
-    _Alignas(MM_CACHE_LINE) uint64_t hints[MMI_NR_HINTS]; /* atomic */
+    _Alignas(MM_CACHE_LINE) uint64_t hints[MMI_NR_HINTS]; /* atomic; see mmi_hint_of() */
+    _Alignas(MM_CACHE_LINE) uint64_t turn; /* atomic: the node that MM_NODE_INTERLEAVE used last */
+    uint32_t node;
 };
+
+static inline uint64_t *mmi_hint_of(struct mmi_frame_cpu *cpu, uint32_t lifetime, unsigned order)
+{
+    return &cpu->hints[lifetime * 2 + (order == 0 ? 0 : 1)];
+}
 
 static inline uint64_t mmi_hint_row(uint64_t hint)
 {
@@ -123,20 +167,29 @@ static inline uint64_t mmi_frame_slot(const struct mm_frames *f, uint64_t pfn)
     return span == NULL ? MMI_NO_SLOT : pfn - span->bias;
 }
 
-/* A run as parts that each lie in one span: how many of its frames from `pfn` on lie in the span of
- * that one, and its slot. 0 if it is not managed. */
-static inline uint64_t mmi_frame_part(const struct mm_frames *f, uint64_t pfn, uint64_t nr,
-                                      uint64_t *slot)
-{
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-    uint64_t left;
+/* Whether the memory of a slot is there; where there is doubt only, so that it costs a flag. */
+bool mmi_slot_present(const struct mm_frames *f, uint64_t slot);
+/* A run as parts that each lie in one span and are present: how many of its frames from `pfn` on lie
+ * in the same part as that one, and its slot. 0 if it is not managed. */
+uint64_t mmi_frame_part(const struct mm_frames *f, uint64_t pfn, uint64_t nr, uint64_t *slot);
 
-    if (span == NULL) {
-        return 0;
+/* The bits of a row at which an aligned block of free frames begins; order 0 to 6. */
+static inline uint64_t mmi_row_fits(uint64_t row, unsigned order)
+{
+    static const uint64_t starts[] = {
+        UINT64_MAX,
+        UINT64_C(0x5555555555555555),
+        UINT64_C(0x1111111111111111),
+        UINT64_C(0x0101010101010101),
+        UINT64_C(0x0001000100010001),
+        UINT64_C(0x0000000100000001),
+        UINT64_C(0x0000000000000001),
+    };
+
+    for (unsigned i = 0; i < order; i++) {
+        row &= row >> (1u << i);
     }
-    *slot = pfn - span->bias;
-    left = span->first + span->nr - pfn;
-    return nr < left ? nr : left;
+    return row & starts[order];
 }
 
 static inline bool mmi_bit(const uint64_t *bits, uint64_t at)
@@ -167,27 +220,99 @@ static inline uint64_t mmi_row_of_span(const struct mm_frame_span *span, uint64_
     return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
 }
 
+/* --- groups and tops -------------------------------------------------------------------------- */
+
+#define MMI_GROUP_LINES 64u
+#define MMI_GROUP_WORDS 32u
+
+/* The words of a group. */
+enum mmi_word {
+    MMI_HAS_FREE = 0,
+    MMI_WHOLE = 1,
+    MMI_ATTENTION = 2,
+    MMI_RESERVED = 3,
+    MMI_OPENED = 4, /* to 7, by lifetime */
+    MMI_RESERVE = 8,
+    MMI_KERNEL = 9,
+    MMI_ABSENT = 10,
+    MMI_ZERO = 11,
+    MMI_VAIN_BLOCK = 16, /* order 1 to 8: 16 to 23 */
+    MMI_VAIN_RUN = 24,   /* 2 to 256 frames: 24 to 31 */
+};
+
+/* The tops, a bit a group: of has_free and whole whether a line of the group may have it; of the 16
+ * `vain` words whether no line that has free frames is left to be searched; and whether one of those
+ * 16 bits is set. */
+#define MMI_TOP_HAS_FREE  0u
+#define MMI_TOP_WHOLE     1u
+#define MMI_TOP_BARREN    2u /* to 17 */
+#define MMI_TOP_ATTENTION 18u
+#define MMI_NR_TOPS       19u
+#define MMI_NR_VAIN       16u
+
+static inline uint64_t *mmi_word(const struct mm_frames *f, uint64_t line, unsigned word)
+{
+    return &f->groups[line / MMI_GROUP_LINES * MMI_GROUP_WORDS + word];
+}
+
+static inline bool mmi_line_bit(const struct mm_frames *f, uint64_t line, unsigned word)
+{
+    return (mmi_load_seq(mmi_word(f, line, word)) >> (line % MMI_GROUP_LINES) & 1) != 0;
+}
+
+static inline uint64_t mmi_line_mask(uint64_t line)
+{
+    return UINT64_C(1) << (line % MMI_GROUP_LINES);
+}
+
+static inline uint64_t *mmi_top(const struct mm_frames *f, unsigned top, uint64_t group)
+{
+    return &f->tops[top * f->top_words + group / 64];
+}
+
 /* --- summary.c: the summaries over the bitmap ------------------------------------------------- */
 
+/* Who asks, and what that is about: the searches hand it on to each other. */
+struct mmi_ask {
+    struct mm_frames *f;
+    struct mmi_frame_cpu *cpu;
+    uint64_t nodes;    /* bit n: node n will do */
+    uint32_t from;     /* the node to begin with */
+    uint32_t lifetime; /* enum mm_lifetime */
+    uint32_t withheld; /* MMI_NOT_... */
+    uint64_t own;      /* corrections of summaries that it made itself */
+};
+
+#define MMI_NOT_RESERVE 1u /* no frame of the reserve */
+#define MMI_NOT_KERNEL  2u /* nor of what the kernel keeps for itself */
+
+/* Which lines a search wants to see. */
+struct mmi_pick {
+    unsigned word;   /* MMI_HAS_FREE, MMI_WHOLE, or a `vain` word: has_free, and not that */
+    bool unreserved; /* no line that a CPU keeps a hint to */
+    bool mine;       /* only whole ones, and those that this lifetime opened */
+};
+
 /* If the line has no free frame, take it out of the summary. */
-void mmi_line_retire(struct mm_frames *f, uint64_t line);
+void mmi_line_retire(struct mmi_ask *ask, uint64_t line);
 /* The line was found not to be whole: take it out of the summary. */
-void mmi_line_unwhole(struct mm_frames *f, uint64_t line);
+void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
+/* No block, or no run that touches the line, was found in it: remember that. */
+void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word);
 bool mmi_line_empty(const struct mm_frames *f, uint64_t line);
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line);
-/* The highest line of [low, high) that the summary says has a free frame; if `unreserved`, one that
- * no CPU keeps a hint to. */
-bool mmi_line_find(const struct mm_frames *f, uint64_t low, uint64_t high, bool unreserved,
+/* The highest line of [low, high) that qualifies. */
+bool mmi_line_find(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t low, uint64_t high,
                    uint64_t *line);
+/* Whether a line is withheld from who asks. */
+bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line);
 
-/* This CPU looks at all rows. */
-void mmi_seek_begin(struct mm_frames *f);
-void mmi_seek_end(struct mm_frames *f);
-/* Corrections that others may be misled by while they last; see mmi_frame_settled(). */
+/* Corrections that others may be misled by while they last; see mmi_settled(). */
 void mmi_unsettled_begin(struct mm_frames *f);
 void mmi_unsettled_end(struct mm_frames *f);
-/* Whether nothing was corrected since `f->unsettled` was `before`, but for `own` corrections. */
-bool mmi_frame_settled(const struct mm_frames *f, uint64_t before, uint64_t own);
+uint64_t mmi_unsettled(const struct mm_frames *f);
+/* Whether nothing was corrected since mmi_unsettled() was `before`, but by `ask` itself. */
+bool mmi_settled(const struct mmi_ask *ask, uint64_t before);
 
 /* A row has got free frames and is `now`: bring the summaries up to it. */
 void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now);
@@ -197,12 +322,42 @@ static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old
 {
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t now = old | mask;
+    const uint64_t *group = mmi_word(f, line, 0);
+    uint64_t fine = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[MMI_ATTENTION]);
 
-    if (MMI_UNLIKELY(!mmi_bit(f->has_free, line)) ||
-        (now == UINT64_MAX && !mmi_bit(f->whole, line))) {
+    fine = MMI_UNLIKELY(now == UINT64_MAX) ? fine & mmi_load_seq(&group[MMI_WHOLE]) : fine;
+    if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
         mmi_row_freed_slow(f, row, now);
     }
 }
+
+/* --- areas.c: which lines are looked at, and in which order ------------------------------------ */
+
+/* An ask of a request for this CPU: any node from its own on, any lifetime, nothing withheld. */
+struct mmi_ask mmi_ask(struct mm_frames *f, uint32_t cpu);
+const struct mm_frame_span *mmi_span_of_line(const struct mm_frames *f, uint64_t line);
+const struct mmi_frame_area *mmi_area_of_line(const struct mm_frames *f, uint64_t line);
+
+/* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
+ * else uses first. */
+struct mmi_walk {
+    unsigned word;    /* as in struct mmi_pick */
+    uint64_t start;   /* the line where its area is begun; UINT64_MAX: at the top */
+    uint64_t first;   /* no line below, */
+    uint64_t end;     /* none from here on */
+    uint32_t area;    /* index in the order */
+    uint32_t stage;   /* 0: unreserved, in each area those of the lifetime first; 1: all */
+    bool others;      /* stage 0: those of other lifetimes too */
+    bool split;       /* the start lies in this area */
+    bool above;       /* then: the part of the area above the start */
+    uint64_t low, high;
+};
+
+void mmi_walk_begin(const struct mmi_ask *ask, struct mmi_walk *w, unsigned word, uint64_t start);
+/* The same for lines [first, end) only. */
+void mmi_walk_within(const struct mmi_ask *ask, struct mmi_walk *w, unsigned word, uint64_t first,
+                     uint64_t end);
+bool mmi_walk_next(struct mmi_ask *ask, struct mmi_walk *w, uint64_t *line);
 
 /* --- runs.c: frames side by side -------------------------------------------------------------- */
 
@@ -222,17 +377,81 @@ struct mmi_run_wish {
     uint64_t boundary; /* no multiple of it lies inside; 0: none */
 };
 
-/* The highest run that fits, claimed: its first frame. */
-bool mmi_run_alloc(struct mm_frames *f, const struct mmi_run_wish *wish, uint64_t *pfn);
+/* Whether a free run of so many frames touches the line, within its span; nr <= 512. */
+bool mmi_run_near(const struct mm_frames *f, uint64_t line, uint64_t nr);
+/* The highest run of the nearest area that fits, claimed: its first frame. */
+bool mmi_run_alloc(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn);
+/* The same without any summary: the last look, for who was misled by others too often. */
+bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn);
+
+/* --- blocks.c: blocks of whole lines ---------------------------------------------------------- */
+
+/* Claim a line if it is whole. */
+bool mmi_line_claim(struct mm_frames *f, uint64_t line);
+/* Free a line if none of its frames is free: false, and nothing is changed. */
+bool mmi_line_free(struct mm_frames *f, uint64_t line);
 /* An aligned block of order 9 or more. */
-bool mmi_run_alloc_lines(struct mm_frames *f, unsigned order, uint64_t *pfn);
+bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
 
 /* --- alloc.c: what fits in a line ------------------------------------------------------------- */
 
 /* An aligned block of order 0 to 8. */
-bool mmi_frame_alloc_order(struct mm_frames *f, uint32_t cpu, unsigned order, uint64_t *pfn);
+bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
+/* A line was found by the walk, and frames of it have been claimed, the last in `row`: let the hint,
+ * if there is one, name it from now on. */
+void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t row,
+                   const struct mmi_walk *w);
 /* A request has failed: count it and say so. */
-mm_status_t mmi_frame_exhausted(struct mm_frames *f, uint64_t nr_frames);
+mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uint64_t nr_frames);
+/* Frames have been claimed for a caller, not by the hot path: the tiers look at them. */
+void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr);
+
+/* --- pressure.c ------------------------------------------------------------------------------- */
+
+/* A line has been taken into use, or `nr` of its frames at once: maybe its zone must be counted. */
+void mmi_pressure_taken(struct mm_frames *f, uint64_t line, uint64_t nr);
+/* Frames of the line have been freed while there is pressure. */
+void mmi_pressure_freed(struct mm_frames *f, uint64_t line, uint64_t nr);
+
+/* --- zero.c: zeroing and poison --------------------------------------------------------------- */
+
+/* Zero frames; false: the physmap's op could not map one. */
+bool mmi_frames_zero(struct mm_frames *f, uint64_t pfn, uint64_t nr);
+/* Look whether frames that were handed out still hold poison; panics if not. */
+void mmi_poison_verify(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr);
+/* Fill frames that are being freed. */
+void mmi_poison_fill(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr);
+
+/* A null allocator has no frame to take back, and no hook to tell: as a panic without one. */
+static inline void mmi_frames_not_null(const struct mm_frames *f)
+{
+    if (MMI_UNLIKELY(f == NULL)) {
+        __builtin_trap();
+    }
+}
+
+/* --- records.c: references, pins and owners --------------------------------------------------- */
+
+/* What the caller of a free says, for the panic. */
+struct mmi_claim {
+    const char *text;
+    uint64_t value;
+};
+
+/* Panic if one of the frames, which are allocated, has references or pins other than the caller's,
+ * or is immortal. */
+void mmi_records_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
+                       struct mmi_claim claim);
+/* The frames are being freed: forget their owners. */
+void mmi_records_clear(struct mm_frames *f, uint64_t slot, uint64_t nr);
+void mmi_records_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag);
+_Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint64_t pfn,
+                               struct mmi_claim claim);
+
+/* --- free.c ----------------------------------------------------------------------------------- */
+
+/* Free one frame that has a slot, and no references but the caller's. */
+void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim);
 
 /* --- request.c -------------------------------------------------------------------------------- */
 

@@ -11,20 +11,26 @@
  *           summary |= line                   summary |= line
  *
  * All four are sequentially consistent, so at least one of the two sees what the other wrote; a
- * line with a free frame is in the summary when both have returned. Between the two steps of a
- * clear the summary may say too little. So who finds nothing through a summary is not done: it
- * looks at the rows themselves, or, where that would be long, makes sure that no clear was in
- * progress meanwhile (`unsettled`).
+ * line with a free frame is in the summary when both have returned.
  *
- * Who looks at all rows sees them at different times, and a frame may be freed behind its back. It
- * announces itself in `seekers` and retires every line that it passes: so a free behind it finds
- * the line retired, puts it back into the summary, and, since there is a seeker, counts that as a
- * correction. The seeker sees the count and looks again. The same goes for whole lines, in `whole`.
+ * What a search found in vain is remembered in the same way, with `attention` in the place of the
+ * summary: so a free looks at one bit, whatever was searched for. Who marks sets the `vain` bit
+ * before `attention`, and who frees clears `attention` before the `vain` bits: were it the other
+ * way round, a mark that is set between the two would stay without its attention.
+ *
+ * Between two steps a summary may say too little. So whoever finds nothing through summaries makes
+ * sure that no summary was corrected meanwhile, be it by a clear or by a free: both count
+ * themselves in `unsettled` before the first step and after the last one. If one was, it looks
+ * again, and at last at the rows themselves. A free that finds all summaries as they should be
+ * counts nothing; the line that it belongs to has not been passed by, since who passes a line takes
+ * it out of a summary.
  *
  * Allocating does not touch the summaries at all: a line that is used up is taken out by whom it
  * disappoints, once.
  */
 #include "state.h"
+
+/* --- what the rows say ------------------------------------------------------------------------ */
 
 bool mmi_line_empty(const struct mm_frames *f, uint64_t line)
 {
@@ -46,82 +52,25 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
     return true;
 }
 
-/* A summary that somebody cleared has been set again. */
-static void tell_seekers(struct mm_frames *f)
+/* Whether the line holds a free aligned block of order 1 to 8. */
+static bool has_block(const struct mm_frames *f, uint64_t line, unsigned order)
 {
-    if (mmi_load_seq(&f->seekers) != 0) {
-        mmi_unsettled_begin(f);
-        mmi_unsettled_end(f);
-    }
-}
+    unsigned whole_rows = order <= 6 ? 1 : 1u << (order - 6);
+    unsigned found = 0;
 
-/* The line has a free frame: say so. */
-static void has_free(struct mm_frames *f, uint64_t line)
-{
-    uint64_t word = line / 64;
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
+        uint64_t row = mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]);
 
-    (void)mmi_fetch_or_seq(&f->has_free[word], UINT64_C(1) << (line % 64));
-    if (!mmi_bit(f->has_line, word)) {
-        (void)mmi_fetch_or_seq(&f->has_line[word / 64], UINT64_C(1) << (word % 64));
-    }
-    tell_seekers(f);
-}
-
-void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
-{
-    uint64_t line = row / MMI_LINE_ROWS;
-
-    if (!mmi_bit(f->has_free, line)) {
-        has_free(f, line);
-    }
-    if (now == UINT64_MAX && !mmi_bit(f->whole, line) && mmi_line_whole(f, line)) {
-        (void)mmi_fetch_or_seq(&f->whole[line / 64], UINT64_C(1) << (line % 64));
-        tell_seekers(f);
-    }
-}
-
-void mmi_line_retire(struct mm_frames *f, uint64_t line)
-{
-    uint64_t word = line / 64;
-    uint64_t bit = UINT64_C(1) << (line % 64);
-    uint64_t old;
-
-    if (line >= f->nr_lines || !mmi_bit(f->has_free, line) || !mmi_line_empty(f, line)) {
-        return;
-    }
-    old = mmi_fetch_and_seq(&f->has_free[word], ~bit);
-    if (old == bit) {
-        (void)mmi_fetch_and_seq(&f->has_line[word / 64], ~(UINT64_C(1) << (word % 64)));
-        if (mmi_load_seq(&f->has_free[word]) != 0) {
-            (void)mmi_fetch_or_seq(&f->has_line[word / 64], UINT64_C(1) << (word % 64));
+        found = i % whole_rows == 0 ? 0 : found;
+        found += mmi_row_fits(row, order <= 6 ? order : 6) != 0 ? 1 : 0;
+        if (found == whole_rows) {
+            return true;
         }
     }
-    if (!mmi_line_empty(f, line)) {
-        has_free(f, line);
-    }
+    return false;
 }
 
-void mmi_line_unwhole(struct mm_frames *f, uint64_t line)
-{
-    uint64_t bit = UINT64_C(1) << (line % 64);
-
-    mmi_unsettled_begin(f);
-    (void)mmi_fetch_and_seq(&f->whole[line / 64], ~bit);
-    if (mmi_line_whole(f, line)) {
-        (void)mmi_fetch_or_seq(&f->whole[line / 64], bit);
-    }
-    mmi_unsettled_end(f);
-}
-
-void mmi_seek_begin(struct mm_frames *f)
-{
-    (void)__atomic_fetch_add(&f->seekers, 1, __ATOMIC_SEQ_CST);
-}
-
-void mmi_seek_end(struct mm_frames *f)
-{
-    (void)__atomic_fetch_sub(&f->seekers, 1, __ATOMIC_SEQ_CST);
-}
+/* --- corrections ------------------------------------------------------------------------------ */
 
 void mmi_unsettled_begin(struct mm_frames *f)
 {
@@ -134,53 +83,277 @@ void mmi_unsettled_end(struct mm_frames *f)
     (void)__atomic_fetch_add(&f->unsettled, (UINT64_C(1) << 32) - 1, __ATOMIC_SEQ_CST);
 }
 
-bool mmi_frame_settled(const struct mm_frames *f, uint64_t before, uint64_t own)
+uint64_t mmi_unsettled(const struct mm_frames *f)
 {
-    return (uint32_t)before == 0 && mmi_load_seq(&f->unsettled) == before + (own << 32);
+    return mmi_load_seq(&f->unsettled);
 }
 
-/* Lines of one word of has_free that qualify. */
-static uint64_t candidates(const struct mm_frames *f, uint64_t word, bool unreserved)
+bool mmi_settled(const struct mmi_ask *ask, uint64_t before)
 {
-    uint64_t lines = mmi_load_seq(&f->has_free[word]);
-
-    return unreserved && lines != 0 ? lines & ~mmi_load(&f->reserved[word]) : lines;
+    return (uint32_t)before == 0 && mmi_unsettled(ask->f) == before + (ask->own << 32);
 }
 
-bool mmi_line_find(const struct mm_frames *f, uint64_t low, uint64_t high, bool unreserved,
+static void own_end(struct mmi_ask *ask)
+{
+    ask->own++;
+    mmi_unsettled_end(ask->f);
+}
+
+/* --- setting ---------------------------------------------------------------------------------- */
+
+/* A summary word of the line has, or gets, its bit; so has its top. */
+static void promise(struct mm_frames *f, uint64_t line, unsigned word, unsigned top)
+{
+    uint64_t group = line / MMI_GROUP_LINES;
+    uint64_t *at = mmi_top(f, top, group);
+
+    (void)mmi_fetch_or_seq(mmi_word(f, line, word), mmi_line_mask(line));
+    if ((mmi_load_seq(at) >> (group % 64) & 1) == 0) {
+        (void)mmi_fetch_or_seq(at, UINT64_C(1) << (group % 64));
+    }
+}
+
+static void clear_if_set(uint64_t *word, uint64_t mask)
+{
+    if ((mmi_load_seq(word) & mask) != 0) {
+        (void)mmi_fetch_and_seq(word, ~mask);
+    }
+}
+
+/* Groups that had nothing left to be searched may have something again. */
+static void unbarren(struct mm_frames *f, uint64_t group)
+{
+    uint64_t mask = UINT64_C(1) << (group % 64);
+
+    if ((mmi_load_seq(mmi_top(f, MMI_TOP_ATTENTION, group)) & mask) == 0) {
+        return;
+    }
+    (void)mmi_fetch_and_seq(mmi_top(f, MMI_TOP_ATTENTION, group), ~mask);
+    for (unsigned i = 0; i < MMI_NR_VAIN; i++) {
+        clear_if_set(mmi_top(f, MMI_TOP_BARREN + i, group), mask);
+    }
+}
+
+/* Take back what was found in vain about a line, as far as it speaks of runs; or all. */
+static void unvain(struct mm_frames *f, uint64_t line, bool blocks_too)
+{
+    for (unsigned i = blocks_too ? MMI_VAIN_BLOCK : MMI_VAIN_RUN; i < MMI_GROUP_WORDS; i++) {
+        clear_if_set(mmi_word(f, line, i), mmi_line_mask(line));
+    }
+    unbarren(f, line / MMI_GROUP_LINES);
+}
+
+static void attend(struct mm_frames *f, uint64_t line)
+{
+    (void)mmi_fetch_and_seq(mmi_word(f, line, MMI_ATTENTION), ~mmi_line_mask(line));
+    unvain(f, line, true);
+    if (line > 0) {
+        unvain(f, line - 1, false);
+    }
+    if (line + 1 < f->nr_lines) {
+        unvain(f, line + 1, false);
+    }
+}
+
+void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
+{
+    uint64_t line = row / MMI_LINE_ROWS;
+
+    mmi_unsettled_begin(f);
+    if (!mmi_line_bit(f, line, MMI_HAS_FREE)) {
+        promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
+        unbarren(f, line / MMI_GROUP_LINES);
+    }
+    if (mmi_line_bit(f, line, MMI_ATTENTION)) {
+        attend(f, line);
+    }
+    if (now == UINT64_MAX && !mmi_line_bit(f, line, MMI_WHOLE) && mmi_line_whole(f, line)) {
+        promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
+    }
+    mmi_unsettled_end(f);
+}
+
+/* --- clearing --------------------------------------------------------------------------------- */
+
+/* The bit of the line goes, and with the last one that of the group; whoever set another one
+ * meanwhile, and saw the group's, is not forgotten. */
+static void withdraw(struct mm_frames *f, uint64_t line, unsigned word, unsigned top)
+{
+    uint64_t mask = mmi_line_mask(line);
+    uint64_t group = line / MMI_GROUP_LINES;
+
+    if (mmi_fetch_and_seq(mmi_word(f, line, word), ~mask) == mask) {
+        (void)mmi_fetch_and_seq(mmi_top(f, top, group), ~(UINT64_C(1) << (group % 64)));
+        if (mmi_load_seq(mmi_word(f, line, word)) != 0) {
+            (void)mmi_fetch_or_seq(mmi_top(f, top, group), UINT64_C(1) << (group % 64));
+        }
+    }
+}
+
+void mmi_line_retire(struct mmi_ask *ask, uint64_t line)
+{
+    struct mm_frames *f = ask->f;
+
+    if (line >= f->nr_lines || !mmi_line_bit(f, line, MMI_HAS_FREE) || !mmi_line_empty(f, line)) {
+        return;
+    }
+    mmi_unsettled_begin(f);
+    withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
+    if (!mmi_line_empty(f, line)) {
+        promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
+        unbarren(f, line / MMI_GROUP_LINES);
+    }
+    own_end(ask);
+}
+
+void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line)
+{
+    struct mm_frames *f = ask->f;
+
+    mmi_unsettled_begin(f);
+    withdraw(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
+    if (mmi_line_whole(f, line)) {
+        promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
+    }
+    own_end(ask);
+}
+
+void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
+{
+    struct mm_frames *f = ask->f;
+    bool run = word >= MMI_VAIN_RUN;
+
+    if (!mmi_line_bit(f, line, MMI_HAS_FREE) || mmi_line_bit(f, line, word)) {
+        return; /* no search comes here */
+    }
+    mmi_unsettled_begin(f);
+    (void)mmi_fetch_or_seq(mmi_word(f, line, word), mmi_line_mask(line));
+    (void)mmi_fetch_or_seq(mmi_word(f, line, MMI_ATTENTION), mmi_line_mask(line));
+    if (run && line > 0) {
+        (void)mmi_fetch_or_seq(mmi_word(f, line - 1, MMI_ATTENTION), mmi_line_mask(line - 1));
+    }
+    if (run && line + 1 < f->nr_lines) {
+        (void)mmi_fetch_or_seq(mmi_word(f, line + 1, MMI_ATTENTION), mmi_line_mask(line + 1));
+    }
+    if (run ? mmi_run_near(f, line, UINT64_C(2) << (word - MMI_VAIN_RUN))
+            : has_block(f, line, word - MMI_VAIN_BLOCK + 1)) {
+        clear_if_set(mmi_word(f, line, word), mmi_line_mask(line));
+        unbarren(f, line / MMI_GROUP_LINES);
+    }
+    own_end(ask);
+}
+
+/* Lines of a group that are worth a search for what `vain` word speaks of. */
+static uint64_t hopeful(const uint64_t *group, unsigned word)
+{
+    return mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[word]);
+}
+
+/* No line of the group is: let searches pass it by. */
+static void barren(struct mmi_ask *ask, uint64_t group, unsigned word)
+{
+    struct mm_frames *f = ask->f;
+    uint64_t mask = UINT64_C(1) << (group % 64);
+    uint64_t *top = mmi_top(f, MMI_TOP_BARREN + (word - MMI_VAIN_BLOCK), group);
+
+    mmi_unsettled_begin(f);
+    (void)mmi_fetch_or_seq(top, mask);
+    (void)mmi_fetch_or_seq(mmi_top(f, MMI_TOP_ATTENTION, group), mask);
+    if (hopeful(&f->groups[group * MMI_GROUP_WORDS], word) != 0) {
+        (void)mmi_fetch_and_seq(top, ~mask);
+    }
+    own_end(ask);
+}
+
+/* --- finding ---------------------------------------------------------------------------------- */
+
+bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line)
+{
+    return ((ask->withheld & MMI_NOT_RESERVE) != 0 && mmi_line_bit(ask->f, line, MMI_RESERVE)) ||
+           ((ask->withheld & MMI_NOT_KERNEL) != 0 && mmi_line_bit(ask->f, line, MMI_KERNEL));
+}
+
+/* Lines of a group that qualify. */
+static uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
+{
+    const uint64_t *group = &ask->f->groups[at * MMI_GROUP_WORDS];
+    uint64_t lines = mmi_load_seq(&group[pick->word == MMI_WHOLE ? MMI_WHOLE : MMI_HAS_FREE]);
+
+    if (pick->word >= MMI_VAIN_BLOCK && lines != 0) {
+        lines &= ~mmi_load_seq(&group[pick->word]);
+        if (lines == 0 && hopeful(group, pick->word) == 0) {
+            barren(ask, at, pick->word);
+        }
+    }
+    if (lines == 0) {
+        return 0;
+    }
+    if (pick->unreserved) {
+        lines &= ~mmi_load(&group[MMI_RESERVED]);
+    }
+    if (pick->mine) {
+        lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
+    }
+    if ((ask->withheld & MMI_NOT_RESERVE) != 0) {
+        lines &= ~group[MMI_RESERVE];
+    }
+    if ((ask->withheld & MMI_NOT_KERNEL) != 0) {
+        lines &= ~group[MMI_KERNEL];
+    }
+    return lines;
+}
+
+/* Groups of one word of the tops that may hold candidates. */
+static uint64_t promising(const struct mm_frames *f, unsigned word, uint64_t at)
+{
+    if (word == MMI_WHOLE) {
+        return mmi_load_seq(&f->tops[MMI_TOP_WHOLE * f->top_words + at]);
+    }
+    if (word == MMI_HAS_FREE) {
+        return mmi_load_seq(&f->tops[MMI_TOP_HAS_FREE * f->top_words + at]);
+    }
+    return mmi_load_seq(&f->tops[MMI_TOP_HAS_FREE * f->top_words + at]) &
+           ~mmi_load_seq(&f->tops[(MMI_TOP_BARREN + word - MMI_VAIN_BLOCK) * f->top_words + at]);
+}
+
+/* The highest group at or below `group`, and not below `lowest`, that may hold candidates. */
+static bool next_group(const struct mm_frames *f, unsigned word, uint64_t lowest, uint64_t *group)
+{
+    uint64_t at = *group / 64;
+    uint64_t groups = promising(f, word, at) & (UINT64_MAX >> (63 - *group % 64));
+
+    while (groups == 0) {
+        if (at <= lowest / 64) {
+            return false;
+        }
+        groups = promising(f, word, --at);
+    }
+    *group = at * 64 + mmi_log2(groups);
+    return *group >= lowest;
+}
+
+bool mmi_line_find(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t low, uint64_t high,
                    uint64_t *line)
 {
-    uint64_t word;
+    uint64_t lowest = low / MMI_GROUP_LINES;
+    uint64_t group;
     uint64_t lines;
 
     if (low >= high) {
         return false;
     }
-    word = (high - 1) / 64;
-    lines = candidates(f, word, unreserved) & (UINT64_MAX >> (63 - (high - 1) % 64));
+    group = (high - 1) / MMI_GROUP_LINES;
+    lines = candidates(ask, pick, group) & (UINT64_MAX >> (63 - (high - 1) % MMI_GROUP_LINES));
     while (lines == 0) {
-        uint64_t group;
-        uint64_t words;
-
-        /* The next word below that is not 0, by the summary of the summary. */
-        if (word <= low / 64) {
+        if (group <= lowest) {
             return false;
         }
-        word--;
-        group = word / 64;
-        words = mmi_load_seq(&f->has_line[group]) & (UINT64_MAX >> (63 - word % 64));
-        while (words == 0) {
-            if (group <= low / 64 / 64) {
-                return false;
-            }
-            words = mmi_load_seq(&f->has_line[--group]);
-        }
-        word = group * 64 + mmi_log2(words);
-        if (word < low / 64) {
+        group--;
+        if (!next_group(ask->f, pick->word, lowest, &group)) {
             return false;
         }
-        lines = candidates(f, word, unreserved);
+        lines = candidates(ask, pick, group);
     }
-    *line = word * 64 + mmi_log2(lines);
+    *line = group * MMI_GROUP_LINES + mmi_log2(lines);
     return *line >= low;
 }

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Blocks of whole lines: order 9 (2 MiB) to 18 (1 GiB).
+ *
+ * A line is claimed by exchanging its rows from all ones to zero, two rows at a time where the CPU
+ * can; if a frame of it is taken meanwhile, what was claimed is given back. The summary of whole
+ * lines is left as it is: who finds that a line is not whole corrects it. So a block that is freed
+ * soon costs the exchanges and nothing else.
+ */
+#include "state.h"
+
+/* --- one line --------------------------------------------------------------------------------- */
+
+/* So many rows are exchanged at once. */
+#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
+#define ROWS_AT_ONCE 2u
+typedef unsigned __int128 rows_t;
+#define ALL_ONES (~(rows_t)0)
+
+static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
+{
+    /* Not the __atomic builtin, which calls a library. Full barrier (GCC manual, 6.54). */
+    return __sync_bool_compare_and_swap((rows_t *)(void *)rows, from, to);
+}
+#else
+#define ROWS_AT_ONCE 1u
+typedef uint64_t rows_t;
+#define ALL_ONES UINT64_MAX
+
+static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
+{
+    return mmi_cas_seq(rows, &from, to);
+}
+#endif
+
+bool mmi_line_claim(struct mm_frames *f, uint64_t line)
+{
+    uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
+
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
+        if (MMI_UNLIKELY(!exchange_rows(&rows[i], ALL_ONES, 0))) {
+            mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * (uint64_t)MMI_ROW_FRAMES);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool mmi_line_free(struct mm_frames *f, uint64_t line)
+{
+    uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
+    const uint64_t *group = mmi_word(f, line, 0);
+    uint64_t fine;
+
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
+        if (MMI_UNLIKELY(!exchange_rows(&rows[i], 0, ALL_ONES))) {
+            /* A double free. What was freed here is still the caller's: nobody else may have it. */
+            (void)(i != 0 && mmi_run_claim(f, line * MMI_LINE_FRAMES, i * MMI_ROW_FRAMES));
+            return false;
+        }
+    }
+    fine = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[MMI_ATTENTION]) &
+           mmi_load_seq(&group[MMI_WHOLE]);
+    if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
+        mmi_row_freed_slow(f, line * MMI_LINE_ROWS, UINT64_MAX);
+    }
+    return true;
+}
+
+/* --- several lines ---------------------------------------------------------------------------- */
+
+/* The highest of the lines that is not whole or is withheld, and corrects the summary; else
+ * MMI_NO_SLOT. */
+static uint64_t obstacle(struct mmi_ask *ask, uint64_t line, uint64_t nr)
+{
+    for (uint64_t i = nr; i-- > 0;) {
+        if (mmi_line_withheld(ask, line + i)) {
+            return line + i;
+        }
+        if (!mmi_line_whole(ask->f, line + i)) {
+            if (mmi_line_bit(ask->f, line + i, MMI_WHOLE)) {
+                mmi_line_unwhole(ask, line + i);
+            }
+            return line + i;
+        }
+    }
+    return MMI_NO_SLOT;
+}
+
+static bool claim_lines(struct mm_frames *f, uint64_t line, uint64_t nr)
+{
+    for (uint64_t i = 0; i < nr; i++) {
+        if (!mmi_line_claim(f, line + i)) {
+            mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * MMI_LINE_FRAMES);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* An aligned block of `nr` lines that has `line` for one of its own, or is below; the walk goes on
+ * below what was seen. */
+static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line, uint64_t nr,
+                         uint64_t *pfn)
+{
+    const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
+    uint64_t bias = span->bias / MMI_LINE_FRAMES; /* modulo 2^55: differences are right */
+    uint64_t place = mm_align_down(line + bias, nr);
+    uint64_t first = place - bias;
+    uint64_t at;
+
+    if (first < span->first_line || first >= span->first_line + span->nr_lines) {
+        w->high = span->first_line; /* it would begin below the span */
+        return false;
+    }
+    if (first + nr > span->first_line + span->nr_lines) {
+        w->high = first;
+        return false;
+    }
+    at = obstacle(ask, first, nr);
+    if (at == MMI_NO_SLOT && claim_lines(ask->f, first, nr)) {
+        *pfn = place * MMI_LINE_FRAMES;
+        return true;
+    }
+    /* No block has this place; the next one below may end where it began. */
+    w->high = at == MMI_NO_SLOT ? line : first;
+    return false;
+}
+
+static bool search(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
+{
+    struct mmi_walk w;
+    uint64_t line;
+
+    mmi_walk_begin(ask, &w, MMI_WHOLE, UINT64_MAX - 1);
+    while (mmi_walk_next(ask, &w, &line)) {
+        if (nr != 1) {
+            if (block_around(ask, &w, line, nr, pfn)) {
+                return true;
+            }
+        } else if (!mmi_line_whole(ask->f, line)) {
+            mmi_line_unwhole(ask, line);
+        } else if (mmi_line_claim(ask->f, line)) {
+            *pfn = line * MMI_LINE_FRAMES + mmi_span_of_line(ask->f, line)->bias;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
+{
+    uint64_t size = UINT64_C(1) << order;
+    struct mmi_run_wish wish = {.nr = size, .align = size, .high = MMI_PFN_END};
+
+    for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
+        uint64_t before = mmi_unsettled(ask->f);
+
+        ask->own = 0;
+        if (search(ask, size / MMI_LINE_FRAMES, pfn)) {
+            return true;
+        }
+        if (mmi_settled(ask, before)) {
+            return false;
+        }
+    }
+    return mmi_run_alloc_exact(ask, &wish, pfn);
+}
