@@ -48,6 +48,11 @@
 #define MM_PAGING_MAX_KERNEL_RANGES 8
 #endif
 
+/** Memory nodes of a machine; a topology holds a byte for each two of them. */
+#ifndef MM_MAX_NODES
+#define MM_MAX_NODES 64
+#endif
+
 #if MM_CACHE_LINE < 16 || (MM_CACHE_LINE & (MM_CACHE_LINE - 1)) != 0
 #error "MM_CACHE_LINE: a power of two, at least 16"
 #endif
@@ -66,10 +71,14 @@
 #if MM_PAGING_MAX_KERNEL_RANGES < 1 || MM_PAGING_MAX_KERNEL_RANGES > 64
 #error "MM_PAGING_MAX_KERNEL_RANGES: 1 to 64"
 #endif
+#if MM_MAX_NODES < 1 || MM_MAX_NODES > 1024
+#error "MM_MAX_NODES: 1 to 1024"
+#endif
 
 /** One number for all the options above: different options, different numbers. */
 #define MM_CONFIG_SIGNATURE                                                                        \
     ((uint64_t)(MM_CACHE_LINE)*UINT64_C(0x9e3779b97f4a7c15) ^                                      \
+     (uint64_t)(MM_MAX_NODES)*UINT64_C(0xc2b2ae3d27d4eb4f) ^                                       \
      (uint64_t)(MM_FRAME_MAX_SPANS) << 47 ^ (uint64_t)(MM_GATHER_MAX_RUNS) << 36 ^                 \
      (uint64_t)(MM_GATHER_MAX_RANGES) << 29 ^ (uint64_t)(MM_GATHER_FLUSH_PAGES) << 8 ^             \
      (uint64_t)(MM_PAGING_MAX_KERNEL_RANGES))

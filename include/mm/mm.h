@@ -14,6 +14,7 @@
 #include <mm/event.h>
 #include <mm/frame.h>
 #include <mm/heap.h>
+#include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/physmap.h>
 #include <mm/platform.h>
