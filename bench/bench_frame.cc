@@ -29,7 +29,10 @@ class Machine
 
         check(mm_bootmap_init(&map_, entries_, MM_BOOTMAP_CAPACITY(2)));
         check(mm_bootmap_add(&map_, mm_prange(mm_paddr(4 * GiB), bytes), MM_BOOT_USABLE));
-        check(mm_frame_metadata_size(&map_, 2, flags, &len));
+        config_.map = &map_;
+        config_.nr_cpus = 2;
+        config_.flags = flags;
+        check(mm_frame_metadata_size(&config_, &len));
         metadata_len_ = len;
         metadata_ = mmap(nullptr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (metadata_ == MAP_FAILED) {

@@ -11,6 +11,7 @@ set(MM_LIBRARY_FLAGS
     -fvisibility=hidden
     -mno-red-zone           # interrupts of a kernel use the stack that they find
     -mgeneral-regs-only     # vector and x87 registers belong to whom the kernel interrupted
+    -mcx16                  # a line of frames is claimed two words at a time
     -fno-stack-protector    # needs a canary from the libc
     "-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=")
 # Whatever the build type calls optimised (-O3 in Release), what is tested, measured and shipped

@@ -67,7 +67,7 @@ void memory_start_frames(struct memory *m)
         .flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS,
     };
     uint64_t need = 0;
-    mm_status_t status = mm_frame_metadata_size(&m->map, config.nr_cpus, config.flags, &need);
+    mm_status_t status = mm_frame_metadata_size(&config, &need);
     if (status == MM_OK) {
         // The boot loader's map ends somewhere: metadata beyond it would be written into nothing.
         status =

@@ -227,7 +227,7 @@ struct mm_frames {
     uint64_t nr_lines;                 /**< lines that are searched */
     const struct mmi_frame_area *areas; /**< sorted by line */
     const uint16_t *order;             /**< areas from near to far, `nr_areas` of them a node */
-    struct mmi_frame_zone *zones;      /**< MM_ZONE_COUNT a node */
+    struct mmi_frame_zone *zones;      /**< of each node, and of all: each zone, and all */
     uint32_t nr_areas;
     uint32_t nr_nodes;
     uint64_t nr_frames;
@@ -246,7 +246,6 @@ struct mm_frames {
 
     uint64_t away[MM_CACHE_LINE / 8]; /**< keeps what follows off the line of what is constant */
     uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< atomic */
-    uint64_t nr_peak;                       /**< atomic */
     /** Atomic: summaries that are being corrected now (low half), and that ever were (high). */
     uint64_t unsettled;
     uint64_t changing; /**< atomic: a call that adds or removes memory is in progress */
@@ -732,7 +731,7 @@ bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame);
  * Locks:  none; any context. Cost: O(frames / 64); with owners O(frames).
  */
 MM_MUST_CHECK
-mm_status_t mm_frame_get_stats(struct mm_frames *frames, struct mm_frame_stats *out);
+mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_stats *out);
 
 /**
  * The same of one node, one zone, or one zone of one node.
@@ -744,7 +743,7 @@ mm_status_t mm_frame_get_stats(struct mm_frames *frames, struct mm_frame_stats *
  * Locks:  none; any context. Cost: O(its frames / 64); with owners O(its frames).
  */
 MM_MUST_CHECK
-mm_status_t mm_frame_get_stats_of(struct mm_frames *frames, uint32_t node, uint32_t zone,
+mm_status_t mm_frame_get_stats_of(const struct mm_frames *frames, uint32_t node, uint32_t zone,
                                   struct mm_frame_stats *out);
 
 /**

@@ -84,7 +84,10 @@ static inline void rig_config(struct rig *rig, uint32_t nr_cpus, uint32_t flags)
 {
     uint64_t len = 0;
 
-    assert_int_equal(mm_frame_metadata_size(&rig->map, nr_cpus, flags, &len), MM_OK);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig->map, .nr_cpus = nr_cpus, .flags = flags}, &len),
+        MM_OK);
     rig->config.map = &rig->map;
     rig->config.platform = rig_platform(rig);
     rig->config.nr_cpus = nr_cpus;

@@ -206,7 +206,10 @@ static inline struct world *world_of_frames(uint64_t len)
                                         MM_BOOT_USABLE),
                          MM_OK);
     }
-    assert_int_equal(mm_frame_metadata_size(&world->map, 2, 0, &size), MM_OK);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &world->map, .nr_cpus = 2, .flags = 0}, &size),
+        MM_OK);
     world->metadata = aligned_alloc(MM_CACHE_LINE, (size + 63) / 64 * 64);
     assert_non_null(world->metadata);
     memset(world->metadata, 0, size);

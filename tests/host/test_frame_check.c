@@ -109,16 +109,16 @@ static void records(void **state)
 
     (void)state;
     start(&d);
-    NAMES(&d, "an owner that does not exist", d.rig.frames.owners[d.slot] = MM_OWNER_COUNT);
+    NAMES(&d, "an owner that does not exist", d.rig.frames.tags[d.slot] = MM_OWNER_COUNT);
     NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = MMI_REFS_IMMORTAL + 1);
     NAMES(&d, "a free frame has references", d.rig.frames.refs[d.slot + 64] = 1);
-    NAMES(&d, "a free frame has an owner", d.rig.frames.owners[d.slot + 64] = MM_OWNER_HEAP);
+    NAMES(&d, "a free frame has an owner", d.rig.frames.tags[d.slot + 64] = MM_OWNER_HEAP);
 
     /* An owner that does not exist is counted as none. */
     stats = rig_stats(&d.rig);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_HEAP], 1);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_NONE], 0);
-    d.rig.frames.owners[d.slot] = MM_OWNER_COUNT;
+    d.rig.frames.tags[d.slot] = MM_OWNER_COUNT;
     stats = rig_stats(&d.rig);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_HEAP], 0);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_NONE], 1);
@@ -158,7 +158,7 @@ static void panic_of_an_unknown_owner(void **state)
 
     (void)state;
     start(&d);
-    d.rig.frames.owners[d.slot] = 200;
+    d.rig.frames.tags[d.slot] = 200;
     T_EXPECT_PANIC(mm_frame_free(&d.rig.frames, mm_pfn(d.frame.raw), 10), &trap);
     assert_string_equal(trap.recorded, "allocated, unknown owner");
     assert_int_equal(trap.recorded_value, 200);

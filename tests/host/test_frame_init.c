@@ -26,19 +26,45 @@ static void size_statuses(void **state)
 
     (void)state;
     rig_map(&rig, simple);
-    assert_int_equal(mm_frame_metadata_size(NULL, 1, 0, &len), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 1, 0, NULL), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 0, 0, &len), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 1025, 0, &len), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 1, 4, &len), MM_ERR_INVALID_FLAGS);
-    assert_int_equal(mm_frame_metadata_size(&unborn, 1, 0, &len), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(mm_frame_metadata_size(
+                         &(struct mm_frames_config){.map = NULL, .nr_cpus = 1, .flags = 0}, &len),
+                     MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1, .flags = 0}, NULL),
+        MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 0, .flags = 0}, &len),
+        MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1025, .flags = 0}, &len),
+        MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1, .flags = 4}, &len),
+        MM_ERR_INVALID_FLAGS);
+    assert_int_equal(
+        mm_frame_metadata_size(&(struct mm_frames_config){.map = &unborn, .nr_cpus = 1, .flags = 0},
+                               &len),
+        MM_ERR_NOT_INITIALIZED);
     rig_map(&rig, nothing);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 1, 0, &len), MM_ERR_NO_MEMORY);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1, .flags = 0}, &len),
+        MM_ERR_NO_MEMORY);
     rig_map(&rig, bytes_only);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 1, 0, &len), MM_ERR_NO_MEMORY);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1, .flags = 0}, &len),
+        MM_ERR_NO_MEMORY);
     assert_int_equal(len, 77);
     rig_map(&rig, simple);
-    assert_int_equal(mm_frame_metadata_size(&rig.map, 1024, 3, &len), MM_OK);
+    assert_int_equal(
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1024, .flags = 3}, &len),
+        MM_OK);
     assert_true(len > 1024 * 64);
 }
 
@@ -67,13 +93,17 @@ static void too_many_ranges(void **state)
     (void)state;
     assert_non_null(entries);
     many_ranges(&map, entries, MM_FRAME_MAX_SPANS);
-    assert_int_equal(mm_frame_metadata_size(&map, 1, 0, &len), MM_OK);
+    assert_int_equal(mm_frame_metadata_size(
+                         &(struct mm_frames_config){.map = &map, .nr_cpus = 1, .flags = 0}, &len),
+                     MM_OK);
     /* Taking may add a range. */
     assert_int_equal(mm_frame_init_from_map(&frames, &config, mm_prange(mm_paddr(0), UINT64_MAX)),
                      MM_ERR_LIMIT);
     many_ranges(&map, entries, MM_FRAME_MAX_SPANS + 1);
     len = 77;
-    assert_int_equal(mm_frame_metadata_size(&map, 1, 0, &len), MM_ERR_LIMIT);
+    assert_int_equal(mm_frame_metadata_size(
+                         &(struct mm_frames_config){.map = &map, .nr_cpus = 1, .flags = 0}, &len),
+                     MM_ERR_LIMIT);
     assert_int_equal(len, 77);
     assert_int_equal(mm_frame_init(&frames, &config), MM_ERR_LIMIT);
     assert_int_equal(mm_frame_init_from_map(&frames, &config, mm_prange(mm_paddr(0), UINT64_MAX)),
@@ -97,7 +127,9 @@ static void thousands_of_ranges(void **state)
     (void)state;
     assert_true(entries != NULL && seen != NULL);
     many_ranges(&map, entries, MM_FRAME_MAX_SPANS);
-    assert_int_equal(mm_frame_metadata_size(&map, 3, 0, &len), MM_OK);
+    assert_int_equal(mm_frame_metadata_size(
+                         &(struct mm_frames_config){.map = &map, .nr_cpus = 3, .flags = 0}, &len),
+                     MM_OK);
     config.metadata = aligned_alloc(64, len);
     config.metadata_len = len;
     memset(config.metadata, 0, len);
@@ -442,7 +474,10 @@ static void one_tebibyte(void **state)
                                            .nr_cpus = 8,
                                            .flags = MM_FRAMES_REFCOUNTS};
     assert_int_equal(
-        mm_frame_metadata_size(&rig.map, 8, MM_FRAMES_REFCOUNTS, &rig.config.metadata_len), MM_OK);
+        mm_frame_metadata_size(
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 8, .flags = MM_FRAMES_REFCOUNTS},
+            &rig.config.metadata_len),
+        MM_OK);
     t_ram_back(ram, 0, mm_align_down(rig.config.metadata_len + 4095, 4096));
     rig.config.metadata = t_ram_ptr(ram, 0);
     assert_int_equal(mm_frame_init(&rig.frames, &rig.config), MM_OK);

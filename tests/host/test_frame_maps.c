@@ -129,7 +129,8 @@ static bool run_apart(struct world *w)
 {
     struct mm_frames_config config = {
         .map = &w->map, .platform = quiet(), .nr_cpus = 2, .flags = 0};
-    mm_status_t status = mm_frame_metadata_size(&w->map, 2, 0, &w->metadata_len);
+    mm_status_t status = mm_frame_metadata_size(
+        &(struct mm_frames_config){.map = &w->map, .nr_cpus = 2, .flags = 0}, &w->metadata_len);
 
     if (t_mboot_count(&w->usable) == 0) {
         assert_int_equal(status, MM_ERR_NO_MEMORY);

@@ -330,7 +330,7 @@ static void check_finds(void **state)
     (void)state;
     rig_start(&rig, machine, 2, MM_FRAMES_FLAGS_ALL);
     assert_int_equal(mm_frame_alloc(&rig.frames, &heap, &pfn), MM_OK);
-    for (owned = 0; rig.frames.owners[owned] == MM_OWNER_NONE;) {
+    for (owned = 0; rig.frames.tags[owned] == MM_OWNER_NONE;) {
         owned++;
     }
     (void)rig_alloc(&rig, 2);
@@ -360,8 +360,8 @@ static void check_finds(void **state)
     FINDS(rig.frames.rows[3] |= 1); /* frame 192: a hole */
     FINDS(rig.frames.rows[(rig.frames.nr_lines + 1) * 8] = 1);
     FINDS(rig.frames.refs[5] = 1); /* of a free frame */
-    FINDS(rig.frames.owners[5] = 1);
-    FINDS(rig.frames.owners[owned] = 99);
+    FINDS(rig.frames.tags[5] = 1);
+    FINDS(rig.frames.tags[owned] = 99);
     FINDS(rig.frames.unsettled = 1);
     FINDS(rig.frames.seekers = 1);
     FINDS(rig.frames.nr_lines++);

@@ -224,8 +224,8 @@ MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm
 
     return mmi_frame_alloc_order(&ask, 0, &out->raw)
                ? MM_OK
-               : mmi_frame_failed(
-                     f, f->nr_withheld != 0 ? MM_FAILED_WITHHELD : MM_FAILED_EXHAUSTED, 1);
+               : mmi_frame_failed(f, f->nr_withheld != 0 ? MM_FAILED_WITHHELD : MM_FAILED_EXHAUSTED,
+                                  1);
 }
 
 mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)

@@ -14,7 +14,7 @@
 /* So many rows are exchanged at once. */
 #ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
 #define ROWS_AT_ONCE 2u
-typedef unsigned __int128 rows_t;
+__extension__ typedef unsigned __int128 rows_t;
 #define ALL_ONES (~(rows_t)0)
 
 static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
@@ -25,7 +25,7 @@ static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
 #else
 #define ROWS_AT_ONCE 1u
 typedef uint64_t rows_t;
-#define ALL_ONES UINT64_MAX
+#define ALL_ONES     UINT64_MAX
 
 static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
 {

@@ -1,77 +1,21 @@
 // SPDX-License-Identifier: MIT
 /**
- * Asking: is this frame managed, what are the figures, does the state agree with itself.
+ * Asking: is this frame managed, does the state agree with itself.
  */
 #include "state.h"
 
 bool mm_frame_managed(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    return frames != NULL && mmi_frame_slot(frames, frame.raw) != MMI_NO_SLOT;
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_frame_slot(frames, frame.raw);
+
+    return slot != MMI_NO_SLOT && mmi_slot_present(frames, slot);
 }
 
 bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame)
 {
     uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_frame_slot(frames, frame.raw);
 
-    return slot != MMI_NO_SLOT && !mmi_bit(frames->rows, slot);
-}
-
-static mm_status_t live(const struct mm_frames *f)
-{
-    if (f == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    return f->magic == MMI_FRAME_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
-}
-
-/* --- statistics ------------------------------------------------------------------------------- */
-
-static void count_owners(const struct mm_frames *f, const struct mm_frame_span *span,
-                         struct mm_frame_stats *out)
-{
-    for (uint64_t i = 0; i < span->nr; i++) {
-        uint64_t slot = span->first - span->bias + i;
-
-        if (!mmi_bit(f->rows, slot)) {
-            uint8_t owner = mmi_load(&f->owners[slot]);
-
-            out->nr_by_owner[owner < MM_OWNER_COUNT ? owner : MM_OWNER_NONE]++;
-        }
-    }
-}
-
-mm_status_t mm_frame_get_stats(const struct mm_frames *frames, struct mm_frame_stats *out)
-{
-    mm_status_t status = out == NULL ? MM_ERR_INVALID_ARGUMENT : live(frames);
-    const struct mm_frame_span *last;
-
-    if (status != MM_OK) {
-        return status;
-    }
-    last = &frames->spans[frames->nr_spans - 1];
-    *out = (struct mm_frame_stats){
-        .nr_frames = frames->nr_frames,
-        .nr_reserved = last->first + last->nr - frames->spans[0].first - frames->nr_frames,
-        .nr_failed = mmi_load(&frames->nr_failed),
-        .metadata_bytes = frames->metadata_len,
-        .state_bytes = frames->state_len,
-        .nr_spans = frames->nr_spans,
-        .nr_cpus = frames->nr_cpus,
-    };
-    if (frames->nr_spans > 1 && frames->spans[0].first == 0 && frames->spans[1].first == 1) {
-        out->nr_spans--; /* frame 0 was cut off from this one */
-    }
-    for (uint64_t line = 0; line <= frames->nr_lines; line++) {
-        for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
-            out->nr_free += mmi_popcount(mmi_load(&frames->rows[line * MMI_LINE_ROWS + i]));
-        }
-        out->nr_free_2m += mmi_line_whole(frames, line) ? 1 : 0;
-    }
-    out->nr_allocated = out->nr_frames - out->nr_free;
-    for (uint32_t i = 0; i < frames->nr_spans && frames->owners != NULL; i++) {
-        count_owners(frames, &frames->spans[i], out);
-    }
-    return MM_OK;
+    return slot != MMI_NO_SLOT && mmi_slot_present(frames, slot) && !mmi_bit(frames->rows, slot);
 }
 
 /* --- the check -------------------------------------------------------------------------------- */
@@ -109,6 +53,7 @@ static void check_spans(const struct mm_frames *f, uint64_t *wrong)
     expect(f, line == f->nr_lines, "lines without a span", line, wrong);
 }
 
+/* A record of a frame of a row: of one that is free there is nothing. */
 static void check_row_records(const struct mm_frames *f, const struct mm_frame_span *span,
                               uint64_t row, uint64_t *wrong)
 {
@@ -118,17 +63,44 @@ static void check_row_records(const struct mm_frames *f, const struct mm_frame_s
         uint64_t slot = row * MMI_ROW_FRAMES + i;
         uint64_t address = (slot + span->bias) << MM_PAGE_SHIFT;
 
-        if ((used >> i & 1) != 0) {
-            expect(f, f->owners == NULL || f->owners[slot] < MM_OWNER_COUNT,
+        if ((used >> i & 1) != 0 && mmi_slot_present(f, slot)) {
+            expect(f, f->tags == NULL || f->tags[slot] >> 60 < MM_OWNER_COUNT,
                    "a frame has an owner that does not exist", address, wrong);
-            expect(f, f->refs == NULL || f->refs[slot] <= MMI_REFS_IMMORTAL,
+            expect(f, f->refs == NULL || mmi_refs_sound(f->refs[slot]),
                    "a frame has a count beyond all counts", address, wrong);
+            expect(f, f->poisoned == NULL || !mmi_bit(f->poisoned, slot),
+                   "a frame in use is marked as poisoned", address, wrong);
             continue;
         }
         expect(f, f->refs == NULL || f->refs[slot] == 0, "a free frame has references", address,
                wrong);
-        expect(f, f->owners == NULL || f->owners[slot] == MM_OWNER_NONE,
-               "a free frame has an owner", address, wrong);
+        expect(f, f->tags == NULL || f->tags[slot] == 0, "a free frame has an owner", address,
+               wrong);
+    }
+}
+
+/* A search that was in vain must be in vain still. */
+static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t address, uint64_t *wrong)
+{
+    uint64_t last = line + 1 < f->nr_lines ? line + 1 : line;
+
+    for (unsigned i = MMI_VAIN_BLOCK; i < MMI_GROUP_WORDS; i++) {
+        bool run = i >= MMI_VAIN_RUN;
+
+        if (!mmi_line_bit(f, line, i)) {
+            continue;
+        }
+        expect(f,
+               run ? !mmi_run_near(f, line, UINT64_C(2) << (i - MMI_VAIN_RUN))
+                   : !mmi_block_in_line(f, line, i - MMI_VAIN_BLOCK + 1),
+               run ? "a line has a run that searches pass by"
+                   : "a line has a block that searches "
+                     "pass by",
+               address, wrong);
+        for (uint64_t at = run && line > 0 ? line - 1 : line; at <= (run ? last : line); at++) {
+            expect(f, mmi_line_bit(f, at, MMI_ATTENTION), "a free would not end a search in vain",
+                   address, wrong);
+        }
     }
 }
 
@@ -136,42 +108,94 @@ static void check_line(const struct mm_frames *f, const struct mm_frame_span *sp
                        uint64_t *wrong)
 {
     uint64_t address = (line * MMI_LINE_FRAMES + span->bias) << MM_PAGE_SHIFT;
+    bool absent = mmi_line_bit(f, line, MMI_ABSENT);
 
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         uint64_t row = line * MMI_LINE_ROWS + i;
 
         expect(f, (mmi_load(&f->rows[row]) & ~mmi_row_of_span(span, row)) == 0,
                "a frame is free that is not managed", address, wrong);
-        if (f->refs != NULL || f->owners != NULL) {
+        if (f->refs != NULL || f->tags != NULL) {
             check_row_records(f, span, row, wrong);
         }
     }
-    expect(f, mmi_line_empty(f, line) || mmi_bit(f->has_free, line),
+    expect(f, !absent || (f->flags & MMI_FRAMES_ABSENT) != 0,
+           "memory is absent, and nobody looks for that", address, wrong);
+    expect(f, !absent || mmi_line_empty(f, line), "absent memory is free", address, wrong);
+    expect(f, mmi_line_empty(f, line) || mmi_line_bit(f, line, MMI_HAS_FREE),
            "a line has a free frame that the summary does not know", address, wrong);
-    expect(f, !mmi_line_whole(f, line) || mmi_bit(f->whole, line),
+    expect(f, !mmi_line_whole(f, line) || mmi_line_bit(f, line, MMI_WHOLE),
            "a line is free as a whole and the summary does not know", address, wrong);
+    if (line < f->nr_lines) {
+        check_vain(f, line, address, wrong);
+    }
+}
+
+static bool top_bit(const struct mm_frames *f, unsigned top, uint64_t group)
+{
+    return (mmi_load_seq(mmi_top(f, top, group)) >> (group % 64) & 1) != 0;
+}
+
+static void check_group(const struct mm_frames *f, uint64_t group, uint64_t *wrong)
+{
+    const uint64_t *words = &f->groups[group * MMI_GROUP_WORDS];
+    uint64_t first = group * MMI_GROUP_LINES;
+    uint64_t nr = f->nr_lines + 1 - first;
+    uint64_t outside = nr < MMI_GROUP_LINES ? ~mmi_mask(0, (unsigned)nr) : 0;
+    uint64_t barren = 0;
+    uint64_t spoken = 0;
+
+    expect(f, words[MMI_HAS_FREE] == 0 || top_bit(f, MMI_TOP_HAS_FREE, group),
+           "a summary has lines that the one above does not know", group, wrong);
+    expect(f, words[MMI_WHOLE] == 0 || top_bit(f, MMI_TOP_WHOLE, group),
+           "a summary has whole lines that the one above does not know", group, wrong);
+    for (unsigned i = 0; i < MMI_GROUP_WORDS; i++) {
+        spoken |= words[i];
+    }
+    expect(f, (spoken & outside) == 0, "a summary speaks of lines that do not exist", group, wrong);
+    for (unsigned i = 0; i < MMI_NR_VAIN; i++) {
+        if (top_bit(f, MMI_TOP_BARREN + i, group)) {
+            barren++;
+            expect(f, (words[MMI_HAS_FREE] & ~words[MMI_VAIN_BLOCK + i]) == 0,
+                   "searches pass by a group that has lines left", group, wrong);
+        }
+    }
+    expect(f, barren == 0 || top_bit(f, MMI_TOP_ATTENTION, group),
+           "a free would not bring searches back to a group", group, wrong);
 }
 
 static void check_summaries(const struct mm_frames *f, uint64_t *wrong)
 {
-    uint64_t nr_bits = f->nr_lines + 1;
-
-    for (uint64_t word = 0; word < (nr_bits + 63) / 64; word++) {
-        unsigned nr = nr_bits - word * 64 < 64 ? (unsigned)(nr_bits - word * 64) : 64;
-        uint64_t outside = ~mmi_mask(0, nr);
-
-        expect(f, mmi_load(&f->has_free[word]) == 0 || mmi_bit(f->has_line, word),
-               "a summary has lines that the one above does not know", word, wrong);
-        expect(f,
-               ((mmi_load(&f->has_free[word]) | mmi_load(&f->whole[word]) |
-                 mmi_load(&f->reserved[word])) &
-                outside) == 0,
-               "a summary speaks of lines that do not exist", word, wrong);
+    for (uint64_t group = 0; group * MMI_GROUP_LINES < f->nr_lines + 1; group++) {
+        check_group(f, group, wrong);
     }
     expect(f, (uint32_t)mmi_load(&f->unsettled) == 0, "a correction has not ended",
            mmi_load(&f->unsettled), wrong);
-    expect(f, mmi_load(&f->seekers) == 0, "a search has not ended", mmi_load(&f->seekers), wrong);
     expect(f, mmi_line_empty(f, mmi_nowhere_line(f)), "frames are free nowhere", 0, wrong);
+}
+
+static void check_hint(const struct mm_frames *f, uint64_t hint, uint64_t *owned, uint64_t *wrong)
+{
+    uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
+    const struct mm_frame_span *span = mmi_hint_span(f, hint);
+
+    if (line == mmi_nowhere_line(f)) {
+        return;
+    }
+    expect(f,
+           (uint64_t)(span - f->spans) < f->nr_spans && line < f->nr_lines &&
+               line - span->first_line < span->nr_lines,
+           "a hint points outside of memory", hint, wrong);
+    if (line >= f->nr_lines) {
+        return;
+    }
+    expect(f, !mmi_line_bit(f, line, MMI_RESERVE) && !mmi_line_bit(f, line, MMI_KERNEL),
+           "a hint points to memory that is withheld", hint, wrong);
+    if ((hint & MMI_HINT_OWNED) != 0) {
+        (*owned)++;
+        expect(f, mmi_line_bit(f, line, MMI_RESERVED), "a hint owns a line that is not reserved",
+               hint, wrong);
+    }
 }
 
 /* Every mark of a reserved line is owned by one hint. */
@@ -180,40 +204,59 @@ static void check_hints(const struct mm_frames *f, uint64_t *wrong)
     uint64_t owned = 0;
     uint64_t marked = 0;
 
-    for (uint32_t i = 0; i < f->nr_cpus * MMI_NR_HINTS; i++) {
-        const struct mmi_frame_cpu *cpu = (struct mmi_frame_cpu *)f->cpus + i / MMI_NR_HINTS;
-        uint64_t hint = mmi_load(&cpu->hints[i % MMI_NR_HINTS]);
-        uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
-        const struct mm_frame_span *span = mmi_hint_span(f, hint);
+    for (uint32_t i = 0; i < f->nr_cpus; i++) {
+        const struct mmi_frame_cpu *cpu = (const struct mmi_frame_cpu *)f->cpus + i;
 
-        if (line == mmi_nowhere_line(f)) {
-            continue;
+        for (unsigned j = 0; j < MMI_NR_HINTS; j++) {
+            check_hint(f, mmi_load(&cpu->hints[j]), &owned, wrong);
         }
-        expect(f,
-               (uint64_t)(span - f->spans) < f->nr_spans && line < f->nr_lines &&
-                   line - span->first_line < span->nr_lines,
-               "a hint points outside of memory", hint, wrong);
-        if ((hint & MMI_HINT_OWNED) != 0 && line < f->nr_lines) {
-            owned++;
-            expect(f, mmi_bit(f->reserved, line), "a hint owns a line that is not reserved", hint,
-                   wrong);
-        }
+        expect(f, cpu->node < f->nr_nodes, "a CPU is on a node that does not exist", i, wrong);
     }
-    for (uint64_t word = 0; word <= f->nr_lines / 64; word++) {
-        marked += mmi_popcount(mmi_load(&f->reserved[word]));
+    for (uint64_t group = 0; group * MMI_GROUP_LINES < f->nr_lines; group++) {
+        marked += mmi_popcount(mmi_load(&f->groups[group * MMI_GROUP_WORDS + MMI_RESERVED]));
     }
     expect(f, owned == marked, "lines are reserved for nobody", marked - owned, wrong);
 }
 
+/* Areas follow each other, and the order of each node names each area once. */
+static void check_areas(const struct mm_frames *f, uint64_t *wrong)
+{
+    uint64_t line = 0;
+
+    for (uint32_t i = 0; i < f->nr_areas; i++) {
+        const struct mmi_frame_area *area = &f->areas[i];
+
+        expect(f,
+               area->first_line == line && area->end_line > line && area->node < f->nr_nodes &&
+                   area->zone < MM_ZONE_COUNT,
+               "an area does not follow the one before", area->first_line, wrong);
+        line = area->end_line;
+    }
+    expect(f, line == f->nr_lines, "lines without an area", line, wrong);
+    for (uint32_t node = 0; node < f->nr_nodes; node++) {
+        const uint16_t *order = &f->order[(uint64_t)node * f->nr_areas];
+        uint64_t sum = 0;
+
+        for (uint32_t i = 0; i < f->nr_areas; i++) {
+            sum += order[i] < f->nr_areas ? UINT64_C(1) + order[i] : 0;
+        }
+        expect(f, sum == (uint64_t)f->nr_areas * (f->nr_areas + UINT64_C(1)) / 2,
+               "an order of areas leaves one out", node, wrong);
+    }
+}
+
 mm_status_t mm_frame_check(const struct mm_frames *frames)
 {
-    mm_status_t status = live(frames);
     uint64_t wrong = 0;
 
-    if (status != MM_OK) {
-        return status;
+    if (frames == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (frames->magic != MMI_FRAME_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
     }
     check_spans(frames, &wrong);
+    check_areas(frames, &wrong);
     if (wrong != 0) {
         return MM_ERR_CORRUPTED; /* nothing else can be read */
     }

@@ -22,7 +22,8 @@ static _Noreturn MMI_NOINLINE void panic_double(const struct mm_frames *f, uint6
                                                 uint64_t slot, uint64_t bits,
                                                 struct mmi_claim claim)
 {
-    mmi_frame_panic(f, "double free of a frame", pfn - slot % MMI_ROW_FRAMES + mmi_ctz(bits), claim);
+    mmi_frame_panic(f, "double free of a frame", pfn - slot % MMI_ROW_FRAMES + mmi_ctz(bits),
+                    claim);
 }
 
 /* What flags switch on, for frames that are allocated, have been checked, and lie in one line. */
@@ -75,8 +76,8 @@ static const struct mm_frame_span *span_of(const struct mm_frames *f, uint64_t p
 }
 
 /* The part of a run that lies in the span of its first frame; panics if that has none. */
-static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim,
-                        uint64_t *slot)
+static uint64_t part_of(const struct mm_frames *f, uint64_t pfn, uint64_t nr,
+                        struct mmi_claim claim, uint64_t *slot)
 {
     uint64_t part = mmi_frame_part(f, pfn, nr, slot);
 
@@ -236,7 +237,8 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
 {
     mmi_frames_not_null(frames);
-    free_run(frames, first.raw, nr_frames, (struct mmi_claim){"allocated, a run of frames", nr_frames});
+    free_run(frames, first.raw, nr_frames,
+             (struct mmi_claim){"allocated, a run of frames", nr_frames});
 }
 
 /* Free what of the list, from its start, lies in the row of its first frame; how many those are. */
@@ -284,4 +286,3 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
         done += free_in_row(frames, list + done, count - done, claim);
     }
 }
-

@@ -1,237 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * From a boot map to an allocator: spans, the layout of the metadata, the first state of all bits.
- *
- *     | spans | CPUs | areas | orders | zones | rows | groups | tops | poisoned | refs | owners |
- *     `- allocation state: 0.14 bytes a frame -----------------------'
- *
- * Metadata is in proportion to the memory that is there: a hole costs nothing, a range costs what
- * its lines cost. Frame 0 gets a line of its own behind those that are searched, so that it can be
- * asked for, freed and counted like any other, and no search ever finds it.
+ * Bringing an allocator up: spans, areas and their orders, the first state of all bits, what is
+ * withheld; and taking it down.
  */
-#include "state.h"
+#include "layout.h"
 
 #include "core/base/mem.h"
-
-/* First frames of the zones. */
-#define PFN_16M (UINT64_C(16) << (20 - MM_PAGE_SHIFT))
-#define PFN_4G  (UINT64_C(4) << (30 - MM_PAGE_SHIFT))
-
-/* --- the layout ------------------------------------------------------------------------------- */
-
-struct layout {
-    uint64_t nr_ranges; /* ranges of the map that are used now or later */
-    uint64_t nr_spans;  /* the same, cut up by nodes, and frame 0 apart */
-    uint64_t nr_usable; /* frames that are free at first */
-    uint64_t nr_lines;
-    uint64_t nr_frames;
-    uint64_t nr_areas;
-    uint64_t nr_nodes;
-    uint64_t cpus, areas, order, zones, rows, groups, tops, poisoned, refs, tags; /* offsets */
-    uint64_t top_words;
-    uint64_t state_len;
-    uint64_t len;
-};
-
-static uint32_t zone_of(uint64_t pfn)
-{
-    return pfn < PFN_16M ? MM_ZONE_DMA : pfn < PFN_4G ? MM_ZONE_DMA32 : MM_ZONE_NORMAL;
-}
-
-/* What walks over the map: range after range of frames that are used now or later, cut where the
- * node changes, with frame 0 as a piece of its own. */
-struct survey {
-    const struct mm_frames_config *config;
-    mm_paddr_t at;
-    struct mm_prange range; /* what is left of the range, in bytes */
-    uint32_t later;         /* of that */
-    uint32_t nr_ranges;
-};
-
-/* The next range of any kind that counts. */
-static bool next_range(struct survey *s)
-{
-    struct mm_bootmap *map = s->config->map;
-    struct mm_prange best = {0};
-    bool found = false;
-
-    for (uint32_t kind = 0; kind < MM_BOOT_KIND_COUNT; kind++) {
-        struct mm_prange range;
-
-        if ((kind == MM_BOOT_USABLE || (s->config->later_kinds & MM_BOOT_BIT(kind)) != 0) &&
-            mm_bootmap_next(map, (enum mm_boot_kind)kind, s->at, &range) == MM_OK &&
-            (!found || range.start.raw < best.start.raw)) {
-            best = range;
-            s->later = kind != MM_BOOT_USABLE ? 1 : 0;
-            found = true;
-        }
-    }
-    if (found) {
-        s->range = best;
-        s->at = mm_paddr(best.start.raw + best.len);
-        s->nr_ranges++;
-    }
-    return found;
-}
-
-/* The node of an address, and how many of `len` bytes from there on lie in the same. */
-static uint32_t node_at(const struct mm_numa *numa, uint64_t address, uint64_t *len)
-{
-    struct mm_prange range;
-    uint32_t node;
-
-    if (numa == NULL) {
-        return 0;
-    }
-    if (mm_numa_next_range(numa, mm_paddr(address), &range, &node) == MM_OK) {
-        uint64_t left = range.start.raw + range.len - address; /* modulo 2^64: it may end there */
-
-        *len = left < *len ? left : *len;
-    }
-    return mm_numa_node_of(numa, mm_paddr(address));
-}
-
-/* The next piece, as a span without a place. */
-static bool next_span(struct survey *s, struct mm_frame_span *out)
-{
-    uint64_t first;
-    uint64_t nr;
-    uint64_t base;
-    uint64_t len;
-
-    if (s->range.len == 0 && !next_range(s)) {
-        return false;
-    }
-    first = s->range.start.raw >> MM_PAGE_SHIFT;
-    len = first == 0 ? MM_PAGE_SIZE : s->range.len;
-    *out = (struct mm_frame_span){.first = first, .later = s->later};
-    out->node = node_at(s->config->numa, s->range.start.raw, &len);
-    /* A frame that two nodes share belongs to that of its first byte. */
-    nr = (len + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
-    out->nr = nr;
-    base = mm_align_down(first, MMI_LINE_FRAMES);
-    out->nr_lines =
-        first == 0 ? 0 : (first + nr - base + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES;
-    s->range.start.raw += nr << MM_PAGE_SHIFT;
-    s->range.len -= nr << MM_PAGE_SHIFT;
-    return true;
-}
-
-static uint64_t place(uint64_t *end, uint64_t bytes)
-{
-    uint64_t at = *end;
-
-    *end = mm_align_down(at + bytes + MM_CACHE_LINE - 1, MM_CACHE_LINE);
-    return at;
-}
-
-static void lay_out(struct layout *l, uint32_t nr_cpus, uint32_t flags)
-{
-    uint64_t lines = l->nr_lines + 2; /* frame 0, and nowhere */
-    uint64_t groups = (lines + MMI_GROUP_LINES - 1) / MMI_GROUP_LINES;
-    uint64_t end = 0;
-
-    l->top_words = (groups + 63) / 64;
-    (void)place(&end, l->nr_spans * sizeof(struct mm_frame_span));
-    l->cpus = place(&end, nr_cpus * sizeof(struct mmi_frame_cpu));
-    l->areas = place(&end, l->nr_areas * sizeof(struct mmi_frame_area));
-    l->order = place(&end, l->nr_nodes * l->nr_areas * sizeof(uint16_t));
-    l->zones = place(&end, l->nr_nodes * MM_ZONE_COUNT * sizeof(struct mmi_frame_zone));
-    l->rows = place(&end, lines * MMI_LINE_ROWS * sizeof(uint64_t));
-    l->groups = place(&end, groups * MMI_GROUP_WORDS * sizeof(uint64_t));
-    l->tops = place(&end, l->top_words * MMI_NR_TOPS * sizeof(uint64_t));
-    l->state_len = end;
-    l->poisoned = end;
-    if ((flags & MM_FRAMES_POISON) != 0) {
-        (void)place(&end, lines * MMI_LINE_ROWS * sizeof(uint64_t));
-    }
-    l->refs = end;
-    if ((flags & MM_FRAMES_REFCOUNTS) != 0) {
-        (void)place(&end, lines * MMI_LINE_FRAMES * sizeof(uint32_t));
-    }
-    l->tags = end;
-    if ((flags & MM_FRAMES_OWNERS) != 0) {
-        (void)place(&end, lines * MMI_LINE_FRAMES * sizeof(uint64_t));
-    }
-    l->len = end;
-}
-
-/* Count what the map holds. */
-static mm_status_t survey(const struct mm_frames_config *config, struct layout *l)
-{
-    mm_status_t status = mm_bootmap_normalize(config->map);
-    struct survey s = {.config = config};
-    struct mm_frame_span span;
-    uint32_t last_node = UINT32_MAX;
-    uint32_t last_zone = UINT32_MAX;
-
-    *l = (struct layout){.nr_nodes = config->numa == NULL ? 1 : mm_numa_nr_nodes(config->numa)};
-    if (status != MM_OK) {
-        return status;
-    }
-    if (l->nr_nodes == 0) {
-        return MM_ERR_NOT_INITIALIZED;
-    }
-    while (next_span(&s, &span)) {
-        uint64_t last = span.first + span.nr - 1;
-
-        l->nr_spans++;
-        l->nr_lines += span.nr_lines;
-        l->nr_frames += span.nr;
-        l->nr_usable += span.later != 0 ? 0 : span.nr;
-        if (span.first != 0) {
-            bool same = span.node == last_node && zone_of(span.first) == last_zone;
-
-            l->nr_areas += zone_of(last) - zone_of(span.first) + (same ? 0 : 1);
-            last_node = span.node;
-            last_zone = zone_of(last);
-        }
-    }
-    l->nr_ranges = s.nr_ranges;
-    if (l->nr_usable == 0) {
-        return MM_ERR_NO_MEMORY;
-    }
-    return l->nr_spans > MM_FRAME_MAX_SPANS + 1 || l->nr_ranges > MM_FRAME_MAX_SPANS
-               ? MM_ERR_LIMIT
-               : MM_OK;
-}
-
-static mm_status_t plan(const struct mm_frames_config *config, struct layout *l)
-{
-    mm_status_t status;
-
-    if (config->map == NULL || config->nr_cpus == 0 || config->nr_cpus > MM_MAX_CPUS ||
-        (config->later_kinds >> MM_BOOT_KIND_COUNT) != 0 ||
-        (config->later_kinds & MM_BOOT_BIT(MM_BOOT_USABLE)) != 0) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if ((config->flags & ~MM_FRAMES_FLAGS_ALL) != 0) {
-        return MM_ERR_INVALID_FLAGS;
-    }
-    status = survey(config, l);
-    for (uint32_t i = 0; status == MM_OK && config->cpu_nodes != NULL && i < config->nr_cpus; i++) {
-        status = config->cpu_nodes[i] < l->nr_nodes ? MM_OK : MM_ERR_INVALID_ARGUMENT;
-    }
-    if (status == MM_OK) {
-        lay_out(l, config->nr_cpus, config->flags);
-    }
-    return status;
-}
-
-mm_status_t mm_frame_metadata_size(const struct mm_frames_config *config, uint64_t *out)
-{
-    struct layout l;
-    mm_status_t status;
-
-    if (config == NULL || out == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    status = plan(config, &l);
-    if (status == MM_OK) {
-        *out = l.len;
-    }
-    return status;
-}
 
 /* --- the first state -------------------------------------------------------------------------- */
 
@@ -263,7 +37,7 @@ static void set_lines(struct mm_frames *f, unsigned word, uint64_t first, uint64
     }
 }
 
-void mmi_span_fill(struct mm_frames *f, const struct mm_frame_span *span)
+static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
 {
     uint64_t slot = span->first - span->bias;
     uint64_t whole_first = (slot + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES;
@@ -299,9 +73,11 @@ static void add_areas(struct mm_frames *f, const struct mm_frame_span *span)
 
     for (uint64_t i = 0; i < span->nr_lines; i++) {
         uint64_t line = span->first_line + i;
-        uint32_t zone = zone_of(base + i * MMI_LINE_FRAMES);
-        uint64_t last = zone == MM_ZONE_NORMAL ? span->nr_lines
-                        : ((zone == MM_ZONE_DMA ? PFN_16M : PFN_4G) - base) / MMI_LINE_FRAMES;
+        uint32_t zone = mmi_zone_of(base + i * MMI_LINE_FRAMES);
+        uint64_t last =
+            zone == MM_ZONE_NORMAL
+                ? span->nr_lines
+                : ((zone == MM_ZONE_DMA ? MMI_PFN_16M : MMI_PFN_4G) - base) / MMI_LINE_FRAMES;
         struct mmi_frame_area *before = f->nr_areas == 0 ? NULL : &areas[f->nr_areas - 1];
 
         last = last < span->nr_lines ? last : span->nr_lines;
@@ -344,10 +120,10 @@ static void add_span(struct mm_frames *f, struct mm_frame_span *at, struct mm_fr
 static void fill(struct mm_frames *f, const struct mm_frames_config *config)
 {
     struct mm_frame_span *spans = (struct mm_frame_span *)f->spans;
-    struct survey s = {.config = config};
+    struct mmi_survey s = {.config = config};
     struct mm_frame_span span;
 
-    while (next_span(&s, &span)) {
+    while (mmi_next_span(&s, &span)) {
         add_span(f, &spans[f->nr_spans], span);
     }
     if (spans[0].first == 0) {
@@ -356,7 +132,7 @@ static void fill(struct mm_frames *f, const struct mm_frames_config *config)
         spans[0].bias = 0 - f->nr_lines * MMI_LINE_FRAMES;
     }
     for (uint32_t i = 0; i < f->nr_spans; i++) {
-        mmi_span_fill(f, &spans[i]);
+        fill_span(f, &spans[i]);
     }
     /* The bias may be negative, and is a multiple of a row. */
     f->main_rows = (uint64_t)(uintptr_t)f->rows -
@@ -364,7 +140,7 @@ static void fill(struct mm_frames *f, const struct mm_frames_config *config)
     fill_tops(f);
 }
 
-static void place_arrays(struct mm_frames *f, const struct layout *l, void *metadata)
+static void place_arrays(struct mm_frames *f, const struct mmi_layout *l, void *metadata)
 {
     uint8_t *base = metadata;
     struct mmi_frame_cpu *cpus = (void *)(base + l->cpus);
@@ -427,8 +203,7 @@ static void order_areas(struct mm_frames *f, const struct mm_numa *numa)
             uint32_t area = f->nr_areas - 1 - i;
             uint32_t at = i;
 
-            for (; at > 0 &&
-                   comes_before(numa, node, &f->areas[area], &f->areas[order[at - 1]]);
+            for (; at > 0 && comes_before(numa, node, &f->areas[area], &f->areas[order[at - 1]]);
                  at--) {
                 order[at] = order[at - 1];
             }
@@ -444,11 +219,13 @@ static void fill_zones(struct mm_frames *f)
         uint64_t end = span->first + span->nr;
 
         for (uint64_t at = span->first; at < end;) {
-            uint32_t zone = zone_of(at);
-            uint64_t to = zone == MM_ZONE_DMA ? PFN_16M : zone == MM_ZONE_DMA32 ? PFN_4G : end;
+            uint32_t zone = mmi_zone_of(at);
+            uint64_t to = zone == MM_ZONE_DMA     ? MMI_PFN_16M
+                          : zone == MM_ZONE_DMA32 ? MMI_PFN_4G
+                                                  : end;
 
             to = to < end ? to : end;
-            f->zones[span->node * MM_ZONE_COUNT + zone].nr_frames += to - at;
+            mmi_zone(f, span->node, zone)->nr_frames += to - at;
             at = to;
         }
     }
@@ -496,8 +273,7 @@ static void withhold(struct mm_frames *f, enum mmi_word word, uint64_t nr)
     for (uint64_t line = 0; nr != 0 && line < f->nr_lines; line++) {
         uint64_t has = free_in_line(f, line);
 
-        if (has != 0 && !mmi_line_bit(f, line, MMI_RESERVE) &&
-            !mmi_line_bit(f, line, MMI_KERNEL)) {
+        if (has != 0 && !mmi_line_bit(f, line, MMI_RESERVE) && !mmi_line_bit(f, line, MMI_KERNEL)) {
             *mmi_word(f, line, word) |= mmi_line_mask(line);
             f->nr_withheld += has;
             nr = has < nr ? nr - has : 0;
@@ -506,7 +282,7 @@ static void withhold(struct mm_frames *f, enum mmi_word word, uint64_t nr)
 }
 
 /* A look at both ends of each array: memory that was never zeroed does not pass. */
-static bool looks_zeroed(const struct layout *l, const void *metadata)
+static bool looks_zeroed(const struct mmi_layout *l, const void *metadata)
 {
     const uint64_t ends[] = {l->cpus, l->areas,    l->order, l->zones, l->rows, l->groups,
                              l->tops, l->poisoned, l->refs,  l->tags,  l->len};
@@ -528,7 +304,7 @@ static bool physmap_usable(const struct mm_physmap *physmap)
 }
 
 static mm_status_t check_config(const struct mm_frames *frames,
-                                const struct mm_frames_config *config, struct layout *l)
+                                const struct mm_frames_config *config, struct mmi_layout *l)
 {
     mm_status_t status;
 
@@ -543,7 +319,7 @@ static mm_status_t check_config(const struct mm_frames *frames,
          (config->flags & (MM_FRAMES_POISON | MM_FRAMES_KNOWN_ZERO)) != 0)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    status = plan(config, l);
+    status = mmi_plan(config, l);
     if (status == MM_OK && (config->nr_reserve >= l->nr_usable ||
                             config->nr_kernel >= l->nr_usable - config->nr_reserve)) {
         return config->nr_reserve == 0 && config->nr_kernel == 0 ? MM_OK : MM_ERR_INVALID_SIZE;
@@ -553,7 +329,7 @@ static mm_status_t check_config(const struct mm_frames *frames,
 
 /* The configuration is right, and its metadata is zeroed. */
 static void bring_up(struct mm_frames *frames, const struct mm_frames_config *config,
-                     const struct layout *l)
+                     const struct mmi_layout *l)
 {
     /* In place: a whole struct mm_frames is too much for a kernel's stack. */
     memset(frames, 0, sizeof(*frames));
@@ -584,7 +360,7 @@ static void bring_up(struct mm_frames *frames, const struct mm_frames_config *co
 
 mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config)
 {
-    struct layout l;
+    struct mmi_layout l;
     mm_status_t status = check_config(frames, config, &l);
 
     if (status != MM_OK) {
@@ -611,7 +387,7 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
 {
     struct mm_frames_config carved;
     struct mm_prange at;
-    struct layout l;
+    struct mmi_layout l;
     mm_status_t status = check_config(frames, config, &l);
 
     if (status != MM_OK) {
@@ -633,7 +409,7 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     l.nr_spans++;
     l.nr_lines++;
     l.nr_areas++;
-    lay_out(&l, config->nr_cpus, config->flags);
+    mmi_lay_out(&l, config->nr_cpus, config->flags);
     /* All that can fail is looked at before the map is touched. */
     if (l.nr_ranges + 1 > MM_FRAME_MAX_SPANS) {
         return MM_ERR_LIMIT;

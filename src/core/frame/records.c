@@ -10,6 +10,11 @@
 
 #define REFS_IMMORTAL (MM_FRAME_REF_IMMORTAL - 1)
 
+bool mmi_refs_sound(uint32_t refs)
+{
+    return refs <= REFS_IMMORTAL;
+}
+
 static bool is_free(const struct mm_frames *f, uint64_t slot)
 {
     return mmi_bit(f->rows, slot);

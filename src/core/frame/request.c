@@ -194,8 +194,7 @@ static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_
         uint64_t to_end = MMI_LINE_FRAMES - (slot + done) % MMI_LINE_FRAMES;
 
         part = nr - done < to_end ? nr - done : to_end;
-        if (part == MMI_LINE_FRAMES &&
-            mmi_line_bit(f, (slot + done) / MMI_LINE_FRAMES, MMI_ZERO)) {
+        if (part == MMI_LINE_FRAMES && mmi_line_bit(f, (slot + done) / MMI_LINE_FRAMES, MMI_ZERO)) {
             continue; /* the first free of a frame of it takes the mark away */
         }
         if (!mmi_frames_zero(f, pfn + done, part)) {

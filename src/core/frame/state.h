@@ -58,8 +58,8 @@
 #define MMI_TRIES_MAX 16
 
 /* In mm_frames.flags beside the public ones: each of them sends frees the long way. */
-#define MMI_FRAMES_ABSENT   (UINT32_C(1) << 16) /* some lines are absent */
-#define MMI_FRAMES_PRESSED  (UINT32_C(1) << 17) /* some zone is below a watermark */
+#define MMI_FRAMES_ABSENT  (UINT32_C(1) << 16) /* some lines are absent */
+#define MMI_FRAMES_PRESSED (UINT32_C(1) << 17) /* some zone is below a watermark */
 
 struct mm_frame_span {
     uint64_t first; /* lowest frame */
@@ -109,6 +109,15 @@ struct mmi_frame_cpu {
     _Alignas(MM_CACHE_LINE) uint64_t turn; /* atomic: the node that MM_NODE_INTERLEAVE used last */
     uint32_t node;
 };
+
+/* Of one node or all, one zone or all. */
+static inline struct mmi_frame_zone *mmi_zone(const struct mm_frames *f, uint32_t node,
+                                              uint32_t zone)
+{
+    node = node == MM_NODE_ALL ? f->nr_nodes : node;
+    zone = zone == MM_ZONE_ALL ? MM_ZONE_COUNT : zone;
+    return &f->zones[node * (MM_ZONE_COUNT + UINT64_C(1)) + zone];
+}
 
 static inline uint64_t *mmi_hint_of(struct mmi_frame_cpu *cpu, uint32_t lifetime, unsigned order)
 {
@@ -220,6 +229,21 @@ static inline uint64_t mmi_row_of_span(const struct mm_frame_span *span, uint64_
     return from < to ? mmi_mask((unsigned)(from - slot), (unsigned)(to - from)) : 0;
 }
 
+/* The lowest managed frame of a line, and the one behind the highest. */
+static inline uint64_t mmi_line_first(const struct mm_frame_span *span, uint64_t line)
+{
+    uint64_t first = line * MMI_LINE_FRAMES + span->bias;
+
+    return line == span->first_line ? span->first : first;
+}
+
+static inline uint64_t mmi_line_end(const struct mm_frame_span *span, uint64_t line)
+{
+    uint64_t end = (line + 1) * MMI_LINE_FRAMES + span->bias;
+
+    return line + 1 == span->first_line + span->nr_lines ? span->first + span->nr : end;
+}
+
 /* --- groups and tops -------------------------------------------------------------------------- */
 
 #define MMI_GROUP_LINES 64u
@@ -301,6 +325,8 @@ void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
 void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word);
 bool mmi_line_empty(const struct mm_frames *f, uint64_t line);
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line);
+/* Whether the line holds a free aligned block of order 1 to 8. */
+bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order);
 /* The highest line of [low, high) that qualifies. */
 bool mmi_line_find(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t low, uint64_t high,
                    uint64_t *line);
@@ -341,15 +367,15 @@ const struct mmi_frame_area *mmi_area_of_line(const struct mm_frames *f, uint64_
 /* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
  * else uses first. */
 struct mmi_walk {
-    unsigned word;    /* as in struct mmi_pick */
-    uint64_t start;   /* the line where its area is begun; UINT64_MAX: at the top */
-    uint64_t first;   /* no line below, */
-    uint64_t end;     /* none from here on */
-    uint32_t area;    /* index in the order */
-    uint32_t stage;   /* 0: unreserved, in each area those of the lifetime first; 1: all */
-    bool others;      /* stage 0: those of other lifetimes too */
-    bool split;       /* the start lies in this area */
-    bool above;       /* then: the part of the area above the start */
+    unsigned word;  /* as in struct mmi_pick */
+    uint64_t start; /* the line where its area is begun; UINT64_MAX: at the top */
+    uint64_t first; /* no line below, */
+    uint64_t end;   /* none from here on */
+    uint32_t area;  /* index in the order */
+    uint32_t stage; /* 0: unreserved, in each area those of the lifetime first; 1: all */
+    bool others;    /* stage 0: those of other lifetimes too */
+    bool split;     /* the start lies in this area */
+    bool above;     /* then: the part of the area above the start */
     uint64_t low, high;
 };
 
@@ -431,6 +457,9 @@ static inline void mmi_frames_not_null(const struct mm_frames *f)
 }
 
 /* --- records.c: references, pins and owners --------------------------------------------------- */
+
+/* Whether a word of `refs` is one that a frame in use can have. */
+bool mmi_refs_sound(uint32_t refs);
 
 /* What the caller of a free says, for the panic. */
 struct mmi_claim {

@@ -52,8 +52,7 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
     return true;
 }
 
-/* Whether the line holds a free aligned block of order 1 to 8. */
-static bool has_block(const struct mm_frames *f, uint64_t line, unsigned order)
+bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order)
 {
     unsigned whole_rows = order <= 6 ? 1 : 1u << (order - 6);
     unsigned found = 0;
@@ -236,7 +235,7 @@ void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
         (void)mmi_fetch_or_seq(mmi_word(f, line + 1, MMI_ATTENTION), mmi_line_mask(line + 1));
     }
     if (run ? mmi_run_near(f, line, UINT64_C(2) << (word - MMI_VAIN_RUN))
-            : has_block(f, line, word - MMI_VAIN_BLOCK + 1)) {
+            : mmi_block_in_line(f, line, word - MMI_VAIN_BLOCK + 1)) {
         clear_if_set(mmi_word(f, line, word), mmi_line_mask(line));
         unbarren(f, line / MMI_GROUP_LINES);
     }
