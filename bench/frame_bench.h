@@ -333,7 +333,7 @@ template <class Allocator> class Churn
     }
 
   private:
-    static constexpr size_t AHEAD = 16;
+    static constexpr size_t AHEAD = 64;
 
     // Twice as many steps as there are units; an allocator that is slow at it gets half a second.
     void warm_up()
