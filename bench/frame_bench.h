@@ -21,8 +21,7 @@
 #include <utility>
 #include <vector>
 
-// Hidden, as what it is made of is: <mm/...> declares all types so.
-namespace [[gnu::visibility("hidden")]] frame_bench
+namespace frame_bench
 {
 
 constexpr uint64_t GiB = UINT64_C(1) << 30;
@@ -406,6 +405,6 @@ inline void measure_failing(benchmark::State &state, Requests &requests,
     state.SetItemsProcessed(state.iterations());
 }
 
-} // namespace gnu::visibility("hidden")]]frame_bench
+} // namespace frame_bench
 
 #endif
