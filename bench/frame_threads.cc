@@ -151,7 +151,7 @@ void magazines_unlock(MagazineAllocator *allocator)
     allocator->locked.store(false, std::memory_order_release);
 }
 
-[[gnu::noinline]] bool magazine_refill(MagazineAllocator *allocator, Magazine *magazine)
+bool magazine_refill(MagazineAllocator *allocator, Magazine *magazine)
 {
     magazines_lock(allocator);
     uint32_t nr = allocator->nr < MAGAZINE ? static_cast<uint32_t>(allocator->nr) : MAGAZINE;
@@ -162,7 +162,7 @@ void magazines_unlock(MagazineAllocator *allocator)
     return nr != 0;
 }
 
-[[gnu::noinline]] void magazine_drain(MagazineAllocator *allocator, Magazine *magazine)
+void magazine_drain(MagazineAllocator *allocator, Magazine *magazine)
 {
     magazines_lock(allocator);
     memcpy(allocator->list + allocator->nr, magazine->list, magazine->nr * sizeof(uint32_t));
@@ -171,34 +171,55 @@ void magazines_unlock(MagazineAllocator *allocator)
     magazine->nr = 0;
 }
 
-[[gnu::noinline, gnu::aligned(64)]] mm_status_t magazine_alloc(MagazineAllocator *allocator,
-                                                               uint32_t number, mm_pfn_t *out)
+// The rare cases end in a jump, so that the common ones save no register.
+[[gnu::noinline]] mm_status_t magazine_alloc_empty(MagazineAllocator *allocator, uint32_t number,
+                                                   mm_pfn_t *out)
 {
     MagazineCpu *cpu = &allocator->cpus[number];
 
-    if (__builtin_expect(cpu->loaded->nr == 0, 0)) {
-        if (cpu->previous->nr != 0) {
-            std::swap(cpu->loaded, cpu->previous);
-        } else if (!magazine_refill(allocator, cpu->loaded)) {
-            return MM_ERR_NO_MEMORY;
-        }
+    if (cpu->previous->nr != 0) {
+        std::swap(cpu->loaded, cpu->previous);
+    } else if (!magazine_refill(allocator, cpu->loaded)) {
+        return MM_ERR_NO_MEMORY;
     }
     out->raw = cpu->loaded->list[--cpu->loaded->nr];
+    return MM_OK;
+}
+
+[[gnu::noinline]] void magazine_free_full(MagazineAllocator *allocator, mm_pfn_t frame,
+                                          uint32_t number)
+{
+    MagazineCpu *cpu = &allocator->cpus[number];
+
+    std::swap(cpu->loaded, cpu->previous);
+    if (cpu->loaded->nr == MAGAZINE) {
+        magazine_drain(allocator, cpu->loaded);
+    }
+    cpu->loaded->list[cpu->loaded->nr++] = static_cast<uint32_t>(frame.raw);
+}
+
+[[gnu::noinline, gnu::aligned(64)]] mm_status_t magazine_alloc(MagazineAllocator *allocator,
+                                                               uint32_t number, mm_pfn_t *out)
+{
+    Magazine *loaded = allocator->cpus[number].loaded;
+
+    if (__builtin_expect(loaded->nr == 0, 0)) {
+        return magazine_alloc_empty(allocator, number, out);
+    }
+    out->raw = loaded->list[--loaded->nr];
     return MM_OK;
 }
 
 [[gnu::noinline, gnu::aligned(64)]] void magazine_free(MagazineAllocator *allocator, mm_pfn_t frame,
                                                        uint32_t number)
 {
-    MagazineCpu *cpu = &allocator->cpus[number];
+    Magazine *loaded = allocator->cpus[number].loaded;
 
-    if (__builtin_expect(cpu->loaded->nr == MAGAZINE, 0)) {
-        std::swap(cpu->loaded, cpu->previous);
-        if (cpu->loaded->nr == MAGAZINE) {
-            magazine_drain(allocator, cpu->loaded);
-        }
+    if (__builtin_expect(loaded->nr == MAGAZINE, 0)) {
+        magazine_free_full(allocator, frame, number);
+        return;
     }
-    cpu->loaded->list[cpu->loaded->nr++] = static_cast<uint32_t>(frame.raw);
+    loaded->list[loaded->nr++] = static_cast<uint32_t>(frame.raw);
 }
 
 class Magazines
