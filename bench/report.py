@@ -15,8 +15,11 @@ KINDS = {
     "ratio": {"name", "kind", "of", "over"},
     "counter": {"name", "kind", "of", "counter"},
     "ns": {"name", "kind", "of"},
+    "ms": {"name", "kind", "of"},
 }
-OPTIONAL = {"bound", "scale_by", "scale_ns"}
+OPTIONAL = {"bound", "at_least", "scale_by", "scale_ns"}
+# How a benchmark's error begins if it measures what this version of the library does not serve.
+NOT_SUPPORTED = "not supported"
 NS_PER = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -34,7 +37,10 @@ def load_figures(path):
         if wanted is None:
             fail(f"{name}: the kind must be one of {', '.join(KINDS)}")
         if not wanted <= figure.keys() <= wanted | OPTIONAL:
-            fail(f"{name}: a {figure['kind']} has {', '.join(sorted(wanted))}; a bound is optional")
+            fail(f"{name}: a {figure['kind']} has {', '.join(sorted(wanted))}; "
+                 f"optional are {', '.join(sorted(OPTIONAL))}")
+        if "bound" in figure and "at_least" in figure:
+            fail(f"{name}: bound and at_least exclude each other")
         if ("scale_by" in figure) != ("scale_ns" in figure):
             fail(f"{name}: scale_by and scale_ns belong together")
         if name in names:
@@ -44,23 +50,26 @@ def load_figures(path):
 
 
 def run_program(program, repetitions, seconds):
-    """The repetitions of each benchmark: name to a list of JSON entries in the order of time."""
+    """
+    The repetitions of each benchmark, name to a list of JSON entries in the order of time; and of
+    each that could not be measured, name to the reason.
+    """
     done = subprocess.run(
         [program, "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
          f"--benchmark_min_time={seconds}", "--benchmark_enable_random_interleaving=true"],
         stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         fail(f"{program} ended with status {done.returncode}")
-    runs = {}
+    runs, unmeasured = {}, {}
     for entry in json.loads(done.stdout)["benchmarks"]:
         if entry["run_type"] != "iteration":
             continue
         if entry.get("error_occurred"):
-            fail(f"{entry['name']}: {entry.get('error_message', 'failed')}")
+            unmeasured[entry["run_name"]] = entry.get("error_message", "failed")
         runs.setdefault(entry["run_name"], []).append(entry)
     for entries in runs.values():
         entries.sort(key=lambda entry: entry["repetition_index"])
-    return runs
+    return {name: runs[name] for name in runs if name not in unmeasured}, unmeasured
 
 
 def item_ns(entry):
@@ -70,13 +79,27 @@ def item_ns(entry):
     return entry["cpu_time"] * NS_PER[entry["time_unit"]]
 
 
-def find(runs, figure, key):
+def name_of(names, figure, key):
     """The benchmark that a figure names, with or without arguments after its name."""
     wanted = figure[key]
-    matches = [name for name in runs if name == wanted or name.startswith(wanted + "/")]
+    matches = [name for name in names if name == wanted or name.startswith(wanted + "/")]
     if len(matches) != 1:
         fail(f"{figure['name']}: {len(matches)} benchmarks are called {wanted}")
-    return runs[matches[0]]
+    return matches[0]
+
+
+def find(runs, figure, key):
+    return runs[name_of(runs, figure, key)]
+
+
+def why_missing(runs, unmeasured, figure):
+    """Why the figure cannot be computed; None if it can."""
+    for key in ("of", "over", "scale_by"):
+        if key in figure:
+            name = name_of([*runs, *unmeasured], figure, key)
+            if name in unmeasured:
+                return f"{name}: {unmeasured[name]}"
+    return None
 
 
 def values_of(runs, figure):
@@ -88,16 +111,25 @@ def values_of(runs, figure):
         if figure["counter"] not in entries[0]:
             fail(f"{figure['name']}: {figure['of']} has no counter {figure['counter']}")
         return [entry[figure["counter"]] for entry in entries]
-    return [item_ns(entry) for entry in entries]
+    unit = NS_PER[figure["kind"]]
+    return [item_ns(entry) / unit for entry in entries]
 
 
 def bound_of(runs, figure):
-    """The bound on this machine: one in ns grows with the floor that it was stated beside."""
-    bound = figure.get("bound")
-    if bound is not None and "scale_by" in figure:
+    """
+    The bound on this machine, as text, and the test of a value. A bound on a time grows with the
+    floor that it was stated beside.
+    """
+    if "at_least" in figure:
+        least = figure["at_least"]
+        return f">= {number(least)}", lambda value: value >= least
+    if "bound" not in figure:
+        return "-", None
+    bound = figure["bound"]
+    if "scale_by" in figure:
         here = statistics.median(item_ns(entry) for entry in find(runs, figure, "scale_by"))
         bound *= here / figure["scale_ns"]
-    return bound
+    return f"<= {number(bound)}", lambda value: value <= bound
 
 
 def number(value):
@@ -116,32 +148,46 @@ def spread(values):
     return [number(min(values)), number(statistics.median(values)), number(max(values))]
 
 
-def report_room(room, runs, figures, directory):
+def figure_row(runs, figure):
+    """The figure's median, whether its bound is missed, and its row of the table."""
+    values = values_of(runs, figure)
+    value = statistics.median(values)
+    bound, is_met = bound_of(runs, figure)
+    missed = is_met is not None and not is_met(value)
+    met = "-" if is_met is None else "NO" if missed else "yes"
+    beside = "over" if "over" in figure else "scale_by"
+    beside_ns = "-"
+    if beside in figure:
+        beside_ns = number(statistics.median(map(item_ns, find(runs, figure, beside))))
+    row = [figure["name"], *spread(values), figure.get(beside, "-"), beside_ns, bound, met]
+    return value, missed, row
+
+
+def report_room(room, runs, unmeasured, figures, directory):
     """Print the room's tables, write its figures; the number of bounds that are not met."""
     print(f"\n{room}: ns an item")
     print_table(["benchmark", "min", "median", "max"],
                 [[name, *spread([item_ns(entry) for entry in entries])]
                  for name, entries in sorted(runs.items())])
 
-    rows, result, nr_missed = [], {}, 0
+    rows, missing, result, nr_missed = [], [], {}, 0
     for figure in figures:
-        values = values_of(runs, figure)
-        value = statistics.median(values)
+        reason = why_missing(runs, unmeasured, figure)
+        if reason is not None:
+            missing.append([figure["name"], reason])
+            nr_missed += "bound" in figure or "at_least" in figure
+            continue
+        value, missed, row = figure_row(runs, figure)
         result[figure["name"]] = round(value, 6)
-        bound = bound_of(runs, figure)
-        met = "-"
-        if bound is not None:
-            met = "yes" if value <= bound else "NO"
-            nr_missed += value > bound
-        beside = "over" if "over" in figure else "scale_by"
-        beside_ns = "-"
-        if beside in figure:
-            beside_ns = number(statistics.median(map(item_ns, find(runs, figure, beside))))
-        rows.append([figure["name"], *spread(values), figure.get(beside, "-"), beside_ns,
-                     "-" if bound is None else f"<= {number(bound)}", met])
+        nr_missed += missed
+        rows.append(row)
     if rows:
         print(f"\n{room}: figures")
         print_table(["figure", "min", "median", "max", "beside", "its ns", "bound", "met"], rows)
+    if missing:
+        print(f"\n{room}: missing figures")
+        for name, reason in missing:
+            print(f"{name}: {reason}")
     if directory:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{room}.json"
@@ -160,16 +206,20 @@ def main():
     arguments = parser.parse_args()
 
     declared = load_figures(arguments.figures)
-    nr_missed = 0
+    nr_missed, failures = 0, []
     for program in arguments.programs:
         room = program.name.removeprefix("bench_")
         figures = [figure for figure in declared if figure["name"].split(".")[0] == room]
-        runs = run_program(program, arguments.repetitions, arguments.seconds)
-        if not runs:
+        runs, unmeasured = run_program(program, arguments.repetitions, arguments.seconds)
+        if not runs and not unmeasured:
             fail(f"{program} has no benchmark")
-        nr_missed += report_room(room, runs, figures, arguments.directory)
+        nr_missed += report_room(room, runs, unmeasured, figures, arguments.directory)
+        failures += [f"{name}: {reason}" for name, reason in sorted(unmeasured.items())
+                     if not reason.startswith(NOT_SUPPORTED)]
     if nr_missed:
         print(f"\n{nr_missed} bounds not met")
+    if failures:
+        fail("these failed:\n" + "\n".join(failures))
     sys.exit(1 if nr_missed and arguments.strict else 0)
 
 
