@@ -58,8 +58,7 @@ static bool claim_in_line(struct mm_frames *f, uint64_t row, unsigned order, uin
 
 /* --- hints ------------------------------------------------------------------------------------ */
 
-/* Whether a hint may name the line. */
-static bool may_hint(const struct mm_frames *f, uint64_t line)
+bool mmi_may_hint(const struct mm_frames *f, uint64_t line)
 {
     return (f->flags & MM_FRAMES_POISON) == 0 &&
            (f->nr_withheld == 0 ||
@@ -69,6 +68,9 @@ static bool may_hint(const struct mm_frames *f, uint64_t line)
 /* The lifetime takes the line as its own, if another one or none had it. */
 static void open_line(struct mm_frames *f, uint64_t line, uint32_t lifetime)
 {
+    if ((mmi_load(mmi_word(f, line, MMI_OPENED + lifetime)) & mmi_line_mask(line)) != 0) {
+        return;
+    }
     for (unsigned i = 0; i < MMI_NR_LIFETIMES; i++) {
         uint64_t *word = mmi_word(f, line, MMI_OPENED + i);
         bool is = (mmi_load(word) & mmi_line_mask(line)) != 0;
@@ -87,8 +89,8 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
 {
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t bit = mmi_line_mask(line);
-    uint64_t index = (uint64_t)(span - f->spans);
-    uint64_t new = row | index << MMI_HINT_SPAN_SHIFT;
+    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)f->spans);
+    uint64_t new = mmi_hint_at(place, row);
     uint64_t old;
 
     if (reserve && (mmi_fetch_or(mmi_word(f, line, MMI_RESERVED), bit) & bit) == 0) {
@@ -109,7 +111,7 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
     if (w->stage == 0 && !w->others) {
         open_line(f, line, ask->lifetime);
     }
-    if (hint != NULL && may_hint(f, line)) {
+    if (hint != NULL && mmi_may_hint(f, line)) {
         move_hint(f, hint, mmi_span_of_line(f, line), row, w->stage == 0);
     }
 }
@@ -125,12 +127,6 @@ void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t
 }
 
 /* --- single frames and small blocks ----------------------------------------------------------- */
-
-/* Asks for memory near the CPU, which a hint is for; others leave hints alone. */
-static bool is_local(const struct mmi_ask *ask)
-{
-    return ask->nodes == UINT64_MAX && ask->from == ask->cpu->node;
-}
 
 /* The word of the lines that a search in vain is remembered by; of single frames, has_free. */
 static unsigned word_of(unsigned order)
@@ -179,7 +175,7 @@ static bool claim_by_hint(struct mmi_ask *ask, uint64_t *hint, unsigned order, u
         pass_by(ask, mmi_hint_row(old) / MMI_LINE_ROWS, order);
         return false;
     }
-    new = (old & ~MMI_HINT_ROW_MASK) | slot / MMI_ROW_FRAMES;
+    new = mmi_hint_at(old, slot / MMI_ROW_FRAMES);
     *pfn = slot + mmi_hint_span(ask->f, old)->bias;
     if (new != old) {
         (void)mmi_cas(hint, &old, new); /* or the hint is on another line by now */
@@ -191,7 +187,7 @@ bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
 {
     uint64_t size = UINT64_C(1) << order;
     struct mmi_run_wish wish = {.nr = size, .align = size, .high = MMI_PFN_END};
-    uint64_t *hint = is_local(ask) ? mmi_hint_of(ask->cpu, ask->lifetime, order) : NULL;
+    uint64_t *hint = mmi_is_local(ask) ? mmi_hint_of(ask->cpu, ask->lifetime, order) : NULL;
 
     if (hint != NULL && claim_by_hint(ask, hint, order, pfn)) {
         return true;
@@ -228,7 +224,7 @@ MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm
                                   1);
 }
 
-mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)
+MMI_HOT mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)
 {
     uint64_t hint = mmi_load(mmi_hint_of(mmi_frame_cpu(frames, cpu), MM_LIFETIME_ANY, 0));
     uint64_t *row = &frames->rows[mmi_hint_row(hint)];

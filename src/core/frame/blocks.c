@@ -59,7 +59,7 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
             return false;
         }
     }
-    fine = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[MMI_ATTENTION]) &
+    fine = mmi_load_seq(&group[MMI_HAS_FREE]) & mmi_load_seq(&group[MMI_CALM]) &
            mmi_load_seq(&group[MMI_WHOLE]);
     if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
         mmi_row_freed_slow(f, line * MMI_LINE_ROWS, UINT64_MAX);
@@ -127,6 +127,28 @@ static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line,
     return false;
 }
 
+/* The line that this CPU claimed last, if it is whole again: of blocks that come and go. */
+static bool claim_by_hint(struct mmi_ask *ask, uint64_t *pfn)
+{
+    uint64_t hint = mmi_load(&ask->cpu->line);
+    uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
+
+    if (!mmi_line_bit(ask->f, line, MMI_WHOLE) || !mmi_line_claim(ask->f, line)) {
+        return false;
+    }
+    *pfn = line * MMI_LINE_FRAMES + mmi_hint_span(ask->f, hint)->bias;
+    return true;
+}
+
+static void keep_hint(struct mmi_ask *ask, const struct mm_frame_span *span, uint64_t line)
+{
+    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)ask->f->spans);
+
+    if (mmi_is_local(ask) && mmi_may_hint(ask->f, line)) {
+        mmi_store(&ask->cpu->line, mmi_hint_at(place, line * MMI_LINE_ROWS));
+    }
+}
+
 static bool search(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
 {
     struct mmi_walk w;
@@ -141,7 +163,10 @@ static bool search(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
         } else if (!mmi_line_whole(ask->f, line)) {
             mmi_line_unwhole(ask, line);
         } else if (mmi_line_claim(ask->f, line)) {
-            *pfn = line * MMI_LINE_FRAMES + mmi_span_of_line(ask->f, line)->bias;
+            const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
+
+            keep_hint(ask, span, line);
+            *pfn = line * MMI_LINE_FRAMES + span->bias;
             return true;
         }
     }
@@ -153,6 +178,9 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
     uint64_t size = UINT64_C(1) << order;
     struct mmi_run_wish wish = {.nr = size, .align = size, .high = MMI_PFN_END};
 
+    if (order == MMI_LINE_ORDER && mmi_is_local(ask) && claim_by_hint(ask, pfn)) {
+        return true;
+    }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
         uint64_t before = mmi_unsettled(ask->f);
 

@@ -113,7 +113,7 @@ static size_t take_all(struct mmi_ask *ask, mm_pfn_t *out, size_t count)
     size_t done = take_line(ask->f, mmi_hint_span(ask->f, old), &row, out, count);
 
     if (done == count) {
-        (void)mmi_cas(hint, &old, (old & ~MMI_HINT_ROW_MASK) | row);
+        (void)mmi_cas(hint, &old, mmi_hint_at(old, row));
         return done;
     }
     mmi_line_retire(ask, row / MMI_LINE_ROWS);

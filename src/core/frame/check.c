@@ -98,7 +98,7 @@ static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t addres
                      "pass by",
                address, wrong);
         for (uint64_t at = run && line > 0 ? line - 1 : line; at <= (run ? last : line); at++) {
-            expect(f, mmi_line_bit(f, at, MMI_ATTENTION), "a free would not end a search in vain",
+            expect(f, !mmi_line_bit(f, at, MMI_CALM), "a free would not end a search in vain",
                    address, wrong);
         }
     }

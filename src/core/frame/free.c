@@ -128,6 +128,30 @@ static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_
     }
 }
 
+/* Frames of one row of the main span, where nothing is to be looked at but the bits. */
+static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t nr)
+{
+    uint64_t at = pfn - f->main_first;
+    uint64_t slot = pfn - f->main_bias;
+    uint64_t *row = &f->rows[slot / MMI_ROW_FRAMES];
+    uint64_t mask;
+    uint64_t old;
+
+    if (mmi_load(&f->flags) != 0 || at >= f->main_nr || nr - 1 >= f->main_nr - at ||
+        nr > MMI_ROW_FRAMES - slot % MMI_ROW_FRAMES) {
+        return false;
+    }
+    mask = mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), (unsigned)nr);
+    old = mmi_load(row);
+    do {
+        if (MMI_UNLIKELY((old & mask) != 0)) {
+            return false;
+        }
+    } while (MMI_UNLIKELY(!mmi_cas_seq(row, &old, old | mask)));
+    mmi_row_freed(f, slot / MMI_ROW_FRAMES, old, mask);
+    return true;
+}
+
 static void free_block(struct mm_frames *f, uint64_t pfn, struct mmi_claim claim)
 {
     uint64_t order = claim.value;
@@ -187,6 +211,10 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
         return;
     }
     if (order != 0) {
+        if (order <= 6 && mm_is_aligned(pfn, UINT64_C(1) << order) &&
+            free_in_main_row(f, pfn, UINT64_C(1) << order)) {
+            return;
+        }
         free_block(f, pfn, claim);
         return;
     }
@@ -197,13 +225,20 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
     mmi_frame_free_one(f, pfn, slot, claim);
 }
 
+/* Whether a frame of the main span can be freed by its bit alone, though there are flags. */
+static inline bool free_is_plain(const struct mm_frames *f, uint64_t pfn, uint32_t order)
+{
+    return order == 0 && mmi_load(&f->flags) == MM_FRAMES_REFCOUNTS &&
+           mmi_load_acquire(&f->refs[pfn - f->main_bias]) == 0;
+}
+
 /*
  * The hot path is one frame of the main span, in an allocator without owners, that no summary needs
  * to hear of. Everything else is called last, so that it needs no stack frame. The
  * row is found from the frame number without the detour over the slot: where the frame has just
  * been allocated, the CPU waits for exactly this.
  */
-void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
+MMI_HOT void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 {
     uint64_t bit = UINT64_C(1) << (first.raw % MMI_ROW_FRAMES);
     uint64_t *rows;
@@ -211,14 +246,9 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
     uint64_t found;
 
     mmi_frames_not_null(frames);
-    if (MMI_UNLIKELY((order | (frames->flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
-                     first.raw - frames->main_first >= frames->main_nr)) {
+    if (MMI_UNLIKELY(first.raw - frames->main_first >= frames->main_nr) ||
+        ((order | mmi_load(&frames->flags)) != 0 && !free_is_plain(frames, first.raw, order))) {
         free_slow(frames, first.raw, order);
-        return;
-    }
-    if (frames->flags != 0 &&
-        MMI_UNLIKELY(mmi_load_acquire(&frames->refs[first.raw - frames->main_bias]) != 0)) {
-        free_slow(frames, first.raw, 0);
         return;
     }
     /* Read twice, so that the load need not wait for the address of the exchange. */
@@ -237,6 +267,9 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
 {
     mmi_frames_not_null(frames);
+    if (free_in_main_row(frames, first.raw, nr_frames)) {
+        return;
+    }
     free_run(frames, first.raw, nr_frames,
              (struct mmi_claim){"allocated, a run of frames", nr_frames});
 }

@@ -43,6 +43,7 @@ static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
     uint64_t whole_first = (slot + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES;
     uint64_t whole_end = (slot + span->nr) / MMI_LINE_FRAMES;
 
+    set_lines(f, MMI_CALM, span->first_line, span->first_line + span->nr_lines);
     if (span->later != 0) {
         set_lines(f, MMI_ABSENT, span->first_line, span->first_line + span->nr_lines);
         f->flags |= MMI_FRAMES_ABSENT;
@@ -168,8 +169,9 @@ static void place_cpus(struct mm_frames *f, const struct mm_frames_config *confi
 
     for (uint32_t i = 0; i < f->nr_cpus; i++) {
         for (unsigned j = 0; j < MMI_NR_HINTS; j++) {
-            cpus[i].hints[j] = mmi_nowhere_line(f) * MMI_LINE_ROWS;
+            cpus[i].hints[j] = mmi_hint_at(0, mmi_nowhere_line(f) * MMI_LINE_ROWS);
         }
+        cpus[i].line = cpus[i].hints[0];
         cpus[i].node = config->cpu_nodes == NULL ? 0 : config->cpu_nodes[i];
         cpus[i].turn = 63;
     }

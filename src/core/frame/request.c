@@ -150,6 +150,14 @@ static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request 
     return ask;
 }
 
+/* The tiers, for frames of which alloc.c has not told them already. */
+static void tiers_look(struct mm_frames *f, uint64_t pfn, uint64_t nr, bool told)
+{
+    if (!told && MMI_UNLIKELY((f->flags & MM_FRAMES_POISON) != 0 || f->watched != 0)) {
+        mmi_frames_taken(f, pfn, mmi_frame_slot(f, pfn), nr);
+    }
+}
+
 static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
 {
     unsigned order = mmi_log2(wish->nr);
@@ -163,8 +171,8 @@ static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uin
     }
     found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, pfn)
                                                          : mmi_run_alloc(ask, wish, pfn);
-    if (found && MMI_UNLIKELY((ask->f->flags & MM_FRAMES_POISON) != 0 || ask->f->watched != 0)) {
-        mmi_frames_taken(ask->f, *pfn, mmi_frame_slot(ask->f, *pfn), wish->nr);
+    if (found) {
+        tiers_look(ask->f, *pfn, wish->nr, false);
     }
     return found;
 }
@@ -204,6 +212,37 @@ static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_
     return true;
 }
 
+/* Nothing is asked for but a number of frames. */
+static bool is_plain(const struct mm_frame_request *r)
+{
+    return (r->flags | r->node | r->node_policy | r->lifetime | r->owner) == 0 &&
+           (r->align | r->lowest.raw | r->highest.raw | r->boundary | r->nodes | r->tag) == 0 &&
+           r->order <= MM_FRAME_MAX_ORDER && r->nr_frames <= MMI_LINE_FRAMES &&
+           (r->order == 0 || r->nr_frames == 0);
+}
+
+/* What most requests are: the same as below, without looking at what is not there. */
+static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r, mm_pfn_t *out)
+{
+    struct mmi_ask ask = mmi_ask(f, mmi_cpu_number(&f->platform));
+    struct mmi_run_wish wish = {.nr = r->nr_frames, .align = 1, .high = MMI_PFN_END};
+    bool told = r->nr_frames == 0 && r->order < MMI_LINE_ORDER;
+    bool found;
+
+    if (r->nr_frames != 0) {
+        found = mmi_run_alloc(&ask, &wish, &out->raw);
+    } else {
+        wish.nr = UINT64_C(1) << r->order;
+        found = told ? mmi_frame_alloc_order(&ask, r->order, &out->raw)
+                     : mmi_lines_alloc(&ask, r->order, &out->raw);
+    }
+    if (found) {
+        tiers_look(f, out->raw, wish.nr, told);
+        return MM_OK;
+    }
+    return mmi_frame_failed(f, cause_of(&ask, r, &wish), wish.nr);
+}
+
 mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
                            mm_pfn_t *out)
 {
@@ -222,6 +261,9 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     }
     if (request == NULL) {
         return mm_frame_alloc_on(frames, mmi_cpu_number(&frames->platform), out);
+    }
+    if (is_plain(request)) {
+        return alloc_plain(frames, request, out);
     }
     status = read_request(frames, request, &wish);
     if (status != MM_OK) {

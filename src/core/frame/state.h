@@ -21,7 +21,7 @@
  *     has_free    the line may hold a free frame
  *     whole       all 512 frames of the line may be free
  *     vain        a search for a block (a run) of this size found none in (touching) the line
- *     attention   the next free in the line, or beside it, has `vain` bits to take back
+ *     calm        a free in the line has no `vain` bits to take back, there or beside it
  *     reserved    a CPU keeps a hint to the line
  *     opened      which lifetime took frames of the line when it was whole last
  *     reserve, kernel    withheld from all but MM_FRAME_ATOMIC; from user memory
@@ -33,8 +33,8 @@
  *  - a line with a free frame has its bit in `has_free`; a line that is free as a whole has its bit
  *    in `whole`; a group with one of either has its bit in the top of that class. The converse need
  *    not hold: a summary may promise too much, and who finds that corrects it;
- *  - a line with a bit in `vain` holds no such block, and it has its bit in `attention`. For a run
- *    its neighbours have theirs too.
+ *  - a line with a bit in `vain` holds no such block, and it has no bit in `calm`. For a run its
+ *    neighbours have none either.
  */
 #ifndef MMI_FRAME_STATE_H
 #define MMI_FRAME_STATE_H
@@ -68,8 +68,12 @@ struct mm_frame_span {
     uint64_t first_line;
     uint64_t nr_lines;
     uint32_t node;
-    uint32_t later; /* 1: absent at first */
+    uint32_t later;   /* 1: absent at first */
+    uint64_t away[2]; /* 64 bytes: see hints */
 };
+
+_Static_assert(sizeof(struct mm_frame_span) == 64 && MM_FRAME_MAX_SPANS < (1u << 24),
+               "a hint names a span by its place in bytes");
 
 /* Lines of one node and zone, without a gap. */
 struct mmi_frame_area {
@@ -91,13 +95,14 @@ struct mmi_frame_zone {
 
 /*
  * A hint names a row and the span that it lies in, in one word, so that it is read and replaced as
- * one: bits 0 to 39 the row, 40 to 62 the index of the span, 63 whether this CPU has set the line's
- * bit in `reserved`. Whatever it names, allocating there is correct; so it never names a line that
- * is withheld from anybody, nor any line at all where each frame is looked at (MM_FRAMES_POISON).
+ * one, and so that both are found by one instruction each: bit 0 whether this CPU has set the line's
+ * bit in `reserved`, bits 6 to 29 where the span is in the table, in bytes, bits 30 to 63 the row.
+ * Whatever it names, allocating there is correct; so it never names a line that is withheld from
+ * anybody, nor any line at all where each frame is looked at (MM_FRAMES_POISON).
  */
-#define MMI_HINT_OWNED      (UINT64_C(1) << 63)
-#define MMI_HINT_SPAN_SHIFT 40
-#define MMI_HINT_ROW_MASK   ((UINT64_C(1) << MMI_HINT_SPAN_SHIFT) - 1)
+#define MMI_HINT_OWNED     UINT64_C(1)
+#define MMI_HINT_SPAN_MASK UINT64_C(0x3fffffc0)
+#define MMI_HINT_ROW_SHIFT 30
 
 /* Single frames and blocks come from different lines, so that they do not cut each other up, and
  * so do lifetimes. */
@@ -106,7 +111,8 @@ struct mmi_frame_zone {
 
 struct mmi_frame_cpu {
     _Alignas(MM_CACHE_LINE) uint64_t hints[MMI_NR_HINTS]; /* atomic; see mmi_hint_of() */
-    _Alignas(MM_CACHE_LINE) uint64_t turn; /* atomic: the node that MM_NODE_INTERLEAVE used last */
+    _Alignas(MM_CACHE_LINE) uint64_t line; /* atomic: a hint to the whole line that was used last */
+    uint64_t turn;                         /* atomic: the node that MM_NODE_INTERLEAVE used last */
     uint32_t node;
 };
 
@@ -126,12 +132,18 @@ static inline uint64_t *mmi_hint_of(struct mmi_frame_cpu *cpu, uint32_t lifetime
 
 static inline uint64_t mmi_hint_row(uint64_t hint)
 {
-    return hint & MMI_HINT_ROW_MASK;
+    return hint >> MMI_HINT_ROW_SHIFT;
 }
 
 static inline const struct mm_frame_span *mmi_hint_span(const struct mm_frames *f, uint64_t hint)
 {
-    return &f->spans[(hint & ~MMI_HINT_OWNED) >> MMI_HINT_SPAN_SHIFT];
+    return (const void *)((const uint8_t *)f->spans + (hint & MMI_HINT_SPAN_MASK));
+}
+
+/* The hint on another row of its line or of another line of its span. */
+static inline uint64_t mmi_hint_at(uint64_t hint, uint64_t row)
+{
+    return (hint & ((UINT64_C(1) << MMI_HINT_ROW_SHIFT) - 1)) | row << MMI_HINT_ROW_SHIFT;
 }
 
 /* The line without memory, where hints point at first. */
@@ -253,7 +265,7 @@ static inline uint64_t mmi_line_end(const struct mm_frame_span *span, uint64_t l
 enum mmi_word {
     MMI_HAS_FREE = 0,
     MMI_WHOLE = 1,
-    MMI_ATTENTION = 2,
+    MMI_CALM = 2,
     MMI_RESERVED = 3,
     MMI_OPENED = 4, /* to 7, by lifetime */
     MMI_RESERVE = 8,
@@ -319,6 +331,8 @@ struct mmi_pick {
 
 /* If the line has no free frame, take it out of the summary. */
 void mmi_line_retire(struct mmi_ask *ask, uint64_t line);
+/* The same for a line that searches know of, and that was empty a moment ago. */
+void mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line);
 /* The line was found not to be whole: take it out of the summary. */
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
 /* No block, or no run that touches the line, was found in it: remember that. */
@@ -349,9 +363,11 @@ static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t now = old | mask;
     const uint64_t *group = mmi_word(f, line, 0);
-    uint64_t fine = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[MMI_ATTENTION]);
+    uint64_t fine = mmi_load_seq(&group[MMI_HAS_FREE]) & mmi_load_seq(&group[MMI_CALM]);
 
-    fine = MMI_UNLIKELY(now == UINT64_MAX) ? fine & mmi_load_seq(&group[MMI_WHOLE]) : fine;
+    if (MMI_UNLIKELY(now == UINT64_MAX)) {
+        fine &= mmi_load_seq(&group[MMI_WHOLE]);
+    }
     if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
         mmi_row_freed_slow(f, row, now);
     }
@@ -363,6 +379,12 @@ static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old
 struct mmi_ask mmi_ask(struct mm_frames *f, uint32_t cpu);
 const struct mm_frame_span *mmi_span_of_line(const struct mm_frames *f, uint64_t line);
 const struct mmi_frame_area *mmi_area_of_line(const struct mm_frames *f, uint64_t line);
+
+/* Asks for memory near the CPU, which a hint is for; others leave hints alone. */
+static inline bool mmi_is_local(const struct mmi_ask *ask)
+{
+    return ask->nodes == UINT64_MAX && ask->from == ask->cpu->node;
+}
 
 /* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
  * else uses first. */
@@ -423,6 +445,8 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
 
 /* An aligned block of order 0 to 8. */
 bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
+/* Whether a hint may name the line. */
+bool mmi_may_hint(const struct mm_frames *f, uint64_t line);
 /* A line was found by the walk, and frames of it have been claimed, the last in `row`: let the hint,
  * if there is one, name it from now on. */
 void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t row,
