@@ -213,11 +213,43 @@ mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uin
     return MM_ERR_NO_MEMORY;
 }
 
+/* One frame from the line that the hint names, any row. The hint follows only to a row that has more:
+ * where memory is nearly full, most rows have one frame or none. */
+static inline bool alloc_in_line(struct mm_frames *f, uint64_t *hint, uint64_t *pfn)
+{
+    uint64_t old = mmi_load(hint);
+    uint64_t row = mmi_hint_row(old);
+    uint64_t first = row & ~(uint64_t)(MMI_LINE_ROWS - 1);
+
+    for (uint64_t i = 0; i < MMI_LINE_ROWS; i++) {
+        uint64_t at = first | ((row + i) & (MMI_LINE_ROWS - 1));
+        uint64_t bits = mmi_load(&f->rows[at]);
+
+        while (bits != 0) {
+            uint64_t left = bits & (bits - 1);
+            uint64_t frame = at * MMI_ROW_FRAMES + mmi_ctz_word(bits);
+
+            if (mmi_cas(&f->rows[at], &bits, left)) {
+                *pfn = frame + mmi_hint_span(f, old)->bias;
+                if (left != 0 && i != 0) {
+                    (void)mmi_cas(hint, &old, mmi_hint_at(old, at)); /* or it has moved on */
+                }
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Apart, so that the hot path saves no register for it. */
 MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm_pfn_t *out)
 {
-    struct mmi_ask ask = mmi_ask(f, cpu);
+    struct mmi_ask ask;
 
+    if (alloc_in_line(f, mmi_hint_of(mmi_frame_cpu(f, cpu), MM_LIFETIME_ANY, 0), &out->raw)) {
+        return MM_OK;
+    }
+    ask = mmi_ask(f, cpu);
     return mmi_frame_alloc_order(&ask, 0, &out->raw)
                ? MM_OK
                : mmi_frame_failed(f, f->nr_withheld != 0 ? MM_FAILED_WITHHELD : MM_FAILED_EXHAUSTED,

@@ -33,17 +33,29 @@ static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
 }
 #endif
 
-bool mmi_line_claim(struct mm_frames *f, uint64_t line)
+/* Half-way, a frame was found to be taken: what was claimed before it goes back. */
+MMI_NOINLINE static bool give_up(struct mm_frames *f, uint64_t line, uint64_t nr_rows)
+{
+    mmi_run_unclaim(f, line * MMI_LINE_FRAMES, nr_rows * MMI_ROW_FRAMES);
+    return false;
+}
+
+MMI_INLINE bool claim_line(struct mm_frames *f, uint64_t line)
 {
     uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
         if (MMI_UNLIKELY(!exchange_rows(&rows[i], ALL_ONES, 0))) {
-            mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * (uint64_t)MMI_ROW_FRAMES);
-            return false;
+            return give_up(f, line, i);
         }
     }
     return true;
+}
+
+bool mmi_line_claim(struct mm_frames *f, uint64_t line)
+{
+    return claim_line(f, line);
 }
 
 bool mmi_line_free(struct mm_frames *f, uint64_t line)
@@ -52,6 +64,7 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
     const uint64_t *group = mmi_word(f, line, 0);
     uint64_t fine;
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
         if (MMI_UNLIKELY(!exchange_rows(&rows[i], 0, ALL_ONES))) {
             /* A double free. What was freed here is still the caller's: nobody else may have it. */
@@ -90,7 +103,7 @@ static uint64_t obstacle(struct mmi_ask *ask, uint64_t line, uint64_t nr)
 static bool claim_lines(struct mm_frames *f, uint64_t line, uint64_t nr)
 {
     for (uint64_t i = 0; i < nr; i++) {
-        if (!mmi_line_claim(f, line + i)) {
+        if (!claim_line(f, line + i)) {
             mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * MMI_LINE_FRAMES);
             return false;
         }
@@ -127,16 +140,15 @@ static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line,
     return false;
 }
 
-/* The line that this CPU claimed last, if it is whole again: of blocks that come and go. */
-static bool claim_by_hint(struct mmi_ask *ask, uint64_t *pfn)
+bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn)
 {
-    uint64_t hint = mmi_load(&ask->cpu->line);
+    uint64_t hint = mmi_load(&cpu->line);
     uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
 
-    if (!mmi_line_bit(ask->f, line, MMI_WHOLE) || !mmi_line_claim(ask->f, line)) {
+    if (!mmi_line_bit(f, line, MMI_WHOLE) || !claim_line(f, line)) {
         return false;
     }
-    *pfn = line * MMI_LINE_FRAMES + mmi_hint_span(ask->f, hint)->bias;
+    *pfn = line * MMI_LINE_FRAMES + mmi_hint_span(f, hint)->bias;
     return true;
 }
 
@@ -162,7 +174,7 @@ static bool search(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
             }
         } else if (!mmi_line_whole(ask->f, line)) {
             mmi_line_unwhole(ask, line);
-        } else if (mmi_line_claim(ask->f, line)) {
+        } else if (claim_line(ask->f, line)) {
             const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
 
             keep_hint(ask, span, line);
@@ -178,7 +190,8 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
     uint64_t size = UINT64_C(1) << order;
     struct mmi_run_wish wish = {.nr = size, .align = size, .high = MMI_PFN_END};
 
-    if (order == MMI_LINE_ORDER && mmi_is_local(ask) && claim_by_hint(ask, pfn)) {
+    if (order == MMI_LINE_ORDER && mmi_is_local(ask) &&
+        mmi_line_alloc_by_hint(ask->f, ask->cpu, pfn)) {
         return true;
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {

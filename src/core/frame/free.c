@@ -187,34 +187,23 @@ void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct
     set_row(f, pfn, slot, UINT64_C(1) << (slot % MMI_ROW_FRAMES), claim);
 }
 
-/* A block of a whole line, where nothing is to be looked at but the bits. */
-static bool free_line(struct mm_frames *f, uint64_t pfn)
+/* A block of a whole line of the main span, where nothing is to be looked at but the bits. */
+static inline bool free_main_line(struct mm_frames *f, uint64_t pfn)
 {
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-    uint64_t line;
+    uint64_t at = pfn - f->main_first;
 
-    if (f->flags != 0 || pfn % MMI_LINE_FRAMES != 0 || span == NULL ||
-        span->first + span->nr - pfn < MMI_LINE_FRAMES) {
-        return false;
-    }
-    line = (pfn - span->bias) / MMI_LINE_FRAMES;
-    return mmi_line_free(f, line);
+    return mmi_load(&f->flags) == 0 && pfn % MMI_LINE_FRAMES == 0 && at < f->main_nr &&
+           f->main_nr - at >= MMI_LINE_FRAMES &&
+           mmi_line_free(f, (pfn - f->main_bias) / MMI_LINE_FRAMES);
 }
 
-/* Whatever is not the hot path: it looks at everything again, from the start. */
-MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
+/* Whatever no short way was found for: it looks at everything again, from the start. */
+MMI_NOINLINE static void free_any(struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
     struct mmi_claim claim = {"allocated, a block of order", order};
     uint64_t slot;
 
-    if (order == MMI_LINE_ORDER && free_line(f, pfn)) {
-        return;
-    }
     if (order != 0) {
-        if (order <= 6 && mm_is_aligned(pfn, UINT64_C(1) << order) &&
-            free_in_main_row(f, pfn, UINT64_C(1) << order)) {
-            return;
-        }
         free_block(f, pfn, claim);
         return;
     }
@@ -223,6 +212,19 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
         mmi_frame_panic(f, "free of a frame that is not managed", pfn, claim);
     }
     mmi_frame_free_one(f, pfn, slot, claim);
+}
+
+/* Whatever is not the hot path: blocks that have a short way, and the rest. */
+MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
+{
+    if (order == MMI_LINE_ORDER && free_main_line(f, pfn)) {
+        return;
+    }
+    if (order - 1 < 6 && mm_is_aligned(pfn, UINT64_C(1) << order) &&
+        free_in_main_row(f, pfn, UINT64_C(1) << order)) {
+        return;
+    }
+    free_any(f, pfn, order);
 }
 
 /* Whether a frame of the main span can be freed by its bit alone, though there are flags. */

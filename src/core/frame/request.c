@@ -222,11 +222,12 @@ static bool is_plain(const struct mm_frame_request *r)
 }
 
 /* What most requests are: the same as below, without looking at what is not there. */
-static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r, mm_pfn_t *out)
+MMI_NOINLINE static mm_status_t alloc_number(struct mm_frames *f, uint32_t cpu,
+                                             const struct mm_frame_request *r, mm_pfn_t *out)
 {
-    struct mmi_ask ask = mmi_ask(f, mmi_cpu_number(&f->platform));
     struct mmi_run_wish wish = {.nr = r->nr_frames, .align = 1, .high = MMI_PFN_END};
     bool told = r->nr_frames == 0 && r->order < MMI_LINE_ORDER;
+    struct mmi_ask ask = mmi_ask(f, cpu);
     bool found;
 
     if (r->nr_frames != 0) {
@@ -243,8 +244,20 @@ static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_reques
     return mmi_frame_failed(f, cause_of(&ask, r, &wish), wish.nr);
 }
 
-mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
-                           mm_pfn_t *out)
+static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r, mm_pfn_t *out)
+{
+    uint32_t cpu = mmi_cpu_number(&f->platform);
+
+    if (r->order == MMI_LINE_ORDER && f->watched == 0 &&
+        mmi_line_alloc_by_hint(f, mmi_frame_cpu(f, cpu), &out->raw)) {
+        return MM_OK;
+    }
+    return alloc_number(f, cpu, r, out);
+}
+
+/* Everything that may be asked. */
+MMI_NOINLINE static mm_status_t alloc_request(struct mm_frames *f, const struct mm_frame_request *r,
+                                              mm_pfn_t *out)
 {
     struct mmi_run_wish wish;
     struct mmi_ask ask;
@@ -253,6 +266,33 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     uint64_t pfn;
     bool zero;
 
+    status = read_request(f, r, &wish);
+    if (status != MM_OK) {
+        return status;
+    }
+    zero = (r->flags & MM_FRAME_ZERO) != 0;
+    if (zero && f->physmap_reaches == 0) {
+        narrow_to_physmap(&f->physmap, &wish);
+    }
+    ask = ask_of(f, r);
+    if (!alloc_wish(&ask, &wish, &pfn)) {
+        return mmi_frame_failed(f, cause_of(&ask, r, &wish), wish.nr);
+    }
+    slot = mmi_frame_slot(f, pfn);
+    if (zero && !zero_found(f, pfn, slot, wish.nr)) {
+        mmi_run_unclaim(f, slot, wish.nr);
+        return MM_ERR_FAULT;
+    }
+    if (f->tags != NULL) {
+        mmi_records_set(f, slot, wish.nr, r->owner, r->tag);
+    }
+    out->raw = pfn;
+    return MM_OK;
+}
+
+mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
+                           mm_pfn_t *out)
+{
     if (frames == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
@@ -262,31 +302,8 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     if (request == NULL) {
         return mm_frame_alloc_on(frames, mmi_cpu_number(&frames->platform), out);
     }
-    if (is_plain(request)) {
-        return alloc_plain(frames, request, out);
-    }
-    status = read_request(frames, request, &wish);
-    if (status != MM_OK) {
-        return status;
-    }
-    zero = (request->flags & MM_FRAME_ZERO) != 0;
-    if (zero && frames->physmap_reaches == 0) {
-        narrow_to_physmap(&frames->physmap, &wish);
-    }
-    ask = ask_of(frames, request);
-    if (!alloc_wish(&ask, &wish, &pfn)) {
-        return mmi_frame_failed(frames, cause_of(&ask, request, &wish), wish.nr);
-    }
-    slot = mmi_frame_slot(frames, pfn);
-    if (zero && !zero_found(frames, pfn, slot, wish.nr)) {
-        mmi_run_unclaim(frames, slot, wish.nr);
-        return MM_ERR_FAULT;
-    }
-    if (frames->tags != NULL) {
-        mmi_records_set(frames, slot, wish.nr, request->owner, request->tag);
-    }
-    out->raw = pfn;
-    return MM_OK;
+    return is_plain(request) ? alloc_plain(frames, request, out)
+                             : alloc_request(frames, request, out);
 }
 
 /* --- known frames ----------------------------------------------------------------------------- */

@@ -438,6 +438,8 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
 bool mmi_line_claim(struct mm_frames *f, uint64_t line);
 /* Free a line if none of its frames is free: false, and nothing is changed. */
 bool mmi_line_free(struct mm_frames *f, uint64_t line);
+/* The line that this CPU claimed last, if it is whole again: for blocks that come and go. */
+bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn);
 /* An aligned block of order 9 or more. */
 bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
 
