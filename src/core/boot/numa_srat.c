@@ -45,7 +45,7 @@ struct entry {
     uint32_t len;
 };
 
-/* --- the SRAT, first pass: each entry --------------------------------------------------------- */
+/* --- first pass: each entry ------------------------------------------------------------------- */
 
 /* The entry at an offset below the table's length, its length checked against what is left. */
 static const char *entry_at(const struct mmi_numa_table *t, uint32_t offset, struct entry *e)
@@ -122,7 +122,7 @@ static const char *check_entries(const struct mmi_numa_table *t, struct entry *e
     return wrong;
 }
 
-/* --- the SRAT, second pass: nodes, memory, processors ----------------------------------------- */
+/* --- second pass: nodes, memory, processors --------------------------------------------------- */
 
 struct builder {
     struct mm_numa *numa;
@@ -287,13 +287,11 @@ static const char *take_entries(struct mm_numa *numa, const struct mmi_numa_tabl
                                 struct entry *e)
 {
     struct builder b = {.numa = numa, .revision = t->revision};
-    const char *wrong = NULL;
+    const char *wrong;
 
     for (uint32_t at = SRAT_ENTRIES; at < t->len; at += e->len) {
-        wrong = entry_at(t, at, e);
-        if (wrong == NULL) {
-            wrong = take_entry(&b, e);
-        }
+        (void)entry_at(t, at, e); /* the first pass has read it */
+        wrong = take_entry(&b, e);
         if (wrong != NULL) {
             forget(numa);
             return wrong;
