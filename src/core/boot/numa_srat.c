@@ -180,14 +180,15 @@ static const char *add_memory(struct mm_numa *numa, struct mm_numa_range r)
 
     for (;;) {
         uint32_t i = mmi_numa_range_at(numa, at);
-        const struct mm_numa_range *next = i < numa->nr_ranges ? &numa->ranges[i] : NULL;
+        const struct mm_numa_range *next = &numa->ranges[i];
+        bool is_next = i < numa->nr_ranges;
         uint64_t end = last; /* last byte of this piece */
 
-        if (next != NULL && next->range.start.raw <= at) {
+        if (is_next && next->range.start.raw <= at) {
             overlaps = overlaps || next->node != r.node;
             end = mm_prange_last(next->range).raw;
         } else {
-            if (next != NULL && next->range.start.raw <= last) {
+            if (is_next && next->range.start.raw <= last) {
                 end = next->range.start.raw - 1;
             }
             r.range = mm_prange(mm_paddr(at), end - at + 1);
