@@ -50,6 +50,10 @@
 #define T_SPACE_AT    UINT64_C(0x10000000) /* of `space`: eight pages, all touched */
 #define T_SPACE_FREE  UINT64_C(0x20000000)
 #define T_POOL_LEN    (384 * T_KIB)
+#define T_SRAT_AT     1u /* in `numa_tables` */
+#define T_SRAT_LEN    168u
+#define T_SLIT_AT     201u
+#define T_SLIT_LEN    53u
 
 struct t_registers {
     uint64_t cr0, cr3, cr4, efer, pat;
@@ -58,6 +62,7 @@ struct t_registers {
 /** One of each kind. */
 struct t_kinds {
     struct mm_bootmap map;
+    struct mm_numa numa;
     struct mm_frames frames;
     struct mm_x86_64 arch;
     struct mm_pagetable pt;
@@ -84,6 +89,11 @@ struct t_world {
     struct mm_boot_entry entries[16], raw_entries[7], sys_entries[16], spare_entries[16];
     struct mm_boot_entry many_entries[16], fresh_entries[4];
     struct mm_bootmap map, raw, sys_map, spare_map, empty_map;
+    unsigned char numa_tables[256];         /* an SRAT and a SLIT */
+    struct mm_numa numa, numa_srat;         /* both were read; the SRAT alone */
+    struct mm_numa numa_unread, numa_small; /* nothing; and there is no room for it */
+    struct mm_numa_range numa_ranges[4][4];
+    struct mm_numa_cpu numa_cpus[4][4];
     struct mm_physmap physmap, physmap_ops, physmap_short, physmap_half;
     struct mm_paging_backend backend;
     struct mm_frames frames;
