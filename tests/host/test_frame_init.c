@@ -182,7 +182,7 @@ static void init_statuses(void **state)
 
     (void)state;
     rig_map(&rig, simple);
-    rig_config(&rig, 2, MM_FRAMES_FLAGS_ALL);
+    rig_config(&rig, 2, RIG_RECORDS);
     before = rig.frames;
     hash = t_hash(rig.config.metadata, rig.config.metadata_len);
 
@@ -300,7 +300,7 @@ static void carved_from_mapped_memory(void **state)
         .physmap = &physmap,
         .platform = rig_platform(&rig),
         .nr_cpus = 4,
-        .flags = MM_FRAMES_FLAGS_ALL,
+        .flags = RIG_RECORDS,
     };
     assert_int_equal(mm_frame_init_from_map(&rig.frames, &rig.config, mapped), MM_OK);
     assert_int_equal(mm_bootmap_next(&rig.map, MM_BOOT_METADATA, mm_paddr(0), &metadata), MM_OK);
@@ -411,7 +411,7 @@ static void carve_all_but_one_frame(void **state)
             .physmap = &physmap,
             .platform = rig_platform(&rig),
             .nr_cpus = 64,
-            .flags = MM_FRAMES_FLAGS_ALL,
+            .flags = RIG_RECORDS,
         };
         status = mm_frame_init_from_map(&rig.frames, &rig.config, mm_prange(mm_paddr(0), 1 * MIB));
         if (status == MM_OK) {
@@ -447,7 +447,7 @@ static void metadata_follows_memory(void **state)
     assert_int_equal(stats.nr_spans, 1);
     assert_int_equal(stats.nr_cpus, 4);
     rig_stop(&rig);
-    rig_start(&rig, sparse, 4, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, sparse, 4, RIG_RECORDS);
     stats = rig_stats(&rig);
     assert_true(stats.state_bytes * 100 < stats.nr_frames * 13);
     assert_true(stats.metadata_bytes < stats.state_bytes + stats.nr_frames * 5 + 64 * KIB);
