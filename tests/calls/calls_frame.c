@@ -157,6 +157,11 @@ static int do_get_stats(const uint64_t *a)
     return (int)mm_frame_get_stats(T_P(0), T_P(1));
 }
 
+static int do_get_stats_of(const uint64_t *a)
+{
+    return (int)mm_frame_get_stats_of(T_P(0), T_W32(1), T_W32(2), T_P(3));
+}
+
 static int do_check(const uint64_t *a)
 {
     return (int)mm_frame_check(T_P(0));
@@ -311,6 +316,24 @@ static unsigned cpu_counts(uint64_t *v)
     v[3] = MM_MAX_CPUS + 1;
     v[4] = UINT32_MAX;
     return 5;
+}
+
+static unsigned nodes(uint64_t *v)
+{
+    v[0] = MM_NODE_ALL;
+    v[1] = 0;
+    v[2] = 1;
+    v[3] = MM_NODE_ALL - 1;
+    return 4;
+}
+
+static unsigned zones(uint64_t *v)
+{
+    v[0] = MM_ZONE_ALL;
+    v[1] = MM_ZONE_DMA;
+    v[2] = MM_ZONE_COUNT;
+    v[3] = MM_ZONE_ALL - 1;
+    return 4;
 }
 
 static unsigned later_kinds(uint64_t *v)
@@ -485,6 +508,15 @@ static const struct t_call frame[] = {
      .args = {T_LIVE_(spare.system.frames), T_LIVE_(sys_map)}},
     {.name = "mm_frame_alloc", .invoke = do_alloc, .flags = T_CAN_FAIL, .args = {FRAMES, REQUEST}},
     {.name = "mm_frame_alloc",
+     .note = "zeroed, without a physmap",
+     .invoke = do_alloc,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.frames), T_GIVEN("request"), T_U32("order", 0),
+              T_U32("flags", MM_FRAME_ZERO), T_UPTO("nr_frames", 0, 0), T_UPTO("align", 0, 0),
+              T_UPTO("lowest", 0, 0), T_UPTO("highest", 0, 0), T_UPTO("boundary", 0, 0),
+              T_UPTO("node", 0, 0), T_UPTO("nodes", 0, 0), T_UPTO("node_policy", 0, 0),
+              T_UPTO("lifetime", 0, 0), T_UPTO("owner", 0, 0), T_UPTO("tag", 0, 0), T_OUT}},
+    {.name = "mm_frame_alloc",
      .note = "a zeroed run",
      .invoke = do_alloc,
      .setup = with_zeroing_ops,
@@ -547,6 +579,9 @@ static const struct t_call frame[] = {
      .invoke = do_allocated,
      .args = {FRAMES, T_OF("frame", frames_list)}},
     {.name = "mm_frame_get_stats", .invoke = do_get_stats, .args = {FRAMES, T_OUT}},
+    {.name = "mm_frame_get_stats_of",
+     .invoke = do_get_stats_of,
+     .args = {FRAMES, T_OF("node", nodes), T_OF("zone", zones), T_OUT}},
     {.name = "mm_frame_check", .invoke = do_check, .args = {FRAMES}},
     {.name = "mm_frame_check",
      .note = "it contradicts itself",

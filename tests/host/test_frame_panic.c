@@ -226,7 +226,8 @@ static void same_frame_twice_in_a_list(void **state)
 /* Nothing of the row was freed: who owns its frames is still on record, and is named. */
 static void owners_in_a_list(void **state)
 {
-    static const struct mm_frame_request request = {.nr_frames = 3, .owner = MM_OWNER_DMA};
+    static const struct mm_frame_request request = {
+        .nr_frames = 3, .align = 16 * KIB, .owner = MM_OWNER_DMA, .tag = 4711};
     static struct rig rig;
     mm_pfn_t list[4];
 
@@ -237,7 +238,7 @@ static void owners_in_a_list(void **state)
     list[2] = mm_pfn(list[0].raw + 2);
     list[3] = list[1];
     PANICS(rig, mm_frame_free_bulk(&rig.frames, list, 4), "a frame twice in the list to be freed",
-           list[1].raw, "allocated, dma", MM_OWNER_DMA, "allocated, in a list of frames", 4);
+           list[1].raw, "allocated, dma", 4711, "allocated, in a list of frames", 4);
     mm_frame_get(&rig.frames, list[2]);
     PANICS(rig, mm_frame_free_bulk(&rig.frames, list, 3), "free of a frame that others refer to",
            list[2].raw, SHARED, 2, "allocated, in a list of frames", 3);

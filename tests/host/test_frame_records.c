@@ -369,7 +369,11 @@ static void check_finds(void **state)
     FINDS(rig.frames.tags[owned] = UINT64_MAX);
     FINDS(rig.frames.unsettled = 1);
     FINDS(rig.frames.nr_lines++);
-    FINDS(((uint64_t *)rig.config.metadata)[5]++);                   /* a span's first frame */
+    FINDS(((struct mm_frame_span *)rig.frames.spans)[1].first++);
+    FINDS(((struct mm_frame_span *)rig.frames.spans)[1].node++);
+    FINDS(((struct mmi_frame_area *)rig.frames.areas)[0].end_line++);
+    FINDS(((uint16_t *)rig.frames.order)[0]++);
+    FINDS(((struct mmi_frame_cpu *)rig.frames.cpus)[1].node++);
     FINDS(((uint64_t *)rig.frames.cpus)[0] &= ~(UINT64_C(1) << 63)); /* a hint gives up its line */
     FINDS(((uint64_t *)rig.frames.cpus)[0] ^= UINT64_C(7) << 40);    /* ... names another span */
 #undef FINDS
