@@ -452,7 +452,7 @@ static const char *one_panicked(const struct world *w)
 static void test_double_free(void **state)
 {
     (void)state;
-    for (unsigned flags = 0; flags <= MM_FRAMES_FLAGS_ALL; flags += MM_FRAMES_FLAGS_ALL) {
+    for (unsigned flags = 0; flags <= RIG_RECORDS; flags += RIG_RECORDS) {
         prepare(FREE_FRAMES(600, 1), flags);
         world->also = one_panicked;
         SCRIPT(0, {TWICE, 610, false});

@@ -47,6 +47,8 @@ static void check_spans(const struct mm_frames *f, uint64_t *wrong)
                slot / MMI_LINE_FRAMES == span->first_line &&
                    (slot + span->nr - 1) / MMI_LINE_FRAMES == span->first_line + span->nr_lines - 1,
                "a span has frames outside of its lines", span->first, wrong);
+        expect(f, span->node < f->nr_nodes, "a span is of a node that does not exist", span->first,
+               wrong);
         line += span->first == 0 ? 0 : span->nr_lines;
         end = span->first + span->nr;
     }

@@ -54,10 +54,10 @@ static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
     set_lines(f, MMI_WHOLE, whole_first, whole_end);
 }
 
-/* The tops, from the words below them. */
+/* The tops, from the words below them; the line of frame 0 may have a group of its own. */
 static void fill_tops(struct mm_frames *f)
 {
-    for (uint64_t group = 0; group * MMI_GROUP_LINES < f->nr_lines; group++) {
+    for (uint64_t group = 0; group * MMI_GROUP_LINES <= f->nr_lines; group++) {
         const uint64_t *words = &f->groups[group * MMI_GROUP_WORDS];
         uint64_t mask = UINT64_C(1) << (group % 64);
 
