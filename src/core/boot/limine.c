@@ -12,9 +12,12 @@
 static enum mm_boot_kind kind_by_type(uint64_t type)
 {
     static const uint8_t kinds[] = {
-        MM_BOOT_USABLE,      MM_BOOT_RESERVED,   MM_BOOT_ACPI_RECLAIM, MM_BOOT_ACPI_NVS,
-        MM_BOOT_BAD,         MM_BOOT_BOOTLOADER, MM_BOOT_KERNEL, /* the executable and its modules */
-        MM_BOOT_FRAMEBUFFER, /* reserved but mapped, any other: reserved */
+        MM_BOOT_USABLE,       MM_BOOT_RESERVED, /* usable, reserved */
+        MM_BOOT_ACPI_RECLAIM, MM_BOOT_ACPI_NVS, /* ACPI */
+        MM_BOOT_BAD,                            /* bad */
+        MM_BOOT_BOOTLOADER,                     /* the loader's, reclaimable */
+        MM_BOOT_KERNEL,                         /* the executable and its modules */
+        MM_BOOT_FRAMEBUFFER,                    /* framebuffer; reserved but mapped: reserved */
     };
 
     return type < sizeof(kinds) ? (enum mm_boot_kind)kinds[type] : MM_BOOT_RESERVED;
