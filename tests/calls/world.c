@@ -361,9 +361,9 @@ static void start_firmware(void)
 
     memcpy(t_w.efi_map, efi, sizeof(efi));
     memcpy(t_w.e820_map, e820, sizeof(e820));
-    memcpy(t_w.limine_entries, limine, sizeof(limine));
-    t_w.limine_map[0] = &t_w.limine_entries[0];
-    t_w.limine_map[1] = &t_w.limine_entries[3];
+    memcpy(t_w.limine_list, limine, sizeof(limine));
+    t_w.limine_map[0] = &t_w.limine_list[0];
+    t_w.limine_map[1] = &t_w.limine_list[3];
 }
 
 void t_world_start(void)

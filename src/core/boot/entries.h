@@ -3,13 +3,11 @@
  * What the adapters share: entries of a memory map, one a stride, each read by one function, and
  * the two passes over them. The first counts what the map must have room for and changes nothing,
  * the second cannot fail.
- *
- * Fields are copied out byte by byte: firmware and loaders align nothing.
  */
 #ifndef MMI_BOOT_ENTRIES_H
 #define MMI_BOOT_ENTRIES_H
 
-#include "core/base/mem.h"
+#include "core/base/bytes.h"
 #include <mm/boot/report.h>
 
 enum mmi_fate {
@@ -34,22 +32,6 @@ struct mmi_entries {
     uint64_t nr;
     mmi_entry_reader *read;
 };
-
-static inline uint32_t mmi_get32(const uint8_t *at)
-{
-    uint32_t v;
-
-    memcpy(&v, at, sizeof(v));
-    return v;
-}
-
-static inline uint64_t mmi_get64(const uint8_t *at)
-{
-    uint64_t v;
-
-    memcpy(&v, at, sizeof(v));
-    return v;
-}
 
 /* Kinds that are usable, or that mm_bootmap_reclaim() makes so. */
 static inline bool mmi_may_be_usable(enum mm_boot_kind kind)
