@@ -120,7 +120,9 @@ static const struct mask members[] = {
     MEMBER(out),          MEMBER(out2),
     MEMBER(sections),     MEMBER(device),
     MEMBER(sys_ranges),   MEMBER(physmap),
-    MEMBER(list),
+    MEMBER(list),         MEMBER(efi_map),
+    MEMBER(e820_map),     MEMBER(limine_map),
+    MEMBER(limine_list),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */

@@ -414,6 +414,22 @@ static void start_numa(void)
     MUST(mm_numa_read_srat(&t_w.numa_srat, t_w.numa_tables + srat, T_SRAT_LEN, NULL));
 }
 
+/* Two descriptors of 48 bytes (UEFI 2.10, 7.2.3), two entries of 48 bytes (ACPI 6.5, 15.1), and two
+ * of Limine: usable memory and reserved. */
+static void start_firmware(void)
+{
+    static const uint64_t efi[] = {7, 0x100000, 0, 0x100, 8, 0, 0, 0x180000, 0, 0x10, 8, 0};
+    static const uint64_t e820[] = {0x100000, 0x100000, UINT64_C(1) << 32 | 1, 0, 0, 0,
+                                    0x180000, 0x10000,  UINT64_C(1) << 32 | 2, 0, 0, 0};
+    static const uint64_t limine[] = {0x100000, 0x100000, 0, 0x180000, 0x10000, 1};
+
+    memcpy(t_w.efi_map, efi, sizeof(efi));
+    memcpy(t_w.e820_map, e820, sizeof(e820));
+    memcpy(t_w.limine_list, limine, sizeof(limine));
+    t_w.limine_map[0] = &t_w.limine_list[0];
+    t_w.limine_map[1] = &t_w.limine_list[3];
+}
+
 void t_world_start(void)
 {
     if (t_h.ram == NULL) {
@@ -446,6 +462,7 @@ void t_world_start(void)
         start_rest();
         start_multiboot2();
         start_numa();
+        start_firmware();
         take_copy(&at_start);
     }
     t_world_restore();

@@ -26,7 +26,10 @@
 #include "trap_mm.h"
 
 #include <mm/arch/x86_64.h>
+#include <mm/boot/e820.h>
+#include <mm/boot/limine.h>
 #include <mm/boot/multiboot2.h>
+#include <mm/boot/uefi.h>
 #include <mm/mm.h>
 
 #define T_KIB         UINT64_C(1024)
@@ -85,6 +88,8 @@ struct t_world {
     unsigned char metadata[32768] __attribute__((aligned(4096)));        /* of spare.frames */
     unsigned char metadata2[32768] __attribute__((aligned(4096)));       /* zeroed, for an init */
     uint32_t multiboot2[128] __attribute__((aligned(8)));
+    uint64_t efi_map[12], e820_map[12], limine_list[6]; /* two entries each */
+    const uint64_t *limine_map[3];                      /* to those, and a null one */
     struct t_registers cpu;
     struct mm_boot_entry entries[16], raw_entries[7], sys_entries[16], spare_entries[16];
     struct mm_boot_entry many_entries[16], fresh_entries[4];
