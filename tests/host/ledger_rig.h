@@ -16,25 +16,31 @@
 static const uint64_t ledger_machine[] = {
     0, 636 * KIB, 1 * MIB, 30 * MIB, 4 * GIB + 20 * KIB, 40 * MIB, 0, 0};
 
-static inline void ledger_start(struct rig *rig, uint32_t flags)
+/* While memory is absent, no free goes the shortest way. */
+static inline void ledger_start_with(struct rig *rig, uint32_t flags, bool absent)
 {
     uint64_t len = 0;
 
     rig_map(rig, ledger_machine);
-    assert_int_equal(
-        mm_bootmap_add(&rig->map, mm_prange(mm_paddr(64 * MIB), 4 * MIB), MM_BOOT_ACPI_RECLAIM),
-        MM_OK);
-    rig->config = (struct mm_frames_config){.map = &rig->map,
-                                            .platform = rig_platform(rig),
-                                            .nr_cpus = 2,
-                                            .flags = flags,
-                                            .later_kinds = MM_BOOT_BIT(MM_BOOT_ACPI_RECLAIM)};
+    rig->config = (struct mm_frames_config){
+        .map = &rig->map, .platform = rig_platform(rig), .nr_cpus = 2, .flags = flags};
+    if (absent) {
+        assert_int_equal(
+            mm_bootmap_add(&rig->map, mm_prange(mm_paddr(64 * MIB), 4 * MIB), MM_BOOT_ACPI_RECLAIM),
+            MM_OK);
+        rig->config.later_kinds = MM_BOOT_BIT(MM_BOOT_ACPI_RECLAIM);
+    }
     assert_int_equal(mm_frame_metadata_size(&rig->config, &len), MM_OK);
     rig->config.metadata = aligned_alloc(MM_CACHE_LINE, len);
     assert_non_null(rig->config.metadata);
     memset(rig->config.metadata, 0, len);
     rig->config.metadata_len = len;
     assert_int_equal(mm_frame_init(&rig->frames, &rig->config), MM_OK);
+}
+
+static inline void ledger_start(struct rig *rig, uint32_t flags)
+{
+    ledger_start_with(rig, flags, true);
 }
 
 /* The count of a frame of the longest span. */
@@ -53,6 +59,13 @@ static inline uint32_t ledger_make_word(uint32_t refs, uint32_t pins)
 {
     return pins << 22 | (refs + pins - 1);
 }
+
+/* So many references and pins. */
+#define COUNTS(rig_, pfn_, refs_, pins_)                                                           \
+    do {                                                                                           \
+        assert_int_equal(mm_frame_refs(&(rig_).frames, pfn_), refs_);                              \
+        assert_int_equal(mm_frame_pins(&(rig_).frames, pfn_), pins_);                              \
+    } while (0)
 
 /* The statement panics with these words about this frame, and leaves the state as it was. */
 #define PANICS(rig_, stmt_, what_, pfn_, recorded_, recorded_value_, claimed_, claimed_value_)     \

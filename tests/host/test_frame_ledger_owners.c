@@ -410,6 +410,28 @@ static void records_later(void **state)
     }
 }
 
+/* Counts alone: what frees one frame by the shortest way looks at them from then on. */
+static void counts_later(void **state)
+{
+    static struct rig rig;
+    struct late late;
+    mm_pfn_t pfn;
+
+    (void)state;
+    ledger_start_with(&rig, 0, false);
+    pfn = rig_alloc(&rig, 0);
+    late = late_memory(&rig, MM_FRAMES_REFCOUNTS);
+    assert_int_equal(mm_frame_add_records(&rig.frames, MM_FRAMES_REFCOUNTS, late.memory, late.len),
+                     MM_OK);
+    mm_frame_get(&rig.frames, pfn);
+    PANICS(rig, mm_frame_free(&rig.frames, pfn, 0), "free of a frame that others refer to", pfn.raw,
+           "allocated, references", 2, "allocated, a block of order", 0);
+    assert_false(mm_frame_put(&rig.frames, pfn));
+    mm_frame_free(&rig.frames, pfn, 0);
+    rig_stop(&rig);
+    free(late.memory);
+}
+
 #define ADD(late_, flags_, offset_, len_)                                                          \
     mm_frame_add_records(&rig.frames, flags_, (late_).memory + (offset_), len_)
 
@@ -476,7 +498,8 @@ int main(void)
         cmocka_unit_test(tags),           cmocka_unit_test(requests_and_frees),
         cmocka_unit_test(statuses),       cmocka_unit_test(set_owner_all_or_none),
         cmocka_unit_test(owner_is_named), cmocka_unit_test(freed_by_another),
-        cmocka_unit_test(records_later),  cmocka_unit_test(late_statuses),
+        cmocka_unit_test(counts_later),   cmocka_unit_test(records_later),
+        cmocka_unit_test(late_statuses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
