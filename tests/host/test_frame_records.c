@@ -51,47 +51,6 @@ static void references(void **state)
     rig_stop(&rig);
 }
 
-/* Hazard 5: a count that reaches the top stays there, and the frame is never freed. */
-static void count_at_the_top(void **state)
-{
-    struct rig rig;
-    mm_pfn_t pfn;
-    uint32_t *count = NULL;
-
-    (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_REFCOUNTS);
-    pfn = rig_alloc(&rig, 0);
-    /* Find the count in the array by what a reference changes in it. */
-    mm_frame_get(&rig.frames, pfn);
-    for (uint64_t i = 0; count == NULL; i++) {
-        count = rig.frames.refs[i] != 0 ? &rig.frames.refs[i] : NULL;
-    }
-    while (mm_frame_refs(&rig.frames, pfn) != UINT32_MAX - 2) {
-        *count += UINT32_MAX - 2 - mm_frame_refs(&rig.frames, pfn);
-    }
-    mm_frame_get(&rig.frames, pfn);
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), UINT32_MAX - 1);
-    assert_false(mm_frame_put(&rig.frames, pfn));
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), UINT32_MAX - 2);
-    for (unsigned i = 0; i < 5; i++) {
-        mm_frame_get(&rig.frames, pfn);
-    }
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), MM_FRAME_REF_IMMORTAL);
-    for (unsigned i = 0; i < 10; i++) {
-        assert_false(mm_frame_put(&rig.frames, pfn));
-    }
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), MM_FRAME_REF_IMMORTAL);
-    assert_true(mm_frame_allocated(&rig.frames, pfn));
-
-    pfn = rig_alloc(&rig, 0);
-    mm_frame_make_immortal(&rig.frames, pfn);
-    mm_frame_get(&rig.frames, pfn);
-    assert_false(mm_frame_put(&rig.frames, pfn));
-    assert_false(mm_frame_put(&rig.frames, pfn));
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), MM_FRAME_REF_IMMORTAL);
-    rig_stop(&rig);
-}
-
 static void owners(void **state)
 {
     struct rig rig;
@@ -386,7 +345,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references),
-        cmocka_unit_test(count_at_the_top),
         cmocka_unit_test(owners),
         cmocka_unit_test(zeroed_through_direct_map),
         cmocka_unit_test(zeroed_within_reach),

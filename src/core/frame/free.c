@@ -109,9 +109,9 @@ static void check_run(const struct mm_frames *f, uint64_t pfn, uint64_t nr, stru
     }
 }
 
-static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim)
+/* Free a run that has been looked at. */
+static void free_checked(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim)
 {
-    check_run(f, pfn, nr, claim);
     while (nr != 0) {
         uint64_t slot;
         uint64_t in_span = part_of(f, pfn, nr, claim, &slot);
@@ -126,6 +126,12 @@ static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_
         pfn += in_span;
         nr -= in_span;
     }
+}
+
+static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim)
+{
+    check_run(f, pfn, nr, claim);
+    free_checked(f, pfn, nr, claim);
 }
 
 /* Frames of one row of the main span, where nothing is to be looked at but the bits. */
@@ -276,6 +282,25 @@ void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_fra
              (struct mmi_claim){"allocated, a run of frames", nr_frames});
 }
 
+void mm_frame_free_owned(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames,
+                         enum mm_frame_owner owner, uint64_t tag)
+{
+    struct mmi_claim claim = {mmi_frame_owner_str((uint32_t)owner), tag};
+    uint64_t part;
+
+    mmi_frames_not_null(frames);
+    check_run(frames, first.raw, nr_frames, claim);
+    for (uint64_t done = 0; done < nr_frames; done += part) {
+        uint64_t slot;
+
+        part = part_of(frames, first.raw + done, nr_frames - done, claim, &slot);
+        mmi_owners_check(frames, first.raw + done, slot, part, (uint32_t)owner, claim);
+    }
+    free_checked(frames, first.raw, nr_frames, claim);
+}
+
+/* --- lists ------------------------------------------------------------------------------------ */
+
 /* Free what of the list, from its start, lies in the row of its first frame; how many those are. */
 static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
                           struct mmi_claim claim)
@@ -320,4 +345,58 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
     for (size_t done = 0; done < count;) {
         done += free_in_row(frames, list + done, count - done, claim);
     }
+}
+
+/* Drop a reference to what of the list, from its start, lies in the row of its first frame; how many
+ * those are. */
+static size_t put_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
+                         struct mmi_claim claim, size_t *nr_freed)
+{
+    uint64_t pfn = list[0].raw;
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
+    uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
+    uint64_t slot = first - span->bias;
+    uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
+    uint64_t mask = 0;
+    size_t i;
+
+    for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
+        unsigned at = (unsigned)(list[i].raw - first);
+        uint64_t bit = UINT64_C(1) << at;
+
+        if ((possible & bit) == 0) {
+            break; /* of another span, or of none */
+        }
+        if ((mask & bit) != 0) {
+            mmi_frame_panic(f, "a frame more often in the list than it has references", list[i].raw,
+                            claim);
+        }
+        if (mmi_refs_drop(f, list[i].raw, slot + at, claim)) {
+            check_one(f, list[i].raw, slot + at, claim);
+            mask |= bit;
+        }
+    }
+    for (uint64_t left = f->flags == 0 ? 0 : mask; left != 0; left &= left - 1) {
+        let_go(f, first + mmi_ctz(left), slot + mmi_ctz(left), 1);
+    }
+    if (mask != 0) {
+        set_row(f, first, slot, mask, claim);
+    }
+    *nr_freed += mmi_popcount(mask);
+    return i;
+}
+
+size_t mm_frame_put_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count)
+{
+    struct mmi_claim claim = {"allocated, references less by a list", count};
+    size_t nr_freed = 0;
+
+    if (MMI_UNLIKELY(list == NULL && count != 0)) {
+        mmi_frames_not_null(frames);
+        mmi_frame_panic(frames, "put of a list of frames that is not there", 0, claim);
+    }
+    for (size_t done = 0; done < count;) {
+        done += put_in_row(frames, list + done, count - done, claim, &nr_freed);
+    }
+    return nr_freed;
 }

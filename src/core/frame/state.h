@@ -482,7 +482,7 @@ static inline void mmi_frames_not_null(const struct mm_frames *f)
     }
 }
 
-/* --- records.c: references, pins and owners --------------------------------------------------- */
+/* --- records.c: references and pins ----------------------------------------------------------- */
 
 /* Whether a word of `refs` is one that a frame in use can have. */
 bool mmi_refs_sound(uint32_t refs);
@@ -497,11 +497,20 @@ struct mmi_claim {
  * or is immortal. */
 void mmi_records_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
                        struct mmi_claim claim);
+/* Drop a reference; true: it was the last, no pin is left, and the caller must free the frame. A
+ * frame that is free or absent has one too; whoever frees it finds that. */
+bool mmi_refs_drop(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim);
+_Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint64_t pfn,
+                               struct mmi_claim claim);
+
+/* --- owners.c --------------------------------------------------------------------------------- */
+
 /* The frames are being freed: forget their owners. */
 void mmi_records_clear(struct mm_frames *f, uint64_t slot, uint64_t nr);
 void mmi_records_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag);
-_Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint64_t pfn,
-                               struct mmi_claim claim);
+/* Panic if one of the frames is not `owner`'s, with the tag that the claim's value is. */
+void mmi_owners_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
+                      uint32_t owner, struct mmi_claim claim);
 
 /* --- free.c ----------------------------------------------------------------------------------- */
 
