@@ -328,7 +328,7 @@ static void the_op_reclaims(void **state)
     assert_int_equal(mm_frame_alloc(&w->rig.frames, &request, &most), MM_OK);
     set(w, 0, MM_ZONE_NORMAL, 50000, 90000, 100000);
     w->then = reclaim;
-    for (unsigned i = 0; i < 100000 && w->nr_calls < 8; i++) {
+    for (unsigned i = 0; i < 200000 && w->nr_calls < 8; i++) {
         assert_true(take(w, 0));
         assert_int_equal(level(w, MM_ZONE_NORMAL), MM_PRESSURE_NONE);
     }
