@@ -60,7 +60,7 @@ static bool claim_in_line(struct mm_frames *f, uint64_t row, unsigned order, uin
 
 bool mmi_may_hint(const struct mm_frames *f, uint64_t line)
 {
-    return (f->flags & MM_FRAMES_POISON) == 0 &&
+    return (mmi_load(&f->flags) & MM_FRAMES_POISON) == 0 &&
            (f->nr_withheld == 0 ||
             (!mmi_line_bit(f, line, MMI_RESERVE) && !mmi_line_bit(f, line, MMI_KERNEL)));
 }
@@ -100,6 +100,9 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
     if ((old & MMI_HINT_OWNED) != 0) {
         line = mmi_hint_row(old) / MMI_LINE_ROWS;
         (void)mmi_fetch_and(mmi_word(f, line, MMI_RESERVED), ~mmi_line_mask(line));
+        if (MMI_UNLIKELY((mmi_load(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
+            mmi_pressure_freed(f, line, mmi_line_count(f, line)); /* they count again */
+        }
     }
 }
 
@@ -113,16 +116,20 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
     }
     if (hint != NULL && mmi_may_hint(f, line)) {
         move_hint(f, hint, mmi_span_of_line(f, line), row, w->stage == 0);
+        if (MMI_UNLIKELY(mmi_load(&f->watched) != 0)) {
+            /* The rest of the line will be taken without a word. */
+            mmi_pressure_taken(f, line * MMI_LINE_FRAMES, mmi_line_count(f, line));
+        }
     }
 }
 
 void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr)
 {
-    if (MMI_UNLIKELY((f->flags & MM_FRAMES_POISON) != 0)) {
+    if (MMI_UNLIKELY((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0)) {
         mmi_poison_verify(f, pfn, slot, nr);
     }
-    if (MMI_UNLIKELY(f->watched != 0)) {
-        mmi_pressure_taken(f, slot / MMI_LINE_FRAMES, nr);
+    if (MMI_UNLIKELY(mmi_load(&f->watched) != 0)) {
+        mmi_pressure_taken(f, slot, nr);
     }
 }
 
@@ -203,7 +210,11 @@ bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
             return false;
         }
     }
-    return mmi_run_alloc_exact(ask, &wish, pfn);
+    if (!mmi_run_alloc_exact(ask, &wish, pfn)) {
+        return false;
+    }
+    mmi_frames_taken(ask->f, *pfn, mmi_frame_slot(ask->f, *pfn), size);
+    return true;
 }
 
 mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uint64_t nr_frames)
@@ -252,8 +263,7 @@ MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm
     ask = mmi_ask(f, cpu);
     return mmi_frame_alloc_order(&ask, 0, &out->raw)
                ? MM_OK
-               : mmi_frame_failed(f, f->nr_withheld != 0 ? MM_FAILED_WITHHELD : MM_FAILED_EXHAUSTED,
-                                  1);
+               : mmi_frame_failed(f, mmi_frame_cause(&ask, false, 1), 1);
 }
 
 MMI_HOT mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)

@@ -247,6 +247,28 @@ static void check_areas(const struct mm_frames *f, uint64_t *wrong)
     }
 }
 
+/* Levels, and who is told of them. */
+static void check_zones(const struct mm_frames *f, uint64_t *wrong)
+{
+    uint64_t pressed = 0;
+    uint64_t watched = 0;
+
+    for (uint32_t node = 0; node < f->nr_nodes; node++) {
+        for (uint32_t zone = 0; zone < MM_ZONE_COUNT; zone++) {
+            const struct mmi_frame_zone *z = mmi_zone(f, node, zone);
+
+            pressed += mmi_load(&z->level) != MM_PRESSURE_NONE ? 1 : 0;
+            watched += mmi_load(&z->marks.high) != 0 ? 1 : 0;
+            expect(f, mmi_load(&z->looks) == 0, "a zone is being counted", zone, wrong);
+            expect(f, mmi_load(&z->nr_peak) <= z->nr_frames, "more was allocated than there is",
+                   zone, wrong);
+        }
+    }
+    expect(f, mmi_load(&f->flags) / MMI_FRAMES_ONE_PRESSED == pressed,
+           "frees do not know which zones are short of memory", pressed, wrong);
+    expect(f, mmi_load(&f->watched) == watched, "watermarks are miscounted", watched, wrong);
+}
+
 mm_status_t mm_frame_check(const struct mm_frames *frames)
 {
     uint64_t wrong = 0;
@@ -271,5 +293,6 @@ mm_status_t mm_frame_check(const struct mm_frames *frames)
     }
     check_summaries(frames, &wrong);
     check_hints(frames, &wrong);
+    check_zones(frames, &wrong);
     return wrong == 0 ? MM_OK : MM_ERR_CORRUPTED;
 }

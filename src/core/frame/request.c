@@ -147,13 +147,17 @@ static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request 
     if (r->node_policy == MM_NODE_INTERLEAVE) {
         ask.from = take_turn(ask.cpu, r->nodes != 0 ? r->nodes : all_nodes(f));
     }
+    if (ask.nodes == all_nodes(f)) {
+        ask.nodes = UINT64_MAX; /* that is no constraint */
+    }
     return ask;
 }
 
 /* The tiers, for frames of which alloc.c has not told them already. */
 static void tiers_look(struct mm_frames *f, uint64_t pfn, uint64_t nr, bool told)
 {
-    if (!told && MMI_UNLIKELY((f->flags & MM_FRAMES_POISON) != 0 || f->watched != 0)) {
+    if (!told &&
+        MMI_UNLIKELY((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0 || mmi_load(&f->watched) != 0)) {
         mmi_frames_taken(f, pfn, mmi_frame_slot(f, pfn), nr);
     }
 }
@@ -177,17 +181,22 @@ static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uin
     return found;
 }
 
-/* Why there was none. */
-static enum mm_frame_cause cause_of(const struct mmi_ask *ask, const struct mm_frame_request *r,
-                                    const struct mmi_run_wish *wish)
+enum mm_frame_cause mmi_frame_cause(const struct mmi_ask *ask, bool constrained, uint64_t nr)
 {
-    if (r->lowest.raw != 0 || r->highest.raw != 0 || r->boundary != 0 || ask->nodes != UINT64_MAX) {
+    if (constrained || ask->nodes != UINT64_MAX) {
         return MM_FAILED_CONSTRAINED;
     }
-    if (ask->withheld != 0) {
+    if (mmi_any_withheld(ask)) {
         return MM_FAILED_WITHHELD;
     }
-    return wish->nr > 1 ? MM_FAILED_FRAGMENTED : MM_FAILED_EXHAUSTED;
+    return nr > 1 ? MM_FAILED_FRAGMENTED : MM_FAILED_EXHAUSTED;
+}
+
+/* Whether not every place would do that is large enough. */
+static bool is_constrained(const struct mmi_run_wish *wish)
+{
+    return wish->low != 0 || wish->high != MMI_PFN_END || wish->boundary != 0 ||
+           wish->align > wish->nr;
 }
 
 /* Zero what was found, but for whole lines that are known to be zero. */
@@ -195,7 +204,7 @@ static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_
 {
     uint64_t part;
 
-    if ((f->flags & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
+    if ((mmi_load(&f->flags) & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
         return mmi_frames_zero(f, pfn, nr);
     }
     for (uint64_t done = 0; done < nr; done += part) {
@@ -241,7 +250,7 @@ MMI_NOINLINE static mm_status_t alloc_number(struct mm_frames *f, uint32_t cpu,
         tiers_look(f, out->raw, wish.nr, told);
         return MM_OK;
     }
-    return mmi_frame_failed(f, cause_of(&ask, r, &wish), wish.nr);
+    return mmi_frame_failed(f, mmi_frame_cause(&ask, false, wish.nr), wish.nr);
 }
 
 static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r, mm_pfn_t *out)
@@ -276,7 +285,7 @@ MMI_NOINLINE static mm_status_t alloc_request(struct mm_frames *f, const struct 
     }
     ask = ask_of(f, r);
     if (!alloc_wish(&ask, &wish, &pfn)) {
-        return mmi_frame_failed(f, cause_of(&ask, r, &wish), wish.nr);
+        return mmi_frame_failed(f, mmi_frame_cause(&ask, is_constrained(&wish), wish.nr), wish.nr);
     }
     slot = mmi_frame_slot(f, pfn);
     if (zero && !zero_found(f, pfn, slot, wish.nr)) {
@@ -336,6 +345,10 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
         }
     }
     if (done == nr_frames) {
+        for (done = 0; done < nr_frames; done += part) {
+            part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
+            mmi_frames_taken(frames, first.raw + done, slot, part);
+        }
         return MM_OK;
     }
     for (uint64_t back = 0; back < done; back += part) {

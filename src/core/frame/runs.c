@@ -72,6 +72,11 @@ void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
         mmi_row_freed(f, row, mmi_fetch_or_seq(&f->rows[row], mask), mask);
     }
     mmi_unsettled_end(f);
+    /* Whoever counted meanwhile has missed them. */
+    for (done = 0; done < nr && (mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0; done += part) {
+        (void)mmi_row_part(slot + done, nr - done, &part);
+        mmi_pressure_freed(f, (slot + done) / MMI_LINE_FRAMES, part);
+    }
 }
 
 /* --- searching -------------------------------------------------------------------------------- */
@@ -321,8 +326,11 @@ static bool claim_by_hint(struct mmi_ask *ask, const uint64_t *hint, uint64_t nr
     if (outcome == CLAIMED_LAST || outcome == LINE_EMPTY) {
         mmi_line_retire_empty(ask, line);
     }
+    if (outcome > CLAIMED_LAST) {
+        return false;
+    }
     *pfn = slot + mmi_hint_span(ask->f, old)->bias;
-    return outcome <= CLAIMED_LAST;
+    return true;
 }
 
 /* A short run that may lie anywhere, in a line that the walk has found. A line whose last hole this

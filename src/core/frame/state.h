@@ -58,8 +58,9 @@
 #define MMI_TRIES_MAX 16
 
 /* In mm_frames.flags beside the public ones: each of them sends frees the long way. */
-#define MMI_FRAMES_ABSENT  (UINT32_C(1) << 16) /* some lines are absent */
-#define MMI_FRAMES_PRESSED (UINT32_C(1) << 17) /* some zone is below a watermark */
+#define MMI_FRAMES_ABSENT      (UINT32_C(1) << 16)  /* some lines are absent */
+#define MMI_FRAMES_PRESSED     UINT32_C(0xfffe0000) /* so many zones are below a watermark, */
+#define MMI_FRAMES_ONE_PRESSED (UINT32_C(1) << 17)  /* one of them */
 
 struct mm_frame_span {
     uint64_t first; /* lowest frame */
@@ -87,9 +88,10 @@ struct mmi_frame_area {
 struct mmi_frame_zone {
     _Alignas(MM_CACHE_LINE) uint64_t nr_frames; /* present or not */
     struct mm_frame_watermarks marks;
-    uint64_t level;    /* enum mm_pressure */
-    uint64_t counting; /* 1: some CPU counts the zone, or tells of it */
-    int64_t until;     /* frames that may change hands before the zone must be counted again */
+    uint32_t level; /* enum mm_pressure */
+    uint32_t looks; /* calls for a count, until they are answered; 0: nobody counts or tells */
+    int64_t down;   /* frames that may be taken before the zone must be counted again, */
+    int64_t up;     /* and that may be freed */
     uint64_t nr_peak;
 };
 
@@ -339,6 +341,8 @@ void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
 void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word);
 bool mmi_line_empty(const struct mm_frames *f, uint64_t line);
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line);
+/* Its free frames. */
+uint64_t mmi_line_count(const struct mm_frames *f, uint64_t line);
 /* Whether the line holds a free aligned block of order 1 to 8. */
 bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order);
 /* The highest line of [low, high) that qualifies. */
@@ -346,6 +350,8 @@ bool mmi_line_find(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t lo
                    uint64_t *line);
 /* Whether a line is withheld from who asks. */
 bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line);
+/* Whether a free frame is. */
+bool mmi_any_withheld(const struct mmi_ask *ask);
 
 /* Corrections that others may be misled by while they last; see mmi_settled(). */
 void mmi_unsettled_begin(struct mm_frames *f);
@@ -460,10 +466,16 @@ void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t
 
 /* --- pressure.c ------------------------------------------------------------------------------- */
 
-/* A line has been taken into use, or `nr` of its frames at once: maybe its zone must be counted. */
-void mmi_pressure_taken(struct mm_frames *f, uint64_t line, uint64_t nr);
-/* Frames of the line have been freed while there is pressure. */
+/* Frames side by side have been taken, or put aside for a CPU: maybe zones must be counted. Only
+ * where `watched` says so. It may call the pressure op, so nothing may be half done. */
+void mmi_pressure_taken(struct mm_frames *f, uint64_t slot, uint64_t nr);
+/* Frames of the line have been freed, or are no CPU's own any more, while there is pressure. */
 void mmi_pressure_freed(struct mm_frames *f, uint64_t line, uint64_t nr);
+
+/* --- stats.c ---------------------------------------------------------------------------------- */
+
+/* Raise a figure to `now`; the highest so far. */
+uint64_t mmi_raise_peak(uint64_t *peak, uint64_t now);
 
 /* --- zero.c: zeroing and poison --------------------------------------------------------------- */
 
@@ -518,6 +530,9 @@ void mmi_owners_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, ui
 void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim);
 
 /* --- request.c -------------------------------------------------------------------------------- */
+
+/* Why there was no memory; `constrained`: it was to lie in some place. */
+enum mm_frame_cause mmi_frame_cause(const struct mmi_ask *ask, bool constrained, uint64_t nr);
 
 /* "page table", ...: names of enum mm_frame_owner. */
 const char *mmi_frame_owner_str(uint32_t owner);

@@ -52,6 +52,16 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
     return true;
 }
 
+uint64_t mmi_line_count(const struct mm_frames *f, uint64_t line)
+{
+    uint64_t nr = 0;
+
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
+        nr += mmi_popcount(mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]));
+    }
+    return nr;
+}
+
 bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order)
 {
     unsigned whole_rows = order <= 6 ? 1 : 1u << (order - 6);
@@ -278,6 +288,30 @@ bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line)
            ((ask->withheld & MMI_NOT_KERNEL) != 0 && mmi_line_bit(ask->f, line, MMI_KERNEL));
 }
 
+/* Lines of a group that are withheld from who asks. */
+static uint64_t withheld(const struct mmi_ask *ask, const uint64_t *group)
+{
+    return ((ask->withheld & MMI_NOT_RESERVE) != 0 ? group[MMI_RESERVE] : 0) |
+           ((ask->withheld & MMI_NOT_KERNEL) != 0 ? group[MMI_KERNEL] : 0);
+}
+
+bool mmi_any_withheld(const struct mmi_ask *ask)
+{
+    const struct mm_frames *f = ask->f;
+
+    for (uint64_t at = 0; ask->withheld != 0 && at * MMI_GROUP_LINES < f->nr_lines; at++) {
+        const uint64_t *group = &f->groups[at * MMI_GROUP_WORDS];
+        uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & withheld(ask, group);
+
+        for (; lines != 0; lines &= lines - 1) {
+            if (!mmi_line_empty(f, at * MMI_GROUP_LINES + mmi_ctz(lines))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Lines of a group that qualify. */
 MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
 {
@@ -299,13 +333,7 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
     if (pick->mine) {
         lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
     }
-    if ((ask->withheld & MMI_NOT_RESERVE) != 0) {
-        lines &= ~group[MMI_RESERVE];
-    }
-    if ((ask->withheld & MMI_NOT_KERNEL) != 0) {
-        lines &= ~group[MMI_KERNEL];
-    }
-    return lines;
+    return lines & ~withheld(ask, group);
 }
 
 /* Groups of one word of the tops that may hold candidates. */
