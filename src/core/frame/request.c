@@ -153,12 +153,13 @@ static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request 
 /* The tiers, for frames of which alloc.c has not told them already. */
 static void tiers_look(struct mm_frames *f, uint64_t pfn, uint64_t nr, bool told)
 {
-    if (!told && MMI_UNLIKELY((f->flags & MM_FRAMES_POISON) != 0 || f->watched != 0)) {
+    if (!told && MMI_UNLIKELY((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0 || f->watched != 0)) {
         mmi_frames_taken(f, pfn, mmi_frame_slot(f, pfn), nr);
     }
 }
 
-static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
+static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, bool to_zero,
+                       uint64_t *pfn)
 {
     unsigned order = mmi_log2(wish->nr);
     bool block = wish->nr == UINT64_C(1) << order && order <= MM_FRAME_MAX_ORDER;
@@ -169,7 +170,7 @@ static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uin
     if (block && anywhere && wish->align == wish->nr && order < MMI_LINE_ORDER) {
         return mmi_frame_alloc_order(ask, order, pfn);
     }
-    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, pfn)
+    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, to_zero, pfn)
                                                          : mmi_run_alloc(ask, wish, pfn);
     if (found) {
         tiers_look(ask->f, *pfn, wish->nr, false);
@@ -195,7 +196,7 @@ static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_
 {
     uint64_t part;
 
-    if ((f->flags & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
+    if ((mmi_load(&f->flags) & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
         return mmi_frames_zero(f, pfn, nr);
     }
     for (uint64_t done = 0; done < nr; done += part) {
@@ -235,7 +236,7 @@ MMI_NOINLINE static mm_status_t alloc_number(struct mm_frames *f, uint32_t cpu,
     } else {
         wish.nr = UINT64_C(1) << r->order;
         found = told ? mmi_frame_alloc_order(&ask, r->order, &out->raw)
-                     : mmi_lines_alloc(&ask, r->order, &out->raw);
+                     : mmi_lines_alloc(&ask, r->order, false, &out->raw);
     }
     if (found) {
         tiers_look(f, out->raw, wish.nr, told);
@@ -275,7 +276,7 @@ MMI_NOINLINE static mm_status_t alloc_request(struct mm_frames *f, const struct 
         narrow_to_physmap(&f->physmap, &wish);
     }
     ask = ask_of(f, r);
-    if (!alloc_wish(&ask, &wish, &pfn)) {
+    if (!alloc_wish(&ask, &wish, zero, &pfn)) {
         return mmi_frame_failed(f, cause_of(&ask, r, &wish), wish.nr);
     }
     slot = mmi_frame_slot(f, pfn);
@@ -336,6 +337,10 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
         }
     }
     if (done == nr_frames) {
+        for (done = 0; done < nr_frames; done += part) {
+            part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
+            mmi_frames_taken(frames, first.raw + done, slot, part);
+        }
         return MM_OK;
     }
     for (uint64_t back = 0; back < done; back += part) {

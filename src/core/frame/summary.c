@@ -278,6 +278,26 @@ bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line)
            ((ask->withheld & MMI_NOT_KERNEL) != 0 && mmi_line_bit(ask->f, line, MMI_KERNEL));
 }
 
+/* Lines of a group that are not withheld from who asks, zeroed ones or others if he says so. */
+static uint64_t allowed(const struct mmi_ask *ask, const uint64_t *group)
+{
+    uint64_t lines = UINT64_MAX;
+
+    if ((ask->withheld & MMI_NOT_RESERVE) != 0) {
+        lines &= ~group[MMI_RESERVE];
+    }
+    if ((ask->withheld & MMI_NOT_KERNEL) != 0) {
+        lines &= ~group[MMI_KERNEL];
+    }
+    if ((ask->withheld & MMI_ONLY_ZEROED) != 0) {
+        lines &= mmi_load(&group[MMI_ZERO]);
+    }
+    if ((ask->withheld & MMI_NOT_ZEROED) != 0) {
+        lines &= ~mmi_load(&group[MMI_ZERO]);
+    }
+    return lines;
+}
+
 /* Lines of a group that qualify. */
 MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
 {
@@ -299,13 +319,7 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
     if (pick->mine) {
         lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
     }
-    if ((ask->withheld & MMI_NOT_RESERVE) != 0) {
-        lines &= ~group[MMI_RESERVE];
-    }
-    if ((ask->withheld & MMI_NOT_KERNEL) != 0) {
-        lines &= ~group[MMI_KERNEL];
-    }
-    return lines;
+    return ask->withheld == 0 ? lines : lines & allowed(ask, group);
 }
 
 /* Groups of one word of the tops that may hold candidates. */
