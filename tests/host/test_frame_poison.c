@@ -195,7 +195,7 @@ static void test_last_look(void **state)
 
     (void)state;
     for (unsigned way = 0; way < NR_WAYS; way++) {
-        mm_pfn_t pfn = {FIRST + LINE + (way < 8 ? 300 : 0)};
+        mm_pfn_t pfn = {FIRST + LINE + (way < 8 ? 300 : LINE - 1)}; /* from the top down */
 
         if (way == 4 || way == 8 || way == 9 || way == 11) {
             continue; /* these search for nothing */
