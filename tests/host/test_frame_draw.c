@@ -443,6 +443,9 @@ static void bad_input(void **state)
                      MM_ERR_INVALID_SIZE);
     assert_int_equal(mm_frame_draw(&rig.frames, mm_pfn(0), 18, drawn, SIZE_MAX),
                      MM_ERR_INVALID_SIZE);
+    /* More blocks than 2^64 frames: they come to one modulo that. */
+    assert_int_equal(mm_frame_draw(&rig.frames, mm_pfn(0), 18, drawn, (UINT64_C(1) << 46) + 1),
+                     MM_ERR_INVALID_SIZE);
     assert_int_equal(mm_frame_draw(&rig.frames, mm_pfn(512), 9, drawn, 0), MM_OK);
     assert_int_equal(mm_frame_draw(&rig.frames, mm_pfn(end), 9, drawn, 0), MM_OK);
     assert_int_equal(drawn[0], '?');
