@@ -168,8 +168,10 @@ struct mm_frame_ops {
      */
     void (*pressure)(void *ctx, uint32_t node, enum mm_zone zone, enum mm_pressure level,
                      uint64_t nr_free);
-    /** Zero `len` bytes, a multiple of 4096, past the caches: for MM_FRAME_ZERO from
-     * MM_FRAME_ZERO_PAST_CACHE bytes on. Default: like any other memory. */
+    /** Zero `len` bytes, a multiple of 4096, past the caches: for MM_FRAME_ZERO and
+     * mm_frame_prezero() from MM_FRAME_ZERO_PAST_CACHE bytes on; with a physmap's ops a page at a
+     * time. All of it is done when it returns, for every CPU. Default: like any other memory. On
+     * x86-64: mm_x86_64_zero_past_cache(). */
     void (*zero)(void *ctx, void *at, uint64_t len);
 };
 

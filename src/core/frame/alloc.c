@@ -61,7 +61,7 @@ static bool claim_in_line(struct mm_frames *f, uint64_t row, unsigned order, uin
 /* Whether a hint may name the line. */
 static bool may_hint(const struct mm_frames *f, uint64_t line)
 {
-    return (f->flags & MM_FRAMES_POISON) == 0 &&
+    return (mmi_load(&f->flags) & MM_FRAMES_POISON) == 0 &&
            (f->nr_withheld == 0 ||
             (!mmi_line_bit(f, line, MMI_RESERVE) && !mmi_line_bit(f, line, MMI_KERNEL)));
 }
@@ -116,7 +116,7 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
 
 void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr)
 {
-    if (MMI_UNLIKELY((f->flags & MM_FRAMES_POISON) != 0)) {
+    if (MMI_UNLIKELY((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0)) {
         mmi_poison_verify(f, pfn, slot, nr);
     }
     if (MMI_UNLIKELY(f->watched != 0)) {
@@ -207,7 +207,11 @@ bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
             return false;
         }
     }
-    return mmi_run_alloc_exact(ask, &wish, pfn);
+    if (!mmi_run_alloc_exact(ask, &wish, pfn)) {
+        return false;
+    }
+    mmi_frames_taken(ask->f, *pfn, mmi_frame_slot(ask->f, *pfn), size);
+    return true;
 }
 
 mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uint64_t nr_frames)

@@ -47,7 +47,9 @@ static size_t list_row(uint64_t taken, uint64_t pfn, mm_pfn_t *out)
 /* The same tiers as for others, frame by frame: they are no run. */
 static void taken_one_by_one(struct mm_frames *f, uint64_t bias, const mm_pfn_t *out, size_t nr)
 {
-    for (size_t i = 0; i < nr && ((f->flags & MM_FRAMES_POISON) != 0 || f->watched != 0); i++) {
+    bool tiers = (mmi_load(&f->flags) & MM_FRAMES_POISON) != 0 || f->watched != 0;
+
+    for (size_t i = 0; i < nr && tiers; i++) {
         mmi_frames_taken(f, out[i].raw, out[i].raw - bias, 1);
     }
 }
@@ -100,6 +102,7 @@ static size_t take_exact(struct mmi_ask *ask, mm_pfn_t *out, size_t count)
     size_t done = 0;
 
     while (done < count && mmi_run_alloc_exact(ask, &wish, &out[done].raw)) {
+        mmi_frames_taken(ask->f, out[done].raw, mmi_frame_slot(ask->f, out[done].raw), 1);
         done++;
     }
     return done;

@@ -30,12 +30,13 @@ static _Noreturn MMI_NOINLINE void panic_double(const struct mm_frames *f, uint6
 static void let_go(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr)
 {
     uint64_t line = slot / MMI_LINE_FRAMES;
+    uint32_t flags = mmi_load(&f->flags);
 
     mmi_records_clear(f, slot, nr);
-    if ((f->flags & MM_FRAMES_POISON) != 0) {
+    if ((flags & MM_FRAMES_POISON) != 0) {
         mmi_poison_fill(f, pfn, slot, nr);
     }
-    if ((f->flags & MM_FRAMES_KNOWN_ZERO) != 0 && mmi_line_bit(f, line, MMI_ZERO)) {
+    if ((flags & MM_FRAMES_KNOWN_ZERO) != 0 && mmi_line_bit(f, line, MMI_ZERO)) {
         /* Before the bits are set: whoever claims the whole line afterwards must not believe it. */
         (void)mmi_fetch_and_seq(mmi_word(f, line, MMI_ZERO), ~mmi_line_mask(line));
     }
@@ -54,7 +55,7 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
         }
     } while (MMI_UNLIKELY(!mmi_cas_seq(&f->rows[row], &old, old | mask)));
     mmi_row_freed(f, row, old, mask);
-    if (MMI_UNLIKELY((f->flags & MMI_FRAMES_PRESSED) != 0)) {
+    if (MMI_UNLIKELY((mmi_load(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
         mmi_pressure_freed(f, row / MMI_LINE_ROWS, mmi_popcount(mask));
     }
 }
@@ -156,7 +157,7 @@ static void check_one(const struct mm_frames *f, uint64_t pfn, uint64_t slot,
 
 void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim)
 {
-    if (f->flags != 0) {
+    if (mmi_load(&f->flags) != 0) {
         check_one(f, pfn, slot, claim);
         let_go(f, pfn, slot, 1);
     }
@@ -169,7 +170,7 @@ static bool free_line(struct mm_frames *f, uint64_t pfn)
     const struct mm_frame_span *span = mmi_frame_span(f, pfn);
     uint64_t line;
 
-    if (f->flags != 0 || pfn % MMI_LINE_FRAMES != 0 || span == NULL ||
+    if (mmi_load(&f->flags) != 0 || pfn % MMI_LINE_FRAMES != 0 || span == NULL ||
         span->first + span->nr - pfn < MMI_LINE_FRAMES) {
         return false;
     }
@@ -209,14 +210,16 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
     uint64_t *rows;
     uint64_t old;
     uint64_t found;
+    uint32_t flags;
 
     mmi_frames_not_null(frames);
-    if (MMI_UNLIKELY((order | (frames->flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
+    flags = mmi_load(&frames->flags);
+    if (MMI_UNLIKELY((order | (flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
                      first.raw - frames->main_first >= frames->main_nr)) {
         free_slow(frames, first.raw, order);
         return;
     }
-    if (frames->flags != 0 &&
+    if (flags != 0 &&
         MMI_UNLIKELY(mmi_load_acquire(&frames->refs[first.raw - frames->main_bias]) != 0)) {
         free_slow(frames, first.raw, 0);
         return;
@@ -250,6 +253,7 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
     uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
     uint64_t slot = first - span->bias;
     uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
+    uint32_t flags = mmi_load(&f->flags);
     uint64_t mask = 0;
     size_t i;
 
@@ -262,12 +266,12 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
         if ((mask & bit) != 0) {
             mmi_frame_panic(f, "a frame twice in the list to be freed", list[i].raw, claim);
         }
-        if (f->flags != 0) {
+        if (flags != 0) {
             check_one(f, list[i].raw, slot + (list[i].raw - first), claim);
         }
         mask |= bit;
     }
-    for (uint64_t left = f->flags == 0 ? 0 : mask; left != 0; left &= left - 1) {
+    for (uint64_t left = flags == 0 ? 0 : mask; left != 0; left &= left - 1) {
         let_go(f, first + mmi_ctz(left), slot + mmi_ctz(left), 1);
     }
     set_row(f, first, slot, mask, claim);

@@ -150,7 +150,8 @@ static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request 
     return ask;
 }
 
-static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
+static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, bool to_zero,
+                       uint64_t *pfn)
 {
     unsigned order = mmi_log2(wish->nr);
     bool block = wish->nr == UINT64_C(1) << order && order <= MM_FRAME_MAX_ORDER;
@@ -161,9 +162,9 @@ static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uin
     if (block && anywhere && wish->align == wish->nr && order < MMI_LINE_ORDER) {
         return mmi_frame_alloc_order(ask, order, pfn);
     }
-    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, pfn)
+    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, to_zero, pfn)
                                                          : mmi_run_alloc(ask, wish, pfn);
-    if (found && MMI_UNLIKELY((ask->f->flags & MM_FRAMES_POISON) != 0 || ask->f->watched != 0)) {
+    if (found) {
         mmi_frames_taken(ask->f, *pfn, mmi_frame_slot(ask->f, *pfn), wish->nr);
     }
     return found;
@@ -187,7 +188,7 @@ static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_
 {
     uint64_t part;
 
-    if ((f->flags & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
+    if ((mmi_load(&f->flags) & MM_FRAMES_KNOWN_ZERO) == 0 || nr < MMI_LINE_FRAMES) {
         return mmi_frames_zero(f, pfn, nr);
     }
     for (uint64_t done = 0; done < nr; done += part) {
@@ -232,7 +233,7 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
         narrow_to_physmap(&frames->physmap, &wish);
     }
     ask = ask_of(frames, request);
-    if (!alloc_wish(&ask, &wish, &pfn)) {
+    if (!alloc_wish(&ask, &wish, zero, &pfn)) {
         return mmi_frame_failed(frames, cause_of(&ask, request, &wish), wish.nr);
     }
     slot = mmi_frame_slot(frames, pfn);
@@ -277,6 +278,10 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
         }
     }
     if (done == nr_frames) {
+        for (done = 0; done < nr_frames; done += part) {
+            part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
+            mmi_frames_taken(frames, first.raw + done, slot, part);
+        }
         return MM_OK;
     }
     for (uint64_t back = 0; back < done; back += part) {

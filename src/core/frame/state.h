@@ -304,11 +304,16 @@ struct mmi_ask {
     uint32_t from;     /* the node to begin with */
     uint32_t lifetime; /* enum mm_lifetime */
     uint32_t withheld; /* MMI_NOT_... */
-    uint64_t own;      /* corrections of summaries that it made itself */
+    uint32_t zeroed;   /* MMI_ONLY_ZEROED, MMI_NOT_ZEROED; 0: all lines will do */
+    uint32_t pad;
+    uint64_t own; /* corrections of summaries that it made itself */
 };
 
 #define MMI_NOT_RESERVE 1u /* no frame of the reserve */
 #define MMI_NOT_KERNEL  2u /* nor of what the kernel keeps for itself */
+
+#define MMI_ONLY_ZEROED 1u /* lines with a bit in `zero` */
+#define MMI_NOT_ZEROED  2u /* lines without */
 
 /* Which lines a search wants to see. */
 struct mmi_pick {
@@ -416,8 +421,8 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
 bool mmi_line_claim(struct mm_frames *f, uint64_t line);
 /* Free a line if none of its frames is free: false, and nothing is changed. */
 bool mmi_line_free(struct mm_frames *f, uint64_t line);
-/* An aligned block of order 9 or more. */
-bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
+/* An aligned block of order 9 or more; `to_zero`: rather one that is known to be zero. */
+bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t *pfn);
 
 /* --- alloc.c: what fits in a line ------------------------------------------------------------- */
 

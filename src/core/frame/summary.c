@@ -299,6 +299,11 @@ static uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uin
     if ((ask->withheld & MMI_NOT_KERNEL) != 0) {
         lines &= ~group[MMI_KERNEL];
     }
+    if (ask->zeroed != 0) {
+        uint64_t zero = mmi_load(&group[MMI_ZERO]);
+
+        lines &= ask->zeroed == MMI_ONLY_ZEROED ? zero : ~zero;
+    }
     return lines;
 }
 
