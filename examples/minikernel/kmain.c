@@ -59,8 +59,8 @@ static void run_checks(void)
     checks_smp(&memory);
     checks_paging(&memory);
     checks_leaf(&memory);
-    checks_frame(&memory);
     checks_nodes(&memory);
+    checks_frame(&memory);
     checks_heap(&memory);
     checks_space(&memory);
     checks_user(&memory);
