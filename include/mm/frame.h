@@ -756,6 +756,7 @@ mm_status_t mm_frame_get_stats_of(const struct mm_frames *frames, uint32_t node,
  *     (free frames - 2^order * free blocks) / free frames
  *
  * in thousandths: 0, all of it can be had in such blocks; 1000, none of it can.
+ * A block lies in one range of the map and one node, as do those that are handed out.
  *
  * @param[out] out  0 to 1000, rounded down; 0 if nothing is free; untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, order)
@@ -793,7 +794,7 @@ mm_status_t mm_frame_draw(const struct mm_frames *frames, mm_pfn_t first, uint32
  * @param[out] out, out_node, out_zone  untouched on error; each may be NULL
  * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_NOT_INITIALIZED
  *         | MM_ERR_INVALID_ARGUMENT (null frames)
- * Locks:  none; any context. Cost: O(log spans).
+ * Locks:  none; any context. Cost: O(log spans + ranges of the map in it).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_next_memory(const struct mm_frames *frames, mm_pfn_t from,

@@ -154,6 +154,7 @@ struct t_call_list {
     X(numa)                                                                                        \
     X(frame)                                                                                       \
     X(ledger)                                                                                      \
+    X(draw)                                                                                        \
     X(paging)                                                                                      \
     X(map)                                                                                         \
     X(pool)                                                                                        \
