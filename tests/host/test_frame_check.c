@@ -174,7 +174,8 @@ static void panic_of_an_unknown_owner(void **state)
 /* A hint of this row in the line, with the index of a span. */
 static uint64_t hint_of(uint64_t span, uint64_t line, bool owned)
 {
-    return (owned ? MMI_HINT_OWNED : 0) | span << MMI_HINT_SPAN_SHIFT | line * MMI_LINE_ROWS;
+    return (owned ? MMI_HINT_OWNED : 0) |
+           mmi_hint_at(span * sizeof(struct mm_frame_span), line * MMI_LINE_ROWS);
 }
 
 static void hints(void **state)
