@@ -114,7 +114,7 @@ static void records(void **state)
     start(&d);
     NAMES(&d, "an owner that does not exist",
           d.rig.frames.tags[d.slot] = RECORD(MM_OWNER_COUNT, 0));
-    NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = UINT32_MAX);
+    NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = MM_FRAME_REFS_MAX);
     NAMES(&d, "a free frame has references", d.rig.frames.refs[d.slot + 64] = 1);
     NAMES(&d, "a free frame has an owner",
           d.rig.frames.tags[d.slot + 64] = RECORD(MM_OWNER_HEAP, 0));
