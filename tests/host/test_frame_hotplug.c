@@ -150,6 +150,7 @@ static void test_later_beside_usable(void **state)
 {
     const uint64_t ranges[] = {4 * MIB, 1 * MIB, 0, 0};
     const uint64_t later[] = {5 * MIB, 1 * MIB, 0, 0};
+    struct before before;
     struct memory m;
     uint64_t nr;
 
@@ -159,6 +160,13 @@ static void test_later_beside_usable(void **state)
     assert_int_equal(add(&m.rig, 4 * MIB, 2 * MIB, &nr), MM_OK);
     assert_int_equal(nr, 256);
     use_everything(&m);
+    /* The first is claimed, and given back, since the second is in use. */
+    assert_int_equal(mm_frame_alloc_at(&m.rig.frames, mm_pfn(6 * MIB / FRAME - 1), 1), MM_OK);
+    before = look(&m.rig);
+    assert_int_equal(take_away(&m.rig, 4 * MIB, 2 * MIB), MM_ERR_BUSY);
+    same(&m.rig, before);
+    use_everything(&m);
+    mm_frame_free(&m.rig.frames, mm_pfn(6 * MIB / FRAME - 1), 0);
     assert_int_equal(take_away(&m.rig, 4 * MIB, 2 * MIB), MM_OK);
     assert_int_equal(rig_stats(&m.rig).nr_frames, 0);
     memory_stop(&m);

@@ -350,6 +350,11 @@ static void test_remove_and_allocate(void **state)
     SCRIPT(0, {REMOVE, 1, 1, false}, {ADD, 1, 1, true});
     SCRIPT(1, {ALLOC, 9, 0, false}, {FREE, 0, 0, false}, {ALLOC, 3, 0, false});
     race("hotplug.remove-and-block");
+    /* A frame that is asked for by number goes between two looks at it. */
+    prepare(FREE_FRAMES(30, 2, 512, 512), 0);
+    SCRIPT(0, {REMOVE, 1, 1, false});
+    SCRIPT(1, {ALLOC_AT, 600, 0, false}, {FREE, 0, 0, false}, {ALLOC_ON, 0, 0, true});
+    race("hotplug.remove-and-this");
 }
 
 /* The line's last frame comes back while the line is being removed, once with a hint that is on

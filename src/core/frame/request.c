@@ -341,8 +341,8 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
     }
     for (done = 0; done < nr_frames; done += part) {
         part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
-        if (!mmi_run_free(frames, slot, part) || !mmi_run_claim(frames, slot, part)) {
-            break;
+        if (part == 0 || !mmi_run_free(frames, slot, part) || !mmi_run_claim(frames, slot, part)) {
+            break; /* in use, or just removed */
         }
     }
     if (done == nr_frames) {
