@@ -155,6 +155,7 @@ struct t_call_list {
     X(frame)                                                                                       \
     X(ledger)                                                                                      \
     X(draw)                                                                                        \
+    X(pressure)                                                                                    \
     X(paging)                                                                                      \
     X(map)                                                                                         \
     X(pool)                                                                                        \
