@@ -124,8 +124,8 @@ struct mm_frame_stats {
     uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
     uint64_t nr_absent;      /**< of those reserved: may be added, or were removed */
     uint64_t nr_withheld;    /**< of those free: reserve, and what users do not get */
-    /** The most that was ever found allocated: by each call for statistics, and where watermarks
-     * are set each time that another 256th of the zone has been taken. */
+    /** The most that was ever found allocated: by each call for these figures, and in a zone with
+     * watermarks each time that it is counted. */
     uint64_t nr_peak;
     uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY; of all nodes and zones */
     uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< the same by enum mm_frame_cause */
@@ -671,11 +671,12 @@ struct mm_frame_watermarks {
 };
 
 /**
- * Set the watermarks of a zone; the pressure op is told when the level changes, as explained in
- * enum mm_pressure, first perhaps from within this call. There is no counter on the way of a frame:
- * a zone is counted when its lines change hands. Free frames in a line that a CPU keeps a hint to
- * do not count. A level is noticed late by up to 1/256 of the zone, and by 512 frames for each
- * CPU; while there is pressure, each free takes a few nanoseconds more.
+ * Set the watermarks of a zone, if it has any frames; the pressure op is told when the level
+ * changes, as explained in enum mm_pressure, first perhaps from within this call. There is no
+ * counter on the way of a frame: a zone is counted when its lines change hands. Free frames in a
+ * line that a CPU keeps a hint to do not count. A level is noticed late by up to 1/256 of the zone,
+ * and by 512 frames for each hint (a CPU has two for each lifetime that it asks for); while there is
+ * pressure, each free takes a few nanoseconds more.
  *
  * @param node, zone  of one, or MM_NODE_ALL and MM_ZONE_ALL for each
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, zone, not in order)

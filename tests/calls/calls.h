@@ -156,6 +156,7 @@ struct t_call_list {
     X(ledger)                                                                                      \
     X(draw)                                                                                        \
     X(hotplug)                                                                                     \
+    X(pressure)                                                                                    \
     X(paging)                                                                                      \
     X(map)                                                                                         \
     X(pool)                                                                                        \
