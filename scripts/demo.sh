@@ -72,7 +72,9 @@ if [ "$numa" = 1 ]; then
     [[ $memory =~ ^([0-9]+)([MmGg])$ ]] || die "with --numa --memory is in M or G, not '$memory'"
     half=$((BASH_REMATCH[1]))
     [[ ${BASH_REMATCH[2]} == [Mm] ]] || half=$((half * 1024))
-    [ $((half % 2)) = 0 ] && [ $((smp % 2)) = 0 ] || die "with --numa --memory and --smp are even"
+    if [ $((half % 2)) != 0 ] || [ $((smp % 2)) != 0 ]; then
+        die "with --numa --memory and --smp are even"
+    fi
     half=$((half / 2))
     nodes=(-object "memory-backend-ram,id=m0,size=${half}M"
         -object "memory-backend-ram,id=m1,size=${half}M"
