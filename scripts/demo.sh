@@ -80,7 +80,7 @@ if [ "$numa" = 1 ]; then
         -object "memory-backend-ram,id=m1,size=${half}M"
         -numa "node,nodeid=0,memdev=m0,cpus=0-$((smp / 2 - 1))"
         -numa "node,nodeid=1,memdev=m1,cpus=$((smp / 2))-$((smp - 1))"
-        -numa dist,src=0,dst=1,val=21)
+        -numa "dist,src=0,dst=1,val=21")
 fi
 
 "$MM_ROOT/scripts/deps.sh" demo
