@@ -232,7 +232,7 @@ void frame_metadata(benchmark::State &state)
     MachineOptions options;
     mm_frame_stats stats{};
 
-    options.flags = MM_FRAMES_FLAGS_ALL;
+    options.flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS;
     Machine machine(options);
     for (auto _ : state) {
         check(mm_frame_get_stats(&machine.frames, &stats));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
  * All of libmm that does not depend on the architecture. A backend is included on its own:
- * <mm/arch/x86_64.h>; so is the adapter of a boot protocol: <mm/boot/multiboot2.h>.
+ * <mm/arch/x86_64.h>; so is the adapter of a boot protocol or a firmware: <mm/boot/multiboot2.h>,
+ * <mm/boot/uefi.h>, <mm/boot/e820.h>, <mm/boot/limine.h>.
  */
 #ifndef MM_MM_H
 #define MM_MM_H

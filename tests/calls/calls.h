@@ -147,8 +147,22 @@ struct t_call_list {
 };
 
 /** One list a room: calls_*.c. */
-extern const struct t_call_list t_calls_base, t_calls_boot, t_calls_frame, t_calls_paging,
-    t_calls_map, t_calls_pool, t_calls_heap, t_calls_space, t_calls_system, t_calls_draw;
+#define T_CALL_LISTS(X)                                                                            \
+    X(base)                                                                                        \
+    X(boot)                                                                                        \
+    X(firmware)                                                                                    \
+    X(numa)                                                                                        \
+    X(frame)                                                                                       \
+    X(ledger)                                                                                      \
+    X(draw)                                                                                        \
+    X(paging)                                                                                      \
+    X(map)                                                                                         \
+    X(pool)                                                                                        \
+    X(heap)                                                                                        \
+    X(space)                                                                                       \
+    X(system)
+#define T_CALL_LIST_DECLARE(name) extern const struct t_call_list t_calls_##name;
+T_CALL_LISTS(T_CALL_LIST_DECLARE)
 
 #define T_CALL_LIST(array)                                                                         \
     {                                                                                              \

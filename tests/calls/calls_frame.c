@@ -8,7 +8,10 @@
 
 static int do_metadata_size(const uint64_t *a)
 {
-    return (int)mm_frame_metadata_size(T_P(0), T_W32(1), T_W32(2), T_P(3));
+    struct mm_frames_config config = {
+        .map = T_P(1), .nr_cpus = T_W32(2), .flags = T_W32(3), .later_kinds = T_W32(4)};
+
+    return (int)mm_frame_metadata_size(a[0] == 0 ? NULL : &config, T_P(5));
 }
 
 static struct mm_frames_config config_of(const uint64_t *a, struct mm_physmap *physmap)
@@ -21,6 +24,9 @@ static struct mm_frames_config config_of(const uint64_t *a, struct mm_physmap *p
                                       .metadata_len = a[6]};
 
     *physmap = t_w.physmap;
+    config.later_kinds = T_W32(8);
+    config.nr_reserve = a[9];
+    config.nr_kernel = a[10];
     if (a[7] == 1) {
         config.physmap = physmap;
     } else if (a[7] == 2) { /* an op is missing */
@@ -54,7 +60,7 @@ static int do_init_from_map(const uint64_t *a)
     struct mm_physmap physmap;
     struct mm_frames_config config = config_of(a, &physmap);
 
-    return (int)mm_frame_init_from_map(T_P(0), a[1] == 0 ? NULL : &config, T_PRANGE(8));
+    return (int)mm_frame_init_from_map(T_P(0), a[1] == 0 ? NULL : &config, T_PRANGE(11));
 }
 
 static int do_destroy(const uint64_t *a)
@@ -77,12 +83,13 @@ static int do_alloc(const uint64_t *a)
                                        .highest = {a[7]},
                                        .boundary = a[8],
                                        .node = T_W32(9),
-                                       .node_policy = T_W32(10),
-                                       .lifetime = T_W32(11),
-                                       .owner = T_W32(12),
-                                       .tag = a[13]};
+                                       .nodes = a[10],
+                                       .node_policy = T_W32(11),
+                                       .lifetime = T_W32(12),
+                                       .owner = T_W32(13),
+                                       .tag = a[14]};
 
-    return (int)mm_frame_alloc(T_P(0), a[1] == 0 ? NULL : &request, T_P(14));
+    return (int)mm_frame_alloc(T_P(0), a[1] == 0 ? NULL : &request, T_P(15));
 }
 
 static int do_alloc_on(const uint64_t *a)
@@ -148,6 +155,11 @@ static int do_allocated(const uint64_t *a)
 static int do_get_stats(const uint64_t *a)
 {
     return (int)mm_frame_get_stats(T_P(0), T_P(1));
+}
+
+static int do_get_stats_of(const uint64_t *a)
+{
+    return (int)mm_frame_get_stats_of(T_P(0), T_W32(1), T_W32(2), T_P(3));
 }
 
 static int do_check(const uint64_t *a)
@@ -245,7 +257,7 @@ static void carved_and_map_full(void)
 
 static void corrupt(void)
 {
-    t_w.frames.has_free[0] = 0; /* a summary that hides free frames */
+    t_w.frames.groups[0] = 0; /* a summary that hides free frames */
 }
 
 static void scattered(void)
@@ -302,6 +314,34 @@ static unsigned cpu_counts(uint64_t *v)
     v[1] = 0;
     v[2] = 2;
     v[3] = MM_MAX_CPUS + 1;
+    v[4] = UINT32_MAX;
+    return 5;
+}
+
+static unsigned nodes(uint64_t *v)
+{
+    v[0] = MM_NODE_ALL;
+    v[1] = 0;
+    v[2] = 1;
+    v[3] = MM_NODE_ALL - 1;
+    return 4;
+}
+
+static unsigned zones(uint64_t *v)
+{
+    v[0] = MM_ZONE_ALL;
+    v[1] = MM_ZONE_DMA;
+    v[2] = MM_ZONE_COUNT;
+    v[3] = MM_ZONE_ALL - 1;
+    return 4;
+}
+
+static unsigned later_kinds(uint64_t *v)
+{
+    v[0] = MM_BOOT_BIT(MM_BOOT_ACPI_RECLAIM);
+    v[1] = 0;
+    v[2] = MM_BOOT_BIT(MM_BOOT_USABLE);
+    v[3] = UINT64_C(1) << MM_BOOT_KIND_COUNT;
     v[4] = UINT32_MAX;
     return 5;
 }
@@ -383,39 +423,43 @@ static unsigned run_lengths(uint64_t *v)
 #define REQUEST                                                                                    \
     T_GIVEN("request"), T_U32("order", 0), T_BITS("flags", 0, MM_FRAME_FLAGS_ALL),                 \
         T_NUM("nr_frames", 0), T_NUM("align", 0), T_NUM("lowest", 0), T_NUM("highest", 0),         \
-        T_NUM("boundary", 0), T_U32("node", 0), T_ENUM("node_policy", 0, 3),                       \
+        T_NUM("boundary", 0), T_U32("node", 0), T_NUM("nodes", 0), T_ENUM("node_policy", 0, 5),    \
         T_ENUM("lifetime", 0, 4), T_ENUM("owner", 0, MM_OWNER_COUNT), T_NUM("tag", 0), T_OUT
 #define CONFIG(map)                                                                                \
     T_GIVEN("config"), T_LIVE_(map), T_OF("nr_cpus", cpu_counts),                                  \
         T_BITS("flags", 0, MM_FRAMES_FLAGS_ALL)
+/* Usable memory is of no later kind. */
+#define LATER    T_OF("later_kinds", later_kinds)
+#define WITHHELD T_NUM("nr_reserve", 0), T_NUM("nr_kernel", 0)
+#define NOTHING_MORE                                                                               \
+    T_UPTO("later_kinds", 0, 0), T_UPTO("nr_reserve", 0, 0), T_UPTO("nr_kernel", 0, 0)
 
 static const struct t_call frame[] = {
     {.name = "mm_frame_metadata_size",
      .invoke = do_metadata_size,
-     .args = {T_LIVE_(map), T_OF("nr_cpus", cpu_counts), T_BITS("flags", 0, MM_FRAMES_FLAGS_ALL),
-              T_OUT}},
+     .args = {CONFIG(map), LATER, T_OUT}},
     {.name = "mm_frame_metadata_size",
      .note = "no memory",
      .invoke = do_metadata_size,
      .flags = T_BAD_ONLY,
-     .args = {T_LIVE_(empty_map), T_U32("nr_cpus", 1), T_BITS("flags", 0, MM_FRAMES_FLAGS_ALL),
-              T_OUT}},
+     .args = {CONFIG(empty_map), LATER, T_OUT}},
     {.name = "mm_frame_metadata_size",
      .note = "too many ranges",
      .invoke = do_metadata_size,
      .setup = scattered,
      .flags = T_BAD_ONLY,
-     .args = {T_LIVE_(spare_map), T_UPTO("nr_cpus", 1, 1), T_UPTO("flags", 0, 0), T_OUT}},
+     .args = {T_UPTO("config", 1, 1), T_LIVE_(spare_map), T_UPTO("nr_cpus", 1, 1),
+              T_UPTO("flags", 0, 0), T_UPTO("later_kinds", 0, 0), T_OUT}},
     {.name = "mm_frame_init",
      .invoke = do_init,
      .args = {T_FRESH_(frames, frames), CONFIG(spare_map), T_OF("metadata", metadata_places),
-              T_OF("metadata_len", metadata_lengths), T_OF("physmap", physmaps)}},
+              T_OF("metadata_len", metadata_lengths), T_OF("physmap", physmaps), LATER, WITHHELD}},
     {.name = "mm_frame_init",
      .note = "no memory",
      .invoke = do_init,
      .flags = T_BAD_ONLY,
      .args = {T_FRESH_(frames, frames), CONFIG(empty_map), T_OF("metadata", metadata_places),
-              T_OF("metadata_len", metadata_lengths), T_OF("physmap", physmaps)}},
+              T_OF("metadata_len", metadata_lengths), T_OF("physmap", physmaps), LATER, WITHHELD}},
     {.name = "mm_frame_init",
      .note = "too many ranges",
      .invoke = do_init,
@@ -423,14 +467,14 @@ static const struct t_call frame[] = {
      .flags = T_BAD_ONLY,
      .args = {T_FRESH_(frames, frames), T_UPTO("config", 1, 1), T_LIVE_(spare_map),
               T_UPTO("nr_cpus", 1, 1), T_UPTO("flags", 0, 0), T_UPTO("metadata", 1, 1),
-              T_OF("metadata_len", metadata_lengths), T_UPTO("physmap", 0, 0)}},
+              T_OF("metadata_len", metadata_lengths), T_UPTO("physmap", 0, 0), NOTHING_MORE}},
     {.name = "mm_frame_init_from_map",
      .invoke = do_init_from_map,
      .scarce = t_world_system_pages,
      .flags = T_CAN_FAIL,
      .args = {T_FRESH_(frames, frames), CONFIG(sys_map), T_OF("metadata", no_metadata),
-              T_OF("metadata_len", no_length), T_OF("physmap", physmaps), T_NUM("mapped", 0),
-              T_NUM("mapped.len", T_RAM_END)}},
+              T_OF("metadata_len", no_length), T_OF("physmap", physmaps), LATER, WITHHELD,
+              T_NUM("mapped", 0), T_NUM("mapped.len", T_RAM_END)}},
     {.name = "mm_frame_init_from_map",
      .note = "too many ranges",
      .invoke = do_init_from_map,
@@ -438,8 +482,8 @@ static const struct t_call frame[] = {
      .flags = T_BAD_ONLY | T_COMPOSED,
      .args = {T_FRESH_(frames, frames), T_UPTO("config", 1, 1), T_LIVE_(spare_map),
               T_UPTO("nr_cpus", 1, 1), T_UPTO("flags", 0, 0), T_UPTO("metadata", 0, 0),
-              T_UPTO("metadata_len", 0, 0), T_UPTO("physmap", 1, 1), T_NUM("mapped", 0),
-              T_UPTO("mapped.len", T_RAM_END, 0)}},
+              T_UPTO("metadata_len", 0, 0), T_UPTO("physmap", 1, 1), NOTHING_MORE,
+              T_NUM("mapped", 0), T_UPTO("mapped.len", T_RAM_END, 0)}},
     {.name = "mm_frame_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.frames, frames)}},
     {.name = "mm_frame_destroy_to_map",
      .invoke = do_destroy_to_map,
@@ -464,14 +508,23 @@ static const struct t_call frame[] = {
      .args = {T_LIVE_(spare.system.frames), T_LIVE_(sys_map)}},
     {.name = "mm_frame_alloc", .invoke = do_alloc, .flags = T_CAN_FAIL, .args = {FRAMES, REQUEST}},
     {.name = "mm_frame_alloc",
+     .note = "zeroed, without a physmap",
+     .invoke = do_alloc,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.frames), T_GIVEN("request"), T_U32("order", 0),
+              T_U32("flags", MM_FRAME_ZERO), T_UPTO("nr_frames", 0, 0), T_UPTO("align", 0, 0),
+              T_UPTO("lowest", 0, 0), T_UPTO("highest", 0, 0), T_UPTO("boundary", 0, 0),
+              T_UPTO("node", 0, 0), T_UPTO("nodes", 0, 0), T_UPTO("node_policy", 0, 0),
+              T_UPTO("lifetime", 0, 0), T_UPTO("owner", 0, 0), T_UPTO("tag", 0, 0), T_OUT}},
+    {.name = "mm_frame_alloc",
      .note = "a zeroed run",
      .invoke = do_alloc,
      .setup = with_zeroing_ops,
      .flags = T_CAN_FAIL | T_VARIANT,
      .args = {FRAMES, T_GIVEN("request"), T_U32("order", 0), T_U32("flags", MM_FRAME_ZERO),
               T_NUM("nr_frames", 5), T_NUM("align", 0), T_NUM("lowest", 0), T_NUM("highest", 0),
-              T_NUM("boundary", 0), T_U32("node", 0), T_U32("node_policy", 0), T_U32("lifetime", 0),
-              T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
+              T_NUM("boundary", 0), T_U32("node", 0), T_NUM("nodes", 0), T_U32("node_policy", 0),
+              T_U32("lifetime", 0), T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
     {.name = "mm_frame_alloc",
      .note = "a block of eight among holes",
      .invoke = do_alloc,
@@ -479,8 +532,8 @@ static const struct t_call frame[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .args = {FRAMES, T_GIVEN("request"), T_U32("order", 3), T_U32("flags", 0),
               T_NUM("nr_frames", 0), T_NUM("align", 0), T_NUM("lowest", 0), T_NUM("highest", 0),
-              T_NUM("boundary", 0), T_U32("node", 0), T_U32("node_policy", 0), T_U32("lifetime", 0),
-              T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
+              T_NUM("boundary", 0), T_U32("node", 0), T_NUM("nodes", 0), T_U32("node_policy", 0),
+              T_U32("lifetime", 0), T_U32("owner", 0), T_NUM("tag", 0), T_OUT}},
     {.name = "mm_frame_alloc_on",
      .invoke = do_alloc_on,
      .flags = T_CAN_FAIL,
@@ -526,6 +579,9 @@ static const struct t_call frame[] = {
      .invoke = do_allocated,
      .args = {FRAMES, T_OF("frame", frames_list)}},
     {.name = "mm_frame_get_stats", .invoke = do_get_stats, .args = {FRAMES, T_OUT}},
+    {.name = "mm_frame_get_stats_of",
+     .invoke = do_get_stats_of,
+     .args = {FRAMES, T_OF("node", nodes), T_OF("zone", zones), T_OUT}},
     {.name = "mm_frame_check", .invoke = do_check, .args = {FRAMES}},
     {.name = "mm_frame_check",
      .note = "it contradicts itself",

@@ -42,8 +42,7 @@ struct mask {
         MASK(field.nr_meta_pages, "the same, counted"),                                            \
         MASK(field.root_inline, "nodes of the table, kept for reuse")
 #define MASK_FRAMES(field)                                                                         \
-    MASK(field.nr_failed, "statistic"), MASK(field.seekers, "who searches now"),                   \
-        MASK(field.unsettled, "statistic of corrections")
+    MASK(field.nr_failed_by, "statistic"), MASK(field.unsettled, "statistic of corrections")
 #define MASK_SPACES(field)                                                                         \
     MASK_CACHE(field.space_cache), MASK_CACHE(field.region_cache),                                 \
         MASK(field.next_id, "numbers are never used twice, also that of a space that failed")
@@ -65,6 +64,8 @@ static const struct mask masks[] = {
     MASK(sys_map, "order: the view tells"),
     MASK(spare_map, "order: the view tells"),
     MASK(empty_map, "order: the view tells"),
+    MASK(numa_ranges, "written into before it is seen that there is no room: not in use"),
+    MASK(numa_cpus, "written into before it is seen that there is no room: not in use"),
     MASK_FRAMES(frames),
     MASK(range.nr_free, "pages of the pool: the view tells"),
     MASK(range.hints, "hints"),
@@ -91,19 +92,37 @@ static const struct mask masks[] = {
     }
 
 static const struct mask members[] = {
-    MEMBER(pool_buffer),   MEMBER(range_buffer),  MEMBER(metadata),     MEMBER(metadata2),
-    MEMBER(multiboot2),    MEMBER(cpu),           MEMBER(entries),      MEMBER(raw_entries),
-    MEMBER(sys_entries),   MEMBER(spare_entries), MEMBER(many_entries), MEMBER(fresh_entries),
-    MEMBER(map),           MEMBER(raw),           MEMBER(sys_map),      MEMBER(spare_map),
-    MEMBER(empty_map),     MEMBER(frames),        MEMBER(window),       MEMBER(arch),
-    MEMBER(kernel),        MEMBER(user),          MEMBER(user2),        MEMBER(gather),
-    MEMBER(gather_kernel), MEMBER(range),         MEMBER(pages),        MEMBER(pool),
-    MEMBER(cache),         MEMBER(heap),          MEMBER(cold_pool),    MEMBER(cold_cache),
-    MEMBER(cold_heap),     MEMBER(spaces),        MEMBER(dma),          MEMBER(region),
-    MEMBER(uaccess),       MEMBER(spare),         MEMBER(fresh),        MEMBER(never),
-    MEMBER(gone),          MEMBER(user_memory),   MEMBER(in),           MEMBER(out),
-    MEMBER(out2),          MEMBER(sections),      MEMBER(device),       MEMBER(sys_ranges),
-    MEMBER(physmap),       MEMBER(list),
+    MEMBER(pool_buffer),  MEMBER(range_buffer),
+    MEMBER(metadata),     MEMBER(metadata2),
+    MEMBER(multiboot2),   MEMBER(cpu),
+    MEMBER(entries),      MEMBER(raw_entries),
+    MEMBER(sys_entries),  MEMBER(spare_entries),
+    MEMBER(many_entries), MEMBER(fresh_entries),
+    MEMBER(map),          MEMBER(raw),
+    MEMBER(sys_map),      MEMBER(spare_map),
+    MEMBER(empty_map),    MEMBER(numa_tables),
+    MEMBER(numa),         MEMBER(numa_srat),
+    MEMBER(numa_unread),  MEMBER(numa_small),
+    MEMBER(numa_ranges),  MEMBER(numa_cpus),
+    MEMBER(frames),       MEMBER(window),
+    MEMBER(arch),         MEMBER(kernel),
+    MEMBER(user),         MEMBER(user2),
+    MEMBER(gather),       MEMBER(gather_kernel),
+    MEMBER(range),        MEMBER(pages),
+    MEMBER(pool),         MEMBER(cache),
+    MEMBER(heap),         MEMBER(cold_pool),
+    MEMBER(cold_cache),   MEMBER(cold_heap),
+    MEMBER(spaces),       MEMBER(dma),
+    MEMBER(region),       MEMBER(uaccess),
+    MEMBER(spare),        MEMBER(fresh),
+    MEMBER(never),        MEMBER(gone),
+    MEMBER(user_memory),  MEMBER(in),
+    MEMBER(out),          MEMBER(out2),
+    MEMBER(sections),     MEMBER(device),
+    MEMBER(sys_ranges),   MEMBER(physmap),
+    MEMBER(list),         MEMBER(efi_map),
+    MEMBER(e820_map),     MEMBER(limine_map),
+    MEMBER(limine_list),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */

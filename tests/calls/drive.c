@@ -14,10 +14,9 @@
 #define MAX_SHOWN     40
 #define MAX_OF_A_CALL 3
 
-static const struct t_call_list *const lists[] = {
-    &t_calls_base, &t_calls_boot, &t_calls_frame, &t_calls_draw,  &t_calls_paging,
-    &t_calls_map,  &t_calls_pool, &t_calls_heap,  &t_calls_space, &t_calls_system,
-};
+#define LIST(name) &t_calls_##name,
+
+static const struct t_call_list *const lists[] = {T_CALL_LISTS(LIST)};
 
 #define NR_LISTS (sizeof(lists) / sizeof(lists[0]))
 

@@ -26,7 +26,10 @@
 #include "trap_mm.h"
 
 #include <mm/arch/x86_64.h>
+#include <mm/boot/e820.h>
+#include <mm/boot/limine.h>
 #include <mm/boot/multiboot2.h>
+#include <mm/boot/uefi.h>
 #include <mm/mm.h>
 
 #define T_KIB         UINT64_C(1024)
@@ -50,6 +53,10 @@
 #define T_SPACE_AT    UINT64_C(0x10000000) /* of `space`: eight pages, all touched */
 #define T_SPACE_FREE  UINT64_C(0x20000000)
 #define T_POOL_LEN    (384 * T_KIB)
+#define T_SRAT_AT     1u /* in `numa_tables` */
+#define T_SRAT_LEN    168u
+#define T_SLIT_AT     201u
+#define T_SLIT_LEN    53u
 
 struct t_registers {
     uint64_t cr0, cr3, cr4, efer, pat;
@@ -58,6 +65,7 @@ struct t_registers {
 /** One of each kind. */
 struct t_kinds {
     struct mm_bootmap map;
+    struct mm_numa numa;
     struct mm_frames frames;
     struct mm_x86_64 arch;
     struct mm_pagetable pt;
@@ -80,10 +88,17 @@ struct t_world {
     unsigned char metadata[32768] __attribute__((aligned(4096)));        /* of spare.frames */
     unsigned char metadata2[32768] __attribute__((aligned(4096)));       /* zeroed, for an init */
     uint32_t multiboot2[128] __attribute__((aligned(8)));
+    uint64_t efi_map[12], e820_map[12], limine_list[6]; /* two entries each */
+    const uint64_t *limine_map[3];                      /* to those, and a null one */
     struct t_registers cpu;
     struct mm_boot_entry entries[16], raw_entries[7], sys_entries[16], spare_entries[16];
     struct mm_boot_entry many_entries[16], fresh_entries[4];
     struct mm_bootmap map, raw, sys_map, spare_map, empty_map;
+    unsigned char numa_tables[256];         /* an SRAT and a SLIT */
+    struct mm_numa numa, numa_srat;         /* both were read; the SRAT alone */
+    struct mm_numa numa_unread, numa_small; /* nothing; and there is no room for it */
+    struct mm_numa_range numa_ranges[4][4];
+    struct mm_numa_cpu numa_cpus[4][4];
     struct mm_physmap physmap, physmap_ops, physmap_short, physmap_half;
     struct mm_paging_backend backend;
     struct mm_frames frames;

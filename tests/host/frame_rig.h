@@ -15,6 +15,9 @@
 
 #define RIG_RANGES_MAX 64
 
+/** All that is kept about a frame, and needs no physmap. */
+#define RIG_RECORDS (MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS)
+
 #define KIB 1024ull
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)

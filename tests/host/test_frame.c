@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "core/frame/state.h"
 #include "frame_rig.h"
 #include "hash.h"
 
@@ -28,7 +29,7 @@ static void every_order(void **state)
     struct rig rig;
 
     (void)state;
-    rig_start(&rig, blocks, 2, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, blocks, 2, RIG_RECORDS);
     for (uint32_t order = 0; order <= MM_FRAME_MAX_ORDER; order++) {
         uint64_t size = UINT64_C(1) << order;
         mm_pfn_t a = rig_alloc(&rig, order);
@@ -138,7 +139,7 @@ static void request_statuses(void **state)
     uint64_t hash;
 
     (void)state;
-    rig_start(&rig, machine, 2, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 2, RIG_RECORDS);
     hash = t_hash(rig.config.metadata, rig.config.metadata_len);
     assert_int_equal(mm_frame_alloc(NULL, NULL, &pfn), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_frame_alloc(&rig.frames, NULL, NULL), MM_ERR_INVALID_ARGUMENT);
@@ -169,10 +170,17 @@ static void request_statuses(void **state)
     FAILS(MM_ERR_NOT_ALIGNED, .boundary = 12288);
     FAILS(MM_ERR_NOT_ALIGNED, .boundary = 8192, .order = 2);
     FAILS(MM_ERR_NOT_ALIGNED, .boundary = 8192, .nr_frames = 3);
-    FAILS(MM_ERR_UNSUPPORTED, .node_policy = MM_NODE_PREFERRED, .node = 1);
-    FAILS(MM_ERR_UNSUPPORTED, .lifetime = MM_LIFETIME_SHORT);
-    FAILS(MM_ERR_UNSUPPORTED, .tag = 1);
-    FAILS(MM_ERR_UNSUPPORTED, .flags = MM_FRAME_ATOMIC);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .node = 1);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .nodes = 1);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .node_policy = MM_NODE_BIND);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .node_policy = MM_NODE_BIND, .nodes = 1, .node = 1);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .node_policy = MM_NODE_PREFERRED, .nodes = 1);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .node_policy = MM_NODE_INTERLEAVE + 1);
+    FAILS(MM_ERR_INVALID_ARGUMENT, .tag = MM_FRAME_TAG_MAX + 1);
+    FAILS(MM_ERR_NODE_NOT_FOUND, .node_policy = MM_NODE_PREFERRED, .node = 1);
+    FAILS(MM_ERR_NODE_NOT_FOUND, .node_policy = MM_NODE_REQUIRED, .node = UINT32_MAX);
+    FAILS(MM_ERR_NODE_NOT_FOUND, .node_policy = MM_NODE_BIND, .nodes = 2);
+    FAILS(MM_ERR_NODE_NOT_FOUND, .node_policy = MM_NODE_INTERLEAVE, .nodes = UINT64_MAX);
     FAILS(MM_ERR_UNSUPPORTED, .flags = MM_FRAME_ZERO);
     assert_int_equal(rig_stats(&rig).nr_failed, 0);
     assert_int_equal(rig.nr_events, 0);
@@ -315,7 +323,9 @@ static void rows_are_the_truth(void **state)
 
     (void)state;
     rig_start(&rig, machine, 2, 0);
-    memset(rig.frames.has_free, 0, 8);
+    /* A clear that has begun on another CPU. */
+    rig.frames.groups[MMI_HAS_FREE] = 0;
+    rig.frames.unsettled = 1;
     while (mm_frame_alloc_on(&rig.frames, 0, &pfn) == MM_OK) {
         nr++;
     }
@@ -324,8 +334,7 @@ static void rows_are_the_truth(void **state)
 
     memset(rig.config.metadata, 0, rig.config.metadata_len);
     assert_int_equal(mm_frame_init(&rig.frames, &rig.config), MM_OK);
-    /* A clear that has begun on another CPU. */
-    memset(rig.frames.whole, 0, 8);
+    rig.frames.groups[MMI_WHOLE] = 0;
     rig.frames.unsettled = 1;
     assert_int_equal(mm_frame_alloc(&rig.frames, &request, &pfn), MM_OK);
     assert_int_equal(pfn.raw % 1024, 0);
@@ -360,7 +369,7 @@ static void alloc_at(void **state)
     mm_pfn_t first = {4 * GIB / 4096 + 5};
 
     (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 1, RIG_RECORDS);
     assert_int_equal(mm_frame_alloc_at(&rig.frames, mm_pfn(700), 600), MM_OK);
     hash = t_hash(rig.config.metadata, rig.config.metadata_len);
 #define FAILS(status_, first_, nr_)                                                                \
@@ -406,7 +415,7 @@ static void frame_zero(void **state)
     const uint64_t only_zero[] = {0, 4096, 0, 0};
 
     (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 1, RIG_RECORDS);
     assert_int_equal(rig_stats(&rig).nr_spans, 3);
     assert_true(mm_frame_managed(&rig.frames, zero));
     assert_false(mm_frame_allocated(&rig.frames, zero));
@@ -437,7 +446,7 @@ static void frame_zero(void **state)
     assert_int_equal(rig_stats(&rig).nr_free, 1);
     rig_stop(&rig);
 
-    rig_start(&rig, only_zero, 1, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, only_zero, 1, RIG_RECORDS);
     assert_int_equal(rig_stats(&rig).nr_frames, 1);
     for (uint32_t order = 0; order <= MM_FRAME_MAX_ORDER; order++) {
         request = (struct mm_frame_request){.order = order};
@@ -467,7 +476,7 @@ static void bulk(void **state)
     size_t nr = 0;
 
     (void)state;
-    rig_start(&rig, machine, 4, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 4, RIG_RECORDS);
     assert_int_equal(mm_frame_alloc_bulk(NULL, 0, list, 1, &done), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_frame_alloc_bulk(&rig.frames, 0, NULL, 1, &done), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_frame_alloc_bulk(&rig.frames, 0, list, 1, NULL), MM_ERR_INVALID_ARGUMENT);

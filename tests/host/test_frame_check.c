@@ -21,6 +21,9 @@ static const uint64_t machine[] = {0, 8 * MIB, 4 * GIB, 8 * MIB, 0, 0};
 /* Spans as init.c cuts the machine. */
 enum { SPAN_ZERO, SPAN_LOW, SPAN_HIGH, NR_SPANS };
 
+/* A record as it is kept. */
+#define RECORD(owner, tag) ((uint64_t)(owner) << 60 | (tag))
+
 struct damaged {
     struct rig rig;
     struct mm_frames frames; /**< undamaged */
@@ -47,7 +50,7 @@ static void start(struct damaged *d)
     struct mm_frame_request request = {.owner = MM_OWNER_HEAP};
 
     rig_map(&d->rig, machine);
-    rig_config(&d->rig, 2, MM_FRAMES_FLAGS_ALL);
+    rig_config(&d->rig, 2, RIG_RECORDS);
     d->rig.config.platform = (struct mm_platform){&ops, d};
     assert_int_equal(mm_frame_init(&d->rig.frames, &d->rig.config), MM_OK);
     assert_int_equal(d->rig.frames.nr_spans, NR_SPANS);
@@ -109,16 +112,18 @@ static void records(void **state)
 
     (void)state;
     start(&d);
-    NAMES(&d, "an owner that does not exist", d.rig.frames.tags[d.slot] = MM_OWNER_COUNT);
-    NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = MMI_REFS_IMMORTAL + 1);
+    NAMES(&d, "an owner that does not exist",
+          d.rig.frames.tags[d.slot] = RECORD(MM_OWNER_COUNT, 0));
+    NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = UINT32_MAX);
     NAMES(&d, "a free frame has references", d.rig.frames.refs[d.slot + 64] = 1);
-    NAMES(&d, "a free frame has an owner", d.rig.frames.tags[d.slot + 64] = MM_OWNER_HEAP);
+    NAMES(&d, "a free frame has an owner",
+          d.rig.frames.tags[d.slot + 64] = RECORD(MM_OWNER_HEAP, 0));
 
     /* An owner that does not exist is counted as none. */
     stats = rig_stats(&d.rig);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_HEAP], 1);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_NONE], 0);
-    d.rig.frames.tags[d.slot] = MM_OWNER_COUNT;
+    d.rig.frames.tags[d.slot] = RECORD(MM_OWNER_COUNT, 0);
     stats = rig_stats(&d.rig);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_HEAP], 0);
     assert_int_equal(stats.nr_by_owner[MM_OWNER_NONE], 1);
@@ -158,7 +163,7 @@ static void panic_of_an_unknown_owner(void **state)
 
     (void)state;
     start(&d);
-    d.rig.frames.tags[d.slot] = 200;
+    d.rig.frames.tags[d.slot] = RECORD(15, 200);
     T_EXPECT_PANIC(mm_frame_free(&d.rig.frames, mm_pfn(d.frame.raw), 10), &trap);
     assert_string_equal(trap.recorded, "allocated, unknown owner");
     assert_int_equal(trap.recorded_value, 200);
@@ -181,11 +186,11 @@ static void hints(void **state)
 
     (void)state;
     start(&d);
-    hint = &d.cpus[0].hints[MMI_HINT_FRAMES];
+    hint = mmi_hint_of(&d.cpus[0], MM_LIFETIME_ANY, 0);
     line = mmi_hint_row(*hint) / MMI_LINE_ROWS;
     span = (uint64_t)(mmi_hint_span(&d.rig.frames, *hint) - d.rig.frames.spans);
     assert_true((*hint & MMI_HINT_OWNED) != 0);
-    assert_true(mmi_bit(d.rig.frames.reserved, line));
+    assert_true(mmi_line_bit(&d.rig.frames, line, MMI_RESERVED));
 
     NAMES(&d, "a hint points outside of memory", *hint = hint_of(NR_SPANS, line, true));
     NAMES(&d, "a hint points outside of memory",
@@ -195,11 +200,12 @@ static void hints(void **state)
           *hint = hint_of(SPAN_ZERO, d.rig.frames.nr_lines, true));
     NAMES(&d, "lines are reserved for nobody", *hint = hint_of(span, line, false));
     NAMES(&d, "lines are reserved for nobody",
-          d.cpus[1].hints[MMI_HINT_BLOCKS] = hint_of(span, line, true));
-    NAMES(&d, "a hint owns a line that is not reserved", d.rig.frames.reserved[0] = 0);
+          *mmi_hint_of(&d.cpus[1], MM_LIFETIME_SHORT, 3) = hint_of(span, line, true));
+    NAMES(&d, "a hint owns a line that is not reserved", d.rig.frames.groups[MMI_RESERVED] = 0);
 
     /* Not owned, it may point to any line of memory. */
-    d.cpus[1].hints[MMI_HINT_BLOCKS] = hint_of(SPAN_LOW, d.spans[SPAN_LOW].first_line, false);
+    *mmi_hint_of(&d.cpus[1], MM_LIFETIME_SHORT, 3) =
+        hint_of(SPAN_LOW, d.spans[SPAN_LOW].first_line, false);
     assert_int_equal(mm_frame_check(&d.rig.frames), MM_OK);
     repair(&d);
     stop(&d);
@@ -212,7 +218,7 @@ static void hints(void **state)
 static void stand_still(struct mm_frames *frames)
 {
     frames->unsettled += 1;
-    frames->whole[0] = 0;
+    frames->groups[MMI_WHOLE] = 0;
 }
 
 /* Searches that find nothing look again, but not for ever. */

@@ -43,8 +43,29 @@ static void size_statuses(void **state)
         MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(
         mm_frame_metadata_size(
-            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1, .flags = 4}, &len),
+            &(struct mm_frames_config){.map = &rig.map, .nr_cpus = 1, .flags = 16}, &len),
         MM_ERR_INVALID_FLAGS);
+    for (uint32_t kind = 0; kind < 32; kind++) {
+        uint64_t later = 77;
+
+        assert_int_equal(
+            mm_frame_metadata_size(&(struct mm_frames_config){.map = &rig.map,
+                                                              .nr_cpus = 1,
+                                                              .later_kinds = UINT32_C(1) << kind},
+                                   &later),
+            kind == MM_BOOT_USABLE || kind >= MM_BOOT_KIND_COUNT ? MM_ERR_INVALID_ARGUMENT : MM_OK);
+    }
+    assert_int_equal(mm_frame_metadata_size(
+                         &(struct mm_frames_config){
+                             .map = &rig.map, .nr_cpus = 2, .cpu_nodes = (const uint32_t[]){0, 1}},
+                         &len),
+                     MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(
+        mm_frame_metadata_size(&(struct mm_frames_config){.map = &rig.map,
+                                                          .nr_cpus = 1,
+                                                          .numa = &(struct mm_numa){.nr_nodes = 0}},
+                               &len),
+        MM_ERR_NOT_INITIALIZED);
     assert_int_equal(
         mm_frame_metadata_size(&(struct mm_frames_config){.map = &unborn, .nr_cpus = 1, .flags = 0},
                                &len),
@@ -182,7 +203,7 @@ static void init_statuses(void **state)
 
     (void)state;
     rig_map(&rig, simple);
-    rig_config(&rig, 2, MM_FRAMES_FLAGS_ALL);
+    rig_config(&rig, 2, RIG_RECORDS);
     before = rig.frames;
     hash = t_hash(rig.config.metadata, rig.config.metadata_len);
 
@@ -204,7 +225,14 @@ static void init_statuses(void **state)
     FAILS(MM_ERR_INVALID_ARGUMENT, config.physmap = &beyond);
     FAILS(MM_ERR_INVALID_ARGUMENT, config.physmap = &no_map);
     FAILS(MM_ERR_INVALID_ARGUMENT, config.physmap = &no_unmap);
-    FAILS(MM_ERR_INVALID_FLAGS, config.flags = 8);
+    FAILS(MM_ERR_INVALID_ARGUMENT, config.flags = MM_FRAMES_POISON);
+    FAILS(MM_ERR_INVALID_ARGUMENT, config.flags = MM_FRAMES_KNOWN_ZERO);
+    FAILS(MM_ERR_INVALID_ARGUMENT, config.later_kinds = MM_BOOT_BIT(MM_BOOT_USABLE));
+    FAILS(MM_ERR_INVALID_ARGUMENT, config.cpu_nodes = (const uint32_t[]){0, 1});
+    FAILS(MM_ERR_INVALID_SIZE, config.nr_reserve = 15 * MIB / 4096);
+    FAILS(MM_ERR_INVALID_SIZE, config.nr_kernel = UINT64_MAX);
+    FAILS(MM_ERR_INVALID_SIZE, config.nr_reserve = 15 * MIB / 4096 - 1; config.nr_kernel = 1);
+    FAILS(MM_ERR_INVALID_FLAGS, config.flags = 16);
     FAILS(MM_ERR_NOT_ALIGNED, config.metadata = (char *)config.metadata + 8);
     FAILS(MM_ERR_INVALID_SIZE, config.metadata_len--);
     FAILS(MM_ERR_NOT_INITIALIZED, config.map = &unborn);
@@ -300,7 +328,7 @@ static void carved_from_mapped_memory(void **state)
         .physmap = &physmap,
         .platform = rig_platform(&rig),
         .nr_cpus = 4,
-        .flags = MM_FRAMES_FLAGS_ALL,
+        .flags = RIG_RECORDS,
     };
     assert_int_equal(mm_frame_init_from_map(&rig.frames, &rig.config, mapped), MM_OK);
     assert_int_equal(mm_bootmap_next(&rig.map, MM_BOOT_METADATA, mm_paddr(0), &metadata), MM_OK);
@@ -369,7 +397,7 @@ static void carve_statuses(void **state)
     FAILS(MM_ERR_INVALID_ARGUMENT, all, config.physmap = NULL);
     FAILS(MM_ERR_INVALID_ARGUMENT, all, config.metadata = entries);
     FAILS(MM_ERR_INVALID_ARGUMENT, all, config.metadata_len = 1);
-    FAILS(MM_ERR_INVALID_FLAGS, all, config.flags = 8);
+    FAILS(MM_ERR_INVALID_FLAGS, all, config.flags = 16);
     FAILS(MM_ERR_NOT_INITIALIZED, all, config.map = &unborn);
     FAILS(MM_ERR_UNSUPPORTED, all, config.physmap = &by_ops);
     FAILS(MM_ERR_NOT_ALIGNED, all, config.physmap = &odd);
@@ -411,7 +439,7 @@ static void carve_all_but_one_frame(void **state)
             .physmap = &physmap,
             .platform = rig_platform(&rig),
             .nr_cpus = 64,
-            .flags = MM_FRAMES_FLAGS_ALL,
+            .flags = RIG_RECORDS,
         };
         status = mm_frame_init_from_map(&rig.frames, &rig.config, mm_prange(mm_paddr(0), 1 * MIB));
         if (status == MM_OK) {
@@ -442,15 +470,16 @@ static void metadata_follows_memory(void **state)
     rig_start(&rig, dense, 4, 0);
     stats = rig_stats(&rig);
     assert_int_equal(stats.metadata_bytes, stats.state_bytes);
-    assert_true(stats.state_bytes * 100 < stats.nr_frames * 13); /* 0.13 bytes a frame */
+    assert_true(stats.state_bytes * 100 < stats.nr_frames * 14); /* 0.14 bytes a frame */
     assert_int_equal(stats.nr_free_2m, 4096);
     assert_int_equal(stats.nr_spans, 1);
     assert_int_equal(stats.nr_cpus, 4);
     rig_stop(&rig);
-    rig_start(&rig, sparse, 4, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, sparse, 4, RIG_RECORDS);
     stats = rig_stats(&rig);
-    assert_true(stats.state_bytes * 100 < stats.nr_frames * 13);
-    assert_true(stats.metadata_bytes < stats.state_bytes + stats.nr_frames * 5 + 64 * KIB);
+    assert_true(stats.state_bytes * 100 < stats.nr_frames * 14);
+    /* 4 bytes of counts, 8 of owners */
+    assert_true(stats.metadata_bytes < stats.state_bytes + stats.nr_frames * 12 + 64 * KIB);
     assert_int_equal(stats.nr_reserved, (((1ull << 51) - 8 * GIB) / 4096));
     rig_stop(&rig);
 }

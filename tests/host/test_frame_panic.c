@@ -46,7 +46,7 @@ static const uint64_t machine[] = {0,        636 * KIB, 1 * MIB, 30 * MIB, 4 * G
 static void double_free(void **state)
 {
     (void)state;
-    for (uint32_t flags = 0; flags <= MM_FRAMES_FLAGS_ALL; flags++) {
+    for (uint32_t flags = 0; flags <= RIG_RECORDS; flags++) {
         static struct rig rig;
         mm_pfn_t pfn;
 
@@ -226,18 +226,19 @@ static void same_frame_twice_in_a_list(void **state)
 /* Nothing of the row was freed: who owns its frames is still on record, and is named. */
 static void owners_in_a_list(void **state)
 {
-    static const struct mm_frame_request request = {.nr_frames = 3, .owner = MM_OWNER_DMA};
+    static const struct mm_frame_request request = {
+        .nr_frames = 3, .align = 16 * KIB, .owner = MM_OWNER_DMA, .tag = 4711};
     static struct rig rig;
     mm_pfn_t list[4];
 
     (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 1, RIG_RECORDS);
     assert_int_equal(mm_frame_alloc(&rig.frames, &request, &list[0]), MM_OK);
     list[1] = mm_pfn(list[0].raw + 1);
     list[2] = mm_pfn(list[0].raw + 2);
     list[3] = list[1];
     PANICS(rig, mm_frame_free_bulk(&rig.frames, list, 4), "a frame twice in the list to be freed",
-           list[1].raw, "allocated, dma", MM_OWNER_DMA, "allocated, in a list of frames", 4);
+           list[1].raw, "allocated, dma", 4711, "allocated, in a list of frames", 4);
     mm_frame_get(&rig.frames, list[2]);
     PANICS(rig, mm_frame_free_bulk(&rig.frames, list, 3), "free of a frame that others refer to",
            list[2].raw, SHARED, 2, "allocated, in a list of frames", 3);
@@ -249,7 +250,7 @@ static void owners_in_a_list(void **state)
 static void others_refer_to_it(void **state)
 {
     (void)state;
-    for (uint32_t flags = MM_FRAMES_REFCOUNTS; flags <= MM_FRAMES_FLAGS_ALL; flags += 2) {
+    for (uint32_t flags = MM_FRAMES_REFCOUNTS; flags <= RIG_RECORDS; flags += 2) {
         static struct rig rig;
         mm_pfn_t pfn;
         mm_pfn_t block;
@@ -316,13 +317,13 @@ static void owner_is_named(void **state)
     (void)state;
     rig_start(&rig, machine, 1, MM_FRAMES_OWNERS);
     for (uint32_t owner = 0; owner < MM_OWNER_COUNT; owner++) {
-        struct mm_frame_request request = {.order = 1, .owner = owner};
+        struct mm_frame_request request = {.order = 1, .owner = owner, .tag = 1000 + owner};
         mm_pfn_t pfn;
 
         assert_int_equal(mm_frame_alloc(&rig.frames, &request, &pfn), MM_OK);
         PANICS(rig, mm_frame_free(&rig.frames, mm_pfn(pfn.raw + 1), 1),
-               "free of a block that is not aligned to its size", pfn.raw + 1, names[owner], owner,
-               "allocated, a block of order", 1);
+               "free of a block that is not aligned to its size", pfn.raw + 1, names[owner],
+               1000 + owner, "allocated, a block of order", 1);
     }
     rig_stop(&rig);
 }

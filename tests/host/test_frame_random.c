@@ -369,7 +369,7 @@ static void bitmap_alone(void **state)
 static void with_counts_and_owners(void **state)
 {
     (void)state;
-    run_world(MM_FRAMES_FLAGS_ALL, "frame_random_counted");
+    run_world(RIG_RECORDS, "frame_random_counted");
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "core/frame/state.h"
 #include "frame_rig.h"
 #include "sim_ram.h"
 
@@ -47,47 +48,6 @@ static void references(void **state)
     pfn = rig_alloc(&rig, 0);
     assert_int_equal(mm_frame_refs(&rig.frames, pfn), 1);
     assert_true(mm_frame_put(&rig.frames, pfn));
-    rig_stop(&rig);
-}
-
-/* Hazard 5: a count that reaches the top stays there, and the frame is never freed. */
-static void count_at_the_top(void **state)
-{
-    struct rig rig;
-    mm_pfn_t pfn;
-    uint32_t *count = NULL;
-
-    (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_REFCOUNTS);
-    pfn = rig_alloc(&rig, 0);
-    /* Find the count in the array by what a reference changes in it. */
-    mm_frame_get(&rig.frames, pfn);
-    for (uint64_t i = 0; count == NULL; i++) {
-        count = rig.frames.refs[i] != 0 ? &rig.frames.refs[i] : NULL;
-    }
-    while (mm_frame_refs(&rig.frames, pfn) != UINT32_MAX - 2) {
-        *count += UINT32_MAX - 2 - mm_frame_refs(&rig.frames, pfn);
-    }
-    mm_frame_get(&rig.frames, pfn);
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), UINT32_MAX - 1);
-    assert_false(mm_frame_put(&rig.frames, pfn));
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), UINT32_MAX - 2);
-    for (unsigned i = 0; i < 5; i++) {
-        mm_frame_get(&rig.frames, pfn);
-    }
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), MM_FRAME_REF_IMMORTAL);
-    for (unsigned i = 0; i < 10; i++) {
-        assert_false(mm_frame_put(&rig.frames, pfn));
-    }
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), MM_FRAME_REF_IMMORTAL);
-    assert_true(mm_frame_allocated(&rig.frames, pfn));
-
-    pfn = rig_alloc(&rig, 0);
-    mm_frame_make_immortal(&rig.frames, pfn);
-    mm_frame_get(&rig.frames, pfn);
-    assert_false(mm_frame_put(&rig.frames, pfn));
-    assert_false(mm_frame_put(&rig.frames, pfn));
-    assert_int_equal(mm_frame_refs(&rig.frames, pfn), MM_FRAME_REF_IMMORTAL);
     rig_stop(&rig);
 }
 
@@ -237,7 +197,7 @@ static void zeroed_through_ops(void **state)
         t_ram_junk(window.ram, range[0], range[1], 3);
     }
     rig_map(&rig, machine);
-    rig_config(&rig, 1, MM_FRAMES_FLAGS_ALL);
+    rig_config(&rig, 1, RIG_RECORDS);
     rig.config.physmap = &physmap;
     assert_int_equal(mm_frame_init(&rig.frames, &rig.config), MM_OK);
     for (uint32_t order = 0; order <= 10; order += 2) {
@@ -273,7 +233,7 @@ static void frame_source(void **state)
     mm_pfn_t other;
 
     (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 1, RIG_RECORDS);
     source = mm_frame_source_of(&rig.frames);
     assert_int_equal(source.ops->alloc(source.ctx, MM_OWNER_PAGE_TABLE, true, &pfn),
                      MM_ERR_UNSUPPORTED); /* no physmap */
@@ -328,9 +288,9 @@ static void check_finds(void **state)
     mm_pfn_t pfn;
 
     (void)state;
-    rig_start(&rig, machine, 2, MM_FRAMES_FLAGS_ALL);
+    rig_start(&rig, machine, 2, RIG_RECORDS);
     assert_int_equal(mm_frame_alloc(&rig.frames, &heap, &pfn), MM_OK);
-    for (owned = 0; rig.frames.tags[owned] == MM_OWNER_NONE;) {
+    for (owned = 0; rig.frames.tags[owned] == 0;) {
         owned++;
     }
     (void)rig_alloc(&rig, 2);
@@ -349,23 +309,30 @@ static void check_finds(void **state)
         memcpy(rig.config.metadata, metadata, rig.config.metadata_len);                            \
     } while (0)
 
-    FINDS(rig.frames.has_free[0] = 0);
-    FINDS(rig.frames.has_free[0] |= UINT64_C(1) << 63);
-    FINDS(rig.frames.has_line[0] = 0);
-    FINDS(rig.frames.whole[0] = 0);
-    FINDS(rig.frames.whole[0] |= UINT64_C(1) << 63);
-    FINDS(rig.frames.reserved[0] = 0);
-    FINDS(rig.frames.reserved[0] |= 1);
+    FINDS(rig.frames.groups[MMI_HAS_FREE] = 0);
+    FINDS(rig.frames.groups[MMI_HAS_FREE] |= UINT64_C(1) << 63);
+    FINDS(rig.frames.groups[MMI_WHOLE] = 0);
+    FINDS(rig.frames.groups[MMI_WHOLE] |= UINT64_C(1) << 63);
+    FINDS(rig.frames.groups[MMI_RESERVED] = 0);
+    FINDS(rig.frames.groups[MMI_RESERVED] |= 1);
+    FINDS(rig.frames.groups[MMI_VAIN_BLOCK + 2] |= 1); /* and there are such blocks */
+    FINDS(rig.frames.groups[MMI_VAIN_RUN + 2] |= 1);
+    FINDS(*mmi_top(&rig.frames, MMI_TOP_HAS_FREE, 0) = 0);
+    FINDS(*mmi_top(&rig.frames, MMI_TOP_WHOLE, 0) = 0);
+    FINDS(*mmi_top(&rig.frames, MMI_TOP_BARREN, 0) = 1);
     FINDS(rig.frames.rows[0] |= 1); /* frame 0, in the line of frame 1 */
     FINDS(rig.frames.rows[3] |= 1); /* frame 192: a hole */
     FINDS(rig.frames.rows[(rig.frames.nr_lines + 1) * 8] = 1);
     FINDS(rig.frames.refs[5] = 1); /* of a free frame */
     FINDS(rig.frames.tags[5] = 1);
-    FINDS(rig.frames.tags[owned] = 99);
+    FINDS(rig.frames.tags[owned] = UINT64_MAX);
     FINDS(rig.frames.unsettled = 1);
-    FINDS(rig.frames.seekers = 1);
     FINDS(rig.frames.nr_lines++);
-    FINDS(((uint64_t *)rig.config.metadata)[5]++);                   /* a span's first frame */
+    FINDS(((struct mm_frame_span *)rig.frames.spans)[1].first++);
+    FINDS(((struct mm_frame_span *)rig.frames.spans)[1].node++);
+    FINDS(((struct mmi_frame_area *)rig.frames.areas)[0].end_line++);
+    FINDS(((uint16_t *)rig.frames.order)[0]++);
+    FINDS(((struct mmi_frame_cpu *)rig.frames.cpus)[1].node++);
     FINDS(((uint64_t *)rig.frames.cpus)[0] &= ~(UINT64_C(1) << 63)); /* a hint gives up its line */
     FINDS(((uint64_t *)rig.frames.cpus)[0] ^= UINT64_C(7) << 40);    /* ... names another span */
 #undef FINDS
@@ -378,7 +345,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references),
-        cmocka_unit_test(count_at_the_top),
         cmocka_unit_test(owners),
         cmocka_unit_test(zeroed_through_direct_map),
         cmocka_unit_test(zeroed_within_reach),

@@ -200,7 +200,7 @@ static void two_threads(void **state)
 static void four_threads(void **state)
 {
     (void)state;
-    hammer(4, 4, MM_FRAMES_FLAGS_ALL, "four_threads");
+    hammer(4, 4, RIG_RECORDS, "four_threads");
 }
 
 /* All say that they are the same CPU. */

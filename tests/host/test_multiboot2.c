@@ -331,15 +331,17 @@ static void efi_lengths_that_are_none(void **state)
     blob_efi(&f->blob, 0, 0, UINT64_C(1) << 52);
     blob_efi(&f->blob, 0, 0x5000, UINT64_C(1) << 60);
     blob_efi(&f->blob, 0, 0, 0);
+    blob_efi(&f->blob, 4, 0x7000, UINT64_C(1) << 52); /* never to be reclaimed */
     blob_tag_end(&f->blob);
     blob_end(&f->blob);
     assert_int_equal(read_blob(f), MM_OK);
-    assert_int_equal(f->info.nr_entries, 7);
+    assert_int_equal(f->info.nr_entries, 8);
     assert_int_equal(f->info.nr_ignored, 3);
-    assert_int_equal(f->map.nr, 4);
+    assert_int_equal(f->map.nr, 5);
     assert_added(f, 1, 0x1000, 0 - UINT64_C(0x1000), MM_BOOT_USABLE);
     assert_added(f, 2, 0, UINT64_MAX, MM_BOOT_RESERVED);
     assert_added(f, 3, 0x5000, 0 - UINT64_C(0x5000), MM_BOOT_RESERVED);
+    assert_added(f, 4, 0x7000, 0 - UINT64_C(0x7000), MM_BOOT_RESERVED);
 }
 
 /* --- modules, sections, framebuffer, RSDP */

@@ -495,10 +495,10 @@ static void test_a_check_tells_of_corruption(void **state)
     s->kernel.nr_tables++;
     assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
     s->kernel.nr_tables--;
-    summary = s->frames.has_free[0];
-    s->frames.has_free[0] = 0; /* lines with free frames, and nobody would look there */
+    summary = s->frames.groups[0];
+    s->frames.groups[0] = 0; /* lines with free frames, and nobody would look there */
     assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
-    s->frames.has_free[0] = summary;
+    s->frames.groups[0] = summary;
     assert_int_equal(mm_system_check(s), MM_OK);
     assert_int_equal(mm_system_destroy(s), MM_OK);
 }

@@ -63,12 +63,12 @@ static void test_line_retired(void **state)
         pfn[nr++] = got;
     }
     assert_int_equal(nr, 2048);
-    assert_int_equal(rig.frames.has_free[0], 0);
+    assert_int_equal(rig.frames.groups[MMI_HAS_FREE], 0);
     mm_frame_free(&rig.frames, pfn[0], 0);
     assert_int_equal(rig_alloc(&rig, 0).raw, pfn[0].raw);
     elsewhere = pfn[2047];
     assert_int_not_equal(elsewhere.raw / 512, pfn[0].raw / 512);
-    p.at = &rig.frames.has_line[0];
+    p.at = mmi_top(&rig.frames, MMI_TOP_HAS_FREE, 0);
     t_events_watch(&hooks, &p);
     status = mm_frame_alloc(&rig.frames, NULL, &got);
     t_events_watch(NULL, NULL);

@@ -452,7 +452,7 @@ static const char *one_panicked(const struct world *w)
 static void test_double_free(void **state)
 {
     (void)state;
-    for (unsigned flags = 0; flags <= MM_FRAMES_FLAGS_ALL; flags += MM_FRAMES_FLAGS_ALL) {
+    for (unsigned flags = 0; flags <= RIG_RECORDS; flags += RIG_RECORDS) {
         prepare(FREE_FRAMES(600, 1), flags);
         world->also = one_panicked;
         SCRIPT(0, {TWICE, 610, false});
@@ -488,36 +488,6 @@ static void test_references(void **state)
     race("frame.references", false);
 }
 
-static const char *saturated_or_not(const struct world *w)
-{
-    uint32_t refs = mm_frame_refs(&w->now.frames, PFN(610));
-
-    return w->now.nr_freed == 0 &&
-                   (refs == MM_FRAME_REF_IMMORTAL || refs == MM_FRAME_REF_IMMORTAL - 3)
-               ? NULL
-               : "a count near the top went wrong";
-}
-
-static void test_saturation(void **state)
-{
-    uint32_t *refs;
-
-    (void)state;
-    prepare(FREE_FRAMES(600, 1), MM_FRAMES_REFCOUNTS);
-    /* Where the count is, and what it is kept as: its excess over 1. */
-    refs = world->now.frames.refs;
-    refs += 610;
-    mm_frame_get(&world->now.frames, PFN(610));
-    assert_int_equal(*refs, 1);
-    *refs = MM_FRAME_REF_IMMORTAL - 3 - 1;
-    assert_int_equal(mm_frame_refs(&world->now.frames, PFN(610)), MM_FRAME_REF_IMMORTAL - 3);
-    world->also = saturated_or_not;
-    for (unsigned cpu = 0; cpu < 2; cpu++) {
-        SCRIPT(cpu, {GET, 610, false}, {GET, 610, false}, {PUT, 610, false}, {PUT, 610, false});
-    }
-    race("frame.saturation", false);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,7 +500,6 @@ int main(void)
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_double_free),
         cmocka_unit_test(test_references),
-        cmocka_unit_test(test_saturation),
     };
 
     return cmocka_run_group_tests_name("schedule_frame", tests, NULL, NULL);

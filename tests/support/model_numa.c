@@ -199,14 +199,22 @@ uint32_t t_mnuma_node_near(const struct t_mnuma *m, uint64_t at)
     return below ? t_mnuma_node_of(m, nearest) : 0;
 }
 
-uint32_t t_mnuma_node_of_apic(const struct t_mnuma *m, uint32_t id)
+/* The first entry of a processor. */
+static uint32_t first_cpu(const struct t_mnuma *m, uint32_t id)
 {
     for (uint32_t i = 0; i < m->nr_cpus; i++) {
         if (m->cpus[i].id == id) {
-            return t_mnuma_node_of_domain(m, m->cpus[i].domain);
+            return i;
         }
     }
     return T_MNUMA_NONE;
+}
+
+uint32_t t_mnuma_node_of_apic(const struct t_mnuma *m, uint32_t id)
+{
+    uint32_t first = first_cpu(m, id);
+
+    return first == T_MNUMA_NONE ? first : t_mnuma_node_of_domain(m, m->cpus[first].domain);
 }
 
 uint32_t t_mnuma_distance(const struct t_mnuma *m, uint32_t from, uint32_t to)
@@ -294,20 +302,18 @@ static const char *compare_arrays(const struct t_mnuma *m, const struct mm_numa 
             return "the ranges are not sorted and disjoint";
         }
     }
-    for (uint32_t i = 0; i < numa->nr_cpus; i++) {
-        if ((i > 0 && numa->cpus[i - 1].apic_id >= numa->cpus[i].apic_id) ||
-            numa->cpus[i].node != t_mnuma_node_of_apic(m, numa->cpus[i].apic_id)) {
-            return "the processors are not sorted, or one is wrong";
+    for (uint32_t i = 1; i < numa->nr_cpus; i++) {
+        if (numa->cpus[i - 1].apic_id >= numa->cpus[i].apic_id) {
+            return "the processors are not sorted";
         }
     }
+    /* As many as there are numbers, and each number is there: so there is no other. */
     for (uint32_t i = 0; i < m->nr_cpus; i++) {
-        bool first = true;
+        uint32_t first = first_cpu(m, m->cpus[i].id);
 
-        for (uint32_t j = 0; j < i && first; j++) {
-            first = m->cpus[j].id != m->cpus[i].id;
-        }
-        known += first;
-        if (mm_numa_node_of_apic(numa, m->cpus[i].id) != t_mnuma_node_of_apic(m, m->cpus[i].id)) {
+        known += first == i;
+        if (mm_numa_node_of_apic(numa, m->cpus[i].id) !=
+            t_mnuma_node_of_domain(m, m->cpus[first].domain)) {
             return "a processor is on another node";
         }
     }

@@ -75,7 +75,9 @@ struct mm_multiboot2_error {
  *
  * Of strings and framebuffers that come twice the first is kept; all modules and sections reach the
  * map, also those that the arrays have no room for. The EFI memory map is believed only when boot
- * services have ended. Unknown tags are skipped.
+ * services have ended; of its descriptors the type counts, not the attributes. Of both maps, what
+ * could be reclaimed later and wraps past 2^64 is reserved up to there; what can never be usable is
+ * cut. Unknown tags are skipped.
  *
  * @param map         initialised; entries are added, not normalised
  * @param data        the information, 8-byte aligned

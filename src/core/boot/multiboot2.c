@@ -14,9 +14,10 @@
  * kind of tag has one function for each pass, side by side, so that what one relies on can be seen
  * in the other.
  *
- * Fields are copied out byte by byte: the ELF section headers are not aligned in their tag.
+ * Both memory maps are entries like those of other sources: entries.h reads them. The fields of
+ * other tags are copied out byte by byte, too: ELF section headers are not aligned in their tag.
  */
-#include "core/base/mem.h"
+#include "core/boot/entries.h"
 #include <mm/boot/multiboot2.h>
 
 enum tag_type {
@@ -68,22 +69,6 @@ struct tag {
     const uint8_t *data; /* of the header */
 };
 
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t v;
-
-    memcpy(&v, at, sizeof(v));
-    return v;
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t v;
-
-    memcpy(&v, at, sizeof(v));
-    return v;
-}
-
 /* The first pass counted, so there is room; and what is added is valid. */
 static void add(struct reader *r, struct mm_prange range, enum mm_boot_kind kind)
 {
@@ -108,8 +93,8 @@ static const char *check_string(const struct tag *tag, uint32_t at)
 
 static struct mm_prange module_range(const struct tag *tag)
 {
-    uint32_t start = get32(tag->data + 8);
-    uint32_t end = get32(tag->data + 12);
+    uint32_t start = mmi_get32(tag->data + 8);
+    uint32_t end = mmi_get32(tag->data + 12);
 
     return mm_prange(mm_paddr(start), end - start);
 }
@@ -119,7 +104,7 @@ static const char *check_module(struct reader *r, const struct tag *tag)
     if (tag->size < 17) {
         return "the module's tag is too short";
     }
-    if (get32(tag->data + 12) < get32(tag->data + 8)) {
+    if (mmi_get32(tag->data + 12) < mmi_get32(tag->data + 8)) {
         return "the module ends before it starts";
     }
     r->adds += module_range(tag).len != 0;
@@ -139,58 +124,12 @@ static void take_module(struct reader *r, const struct tag *tag)
 
 /* --- "Memory map" and "EFI memory map" -------------------------------------------------------- */
 
-/* One entry of either map, made fit. */
-struct memory {
-    struct mm_prange range;
-    enum mm_boot_kind kind;
-    bool ignored;
-};
-
-/* Usable memory that wraps is not believed; anything else that wraps is cut at 2^64. `len_fits` is
- * false if the length itself did not fit 64 bits. */
-static struct memory make_memory(uint64_t start, uint64_t len, bool len_fits,
-                                 enum mm_boot_kind kind)
+/* The types are those of E820, up to 5; what comes after is not defined here, and is reserved. */
+static struct mmi_memory memory_map_entry(const uint8_t *at)
 {
-    struct memory m = {.range = mm_prange(mm_paddr(start), len), .kind = kind};
+    uint32_t type = mmi_get32(at + 16);
 
-    if (!len_fits || !mm_prange_valid(m.range)) {
-        m.ignored = kind == MM_BOOT_USABLE;
-        m.range.len = m.ignored ? 0 : start == 0 ? UINT64_MAX : UINT64_MAX - start + 1;
-    }
-    return m;
-}
-
-static struct memory memory_map_entry(const uint8_t *at)
-{
-    static const uint8_t kinds[] = {MM_BOOT_RESERVED,     MM_BOOT_USABLE,   MM_BOOT_RESERVED,
-                                    MM_BOOT_ACPI_RECLAIM, MM_BOOT_ACPI_NVS, MM_BOOT_BAD};
-    uint32_t type = get32(at + 16);
-
-    return make_memory(get64(at), get64(at + 8), true,
-                       type < sizeof(kinds) ? kinds[type] : MM_BOOT_RESERVED);
-}
-
-/* UEFI Specification 2.10, 7.2.3: EFI_MEMORY_DESCRIPTOR, and the types of 7.2.1. */
-static struct memory efi_entry(const uint8_t *at)
-{
-    static const uint8_t kinds[] = {
-        MM_BOOT_RESERVED,                         /* reserved */
-        MM_BOOT_BOOTLOADER,   MM_BOOT_BOOTLOADER, /* loader code, data */
-        MM_BOOT_BOOTLOADER,   MM_BOOT_BOOTLOADER, /* boot services code, data */
-        MM_BOOT_RUNTIME,      MM_BOOT_RUNTIME,    /* runtime services code, data */
-        MM_BOOT_USABLE,                           /* conventional */
-        MM_BOOT_BAD,                              /* unusable */
-        MM_BOOT_ACPI_RECLAIM, MM_BOOT_ACPI_NVS,   /* ACPI */
-        MM_BOOT_MMIO,         MM_BOOT_MMIO,       /* memory-mapped I/O, its port space */
-        MM_BOOT_RESERVED,                         /* PAL code */
-        MM_BOOT_PERSISTENT,                       /* persistent; unaccepted and later: reserved */
-    };
-    uint32_t type = get32(at);
-    uint64_t len = 0;
-    bool fits = mm_mul(get64(at + 24), MM_PAGE_SIZE, &len);
-
-    return make_memory(get64(at + 8), len, fits,
-                       type < sizeof(kinds) ? kinds[type] : MM_BOOT_RESERVED);
+    return mmi_memory(mmi_get64(at), mmi_get64(at + 8), true, mmi_e820_kind(type <= 5 ? type : 0));
 }
 
 /* Both tags are laid out alike: size and version of an entry, then the entries. */
@@ -201,52 +140,55 @@ static uint32_t memory_entry_size_min(const struct tag *tag)
     return tag->type == TAG_EFI_MEMORY_MAP ? 40 : 24;
 }
 
-static struct memory memory_entry(const struct tag *tag, uint32_t at)
+static struct mmi_entries memory_entries(const struct tag *tag)
 {
-    return tag->type == TAG_EFI_MEMORY_MAP ? efi_entry(tag->data + at)
-                                           : memory_map_entry(tag->data + at);
+    uint32_t entry_size = mmi_get32(tag->data + 8);
+
+    return (struct mmi_entries){
+        .data = tag->data + MEMORY_BEGIN,
+        .stride = entry_size,
+        .nr = (tag->size - MEMORY_BEGIN) / entry_size,
+        .read = tag->type == TAG_EFI_MEMORY_MAP ? mmi_uefi_entry_by_type : memory_map_entry,
+    };
 }
 
 static const char *check_memory(uint32_t *adds, const struct tag *tag)
 {
+    struct mmi_entries entries;
     uint32_t entry_size;
 
     if (tag->size < MEMORY_BEGIN) {
         return "the memory map's tag is too short";
     }
-    entry_size = get32(tag->data + 8);
+    entry_size = mmi_get32(tag->data + 8);
     if (entry_size < memory_entry_size_min(tag) || entry_size % 8 != 0) {
         return "the memory map's entry size is wrong";
     }
     if ((tag->size - MEMORY_BEGIN) % entry_size != 0) {
         return "the memory map ends inside an entry";
     }
-    for (uint32_t at = MEMORY_BEGIN; at < tag->size; at += entry_size) {
-        *adds += memory_entry(tag, at).range.len != 0;
-    }
+    entries = memory_entries(tag);
+    *adds += (uint32_t)mmi_entries_count(&entries); /* fewer than the bytes of the tag */
     return NULL;
 }
 
 static void take_memory(struct reader *r, const struct tag *tag)
 {
-    uint32_t entry_size = get32(tag->data + 8);
+    struct mmi_entries entries = memory_entries(tag);
+    struct mm_boot_report report = {0};
 
-    for (uint32_t at = MEMORY_BEGIN; at < tag->size; at += entry_size) {
-        struct memory m = memory_entry(tag, at);
-
-        r->out->nr_entries++;
-        r->out->nr_ignored += m.ignored;
-        add(r, m.range, m.kind);
-    }
+    mmi_entries_add(&entries, r->map, &report);
+    r->out->nr_entries += (uint32_t)report.nr_entries;
+    r->out->nr_ignored += (uint32_t)report.nr_ignored;
 }
 
 /* --- "Framebuffer info" ----------------------------------------------------------------------- */
 
 static struct mm_prange framebuffer_range(const struct tag *tag)
 {
-    uint64_t pitch = get32(tag->data + 16);
+    uint64_t pitch = mmi_get32(tag->data + 16);
 
-    return mm_prange(mm_paddr(get64(tag->data + 8)), pitch * get32(tag->data + 24));
+    return mm_prange(mm_paddr(mmi_get64(tag->data + 8)), pitch * mmi_get32(tag->data + 24));
 }
 
 static const char *check_framebuffer(struct reader *r, const struct tag *tag)
@@ -270,9 +212,9 @@ static void take_framebuffer(struct reader *r, const struct tag *tag)
     r->out->has_framebuffer = 1;
     r->out->framebuffer = (struct mm_multiboot2_framebuffer){
         .range = framebuffer_range(tag),
-        .pitch = get32(tag->data + 16),
-        .width = get32(tag->data + 20),
-        .height = get32(tag->data + 24),
+        .pitch = mmi_get32(tag->data + 16),
+        .width = mmi_get32(tag->data + 20),
+        .height = mmi_get32(tag->data + 24),
         .bpp = tag->data[28],
         .type = tag->data[29],
     };
@@ -291,10 +233,10 @@ static bool section(const struct reader *r, const uint8_t *at, uint32_t entry_si
                     struct mm_boot_section *out)
 {
     bool wide = entry_size >= SHDR64_SIZE;
-    uint32_t type = get32(at + 4);
-    uint64_t flags = wide ? get64(at + 8) : get32(at + 8);
-    uint64_t start = wide ? get64(at + 16) : get32(at + 12);
-    uint64_t len = wide ? get64(at + 32) : get32(at + 20);
+    uint32_t type = mmi_get32(at + 4);
+    uint64_t flags = wide ? mmi_get64(at + 8) : mmi_get32(at + 8);
+    uint64_t start = wide ? mmi_get64(at + 16) : mmi_get32(at + 12);
+    uint64_t len = wide ? mmi_get64(at + 32) : mmi_get32(at + 20);
 
     if ((flags & SHF_ALLOC) == 0 || len == 0) {
         return false;
@@ -324,8 +266,8 @@ static const char *check_sections(struct reader *r, const struct tag *tag)
     if (tag->size < SECTIONS_BEGIN) {
         return "the section headers' tag is too short";
     }
-    nr = get32(tag->data + 8);
-    entry_size = get32(tag->data + 12);
+    nr = mmi_get32(tag->data + 8);
+    entry_size = mmi_get32(tag->data + 12);
     if (nr == 0) {
         return NULL;
     }
@@ -350,8 +292,8 @@ static const char *check_sections(struct reader *r, const struct tag *tag)
 
 static void take_sections(struct reader *r, const struct tag *tag)
 {
-    uint32_t nr = get32(tag->data + 8);
-    uint32_t entry_size = get32(tag->data + 12);
+    uint32_t nr = mmi_get32(tag->data + 8);
+    uint32_t entry_size = mmi_get32(tag->data + 12);
 
     for (uint32_t i = 0; i < nr; i++) {
         struct mm_boot_section s;
@@ -464,8 +406,8 @@ static const char *tag_at(const struct reader *r, uint32_t offset, struct tag *o
         return "the end tag is missing";
     }
     out->data = r->data + offset;
-    out->type = get32(out->data);
-    out->size = get32(out->data + 4);
+    out->type = mmi_get32(out->data);
+    out->size = mmi_get32(out->data + 4);
     if (out->size < TAG_HEADER) {
         return "the tag is smaller than its header";
     }
@@ -487,7 +429,7 @@ static const char *check_all(struct reader *r, size_t len, struct tag *tag)
     const char *wrong = NULL;
 
     *tag = (struct tag){.type = NO_TAG};
-    r->total = get32(r->data);
+    r->total = mmi_get32(r->data);
     if (r->total > len) {
         return "the information is longer than the memory it was given in";
     }
@@ -542,8 +484,8 @@ mm_status_t mm_multiboot2_read(struct mm_bootmap *map, const void *data, size_t 
     if (map == NULL || data == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (mm_bootmap_add(map, mm_prange(paddr, 0), MM_BOOT_USABLE) != MM_OK) {
-        return MM_ERR_NOT_INITIALIZED; /* adding nothing does nothing else */
+    if (mmi_map_check(map) != MM_OK) {
+        return MM_ERR_NOT_INITIALIZED; /* it is not null */
     }
     if (!mm_is_aligned((uint64_t)(uintptr_t)data, TAG_ALIGN)) {
         return MM_ERR_NOT_ALIGNED;

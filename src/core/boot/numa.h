@@ -6,7 +6,7 @@
 #ifndef MMI_BOOT_NUMA_H
 #define MMI_BOOT_NUMA_H
 
-#include "core/base/mem.h"
+#include "core/base/bytes.h"
 #include <mm/numa.h>
 
 #define NUMA_MAGIC    UINT32_C(0x6d6d6e75)
@@ -18,23 +18,6 @@ struct mmi_numa_table {
     uint32_t len;
     uint32_t revision;
 };
-
-/** Fields lie at any alignment. */
-static inline uint32_t mmi_get32(const uint8_t *at)
-{
-    uint32_t v;
-
-    memcpy(&v, at, sizeof(v));
-    return v;
-}
-
-static inline uint64_t mmi_get64(const uint8_t *at)
-{
-    uint64_t v;
-
-    memcpy(&v, at, sizeof(v));
-    return v;
-}
 
 static inline mm_status_t mmi_numa_check(const struct mm_numa *numa)
 {

@@ -45,7 +45,7 @@ struct entry {
     uint32_t len;
 };
 
-/* --- the SRAT, first pass: each entry --------------------------------------------------------- */
+/* --- first pass: each entry ------------------------------------------------------------------- */
 
 /* The entry at an offset below the table's length, its length checked against what is left. */
 static const char *entry_at(const struct mmi_numa_table *t, uint32_t offset, struct entry *e)
@@ -122,7 +122,7 @@ static const char *check_entries(const struct mmi_numa_table *t, struct entry *e
     return wrong;
 }
 
-/* --- the SRAT, second pass: nodes, memory, processors ----------------------------------------- */
+/* --- second pass: nodes, memory, processors --------------------------------------------------- */
 
 struct builder {
     struct mm_numa *numa;
@@ -180,14 +180,15 @@ static const char *add_memory(struct mm_numa *numa, struct mm_numa_range r)
 
     for (;;) {
         uint32_t i = mmi_numa_range_at(numa, at);
-        const struct mm_numa_range *next = i < numa->nr_ranges ? &numa->ranges[i] : NULL;
+        const struct mm_numa_range *next = &numa->ranges[i];
+        bool is_next = i < numa->nr_ranges;
         uint64_t end = last; /* last byte of this piece */
 
-        if (next != NULL && next->range.start.raw <= at) {
+        if (is_next && next->range.start.raw <= at) {
             overlaps = overlaps || next->node != r.node;
             end = mm_prange_last(next->range).raw;
         } else {
-            if (next != NULL && next->range.start.raw <= last) {
+            if (is_next && next->range.start.raw <= last) {
                 end = next->range.start.raw - 1;
             }
             r.range = mm_prange(mm_paddr(at), end - at + 1);
@@ -287,13 +288,11 @@ static const char *take_entries(struct mm_numa *numa, const struct mmi_numa_tabl
                                 struct entry *e)
 {
     struct builder b = {.numa = numa, .revision = t->revision};
-    const char *wrong = NULL;
+    const char *wrong;
 
     for (uint32_t at = SRAT_ENTRIES; at < t->len; at += e->len) {
-        wrong = entry_at(t, at, e);
-        if (wrong == NULL) {
-            wrong = take_entry(&b, e);
-        }
+        (void)entry_at(t, at, e); /* the first pass has read it */
+        wrong = take_entry(&b, e);
         if (wrong != NULL) {
             forget(numa);
             return wrong;

@@ -58,8 +58,7 @@ static bool claim_in_line(struct mm_frames *f, uint64_t row, unsigned order, uin
 
 /* --- hints ------------------------------------------------------------------------------------ */
 
-/* Whether a hint may name the line. */
-static bool may_hint(const struct mm_frames *f, uint64_t line)
+bool mmi_may_hint(const struct mm_frames *f, uint64_t line)
 {
     return (mmi_load(&f->flags) & MM_FRAMES_POISON) == 0 &&
            (f->nr_withheld == 0 ||
@@ -69,6 +68,9 @@ static bool may_hint(const struct mm_frames *f, uint64_t line)
 /* The lifetime takes the line as its own, if another one or none had it. */
 static void open_line(struct mm_frames *f, uint64_t line, uint32_t lifetime)
 {
+    if ((mmi_load(mmi_word(f, line, MMI_OPENED + lifetime)) & mmi_line_mask(line)) != 0) {
+        return;
+    }
     for (unsigned i = 0; i < MMI_NR_LIFETIMES; i++) {
         uint64_t *word = mmi_word(f, line, MMI_OPENED + i);
         bool is = (mmi_load(word) & mmi_line_mask(line)) != 0;
@@ -87,8 +89,8 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
 {
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t bit = mmi_line_mask(line);
-    uint64_t index = (uint64_t)(span - f->spans);
-    uint64_t new = row | index << MMI_HINT_SPAN_SHIFT;
+    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)f->spans);
+    uint64_t new = mmi_hint_at(place, row);
     uint64_t old;
 
     if (reserve && (mmi_fetch_or(mmi_word(f, line, MMI_RESERVED), bit) & bit) == 0) {
@@ -98,6 +100,9 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
     if ((old & MMI_HINT_OWNED) != 0) {
         line = mmi_hint_row(old) / MMI_LINE_ROWS;
         (void)mmi_fetch_and(mmi_word(f, line, MMI_RESERVED), ~mmi_line_mask(line));
+        if (MMI_UNLIKELY((mmi_load(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
+            mmi_pressure_freed(f, line, mmi_line_count(f, line)); /* they count again */
+        }
     }
 }
 
@@ -109,8 +114,12 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
     if (w->stage == 0 && !w->others) {
         open_line(f, line, ask->lifetime);
     }
-    if (hint != NULL && may_hint(f, line)) {
+    if (hint != NULL && mmi_may_hint(f, line)) {
         move_hint(f, hint, mmi_span_of_line(f, line), row, w->stage == 0);
+        if (MMI_UNLIKELY(mmi_load(&f->watched) != 0)) {
+            /* The rest of the line will be taken without a word. */
+            mmi_pressure_taken(f, line * MMI_LINE_FRAMES, mmi_line_count(f, line));
+        }
     }
 }
 
@@ -119,18 +128,12 @@ void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t
     if (MMI_UNLIKELY((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0)) {
         mmi_poison_verify(f, pfn, slot, nr);
     }
-    if (MMI_UNLIKELY(f->watched != 0)) {
-        mmi_pressure_taken(f, slot / MMI_LINE_FRAMES, nr);
+    if (MMI_UNLIKELY(mmi_load(&f->watched) != 0)) {
+        mmi_pressure_taken(f, slot, nr);
     }
 }
 
 /* --- single frames and small blocks ----------------------------------------------------------- */
-
-/* Asks for memory near the CPU, which a hint is for; others leave hints alone. */
-static bool is_local(const struct mmi_ask *ask)
-{
-    return ask->nodes == UINT64_MAX && ask->from == ask->cpu->node;
-}
 
 /* The word of the lines that a search in vain is remembered by; of single frames, has_free. */
 static unsigned word_of(unsigned order)
@@ -179,7 +182,7 @@ static bool claim_by_hint(struct mmi_ask *ask, uint64_t *hint, unsigned order, u
         pass_by(ask, mmi_hint_row(old) / MMI_LINE_ROWS, order);
         return false;
     }
-    new = (old & ~MMI_HINT_ROW_MASK) | slot / MMI_ROW_FRAMES;
+    new = mmi_hint_at(old, slot / MMI_ROW_FRAMES);
     *pfn = slot + mmi_hint_span(ask->f, old)->bias;
     if (new != old) {
         (void)mmi_cas(hint, &old, new); /* or the hint is on another line by now */
@@ -191,7 +194,7 @@ bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
 {
     uint64_t size = UINT64_C(1) << order;
     struct mmi_run_wish wish = {.nr = size, .align = size, .high = MMI_PFN_END};
-    uint64_t *hint = is_local(ask) ? mmi_hint_of(ask->cpu, ask->lifetime, order) : NULL;
+    uint64_t *hint = mmi_is_local(ask) ? mmi_hint_of(ask->cpu, ask->lifetime, order) : NULL;
 
     if (hint != NULL && claim_by_hint(ask, hint, order, pfn)) {
         return true;
@@ -221,18 +224,49 @@ mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uin
     return MM_ERR_NO_MEMORY;
 }
 
+/* One frame from the line that the hint names, any row. The hint follows only to a row that has more:
+ * where memory is nearly full, most rows have one frame or none. */
+static inline bool alloc_in_line(struct mm_frames *f, uint64_t *hint, uint64_t *pfn)
+{
+    uint64_t old = mmi_load(hint);
+    uint64_t row = mmi_hint_row(old);
+    uint64_t first = row & ~(uint64_t)(MMI_LINE_ROWS - 1);
+
+    for (uint64_t i = 0; i < MMI_LINE_ROWS; i++) {
+        uint64_t at = first | ((row + i) & (MMI_LINE_ROWS - 1));
+        uint64_t bits = mmi_load(&f->rows[at]);
+
+        while (bits != 0) {
+            uint64_t left = bits & (bits - 1);
+            uint64_t frame = at * MMI_ROW_FRAMES + mmi_ctz_word(bits);
+
+            if (mmi_cas(&f->rows[at], &bits, left)) {
+                *pfn = frame + mmi_hint_span(f, old)->bias;
+                if (left != 0 && i != 0) {
+                    (void)mmi_cas(hint, &old, mmi_hint_at(old, at)); /* or it has moved on */
+                }
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Apart, so that the hot path saves no register for it. */
 MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm_pfn_t *out)
 {
-    struct mmi_ask ask = mmi_ask(f, cpu);
+    struct mmi_ask ask;
 
+    if (alloc_in_line(f, mmi_hint_of(mmi_frame_cpu(f, cpu), MM_LIFETIME_ANY, 0), &out->raw)) {
+        return MM_OK;
+    }
+    ask = mmi_ask(f, cpu);
     return mmi_frame_alloc_order(&ask, 0, &out->raw)
                ? MM_OK
-               : mmi_frame_failed(f, f->nr_withheld != 0 ? MM_FAILED_WITHHELD : MM_FAILED_EXHAUSTED,
-                                  1);
+               : mmi_frame_failed(f, mmi_frame_cause(&ask, false, 1), 1);
 }
 
-mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)
+MMI_HOT mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)
 {
     uint64_t hint = mmi_load(mmi_hint_of(mmi_frame_cpu(frames, cpu), MM_LIFETIME_ANY, 0));
     uint64_t *row = &frames->rows[mmi_hint_row(hint)];

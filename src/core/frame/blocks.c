@@ -33,17 +33,29 @@ static inline bool exchange_rows(uint64_t *rows, rows_t from, rows_t to)
 }
 #endif
 
-bool mmi_line_claim(struct mm_frames *f, uint64_t line)
+/* Half-way, a frame was found to be taken: what was claimed before it goes back. */
+MMI_NOINLINE static bool give_up(struct mm_frames *f, uint64_t line, uint64_t nr_rows)
+{
+    mmi_run_unclaim(f, line * MMI_LINE_FRAMES, nr_rows * MMI_ROW_FRAMES);
+    return false;
+}
+
+MMI_INLINE bool claim_line(struct mm_frames *f, uint64_t line)
 {
     uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
         if (MMI_UNLIKELY(!exchange_rows(&rows[i], ALL_ONES, 0))) {
-            mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * (uint64_t)MMI_ROW_FRAMES);
-            return false;
+            return give_up(f, line, i);
         }
     }
     return true;
+}
+
+bool mmi_line_claim(struct mm_frames *f, uint64_t line)
+{
+    return claim_line(f, line);
 }
 
 bool mmi_line_free(struct mm_frames *f, uint64_t line)
@@ -52,6 +64,7 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
     const uint64_t *group = mmi_word(f, line, 0);
     uint64_t fine;
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
         if (MMI_UNLIKELY(!exchange_rows(&rows[i], 0, ALL_ONES))) {
             /* A double free. What was freed here is still the caller's: nobody else may have it. */
@@ -59,7 +72,7 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
             return false;
         }
     }
-    fine = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[MMI_ATTENTION]) &
+    fine = mmi_load_seq(&group[MMI_HAS_FREE]) & mmi_load_seq(&group[MMI_CALM]) &
            mmi_load_seq(&group[MMI_WHOLE]);
     if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
         mmi_row_freed_slow(f, line * MMI_LINE_ROWS, UINT64_MAX);
@@ -90,7 +103,7 @@ static uint64_t obstacle(struct mmi_ask *ask, uint64_t line, uint64_t nr)
 static bool claim_lines(struct mm_frames *f, uint64_t line, uint64_t nr)
 {
     for (uint64_t i = 0; i < nr; i++) {
-        if (!mmi_line_claim(f, line + i)) {
+        if (!claim_line(f, line + i)) {
             mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * MMI_LINE_FRAMES);
             return false;
         }
@@ -127,6 +140,27 @@ static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line,
     return false;
 }
 
+bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn)
+{
+    uint64_t hint = mmi_load(&cpu->line);
+    uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
+
+    if (!mmi_line_bit(f, line, MMI_WHOLE) || !claim_line(f, line)) {
+        return false;
+    }
+    *pfn = line * MMI_LINE_FRAMES + mmi_hint_span(f, hint)->bias;
+    return true;
+}
+
+static void keep_hint(struct mmi_ask *ask, const struct mm_frame_span *span, uint64_t line)
+{
+    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)ask->f->spans);
+
+    if (mmi_is_local(ask) && mmi_may_hint(ask->f, line)) {
+        mmi_store(&ask->cpu->line, mmi_hint_at(place, line * MMI_LINE_ROWS));
+    }
+}
+
 /* One turn over the lines that the walk goes to. */
 static bool search(struct mmi_ask *ask, struct mmi_walk *w, uint64_t nr, uint64_t *pfn)
 {
@@ -139,8 +173,11 @@ static bool search(struct mmi_ask *ask, struct mmi_walk *w, uint64_t nr, uint64_
             }
         } else if (!mmi_line_whole(ask->f, line)) {
             mmi_line_unwhole(ask, line);
-        } else if (mmi_line_claim(ask->f, line)) {
-            *pfn = line * MMI_LINE_FRAMES + mmi_span_of_line(ask->f, line)->bias;
+        } else if (claim_line(ask->f, line)) {
+            const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
+
+            keep_hint(ask, span, line);
+            *pfn = line * MMI_LINE_FRAMES + span->bias;
             return true;
         }
     }
@@ -160,10 +197,10 @@ static bool search_zeroed(struct mmi_ask *ask, uint64_t *pfn)
         return false;
     }
     nearest = &f->areas[f->order[(uint64_t)ask->from * f->nr_areas]];
-    ask->zeroed = MMI_ONLY_ZEROED;
+    ask->withheld |= MMI_ONLY_ZEROED;
     mmi_walk_within(ask, &w, MMI_WHOLE, nearest->first_line, nearest->end_line);
     found = search(ask, &w, 1, pfn);
-    ask->zeroed = 0;
+    ask->withheld &= ~MMI_ONLY_ZEROED;
     return found;
 }
 
@@ -174,6 +211,10 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t
 
     if (to_zero && order == MMI_LINE_ORDER &&
         (mmi_load(&ask->f->flags) & MM_FRAMES_KNOWN_ZERO) != 0 && search_zeroed(ask, pfn)) {
+        return true;
+    }
+    if (order == MMI_LINE_ORDER && mmi_is_local(ask) &&
+        mmi_line_alloc_by_hint(ask->f, ask->cpu, pfn)) {
         return true;
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {

@@ -44,13 +44,16 @@ static size_t list_row(uint64_t taken, uint64_t pfn, mm_pfn_t *out)
     return nr;
 }
 
-/* The same tiers as for others, frame by frame: they are no run. */
-static void taken_one_by_one(struct mm_frames *f, uint64_t bias, const mm_pfn_t *out, size_t nr)
+/* The same tiers as for others: the frames are no run, but lie in one line. */
+static void taken_in_line(struct mm_frames *f, uint64_t bias, const mm_pfn_t *out, size_t nr)
 {
-    bool tiers = (mmi_load(&f->flags) & MM_FRAMES_POISON) != 0 || f->watched != 0;
+    bool poison = (mmi_load(&f->flags) & MM_FRAMES_POISON) != 0;
 
-    for (size_t i = 0; i < nr && tiers; i++) {
-        mmi_frames_taken(f, out[i].raw, out[i].raw - bias, 1);
+    for (size_t i = 0; i < nr && poison; i++) {
+        mmi_poison_verify(f, out[i].raw, out[i].raw - bias, 1);
+    }
+    if (MMI_UNLIKELY(nr != 0 && mmi_load(&f->watched) != 0)) {
+        mmi_pressure_taken(f, mm_align_down(out[0].raw - bias, MMI_LINE_FRAMES), nr);
     }
 }
 
@@ -70,7 +73,7 @@ static size_t take_line(struct mm_frames *f, const struct mm_frame_span *span, u
             *row = at;
         }
     }
-    taken_one_by_one(f, span->bias, out, done);
+    taken_in_line(f, span->bias, out, done);
     return done;
 }
 
@@ -116,7 +119,7 @@ static size_t take_all(struct mmi_ask *ask, mm_pfn_t *out, size_t count)
     size_t done = take_line(ask->f, mmi_hint_span(ask->f, old), &row, out, count);
 
     if (done == count) {
-        (void)mmi_cas(hint, &old, (old & ~MMI_HINT_ROW_MASK) | row);
+        (void)mmi_cas(hint, &old, mmi_hint_at(old, row));
         return done;
     }
     mmi_line_retire(ask, row / MMI_LINE_ROWS);
@@ -148,7 +151,5 @@ mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t
     if (*nr_done == count) {
         return MM_OK;
     }
-    return mmi_frame_failed(frames,
-                            frames->nr_withheld != 0 ? MM_FAILED_WITHHELD : MM_FAILED_EXHAUSTED,
-                            count - *nr_done);
+    return mmi_frame_failed(frames, mmi_frame_cause(&ask, false, 1), count - *nr_done);
 }

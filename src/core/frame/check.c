@@ -47,6 +47,8 @@ static void check_spans(const struct mm_frames *f, uint64_t *wrong)
                slot / MMI_LINE_FRAMES == span->first_line &&
                    (slot + span->nr - 1) / MMI_LINE_FRAMES == span->first_line + span->nr_lines - 1,
                "a span has frames outside of its lines", span->first, wrong);
+        expect(f, span->node < f->nr_nodes, "a span is of a node that does not exist", span->first,
+               wrong);
         line += span->first == 0 ? 0 : span->nr_lines;
         end = span->first + span->nr;
     }
@@ -96,7 +98,7 @@ static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t addres
                      "pass by",
                address, wrong);
         for (uint64_t at = run && line > 0 ? line - 1 : line; at <= (run ? last : line); at++) {
-            expect(f, mmi_line_bit(f, at, MMI_ATTENTION), "a free would not end a search in vain",
+            expect(f, !mmi_line_bit(f, at, MMI_CALM), "a free would not end a search in vain",
                    address, wrong);
         }
     }
@@ -246,6 +248,28 @@ static void check_areas(const struct mm_frames *f, uint64_t *wrong)
     }
 }
 
+/* Levels, and who is told of them. */
+static void check_zones(const struct mm_frames *f, uint64_t *wrong)
+{
+    uint64_t pressed = 0;
+    uint64_t watched = 0;
+
+    for (uint32_t node = 0; node < f->nr_nodes; node++) {
+        for (uint32_t zone = 0; zone < MM_ZONE_COUNT; zone++) {
+            const struct mmi_frame_zone *z = mmi_zone(f, node, zone);
+
+            pressed += mmi_load(&z->level) != MM_PRESSURE_NONE ? 1 : 0;
+            watched += mmi_load(&z->marks.high) != 0 ? 1 : 0;
+            expect(f, mmi_load(&z->looks) == 0, "a zone is being counted", zone, wrong);
+            expect(f, mmi_load(&z->nr_peak) <= z->nr_frames, "more was allocated than there is",
+                   zone, wrong);
+        }
+    }
+    expect(f, mmi_load(&f->flags) / MMI_FRAMES_ONE_PRESSED == pressed,
+           "frees do not know which zones are short of memory", pressed, wrong);
+    expect(f, mmi_load(&f->watched) == watched, "watermarks are miscounted", watched, wrong);
+}
+
 mm_status_t mm_frame_check(const struct mm_frames *frames)
 {
     uint64_t wrong = 0;
@@ -270,5 +294,6 @@ mm_status_t mm_frame_check(const struct mm_frames *frames)
     }
     check_summaries(frames, &wrong);
     check_hints(frames, &wrong);
+    check_zones(frames, &wrong);
     return wrong == 0 ? MM_OK : MM_ERR_CORRUPTED;
 }

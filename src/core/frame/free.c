@@ -55,7 +55,7 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
         }
     } while (MMI_UNLIKELY(!mmi_cas_seq(&f->rows[row], &old, old | mask)));
     mmi_row_freed(f, row, old, mask);
-    if (MMI_UNLIKELY((mmi_load(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
+    if (MMI_UNLIKELY((mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
         mmi_pressure_freed(f, row / MMI_LINE_ROWS, mmi_popcount(mask));
     }
 }
@@ -110,9 +110,9 @@ static void check_run(const struct mm_frames *f, uint64_t pfn, uint64_t nr, stru
     }
 }
 
-static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim)
+/* Free a run that has been looked at. */
+static void free_checked(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim)
 {
-    check_run(f, pfn, nr, claim);
     while (nr != 0) {
         uint64_t slot;
         uint64_t in_span = part_of(f, pfn, nr, claim, &slot);
@@ -127,6 +127,36 @@ static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_
         pfn += in_span;
         nr -= in_span;
     }
+}
+
+static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_claim claim)
+{
+    check_run(f, pfn, nr, claim);
+    free_checked(f, pfn, nr, claim);
+}
+
+/* Frames of one row of the main span, where nothing is to be looked at but the bits. */
+static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t nr)
+{
+    uint64_t at = pfn - f->main_first;
+    uint64_t slot = pfn - f->main_bias;
+    uint64_t *row = &f->rows[slot / MMI_ROW_FRAMES];
+    uint64_t mask;
+    uint64_t old;
+
+    if (mmi_load(&f->flags) != 0 || at >= f->main_nr || nr - 1 >= f->main_nr - at ||
+        nr > MMI_ROW_FRAMES - slot % MMI_ROW_FRAMES) {
+        return false;
+    }
+    mask = mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), (unsigned)nr);
+    old = mmi_load(row);
+    do {
+        if (MMI_UNLIKELY((old & mask) != 0)) {
+            return false;
+        }
+    } while (MMI_UNLIKELY(!mmi_cas_seq(row, &old, old | mask)));
+    mmi_row_freed(f, slot / MMI_ROW_FRAMES, old, mask);
+    return true;
 }
 
 static void free_block(struct mm_frames *f, uint64_t pfn, struct mmi_claim claim)
@@ -164,29 +194,22 @@ void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct
     set_row(f, pfn, slot, UINT64_C(1) << (slot % MMI_ROW_FRAMES), claim);
 }
 
-/* A block of a whole line, where nothing is to be looked at but the bits. */
-static bool free_line(struct mm_frames *f, uint64_t pfn)
+/* A block of a whole line of the main span, where nothing is to be looked at but the bits. */
+static inline bool free_main_line(struct mm_frames *f, uint64_t pfn)
 {
-    const struct mm_frame_span *span = mmi_frame_span(f, pfn);
-    uint64_t line;
+    uint64_t at = pfn - f->main_first;
 
-    if (mmi_load(&f->flags) != 0 || pfn % MMI_LINE_FRAMES != 0 || span == NULL ||
-        span->first + span->nr - pfn < MMI_LINE_FRAMES) {
-        return false;
-    }
-    line = (pfn - span->bias) / MMI_LINE_FRAMES;
-    return mmi_line_free(f, line);
+    return mmi_load(&f->flags) == 0 && pfn % MMI_LINE_FRAMES == 0 && at < f->main_nr &&
+           f->main_nr - at >= MMI_LINE_FRAMES &&
+           mmi_line_free(f, (pfn - f->main_bias) / MMI_LINE_FRAMES);
 }
 
-/* Whatever is not the hot path: it looks at everything again, from the start. */
-MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
+/* Whatever no short way was found for: it looks at everything again, from the start. */
+MMI_NOINLINE static void free_any(struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
     struct mmi_claim claim = {"allocated, a block of order", order};
     uint64_t slot;
 
-    if (order == MMI_LINE_ORDER && free_line(f, pfn)) {
-        return;
-    }
     if (order != 0) {
         free_block(f, pfn, claim);
         return;
@@ -198,30 +221,43 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
     mmi_frame_free_one(f, pfn, slot, claim);
 }
 
+/* Whatever is not the hot path: blocks that have a short way, and the rest. */
+MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
+{
+    if (order == MMI_LINE_ORDER && free_main_line(f, pfn)) {
+        return;
+    }
+    if (order - 1 < 6 && mm_is_aligned(pfn, UINT64_C(1) << order) &&
+        free_in_main_row(f, pfn, UINT64_C(1) << order)) {
+        return;
+    }
+    free_any(f, pfn, order);
+}
+
+/* Whether a frame of the main span can be freed by its bit alone, though there are flags. */
+static inline bool free_is_plain(const struct mm_frames *f, uint64_t pfn, uint32_t order)
+{
+    return order == 0 && mmi_load(&f->flags) == MM_FRAMES_REFCOUNTS &&
+           mmi_load_acquire(&f->refs[pfn - f->main_bias]) == 0;
+}
+
 /*
  * The hot path is one frame of the main span, in an allocator without owners, that no summary needs
  * to hear of. Everything else is called last, so that it needs no stack frame. The
  * row is found from the frame number without the detour over the slot: where the frame has just
  * been allocated, the CPU waits for exactly this.
  */
-void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
+MMI_HOT void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 {
     uint64_t bit = UINT64_C(1) << (first.raw % MMI_ROW_FRAMES);
     uint64_t *rows;
     uint64_t old;
     uint64_t found;
-    uint32_t flags;
 
     mmi_frames_not_null(frames);
-    flags = mmi_load(&frames->flags);
-    if (MMI_UNLIKELY((order | (flags & ~MM_FRAMES_REFCOUNTS)) != 0 ||
-                     first.raw - frames->main_first >= frames->main_nr)) {
+    if (MMI_UNLIKELY(first.raw - frames->main_first >= frames->main_nr) ||
+        ((order | mmi_load(&frames->flags)) != 0 && !free_is_plain(frames, first.raw, order))) {
         free_slow(frames, first.raw, order);
-        return;
-    }
-    if (flags != 0 &&
-        MMI_UNLIKELY(mmi_load_acquire(&frames->refs[first.raw - frames->main_bias]) != 0)) {
-        free_slow(frames, first.raw, 0);
         return;
     }
     /* Read twice, so that the load need not wait for the address of the exchange. */
@@ -240,9 +276,31 @@ void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t order)
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
 {
     mmi_frames_not_null(frames);
+    if (free_in_main_row(frames, first.raw, nr_frames)) {
+        return;
+    }
     free_run(frames, first.raw, nr_frames,
              (struct mmi_claim){"allocated, a run of frames", nr_frames});
 }
+
+void mm_frame_free_owned(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames,
+                         enum mm_frame_owner owner, uint64_t tag)
+{
+    struct mmi_claim claim = {mmi_frame_owner_str((uint32_t)owner), tag};
+    uint64_t part;
+
+    mmi_frames_not_null(frames);
+    check_run(frames, first.raw, nr_frames, claim);
+    for (uint64_t done = 0; done < nr_frames; done += part) {
+        uint64_t slot;
+
+        part = part_of(frames, first.raw + done, nr_frames - done, claim, &slot);
+        mmi_owners_check(frames, first.raw + done, slot, part, (uint32_t)owner, claim);
+    }
+    free_checked(frames, first.raw, nr_frames, claim);
+}
+
+/* --- lists ------------------------------------------------------------------------------------ */
 
 /* Free what of the list, from its start, lies in the row of its first frame; how many those are. */
 static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
@@ -289,4 +347,58 @@ void mm_frame_free_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t c
     for (size_t done = 0; done < count;) {
         done += free_in_row(frames, list + done, count - done, claim);
     }
+}
+
+/* Drop a reference to what of the list, from its start, lies in the row of its first frame; how many
+ * those are. */
+static size_t put_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
+                         struct mmi_claim claim, size_t *nr_freed)
+{
+    uint64_t pfn = list[0].raw;
+    const struct mm_frame_span *span = span_of(f, pfn, claim);
+    uint64_t first = mm_align_down(pfn, MMI_ROW_FRAMES);
+    uint64_t slot = first - span->bias;
+    uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
+    uint64_t mask = 0;
+    size_t i;
+
+    for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
+        unsigned at = (unsigned)(list[i].raw - first);
+        uint64_t bit = UINT64_C(1) << at;
+
+        if ((possible & bit) == 0) {
+            break; /* of another span, or of none */
+        }
+        if ((mask & bit) != 0) {
+            mmi_frame_panic(f, "a frame more often in the list than it has references", list[i].raw,
+                            claim);
+        }
+        if (mmi_refs_drop(f, list[i].raw, slot + at, claim)) {
+            check_one(f, list[i].raw, slot + at, claim);
+            mask |= bit;
+        }
+    }
+    for (uint64_t left = mmi_load(&f->flags) == 0 ? 0 : mask; left != 0; left &= left - 1) {
+        let_go(f, first + mmi_ctz(left), slot + mmi_ctz(left), 1);
+    }
+    if (mask != 0) {
+        set_row(f, first, slot, mask, claim);
+    }
+    *nr_freed += mmi_popcount(mask);
+    return i;
+}
+
+size_t mm_frame_put_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t count)
+{
+    struct mmi_claim claim = {"allocated, references less by a list", count};
+    size_t nr_freed = 0;
+
+    if (MMI_UNLIKELY(list == NULL && count != 0)) {
+        mmi_frames_not_null(frames);
+        mmi_frame_panic(frames, "put of a list of frames that is not there", 0, claim);
+    }
+    for (size_t done = 0; done < count;) {
+        done += put_in_row(frames, list + done, count - done, claim, &nr_freed);
+    }
+    return nr_freed;
 }

@@ -43,6 +43,7 @@ static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
     uint64_t whole_first = (slot + MMI_LINE_FRAMES - 1) / MMI_LINE_FRAMES;
     uint64_t whole_end = (slot + span->nr) / MMI_LINE_FRAMES;
 
+    set_lines(f, MMI_CALM, span->first_line, span->first_line + span->nr_lines);
     if (span->later != 0) {
         set_lines(f, MMI_ABSENT, span->first_line, span->first_line + span->nr_lines);
         f->flags |= MMI_FRAMES_ABSENT;
@@ -53,10 +54,10 @@ static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
     set_lines(f, MMI_WHOLE, whole_first, whole_end);
 }
 
-/* The tops, from the words below them. */
+/* The tops, from the words below them; the line of frame 0 may have a group of its own. */
 static void fill_tops(struct mm_frames *f)
 {
-    for (uint64_t group = 0; group * MMI_GROUP_LINES < f->nr_lines; group++) {
+    for (uint64_t group = 0; group * MMI_GROUP_LINES <= f->nr_lines; group++) {
         const uint64_t *words = &f->groups[group * MMI_GROUP_WORDS];
         uint64_t mask = UINT64_C(1) << (group % 64);
 
@@ -168,8 +169,9 @@ static void place_cpus(struct mm_frames *f, const struct mm_frames_config *confi
 
     for (uint32_t i = 0; i < f->nr_cpus; i++) {
         for (unsigned j = 0; j < MMI_NR_HINTS; j++) {
-            cpus[i].hints[j] = mmi_nowhere_line(f) * MMI_LINE_ROWS;
+            cpus[i].hints[j] = mmi_hint_at(0, mmi_nowhere_line(f) * MMI_LINE_ROWS);
         }
+        cpus[i].line = cpus[i].hints[0];
         cpus[i].node = config->cpu_nodes == NULL ? 0 : config->cpu_nodes[i];
         cpus[i].turn = 63;
     }
@@ -233,52 +235,48 @@ static void fill_zones(struct mm_frames *f)
 
 /* --- what is withheld ------------------------------------------------------------------------- */
 
-/* Frames of a line that are free now. */
-static uint64_t free_in_line(const struct mm_frames *f, uint64_t line)
+/* Withhold lines of an area, from the lowest on, until they hold `nr` free frames; how many of those
+ * are left to be withheld. */
+static uint64_t withhold_in(struct mm_frames *f, const struct mmi_frame_area *area,
+                            enum mmi_word word, uint64_t nr)
 {
-    uint64_t nr = 0;
+    for (uint64_t line = area->first_line; nr != 0 && line < area->end_line; line++) {
+        uint64_t has = mmi_line_count(f, line);
 
-    for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
-        nr += mmi_popcount(f->rows[line * MMI_LINE_ROWS + i]);
+        if (has != 0 && !mmi_line_bit(f, line, MMI_RESERVE)) {
+            *mmi_word(f, line, word) |= mmi_line_mask(line);
+            f->nr_withheld += has;
+            nr -= has < nr ? has : nr;
+        }
     }
     return nr;
 }
 
-/* Withhold so many frames, from the lines that would be used last but for those below 16 MiB, which
- * come last: devices ask for those. */
+/* Withhold so many frames where a CPU of node 0 would take them last; but not below 16 MiB, which
+ * is for devices, as long as there is anything else. */
 static void withhold(struct mm_frames *f, enum mmi_word word, uint64_t nr)
 {
-    for (uint32_t i = f->nr_areas; nr != 0 && i-- > 0;) {
-        /* From node 0's order: last comes what is below 16 MiB, before it the low memory of the
-         * farthest node. Those first that lie above it. */
-        uint32_t index = f->areas[f->order[i]].zone == MM_ZONE_DMA ? UINT32_MAX : i;
-        const struct mmi_frame_area *area;
+    for (unsigned dma = 0; dma <= 1; dma++) {
+        for (uint32_t i = f->nr_areas; nr != 0 && i-- > 0;) {
+            const struct mmi_frame_area *area = &f->areas[f->order[i]];
 
-        if (index == UINT32_MAX) {
-            continue;
-        }
-        area = &f->areas[f->order[index]];
-        for (uint64_t line = area->first_line; nr != 0 && line < area->end_line; line++) {
-            uint64_t has = free_in_line(f, line);
-
-            if (has == 0 || mmi_line_bit(f, line, MMI_RESERVE) ||
-                mmi_line_bit(f, line, MMI_KERNEL)) {
-                continue;
+            if ((area->zone == MM_ZONE_DMA) == (dma == 1)) {
+                nr = withhold_in(f, area, word, nr);
             }
-            *mmi_word(f, line, word) |= mmi_line_mask(line);
-            f->nr_withheld += has;
-            nr = has < nr ? nr - has : 0;
         }
     }
-    for (uint64_t line = 0; nr != 0 && line < f->nr_lines; line++) {
-        uint64_t has = free_in_line(f, line);
+}
 
-        if (has != 0 && !mmi_line_bit(f, line, MMI_RESERVE) && !mmi_line_bit(f, line, MMI_KERNEL)) {
-            *mmi_word(f, line, word) |= mmi_line_mask(line);
-            f->nr_withheld += has;
-            nr = has < nr ? nr - has : 0;
-        }
-    }
+/* What only some may have, and that something is left for everybody. */
+static mm_status_t withhold_all(struct mm_frames *f, const struct mm_frames_config *config,
+                                const struct mmi_layout *l)
+{
+    uint64_t nr_zero = f->spans[0].first == 0 && f->spans[0].later == 0 ? 1 : 0;
+
+    withhold(f, MMI_RESERVE, config->nr_reserve);
+    withhold(f, MMI_KERNEL, config->nr_kernel);
+    return f->nr_withheld == 0 || f->nr_withheld + nr_zero < l->nr_usable ? MM_OK
+                                                                          : MM_ERR_INVALID_SIZE;
 }
 
 /* A look at both ends of each array: memory that was never zeroed does not pass. */
@@ -327,10 +325,12 @@ static mm_status_t check_config(const struct mm_frames *frames,
     return status;
 }
 
-/* The configuration is right, and its metadata is zeroed. */
-static void bring_up(struct mm_frames *frames, const struct mm_frames_config *config,
-                     const struct mmi_layout *l)
+/* The configuration is right, and its metadata is zeroed; on error both are zeroed again. */
+static mm_status_t bring_up(struct mm_frames *frames, const struct mm_frames_config *config,
+                            const struct mmi_layout *l)
 {
+    mm_status_t status;
+
     /* In place: a whole struct mm_frames is too much for a kernel's stack. */
     memset(frames, 0, sizeof(*frames));
     frames->nr_cpus = config->nr_cpus;
@@ -341,8 +341,12 @@ static void bring_up(struct mm_frames *frames, const struct mm_frames_config *co
     place_cpus(frames, config);
     order_areas(frames, config->numa);
     fill_zones(frames);
-    withhold(frames, MMI_RESERVE, config->nr_reserve);
-    withhold(frames, MMI_KERNEL, config->nr_kernel);
+    status = withhold_all(frames, config, l);
+    if (status != MM_OK) {
+        memset(config->metadata, 0, (size_t)l->state_len);
+        memset(frames, 0, sizeof(*frames));
+        return status;
+    }
     if (config->physmap != NULL) {
         frames->has_physmap = 1;
         frames->physmap = *config->physmap;
@@ -356,6 +360,7 @@ static void bring_up(struct mm_frames *frames, const struct mm_frames_config *co
         frames->ops_ctx = config->ops_ctx;
     }
     frames->magic = MMI_FRAME_MAGIC;
+    return MM_OK;
 }
 
 mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config)
@@ -378,8 +383,7 @@ mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_confi
     if (!looks_zeroed(&l, config->metadata)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    bring_up(frames, config, &l);
-    return MM_OK;
+    return bring_up(frames, config, &l);
 }
 
 mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_frames_config *config,
@@ -429,8 +433,10 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     status = mm_frame_init(frames, &carved);
     if (status == MM_OK) {
         frames->carved = at;
+        return MM_OK;
     }
-    return status;
+    /* What is withheld was rounded up to all there is. There was room for the entry a moment ago. */
+    return mm_bootmap_give(config->map, at) == MM_OK ? status : MM_ERR_LIMIT;
 }
 
 mm_status_t mm_frame_destroy(struct mm_frames *frames)

@@ -1,18 +1,50 @@
 // SPDX-License-Identifier: MIT
 /**
- * What is on record about a frame: references, pins and its owner, and the panic that names them.
+ * References and pins, the panic that names what is on record, and records that come late.
  *
- * Reference counts are kept as their excess over 1. A free frame has 0, a frame that has just been
- * allocated has 0 too, so neither allocating nor freeing writes the array; freeing reads it if
- * there is one.
+ * One word a frame counts both, so that one load tells who else holds a frame, and one exchange
+ * changes both figures:
+ *
+ *     31       22 21                              0
+ *     [   pins   |   references and pins, less 1   ]      all ones: immortal
+ *
+ * A frame with one reference and no pin has 0, and that is how it is allocated; a free frame has 0
+ * too. So neither allocating nor freeing writes the array; freeing reads it if there is one, and
+ * every frame that is not 0 there belongs to somebody else as well.
+ *
+ * Who drops the last reference finds 0 and frees; the bitmap tells then, in the same step, whether
+ * another CPU believes that it was the last, too. Who drops the last pin of a frame without
+ * references turns it into that: one reference, its own.
  */
 #include "state.h"
 
-#define REFS_IMMORTAL (MM_FRAME_REF_IMMORTAL - 1)
+#define PIN_SHIFT 22
+#define ONE_PIN   ((UINT32_C(1) << PIN_SHIFT) + 1) /* counted in both fields */
+#define HELD_MASK ((UINT32_C(1) << PIN_SHIFT) - 1)
+
+_Static_assert(HELD_MASK == MM_FRAME_REFS_MAX, "a count less 1 that is all ones is immortal");
+_Static_assert((UINT32_MAX >> PIN_SHIFT) == MM_FRAME_PINS_MAX, "pins fill the bits above");
+
+static uint32_t pins_of(uint32_t word)
+{
+    return word >> PIN_SHIFT;
+}
+
+/* References and pins. */
+static uint32_t held_of(uint32_t word)
+{
+    return (word & HELD_MASK) + 1;
+}
+
+static uint32_t refs_of(uint32_t word)
+{
+    return held_of(word) - pins_of(word);
+}
 
 bool mmi_refs_sound(uint32_t refs)
 {
-    return refs <= REFS_IMMORTAL;
+    return refs == MM_FRAME_REF_IMMORTAL ||
+           (held_of(refs) <= MM_FRAME_REFS_MAX && pins_of(refs) <= held_of(refs));
 }
 
 static bool is_free(const struct mm_frames *f, uint64_t slot)
@@ -30,11 +62,22 @@ static uint64_t slot_of(const struct mm_frames *f, uint64_t pfn)
 
 /* --- corruption ------------------------------------------------------------------------------- */
 
+/* Of a frame that has a word. */
+static const char *record_of_word(uint32_t word, uint64_t *value)
+{
+    if (word == MM_FRAME_REF_IMMORTAL) {
+        *value = word;
+        return "allocated, immortal";
+    }
+    *value = pins_of(word) != 0 ? pins_of(word) : refs_of(word);
+    return pins_of(word) != 0 ? "allocated, pins" : "allocated, references";
+}
+
 /* What is on record about a frame. */
 static const char *record_of(const struct mm_frames *f, uint64_t pfn, uint64_t *value)
 {
     uint64_t slot = mmi_frame_slot(f, pfn);
-    uint32_t refs;
+    uint32_t word;
 
     *value = 0;
     if (slot == MMI_NO_SLOT) {
@@ -50,17 +93,12 @@ static const char *record_of(const struct mm_frames *f, uint64_t pfn, uint64_t *
     if (is_free(f, slot)) {
         return "free";
     }
-    refs = f->refs == NULL ? 0 : mmi_load(&f->refs[slot]);
-    if (refs != 0) {
-        *value = refs < REFS_IMMORTAL ? refs + UINT64_C(1) : MM_FRAME_REF_IMMORTAL;
-        return refs < REFS_IMMORTAL ? "allocated, references" : "allocated, immortal";
-    }
-    if (f->tags != NULL) {
+    word = f->refs == NULL ? 0 : mmi_load(&f->refs[slot]);
+    if (word == 0 && f->tags != NULL) {
         *value = mmi_load(&f->tags[slot]) & MM_FRAME_TAG_MAX;
         return mmi_frame_owner_str((uint32_t)(mmi_load(&f->tags[slot]) >> 60));
     }
-    *value = 1;
-    return "allocated, references";
+    return record_of_word(word, value);
 }
 
 _Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint64_t pfn,
@@ -82,38 +120,25 @@ void mmi_records_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, u
                        struct mmi_claim claim)
 {
     for (uint64_t i = 0; i < nr && f->refs != NULL; i++) {
-        uint32_t refs = mmi_load_acquire(&f->refs[slot + i]);
+        uint32_t word = mmi_load_acquire(&f->refs[slot + i]);
 
-        if (refs >= REFS_IMMORTAL) {
-            mmi_frame_panic(f, "free of an immortal frame", pfn + i, claim);
+        if (MMI_LIKELY(word == 0)) {
+            continue;
         }
-        if (refs != 0) {
-            mmi_frame_panic(f, "free of a frame that others refer to", pfn + i, claim);
-        }
+        mmi_frame_panic(f,
+                        word == MM_FRAME_REF_IMMORTAL ? "free of an immortal frame"
+                        : pins_of(word) != 0          ? "free of a frame that is pinned"
+                                                      : "free of a frame that others refer to",
+                        pfn + i, claim);
     }
 }
 
-/* --- owners ----------------------------------------------------------------------------------- */
+/* --- references and pins ---------------------------------------------------------------------- */
 
-void mmi_records_clear(struct mm_frames *f, uint64_t slot, uint64_t nr)
+/* The slot of a frame that the caller holds. */
+static uint64_t held(const struct mm_frames *f, uint64_t pfn, const char *claimed)
 {
-    for (uint64_t i = 0; i < nr && f->tags != NULL; i++) {
-        mmi_store(&f->tags[slot + i], 0);
-    }
-}
-
-void mmi_records_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag)
-{
-    for (uint64_t i = 0; i < nr && f->tags != NULL; i++) {
-        mmi_store(&f->tags[slot + i], (uint64_t)owner << 60 | tag);
-    }
-}
-
-/* --- references ------------------------------------------------------------------------------- */
-
-/* The slot of a frame of which the caller holds a reference. */
-static uint64_t held(const struct mm_frames *f, uint64_t pfn, struct mmi_claim claim)
-{
+    struct mmi_claim claim = {claimed, 0};
     uint64_t slot;
 
     mmi_frames_not_null(f);
@@ -130,13 +155,57 @@ static uint64_t held(const struct mm_frames *f, uint64_t pfn, struct mmi_claim c
     return slot;
 }
 
+/* One more, or immortal if a field is full: never a carry from one into the other. */
+static uint32_t one_more(uint32_t word, uint32_t what)
+{
+    bool full = held_of(word) >= MM_FRAME_REFS_MAX ||
+                (what == ONE_PIN && pins_of(word) == MM_FRAME_PINS_MAX);
+
+    return full ? MM_FRAME_REF_IMMORTAL : word + what;
+}
+
+static void add(uint32_t *at, uint32_t what)
+{
+    uint32_t word = mmi_load(at);
+
+    while (word != MM_FRAME_REF_IMMORTAL && !mmi_cas(at, &word, one_more(word, what))) {
+    }
+}
+
 void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = held(frames, frame.raw, (struct mmi_claim){"allocated, one reference more", 0});
-    uint32_t refs = mmi_load(&frames->refs[slot]);
+    uint64_t slot = held(frames, frame.raw, "allocated, one reference more");
 
-    while (refs < REFS_IMMORTAL && !mmi_cas(&frames->refs[slot], &refs, refs + 1)) {
+    add(&frames->refs[slot], 1);
+}
+
+void mm_frame_pin(struct mm_frames *frames, mm_pfn_t frame)
+{
+    uint64_t slot = held(frames, frame.raw, "allocated, one pin more");
+
+    add(&frames->refs[slot], ONE_PIN);
+}
+
+bool mmi_refs_drop(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim)
+{
+    uint32_t word;
+
+    if (f->refs == NULL) {
+        return true;
     }
+    word = mmi_load_acquire(&f->refs[slot]);
+    while (word != 0) {
+        if (word == MM_FRAME_REF_IMMORTAL) {
+            return false;
+        }
+        if (refs_of(word) == 0) {
+            mmi_frame_panic(f, "put of a frame that only pins keep", pfn, claim);
+        }
+        if (mmi_cas(&f->refs[slot], &word, word - 1)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame)
@@ -149,35 +218,148 @@ bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame)
     if (slot == MMI_NO_SLOT) {
         mmi_frame_panic(frames, "free of a frame that is not managed", frame.raw, claim);
     }
-    if (frames->refs != NULL) {
-        uint32_t refs = mmi_load_acquire(&frames->refs[slot]);
-
-        while (refs != 0) {
-            if (refs >= REFS_IMMORTAL || mmi_cas(&frames->refs[slot], &refs, refs - 1)) {
-                return false;
-            }
-        }
+    if (!mmi_refs_drop(frames, frame.raw, slot, claim)) {
+        return false;
     }
     mmi_frame_free_one(frames, frame.raw, slot, claim);
     return true;
 }
 
+bool mm_frame_unpin(struct mm_frames *frames, mm_pfn_t frame)
+{
+    struct mmi_claim claim = {"allocated, one pin less", 0};
+    uint64_t slot = held(frames, frame.raw, claim.text);
+    uint32_t word = mmi_load_acquire(&frames->refs[slot]);
+    bool last;
+
+    do {
+        if (word == MM_FRAME_REF_IMMORTAL) {
+            return false;
+        }
+        if (pins_of(word) == 0) {
+            mmi_frame_panic(frames, "unpin of a frame that is not pinned", frame.raw, claim);
+        }
+        last = held_of(word) == 1;
+        /* The last pin becomes the reference that is freed: nobody else can drop it. */
+    } while (!mmi_cas(&frames->refs[slot], &word, last ? 0 : word - ONE_PIN));
+    if (last) {
+        mmi_frame_free_one(frames, frame.raw, slot, claim);
+    }
+    return last;
+}
+
 void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = held(frames, frame.raw, (struct mmi_claim){"allocated, for ever", 0});
+    uint64_t slot = held(frames, frame.raw, "allocated, for ever");
 
-    (void)mmi_exchange(&frames->refs[slot], REFS_IMMORTAL);
+    (void)mmi_exchange(&frames->refs[slot], MM_FRAME_REF_IMMORTAL);
 }
 
 uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
 {
     uint64_t slot = frames == NULL ? MMI_NO_SLOT : slot_of(frames, frame.raw);
-    uint32_t refs;
+    uint32_t word;
 
     if (slot == MMI_NO_SLOT || is_free(frames, slot)) {
         return 0;
     }
     /* Acquire: who finds itself alone may write to the frame, after all that others did to it. */
-    refs = frames->refs == NULL ? 0 : mmi_load_acquire(&frames->refs[slot]);
-    return refs < REFS_IMMORTAL ? refs + 1 : MM_FRAME_REF_IMMORTAL;
+    word = frames->refs == NULL ? 0 : mmi_load_acquire(&frames->refs[slot]);
+    return word == MM_FRAME_REF_IMMORTAL ? MM_FRAME_REF_IMMORTAL : refs_of(word);
+}
+
+uint32_t mm_frame_pins(const struct mm_frames *frames, mm_pfn_t frame)
+{
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : slot_of(frames, frame.raw);
+    uint32_t word;
+
+    if (slot == MMI_NO_SLOT || is_free(frames, slot) || frames->refs == NULL) {
+        return 0;
+    }
+    word = mmi_load_acquire(&frames->refs[slot]);
+    return word == MM_FRAME_REF_IMMORTAL ? MM_FRAME_REF_IMMORTAL : pins_of(word);
+}
+
+/* --- records that come late ------------------------------------------------------------------- */
+
+/* The counts come first in their metadata, then the owners; both end at a cache line. */
+static uint64_t refs_len(const struct mm_frames *f, uint32_t flags)
+{
+    uint64_t slots = (f->nr_lines + 2) * MMI_LINE_FRAMES; /* frame 0's line, and nowhere */
+
+    return (flags & MM_FRAMES_REFCOUNTS) != 0 ? slots * sizeof(uint32_t) : 0;
+}
+
+static uint64_t records_len(const struct mm_frames *f, uint32_t flags)
+{
+    uint64_t slots = (f->nr_lines + 2) * MMI_LINE_FRAMES;
+
+    return refs_len(f, flags) + ((flags & MM_FRAMES_OWNERS) != 0 ? slots * sizeof(uint64_t) : 0);
+}
+
+static mm_status_t check_late(const struct mm_frames *f, uint32_t flags, bool given)
+{
+    if (f == NULL || !given) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (f->magic != MMI_FRAME_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (flags == 0 || (flags & ~(MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS)) != 0) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    return (f->flags & flags) != 0 ? MM_ERR_ALREADY_INITIALIZED : MM_OK;
+}
+
+mm_status_t mm_frame_records_size(const struct mm_frames *frames, uint32_t flags, uint64_t *out)
+{
+    mm_status_t status = check_late(frames, flags, out != NULL);
+
+    if (status == MM_OK) {
+        *out = records_len(frames, flags);
+    }
+    return status;
+}
+
+/* A look at both ends of each array: memory that was never zeroed does not pass. */
+static bool looks_zeroed(const uint64_t *words, uint64_t middle, uint64_t len)
+{
+    uint64_t found = words[0] | words[len / 8 - 1];
+
+    if (middle != 0 && middle != len) {
+        found |= words[middle / 8 - 1] | words[middle / 8];
+    }
+    return found == 0;
+}
+
+mm_status_t mm_frame_add_records(struct mm_frames *frames, uint32_t flags, void *metadata,
+                                 uint64_t len)
+{
+    mm_status_t status = check_late(frames, flags, metadata != NULL);
+    uint64_t counts;
+    uint64_t need;
+
+    if (status != MM_OK) {
+        return status;
+    }
+    counts = refs_len(frames, flags);
+    need = records_len(frames, flags);
+    if (len < need) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    if (!mm_is_aligned((uint64_t)(uintptr_t)metadata, MM_CACHE_LINE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (!looks_zeroed(metadata, counts, need)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if ((flags & MM_FRAMES_REFCOUNTS) != 0) {
+        frames->refs = metadata;
+    }
+    if ((flags & MM_FRAMES_OWNERS) != 0) {
+        frames->tags = (void *)((uint8_t *)metadata + counts);
+    }
+    frames->flags |= flags;
+    frames->metadata_len += need;
+    return MM_OK;
 }

@@ -147,7 +147,19 @@ static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request 
     if (r->node_policy == MM_NODE_INTERLEAVE) {
         ask.from = take_turn(ask.cpu, r->nodes != 0 ? r->nodes : all_nodes(f));
     }
+    if (ask.nodes == all_nodes(f)) {
+        ask.nodes = UINT64_MAX; /* that is no constraint */
+    }
     return ask;
+}
+
+/* The tiers, for frames of which alloc.c has not told them already. */
+static void tiers_look(struct mm_frames *f, uint64_t pfn, uint64_t nr, bool told)
+{
+    if (!told &&
+        MMI_UNLIKELY((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0 || mmi_load(&f->watched) != 0)) {
+        mmi_frames_taken(f, pfn, mmi_frame_slot(f, pfn), nr);
+    }
 }
 
 static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, bool to_zero,
@@ -165,22 +177,27 @@ static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, boo
     found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, to_zero, pfn)
                                                          : mmi_run_alloc(ask, wish, pfn);
     if (found) {
-        mmi_frames_taken(ask->f, *pfn, mmi_frame_slot(ask->f, *pfn), wish->nr);
+        tiers_look(ask->f, *pfn, wish->nr, false);
     }
     return found;
 }
 
-/* Why there was none. */
-static enum mm_frame_cause cause_of(const struct mmi_ask *ask, const struct mm_frame_request *r,
-                                    const struct mmi_run_wish *wish)
+enum mm_frame_cause mmi_frame_cause(const struct mmi_ask *ask, bool constrained, uint64_t nr)
 {
-    if (r->lowest.raw != 0 || r->highest.raw != 0 || r->boundary != 0 || ask->nodes != UINT64_MAX) {
+    if (constrained || ask->nodes != UINT64_MAX) {
         return MM_FAILED_CONSTRAINED;
     }
-    if (ask->withheld != 0) {
+    if (mmi_any_withheld(ask)) {
         return MM_FAILED_WITHHELD;
     }
-    return wish->nr > 1 ? MM_FAILED_FRAGMENTED : MM_FAILED_EXHAUSTED;
+    return nr > 1 ? MM_FAILED_FRAGMENTED : MM_FAILED_EXHAUSTED;
+}
+
+/* Whether not every place would do that is large enough. */
+static bool is_constrained(const struct mmi_run_wish *wish)
+{
+    return wish->low != 0 || wish->high != MMI_PFN_END || wish->boundary != 0 ||
+           wish->align > wish->nr;
 }
 
 /* Zero what was found, but for whole lines that are known to be zero. */
@@ -205,8 +222,52 @@ static bool zero_found(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_
     return true;
 }
 
-mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
-                           mm_pfn_t *out)
+/* Nothing is asked for but a number of frames. */
+static bool is_plain(const struct mm_frame_request *r)
+{
+    return (r->flags | r->node | r->node_policy | r->lifetime | r->owner) == 0 &&
+           (r->align | r->lowest.raw | r->highest.raw | r->boundary | r->nodes | r->tag) == 0 &&
+           r->order <= MM_FRAME_MAX_ORDER && r->nr_frames <= MMI_LINE_FRAMES &&
+           (r->order == 0 || r->nr_frames == 0);
+}
+
+/* What most requests are: the same as below, without looking at what is not there. */
+MMI_NOINLINE static mm_status_t alloc_number(struct mm_frames *f, uint32_t cpu,
+                                             const struct mm_frame_request *r, mm_pfn_t *out)
+{
+    struct mmi_run_wish wish = {.nr = r->nr_frames, .align = 1, .high = MMI_PFN_END};
+    bool told = r->nr_frames == 0 && r->order < MMI_LINE_ORDER;
+    struct mmi_ask ask = mmi_ask(f, cpu);
+    bool found;
+
+    if (r->nr_frames != 0) {
+        found = mmi_run_alloc(&ask, &wish, &out->raw);
+    } else {
+        wish.nr = UINT64_C(1) << r->order;
+        found = told ? mmi_frame_alloc_order(&ask, r->order, &out->raw)
+                     : mmi_lines_alloc(&ask, r->order, false, &out->raw);
+    }
+    if (found) {
+        tiers_look(f, out->raw, wish.nr, told);
+        return MM_OK;
+    }
+    return mmi_frame_failed(f, mmi_frame_cause(&ask, false, wish.nr), wish.nr);
+}
+
+static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r, mm_pfn_t *out)
+{
+    uint32_t cpu = mmi_cpu_number(&f->platform);
+
+    if (r->order == MMI_LINE_ORDER && f->watched == 0 &&
+        mmi_line_alloc_by_hint(f, mmi_frame_cpu(f, cpu), &out->raw)) {
+        return MM_OK;
+    }
+    return alloc_number(f, cpu, r, out);
+}
+
+/* Everything that may be asked. */
+MMI_NOINLINE static mm_status_t alloc_request(struct mm_frames *f, const struct mm_frame_request *r,
+                                              mm_pfn_t *out)
 {
     struct mmi_run_wish wish;
     struct mmi_ask ask;
@@ -215,6 +276,33 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     uint64_t pfn;
     bool zero;
 
+    status = read_request(f, r, &wish);
+    if (status != MM_OK) {
+        return status;
+    }
+    zero = (r->flags & MM_FRAME_ZERO) != 0;
+    if (zero && f->physmap_reaches == 0) {
+        narrow_to_physmap(&f->physmap, &wish);
+    }
+    ask = ask_of(f, r);
+    if (!alloc_wish(&ask, &wish, zero, &pfn)) {
+        return mmi_frame_failed(f, mmi_frame_cause(&ask, is_constrained(&wish), wish.nr), wish.nr);
+    }
+    slot = mmi_frame_slot(f, pfn);
+    if (zero && !zero_found(f, pfn, slot, wish.nr)) {
+        mmi_run_unclaim(f, slot, wish.nr);
+        return MM_ERR_FAULT;
+    }
+    if (f->tags != NULL) {
+        mmi_records_set(f, slot, wish.nr, r->owner, r->tag);
+    }
+    out->raw = pfn;
+    return MM_OK;
+}
+
+mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
+                           mm_pfn_t *out)
+{
     if (frames == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
@@ -224,28 +312,8 @@ mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_reque
     if (request == NULL) {
         return mm_frame_alloc_on(frames, mmi_cpu_number(&frames->platform), out);
     }
-    status = read_request(frames, request, &wish);
-    if (status != MM_OK) {
-        return status;
-    }
-    zero = (request->flags & MM_FRAME_ZERO) != 0;
-    if (zero && frames->physmap_reaches == 0) {
-        narrow_to_physmap(&frames->physmap, &wish);
-    }
-    ask = ask_of(frames, request);
-    if (!alloc_wish(&ask, &wish, zero, &pfn)) {
-        return mmi_frame_failed(frames, cause_of(&ask, request, &wish), wish.nr);
-    }
-    slot = mmi_frame_slot(frames, pfn);
-    if (zero && !zero_found(frames, pfn, slot, wish.nr)) {
-        mmi_run_unclaim(frames, slot, wish.nr);
-        return MM_ERR_FAULT;
-    }
-    if (frames->tags != NULL) {
-        mmi_records_set(frames, slot, wish.nr, request->owner, request->tag);
-    }
-    out->raw = pfn;
-    return MM_OK;
+    return is_plain(request) ? alloc_plain(frames, request, out)
+                             : alloc_request(frames, request, out);
 }
 
 /* --- known frames ----------------------------------------------------------------------------- */

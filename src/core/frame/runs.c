@@ -72,6 +72,11 @@ void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
         mmi_row_freed(f, row, mmi_fetch_or_seq(&f->rows[row], mask), mask);
     }
     mmi_unsettled_end(f);
+    /* Whoever counted meanwhile has missed them. */
+    for (done = 0; done < nr && (mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0; done += part) {
+        (void)mmi_row_part(slot + done, nr - done, &part);
+        mmi_pressure_freed(f, (slot + done) / MMI_LINE_FRAMES, part);
+    }
 }
 
 /* --- searching -------------------------------------------------------------------------------- */
@@ -227,6 +232,49 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
     return false;
 }
 
+/* The bits of a row at which a run of `nr` <= 64 free frames begins. */
+static inline uint64_t run_fits(uint64_t row, uint64_t nr)
+{
+    for (uint64_t has = 1; has < nr && row != 0;) {
+        uint64_t more = nr - has < has ? nr - has : has;
+
+        row &= row >> more;
+        has += more;
+    }
+    return row;
+}
+
+/* What became of a line: in the first case there is more of it, in the others there is not. */
+enum outcome { CLAIMED, CLAIMED_LAST, NOT_IN_ROWS, LINE_EMPTY };
+
+/* The run lies within one row of the line, as most short ones can. */
+static enum outcome claim_in_rows(struct mm_frames *f, uint64_t nr, uint64_t line, uint64_t *slot)
+{
+    uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
+    uint64_t seen = 0;
+
+    for (uint64_t i = MMI_LINE_ROWS; i-- > 0;) {
+        uint64_t old = mmi_load(&rows[i]);
+        uint64_t fits;
+
+        while ((fits = run_fits(old, nr)) != 0) {
+            unsigned bit = mmi_log2(fits);
+            uint64_t mask = mmi_mask(bit, (unsigned)nr);
+
+            if (mmi_cas(&rows[i], &old, old & ~mask)) {
+                *slot = line * MMI_LINE_FRAMES + i * MMI_ROW_FRAMES + bit;
+                seen |= old & ~mask;
+                while (seen == 0 && i-- > 0) {
+                    seen = mmi_load(&rows[i]);
+                }
+                return seen != 0 ? CLAIMED : CLAIMED_LAST;
+            }
+        }
+        seen |= old;
+    }
+    return seen == 0 ? LINE_EMPTY : NOT_IN_ROWS;
+}
+
 /* The run touches `line`, which is one that the walk has found. */
 static bool claim_near(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t line,
                        uint64_t *pfn)
@@ -263,14 +311,62 @@ static void lines_of(const struct mm_frames *f, const struct mmi_run_wish *wish,
     }
 }
 
+/* A short run that may lie anywhere, in the line that the CPU's hint names. */
+static bool claim_by_hint(struct mmi_ask *ask, const uint64_t *hint, uint64_t nr, uint64_t *pfn)
+{
+    uint64_t old = mmi_load(hint);
+    uint64_t line = mmi_hint_row(old) / MMI_LINE_ROWS;
+    enum outcome outcome;
+    uint64_t slot;
+
+    if (!mmi_line_bit(ask->f, line, MMI_HAS_FREE)) {
+        return false;
+    }
+    outcome = claim_in_rows(ask->f, nr, line, &slot);
+    if (outcome == CLAIMED_LAST || outcome == LINE_EMPTY) {
+        mmi_line_retire_empty(ask, line);
+    }
+    if (outcome > CLAIMED_LAST) {
+        return false;
+    }
+    *pfn = slot + mmi_hint_span(ask->f, old)->bias;
+    return true;
+}
+
+/* A short run that may lie anywhere, in a line that the walk has found. A line whose last hole this
+ * was is taken out of the summary at once, and is no place to stay. */
+static bool claim_short(struct mmi_ask *ask, const struct mmi_walk *w, uint64_t nr, uint64_t line,
+                        uint64_t *pfn)
+{
+    uint64_t slot;
+    enum outcome outcome = claim_in_rows(ask->f, nr, line, &slot);
+
+    if (outcome > CLAIMED_LAST) {
+        return false;
+    }
+    *pfn = slot + mmi_span_of_line(ask->f, line)->bias;
+    if (outcome == CLAIMED_LAST) {
+        mmi_line_retire_empty(ask, line);
+    } else {
+        mmi_settle_in(ask, mmi_is_local(ask) ? mmi_hint_of(ask->cpu, ask->lifetime, 1) : NULL, line,
+                      slot / MMI_ROW_FRAMES, w);
+    }
+    return true;
+}
+
 /* One turn over the lines that the walk goes to. */
 static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct mmi_run_wish *wish,
                          unsigned mark, uint64_t *pfn)
 {
+    bool is_short = mark != 0 && wish->nr <= MMI_ROW_FRAMES;
     uint64_t line;
 
     while (mmi_walk_next(ask, w, &line)) {
+        if (is_short && claim_short(ask, w, wish->nr, line, pfn)) {
+            return true;
+        }
         if (claim_near(ask, wish, line, pfn)) {
+            mmi_settle_in(ask, NULL, line, 0, w);
             return true;
         }
         mmi_line_retire(ask, line);
@@ -314,6 +410,10 @@ bool mmi_run_alloc(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_
     uint64_t first = 0;
     uint64_t end = UINT64_MAX;
 
+    if (mark != 0 && wish->nr <= MMI_ROW_FRAMES && mmi_is_local(ask) &&
+        claim_by_hint(ask, mmi_hint_of(ask->cpu, ask->lifetime, 1), wish->nr, pfn)) {
+        return true;
+    }
     if (wish->low != 0 || wish->high != MMI_PFN_END) {
         lines_of(ask->f, wish, &first, &end);
     }

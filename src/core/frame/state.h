@@ -21,7 +21,7 @@
  *     has_free    the line may hold a free frame
  *     whole       all 512 frames of the line may be free
  *     vain        a search for a block (a run) of this size found none in (touching) the line
- *     attention   the next free in the line, or beside it, has `vain` bits to take back
+ *     calm        a free in the line has no `vain` bits to take back, there or beside it
  *     reserved    a CPU keeps a hint to the line
  *     opened      which lifetime took frames of the line when it was whole last
  *     reserve, kernel    withheld from all but MM_FRAME_ATOMIC; from user memory
@@ -33,8 +33,8 @@
  *  - a line with a free frame has its bit in `has_free`; a line that is free as a whole has its bit
  *    in `whole`; a group with one of either has its bit in the top of that class. The converse need
  *    not hold: a summary may promise too much, and who finds that corrects it;
- *  - a line with a bit in `vain` holds no such block, and it has its bit in `attention`. For a run
- *    its neighbours have theirs too.
+ *  - a line with a bit in `vain` holds no such block, and it has no bit in `calm`. For a run its
+ *    neighbours have none either.
  */
 #ifndef MMI_FRAME_STATE_H
 #define MMI_FRAME_STATE_H
@@ -58,8 +58,9 @@
 #define MMI_TRIES_MAX 16
 
 /* In mm_frames.flags beside the public ones: each of them sends frees the long way. */
-#define MMI_FRAMES_ABSENT  (UINT32_C(1) << 16) /* some lines are absent */
-#define MMI_FRAMES_PRESSED (UINT32_C(1) << 17) /* some zone is below a watermark */
+#define MMI_FRAMES_ABSENT      (UINT32_C(1) << 16)  /* some lines are absent */
+#define MMI_FRAMES_PRESSED     UINT32_C(0xfffe0000) /* so many zones are below a watermark, */
+#define MMI_FRAMES_ONE_PRESSED (UINT32_C(1) << 17)  /* one of them */
 
 struct mm_frame_span {
     uint64_t first; /* lowest frame */
@@ -68,8 +69,12 @@ struct mm_frame_span {
     uint64_t first_line;
     uint64_t nr_lines;
     uint32_t node;
-    uint32_t later; /* 1: absent at first */
+    uint32_t later;   /* 1: absent at first */
+    uint64_t away[2]; /* 64 bytes: see hints */
 };
+
+_Static_assert(sizeof(struct mm_frame_span) == 64 && MM_FRAME_MAX_SPANS < (1u << 24),
+               "a hint names a span by its place in bytes");
 
 /* Lines of one node and zone, without a gap. */
 struct mmi_frame_area {
@@ -83,21 +88,23 @@ struct mmi_frame_area {
 struct mmi_frame_zone {
     _Alignas(MM_CACHE_LINE) uint64_t nr_frames; /* present or not */
     struct mm_frame_watermarks marks;
-    uint64_t level;    /* enum mm_pressure */
-    uint64_t counting; /* 1: some CPU counts the zone, or tells of it */
-    int64_t until;     /* frames that may change hands before the zone must be counted again */
+    uint32_t level; /* enum mm_pressure */
+    uint32_t looks; /* calls for a count, until they are answered; 0: nobody counts or tells */
+    int64_t down;   /* frames that may be taken before the zone must be counted again, */
+    int64_t up;     /* and that may be freed */
     uint64_t nr_peak;
 };
 
 /*
  * A hint names a row and the span that it lies in, in one word, so that it is read and replaced as
- * one: bits 0 to 39 the row, 40 to 62 the index of the span, 63 whether this CPU has set the line's
- * bit in `reserved`. Whatever it names, allocating there is correct; so it never names a line that
- * is withheld from anybody, nor any line at all where each frame is looked at (MM_FRAMES_POISON).
+ * one, and so that both are found by one instruction each: bit 0 whether this CPU has set the line's
+ * bit in `reserved`, bits 6 to 29 where the span is in the table, in bytes, bits 30 to 63 the row.
+ * Whatever it names, allocating there is correct; so it never names a line that is withheld from
+ * anybody, nor any line at all where each frame is looked at (MM_FRAMES_POISON).
  */
-#define MMI_HINT_OWNED      (UINT64_C(1) << 63)
-#define MMI_HINT_SPAN_SHIFT 40
-#define MMI_HINT_ROW_MASK   ((UINT64_C(1) << MMI_HINT_SPAN_SHIFT) - 1)
+#define MMI_HINT_OWNED     UINT64_C(1)
+#define MMI_HINT_SPAN_MASK UINT64_C(0x3fffffc0)
+#define MMI_HINT_ROW_SHIFT 30
 
 /* Single frames and blocks come from different lines, so that they do not cut each other up, and
  * so do lifetimes. */
@@ -106,7 +113,8 @@ struct mmi_frame_zone {
 
 struct mmi_frame_cpu {
     _Alignas(MM_CACHE_LINE) uint64_t hints[MMI_NR_HINTS]; /* atomic; see mmi_hint_of() */
-    _Alignas(MM_CACHE_LINE) uint64_t turn; /* atomic: the node that MM_NODE_INTERLEAVE used last */
+    _Alignas(MM_CACHE_LINE) uint64_t line; /* atomic: a hint to the whole line that was used last */
+    uint64_t turn;                         /* atomic: the node that MM_NODE_INTERLEAVE used last */
     uint32_t node;
 };
 
@@ -126,12 +134,18 @@ static inline uint64_t *mmi_hint_of(struct mmi_frame_cpu *cpu, uint32_t lifetime
 
 static inline uint64_t mmi_hint_row(uint64_t hint)
 {
-    return hint & MMI_HINT_ROW_MASK;
+    return hint >> MMI_HINT_ROW_SHIFT;
 }
 
 static inline const struct mm_frame_span *mmi_hint_span(const struct mm_frames *f, uint64_t hint)
 {
-    return &f->spans[(hint & ~MMI_HINT_OWNED) >> MMI_HINT_SPAN_SHIFT];
+    return (const void *)((const uint8_t *)f->spans + (hint & MMI_HINT_SPAN_MASK));
+}
+
+/* The hint on another row of its line or of another line of its span. */
+static inline uint64_t mmi_hint_at(uint64_t hint, uint64_t row)
+{
+    return (hint & ((UINT64_C(1) << MMI_HINT_ROW_SHIFT) - 1)) | row << MMI_HINT_ROW_SHIFT;
 }
 
 /* The line without memory, where hints point at first. */
@@ -253,7 +267,7 @@ static inline uint64_t mmi_line_end(const struct mm_frame_span *span, uint64_t l
 enum mmi_word {
     MMI_HAS_FREE = 0,
     MMI_WHOLE = 1,
-    MMI_ATTENTION = 2,
+    MMI_CALM = 2,
     MMI_RESERVED = 3,
     MMI_OPENED = 4, /* to 7, by lifetime */
     MMI_RESERVE = 8,
@@ -303,17 +317,14 @@ struct mmi_ask {
     uint64_t nodes;    /* bit n: node n will do */
     uint32_t from;     /* the node to begin with */
     uint32_t lifetime; /* enum mm_lifetime */
-    uint32_t withheld; /* MMI_NOT_... */
-    uint32_t zeroed;   /* MMI_ONLY_ZEROED, MMI_NOT_ZEROED; 0: all lines will do */
-    uint32_t pad;
-    uint64_t own; /* corrections of summaries that it made itself */
+    uint32_t withheld; /* MMI_NOT_..., MMI_ONLY_... */
+    uint64_t own;      /* corrections of summaries that it made itself */
 };
 
 #define MMI_NOT_RESERVE 1u /* no frame of the reserve */
 #define MMI_NOT_KERNEL  2u /* nor of what the kernel keeps for itself */
-
-#define MMI_ONLY_ZEROED 1u /* lines with a bit in `zero` */
-#define MMI_NOT_ZEROED  2u /* lines without */
+#define MMI_ONLY_ZEROED 4u /* lines with a bit in `zero` */
+#define MMI_NOT_ZEROED  8u /* lines without */
 
 /* Which lines a search wants to see. */
 struct mmi_pick {
@@ -324,12 +335,16 @@ struct mmi_pick {
 
 /* If the line has no free frame, take it out of the summary. */
 void mmi_line_retire(struct mmi_ask *ask, uint64_t line);
+/* The same for a line that searches know of, and that was empty a moment ago. */
+void mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line);
 /* The line was found not to be whole: take it out of the summary. */
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
 /* No block, or no run that touches the line, was found in it: remember that. */
 void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word);
 bool mmi_line_empty(const struct mm_frames *f, uint64_t line);
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line);
+/* Its free frames. */
+uint64_t mmi_line_count(const struct mm_frames *f, uint64_t line);
 /* Whether the line holds a free aligned block of order 1 to 8. */
 bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order);
 /* The highest line of [low, high) that qualifies. */
@@ -337,6 +352,8 @@ bool mmi_line_find(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t lo
                    uint64_t *line);
 /* Whether a line is withheld from who asks. */
 bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line);
+/* Whether a free frame is. */
+bool mmi_any_withheld(const struct mmi_ask *ask);
 
 /* Corrections that others may be misled by while they last; see mmi_settled(). */
 void mmi_unsettled_begin(struct mm_frames *f);
@@ -354,9 +371,11 @@ static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t now = old | mask;
     const uint64_t *group = mmi_word(f, line, 0);
-    uint64_t fine = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[MMI_ATTENTION]);
+    uint64_t fine = mmi_load_seq(&group[MMI_HAS_FREE]) & mmi_load_seq(&group[MMI_CALM]);
 
-    fine = MMI_UNLIKELY(now == UINT64_MAX) ? fine & mmi_load_seq(&group[MMI_WHOLE]) : fine;
+    if (MMI_UNLIKELY(now == UINT64_MAX)) {
+        fine &= mmi_load_seq(&group[MMI_WHOLE]);
+    }
     if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
         mmi_row_freed_slow(f, row, now);
     }
@@ -368,6 +387,12 @@ static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old
 struct mmi_ask mmi_ask(struct mm_frames *f, uint32_t cpu);
 const struct mm_frame_span *mmi_span_of_line(const struct mm_frames *f, uint64_t line);
 const struct mmi_frame_area *mmi_area_of_line(const struct mm_frames *f, uint64_t line);
+
+/* Asks for memory near the CPU, which a hint is for; others leave hints alone. */
+static inline bool mmi_is_local(const struct mmi_ask *ask)
+{
+    return ask->nodes == UINT64_MAX && ask->from == ask->cpu->node;
+}
 
 /* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
  * else uses first. */
@@ -421,6 +446,8 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
 bool mmi_line_claim(struct mm_frames *f, uint64_t line);
 /* Free a line if none of its frames is free: false, and nothing is changed. */
 bool mmi_line_free(struct mm_frames *f, uint64_t line);
+/* The line that this CPU claimed last, if it is whole again: for blocks that come and go. */
+bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn);
 /* An aligned block of order 9 or more; `to_zero`: rather one that is known to be zero. */
 bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t *pfn);
 
@@ -428,6 +455,8 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t
 
 /* An aligned block of order 0 to 8. */
 bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
+/* Whether a hint may name the line. */
+bool mmi_may_hint(const struct mm_frames *f, uint64_t line);
 /* A line was found by the walk, and frames of it have been claimed, the last in `row`: let the hint,
  * if there is one, name it from now on. */
 void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t row,
@@ -439,10 +468,16 @@ void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t
 
 /* --- pressure.c ------------------------------------------------------------------------------- */
 
-/* A line has been taken into use, or `nr` of its frames at once: maybe its zone must be counted. */
-void mmi_pressure_taken(struct mm_frames *f, uint64_t line, uint64_t nr);
-/* Frames of the line have been freed while there is pressure. */
+/* Frames side by side have been taken, or put aside for a CPU: maybe zones must be counted. Only
+ * where `watched` says so. It may call the pressure op, so nothing may be half done. */
+void mmi_pressure_taken(struct mm_frames *f, uint64_t slot, uint64_t nr);
+/* Frames of the line have been freed, or are no CPU's own any more, while there is pressure. */
 void mmi_pressure_freed(struct mm_frames *f, uint64_t line, uint64_t nr);
+
+/* --- stats.c ---------------------------------------------------------------------------------- */
+
+/* Raise a figure to `now`; the highest so far. */
+uint64_t mmi_raise_peak(uint64_t *peak, uint64_t now);
 
 /* --- zero.c: zeroing and poison --------------------------------------------------------------- */
 
@@ -461,7 +496,7 @@ static inline void mmi_frames_not_null(const struct mm_frames *f)
     }
 }
 
-/* --- records.c: references, pins and owners --------------------------------------------------- */
+/* --- records.c: references and pins ----------------------------------------------------------- */
 
 /* Whether a word of `refs` is one that a frame in use can have. */
 bool mmi_refs_sound(uint32_t refs);
@@ -476,11 +511,20 @@ struct mmi_claim {
  * or is immortal. */
 void mmi_records_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
                        struct mmi_claim claim);
+/* Drop a reference; true: it was the last, no pin is left, and the caller must free the frame. A
+ * frame that is free or absent has one too; whoever frees it finds that. */
+bool mmi_refs_drop(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim);
+_Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint64_t pfn,
+                               struct mmi_claim claim);
+
+/* --- owners.c --------------------------------------------------------------------------------- */
+
 /* The frames are being freed: forget their owners. */
 void mmi_records_clear(struct mm_frames *f, uint64_t slot, uint64_t nr);
 void mmi_records_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag);
-_Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint64_t pfn,
-                               struct mmi_claim claim);
+/* Panic if one of the frames is not `owner`'s, with the tag that the claim's value is. */
+void mmi_owners_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
+                      uint32_t owner, struct mmi_claim claim);
 
 /* --- free.c ----------------------------------------------------------------------------------- */
 
@@ -488,6 +532,9 @@ _Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint
 void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim);
 
 /* --- request.c -------------------------------------------------------------------------------- */
+
+/* Why there was no memory; `constrained`: it was to lie in some place. */
+enum mm_frame_cause mmi_frame_cause(const struct mmi_ask *ask, bool constrained, uint64_t nr);
 
 /* "page table", ...: names of enum mm_frame_owner. */
 const char *mmi_frame_owner_str(uint32_t owner);

@@ -53,14 +53,28 @@ static void count_line(const struct mm_frames *f, const struct mm_frame_span *sp
     out->nr_free_2m += whole && !absent ? 1 : 0;
 }
 
-/* The highest figure so far. */
-static uint64_t raise_peak(uint64_t *peak, uint64_t now)
+uint64_t mmi_raise_peak(uint64_t *peak, uint64_t now)
 {
     uint64_t old = mmi_load(peak);
 
     while (old < now && !mmi_cas(peak, &old, now)) {
     }
     return old < now ? now : old;
+}
+
+/* Frames of [low, end) that lie in a span, of whatever node and zone, present or absent. */
+static uint64_t spanned(const struct mm_frames *f, uint64_t low, uint64_t end)
+{
+    uint64_t nr = 0;
+
+    for (uint32_t i = 0; i < f->nr_spans; i++) {
+        const struct mm_frame_span *span = &f->spans[i];
+        uint64_t from = span->first > low ? span->first : low;
+        uint64_t to = span->first + span->nr < end ? span->first + span->nr : end;
+
+        nr += from < to ? to - from : 0;
+    }
+    return nr;
 }
 
 static void count(const struct mm_frames *f, const struct scope *scope, struct mm_frame_stats *out)
@@ -86,7 +100,7 @@ static void count(const struct mm_frames *f, const struct scope *scope, struct m
         }
     }
     out->nr_allocated = out->nr_frames - out->nr_free;
-    out->nr_reserved = end < lowest ? 0 : end - lowest - out->nr_frames;
+    out->nr_reserved = end < lowest ? 0 : end - lowest - spanned(f, lowest, end) + out->nr_absent;
 }
 
 static void count_all(const struct mm_frames *f, struct mm_frame_stats *out)
@@ -142,6 +156,6 @@ mm_status_t mm_frame_get_stats_of(const struct mm_frames *frames, uint32_t node,
     *out = (struct mm_frame_stats){0};
     count(frames, &scope, out);
     count_all(frames, out);
-    out->nr_peak = raise_peak(&mmi_zone(frames, node, zone)->nr_peak, out->nr_allocated);
+    out->nr_peak = mmi_raise_peak(&mmi_zone(frames, node, zone)->nr_peak, out->nr_allocated);
     return MM_OK;
 }

@@ -13,10 +13,10 @@
  * All four are sequentially consistent, so at least one of the two sees what the other wrote; a
  * line with a free frame is in the summary when both have returned.
  *
- * What a search found in vain is remembered in the same way, with `attention` in the place of the
+ * What a search found in vain is remembered in the same way, with `calm` in the place of the
  * summary: so a free looks at one bit, whatever was searched for. Who marks sets the `vain` bit
- * before `attention`, and who frees clears `attention` before the `vain` bits: were it the other
- * way round, a mark that is set between the two would stay without its attention.
+ * before it clears `calm`, and who frees sets `calm` before it clears the `vain` bits: were it the
+ * other way round, a mark that is set between the two would stay, and the line be calm.
  *
  * Between two steps a summary may say too little. So whoever finds nothing through summaries makes
  * sure that no summary was corrected meanwhile, be it by a clear or by a free: both count
@@ -50,6 +50,16 @@ bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
         }
     }
     return true;
+}
+
+uint64_t mmi_line_count(const struct mm_frames *f, uint64_t line)
+{
+    uint64_t nr = 0;
+
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
+        nr += mmi_popcount(mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]));
+    }
+    return nr;
 }
 
 bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order)
@@ -144,7 +154,7 @@ static void unvain(struct mm_frames *f, uint64_t line, bool blocks_too)
 
 static void attend(struct mm_frames *f, uint64_t line)
 {
-    (void)mmi_fetch_and_seq(mmi_word(f, line, MMI_ATTENTION), ~mmi_line_mask(line));
+    (void)mmi_fetch_or_seq(mmi_word(f, line, MMI_CALM), mmi_line_mask(line));
     unvain(f, line, true);
     if (line > 0) {
         unvain(f, line - 1, false);
@@ -163,7 +173,7 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
         promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         unbarren(f, line / MMI_GROUP_LINES);
     }
-    if (mmi_line_bit(f, line, MMI_ATTENTION)) {
+    if (!mmi_line_bit(f, line, MMI_CALM)) {
         attend(f, line);
     }
     if (now == UINT64_MAX && !mmi_line_bit(f, line, MMI_WHOLE) && mmi_line_whole(f, line)) {
@@ -189,13 +199,10 @@ static void withdraw(struct mm_frames *f, uint64_t line, unsigned word, unsigned
     }
 }
 
-void mmi_line_retire(struct mmi_ask *ask, uint64_t line)
+void mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
 {
     struct mm_frames *f = ask->f;
 
-    if (line >= f->nr_lines || !mmi_line_bit(f, line, MMI_HAS_FREE) || !mmi_line_empty(f, line)) {
-        return;
-    }
     mmi_unsettled_begin(f);
     withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
     if (!mmi_line_empty(f, line)) {
@@ -203,6 +210,15 @@ void mmi_line_retire(struct mmi_ask *ask, uint64_t line)
         unbarren(f, line / MMI_GROUP_LINES);
     }
     own_end(ask);
+}
+
+void mmi_line_retire(struct mmi_ask *ask, uint64_t line)
+{
+    const struct mm_frames *f = ask->f;
+
+    if (line < f->nr_lines && mmi_line_bit(f, line, MMI_HAS_FREE) && mmi_line_empty(f, line)) {
+        mmi_line_retire_empty(ask, line);
+    }
 }
 
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line)
@@ -227,12 +243,12 @@ void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
     }
     mmi_unsettled_begin(f);
     (void)mmi_fetch_or_seq(mmi_word(f, line, word), mmi_line_mask(line));
-    (void)mmi_fetch_or_seq(mmi_word(f, line, MMI_ATTENTION), mmi_line_mask(line));
+    (void)mmi_fetch_and_seq(mmi_word(f, line, MMI_CALM), ~mmi_line_mask(line));
     if (run && line > 0) {
-        (void)mmi_fetch_or_seq(mmi_word(f, line - 1, MMI_ATTENTION), mmi_line_mask(line - 1));
+        (void)mmi_fetch_and_seq(mmi_word(f, line - 1, MMI_CALM), ~mmi_line_mask(line - 1));
     }
     if (run && line + 1 < f->nr_lines) {
-        (void)mmi_fetch_or_seq(mmi_word(f, line + 1, MMI_ATTENTION), mmi_line_mask(line + 1));
+        (void)mmi_fetch_and_seq(mmi_word(f, line + 1, MMI_CALM), ~mmi_line_mask(line + 1));
     }
     if (run ? mmi_run_near(f, line, UINT64_C(2) << (word - MMI_VAIN_RUN))
             : mmi_block_in_line(f, line, word - MMI_VAIN_BLOCK + 1)) {
@@ -249,7 +265,7 @@ static uint64_t hopeful(const uint64_t *group, unsigned word)
 }
 
 /* No line of the group is: let searches pass it by. */
-static void barren(struct mmi_ask *ask, uint64_t group, unsigned word)
+MMI_NOINLINE static void barren(struct mmi_ask *ask, uint64_t group, unsigned word)
 {
     struct mm_frames *f = ask->f;
     uint64_t mask = UINT64_C(1) << (group % 64);
@@ -272,8 +288,46 @@ bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line)
            ((ask->withheld & MMI_NOT_KERNEL) != 0 && mmi_line_bit(ask->f, line, MMI_KERNEL));
 }
 
+/* Lines of a group that are withheld from who asks. */
+static uint64_t withheld(const struct mmi_ask *ask, const uint64_t *group)
+{
+    return ((ask->withheld & MMI_NOT_RESERVE) != 0 ? group[MMI_RESERVE] : 0) |
+           ((ask->withheld & MMI_NOT_KERNEL) != 0 ? group[MMI_KERNEL] : 0);
+}
+
+bool mmi_any_withheld(const struct mmi_ask *ask)
+{
+    const struct mm_frames *f = ask->f;
+
+    for (uint64_t at = 0; ask->withheld != 0 && at * MMI_GROUP_LINES < f->nr_lines; at++) {
+        const uint64_t *group = &f->groups[at * MMI_GROUP_WORDS];
+        uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & withheld(ask, group);
+
+        for (; lines != 0; lines &= lines - 1) {
+            if (!mmi_line_empty(f, at * MMI_GROUP_LINES + mmi_ctz(lines))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Lines of a group that may be had: not withheld, and zeroed ones or others if that was said. */
+static uint64_t allowed(const struct mmi_ask *ask, const uint64_t *group)
+{
+    uint64_t lines = ~withheld(ask, group);
+
+    if ((ask->withheld & MMI_ONLY_ZEROED) != 0) {
+        lines &= mmi_load(&group[MMI_ZERO]);
+    }
+    if ((ask->withheld & MMI_NOT_ZEROED) != 0) {
+        lines &= ~mmi_load(&group[MMI_ZERO]);
+    }
+    return lines;
+}
+
 /* Lines of a group that qualify. */
-static uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
+MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
 {
     const uint64_t *group = &ask->f->groups[at * MMI_GROUP_WORDS];
     uint64_t lines = mmi_load_seq(&group[pick->word == MMI_WHOLE ? MMI_WHOLE : MMI_HAS_FREE]);
@@ -293,22 +347,11 @@ static uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uin
     if (pick->mine) {
         lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
     }
-    if ((ask->withheld & MMI_NOT_RESERVE) != 0) {
-        lines &= ~group[MMI_RESERVE];
-    }
-    if ((ask->withheld & MMI_NOT_KERNEL) != 0) {
-        lines &= ~group[MMI_KERNEL];
-    }
-    if (ask->zeroed != 0) {
-        uint64_t zero = mmi_load(&group[MMI_ZERO]);
-
-        lines &= ask->zeroed == MMI_ONLY_ZEROED ? zero : ~zero;
-    }
-    return lines;
+    return ask->withheld == 0 ? lines : lines & allowed(ask, group);
 }
 
 /* Groups of one word of the tops that may hold candidates. */
-static uint64_t promising(const struct mm_frames *f, unsigned word, uint64_t at)
+MMI_INLINE uint64_t promising(const struct mm_frames *f, unsigned word, uint64_t at)
 {
     if (word == MMI_WHOLE) {
         return mmi_load_seq(&f->tops[MMI_TOP_WHOLE * f->top_words + at]);
@@ -321,7 +364,8 @@ static uint64_t promising(const struct mm_frames *f, unsigned word, uint64_t at)
 }
 
 /* The highest group at or below `group`, and not below `lowest`, that may hold candidates. */
-static bool next_group(const struct mm_frames *f, unsigned word, uint64_t lowest, uint64_t *group)
+MMI_INLINE bool next_group(const struct mm_frames *f, unsigned word, uint64_t lowest,
+                           uint64_t *group)
 {
     uint64_t at = *group / 64;
     uint64_t groups = promising(f, word, at) & (UINT64_MAX >> (63 - *group % 64));

@@ -367,6 +367,67 @@ ATOMICS(16, uint16_t)
 ATOMICS(32, uint32_t)
 ATOMICS(64, uint64_t)
 
+#ifdef __x86_64__
+
+/* Two words at once: compare-and-exchange alone, and of what was there and is there the lower word is
+ * told, or the upper one if the lower is the same. */
+__extension__ typedef unsigned __int128 t_two_words;
+
+int __tsan_atomic128_compare_exchange_strong(volatile t_two_words *at, t_two_words *expected,
+                                             t_two_words v, int order, int failed);
+t_two_words __tsan_atomic128_compare_exchange_val(volatile t_two_words *at, t_two_words expected,
+                                                  t_two_words v, int order, int failed);
+
+/* The builtin that is no call, as in the library (Intel SDM, volume 2A, CMPXCHG16B). */
+__attribute__((target("cx16"), noinline)) static t_two_words cas_two(volatile t_two_words *at,
+                                                                     t_two_words expected,
+                                                                     t_two_words v, int order,
+                                                                     int failed, const void *pc)
+{
+    struct t_event event = {.kind = T_EVENT_UPDATE,
+                            .at = (void *)(uintptr_t)at,
+                            .size = 16,
+                            .atomic = true,
+                            .order = order,
+                            .pc = pc};
+    t_two_words old;
+    t_two_words now;
+
+    begin(&event);
+    old = __sync_val_compare_and_swap(at, expected, v);
+    now = old == expected ? v : old;
+    event.before = (uint64_t)old;
+    event.after = (uint64_t)now;
+    if (event.before == event.after) {
+        event.before = (uint64_t)(old >> 64);
+        event.after = (uint64_t)(now >> 64);
+    }
+    if (old != expected) {
+        event.kind = T_EVENT_FAILED_CAS;
+        event.order = failed;
+    }
+    end(&event);
+    return old;
+}
+
+int __tsan_atomic128_compare_exchange_strong(volatile t_two_words *at, t_two_words *expected,
+                                             t_two_words v, int order, int failed)
+{
+    t_two_words old = cas_two(at, *expected, v, order, failed, CALLER);
+    bool done = old == *expected;
+
+    *expected = old;
+    return done;
+}
+
+t_two_words __tsan_atomic128_compare_exchange_val(volatile t_two_words *at, t_two_words expected,
+                                                  t_two_words v, int order, int failed)
+{
+    return cas_two(at, expected, v, order, failed, CALLER);
+}
+
+#endif
+
 void __tsan_atomic_thread_fence(int order);
 void __tsan_atomic_signal_fence(int order);
 
