@@ -72,13 +72,15 @@ if [ "$numa" = 1 ]; then
     [[ $memory =~ ^([0-9]+)([MmGg])$ ]] || die "with --numa --memory is in M or G, not '$memory'"
     half=$((BASH_REMATCH[1]))
     [[ ${BASH_REMATCH[2]} == [Mm] ]] || half=$((half * 1024))
-    [ $((half % 2)) = 0 ] && [ $((smp % 2)) = 0 ] || die "with --numa --memory and --smp are even"
+    if [ $((half % 2)) != 0 ] || [ $((smp % 2)) != 0 ]; then
+        die "with --numa --memory and --smp are even"
+    fi
     half=$((half / 2))
     nodes=(-object "memory-backend-ram,id=m0,size=${half}M"
         -object "memory-backend-ram,id=m1,size=${half}M"
         -numa "node,nodeid=0,memdev=m0,cpus=0-$((smp / 2 - 1))"
         -numa "node,nodeid=1,memdev=m1,cpus=$((smp / 2))-$((smp - 1))"
-        -numa dist,src=0,dst=1,val=21)
+        -numa "dist,src=0,dst=1,val=21")
 fi
 
 "$MM_ROOT/scripts/deps.sh" demo

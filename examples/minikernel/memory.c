@@ -82,9 +82,13 @@ void memory_start_frames(struct memory *m)
                 mm_bootmap_usable_bytes(&m->map) / 1024, (need + 1023) / 1024);
     }
     must(status, "frame allocator");
-    if (memory_nr_free(m) * MM_PAGE_SIZE < MEMORY_MINIMUM) {
-        give_up("too little memory: %lu KiB usable, the kernel needs %lu KiB",
-                memory_nr_free(m) * MM_PAGE_SIZE / 1024, MEMORY_MINIMUM / 1024);
+    // What is absent comes before anything large is asked for.
+    struct mm_frame_stats s;
+    must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
+    uint64_t bytes = (s.nr_free + s.nr_absent) * MM_PAGE_SIZE;
+    if (bytes < MEMORY_MINIMUM) {
+        give_up("too little memory: %lu KiB usable, the kernel needs %lu KiB", bytes / 1024,
+                MEMORY_MINIMUM / 1024);
     }
     memory_print_frames(m);
     memory_print_nodes(m);
