@@ -195,13 +195,11 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
         return true;
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
-        uint64_t before = mmi_unsettled(ask->f);
-
-        ask->own = 0;
+        mmi_turn_begin(ask);
         if (search(ask, size / MMI_LINE_FRAMES, pfn)) {
             return true;
         }
-        if (mmi_settled(ask, before)) {
+        if (mmi_settled(ask)) {
             return false;
         }
     }
