@@ -27,6 +27,11 @@ static void test_different_lines(void **state)
         SCRIPT(cpu, {ALLOC_ON, 0, true}, {ALLOC, 0, true}, {FREE, 0, false}, {ALLOC_ON, 0, true});
     }
     race("frame.different-lines", false);
+    /* A handler moves the hint from the same line to another one. */
+    prepare(FREE_FRAMES(40, 2, 600, 2, 1100, 2), 0);
+    SCRIPT(0, {ALLOC_ON, 0, true}, {ALLOC_ON, 0, true}, {ALLOC_ON, 0, true});
+    SCRIPT(1, {ALLOC, 0, true}, {FREE, 0, false});
+    race("frame.hint-interrupted", true);
 }
 
 /* As many allocations as frames, none to spare: each finds one, wherever it came back. */

@@ -400,15 +400,16 @@ static inline bool mmi_is_local(const struct mmi_ask *ask)
 /* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
  * else uses first. */
 struct mmi_walk {
-    unsigned word;  /* as in struct mmi_pick */
-    uint64_t start; /* the line where its area is begun; UINT64_MAX: at the top */
-    uint64_t first; /* no line below, */
-    uint64_t end;   /* none from here on */
-    uint32_t area;  /* index in the order */
-    uint32_t stage; /* 0: unreserved, in each area those of the lifetime first; 1: all */
-    bool others;    /* stage 0: those of other lifetimes too */
-    bool split;     /* the start lies in this area */
-    bool above;     /* then: the part of the area above the start */
+    unsigned word;       /* as in struct mmi_pick */
+    uint64_t start;      /* the line where its area is begun; UINT64_MAX: at the top */
+    uint64_t first;      /* no line below, */
+    uint64_t end;        /* none from here on */
+    uint32_t area;       /* index in the order */
+    uint32_t first_area; /* the first of this node */
+    uint32_t stage;      /* 0: unreserved, in each area those of the lifetime first; 1: all */
+    bool others;         /* stage 0: those of other lifetimes too */
+    bool split;          /* the start lies in this area */
+    bool above;          /* then: the part of the area above the start */
     uint64_t low, high;
 };
 
