@@ -265,6 +265,27 @@ static void whole_line_is_found(void **state)
     stop(&d);
 }
 
+/* One whole row makes no whole line, and seven make none: the summary waits for the eighth. */
+static void promises_nothing_too_early(void **state)
+{
+    static const uint64_t memory[] = {2 * MIB, 2 * MIB, 0, 0};
+    const struct mm_frame_request line = {.order = MMI_LINE_ORDER};
+    struct rig rig;
+    mm_pfn_t pfn;
+
+    (void)state;
+    rig_start(&rig, memory, 1, 0);
+    assert_int_equal(mm_frame_alloc(&rig.frames, &line, &pfn), MM_OK);
+    assert_int_equal(mm_frame_alloc(&rig.frames, &line, &pfn), MM_ERR_NO_MEMORY);
+    assert_false(mmi_line_bit(&rig.frames, 0, MMI_WHOLE));
+    for (unsigned row = 0; row < MMI_LINE_ROWS; row++) {
+        assert_false(mmi_line_bit(&rig.frames, 0, MMI_WHOLE));
+        mm_frame_free(&rig.frames, mm_pfn(pfn.raw + row * 64), 6);
+    }
+    assert_true(mmi_line_bit(&rig.frames, 0, MMI_WHOLE));
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +296,7 @@ int main(void)
         cmocka_unit_test(hints),
         cmocka_unit_test(searches_end),
         cmocka_unit_test(whole_line_is_found),
+        cmocka_unit_test(promises_nothing_too_early),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

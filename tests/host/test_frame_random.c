@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * 100,000 random operations against the model of frames, which says of each answer whether it was
- * allowed, and of "no memory" whether it was true.
+ * A million random operations against the model of frames, which says of each answer whether it was
+ * allowed, and of "no memory" whether it was true: for those nodes, and for who asked.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,18 +11,55 @@
 #include <cmocka.h>
 
 #include "check.h"
+#include "core/frame/state.h"
 #include "frame_rig.h"
 #include "ledger_mm.h"
 #include "model_frames.h"
+#include "numa_blob.h"
 #include "prng.h"
 
-#define OPERATIONS (MM_TEST_SANITIZED ? 10000 : 100000)
+/* A million in four worlds. */
+#define OPERATIONS (MM_TEST_SANITIZED ? 26000 : 260000)
 #define LIVE_MAX   20000
+#define NR_CPUS    4u
+#define NODES_MAX  3u
+
+struct piece {
+    uint64_t start;
+    uint64_t len;
+    uint32_t node;
+};
 
 /* Odd edges, a hole inside of 2 MiB, lines that are whole, frame 0. */
-static const uint64_t memory[] = {
-    0,       636 * KIB, 1 * MIB, 5 * MIB + 4096, 7 * MIB, 1 * MIB, 14 * MIB,
-    6 * MIB, 4 * GIB,   4 * MIB, 5 * GIB - 8192, 3 * MIB, 0,       0};
+static const struct piece machine[] = {{0, 636 * KIB, 0},
+                                       {1 * MIB, 5 * MIB + 4096, 0},
+                                       {7 * MIB, 1 * MIB, 0},
+                                       {14 * MIB, 6 * MIB, 0},
+                                       {4 * GIB, 4 * MIB, 0},
+                                       {5 * GIB - 8192, 3 * MIB, 0},
+                                       {0, 0, 0}};
+
+/* Nodes that meet within 2 MiB, and one whose memory lies in two places. */
+static const struct piece nodes[] = {{0, 636 * KIB, 0},
+                                     {1 * MIB, 3 * MIB + 4096, 0},
+                                     {4 * MIB + 4096, 4 * MIB, 1},
+                                     {16 * MIB, 3 * MIB, 2},
+                                     {19 * MIB, 3 * MIB, 0},
+                                     {4 * GIB, 5 * MIB, 2},
+                                     {5 * GIB - 8192, 3 * MIB, 1},
+                                     {0, 0, 0}};
+
+/* Who may have a frame, beside its node: kinds of the model are 4 * node + one of these. */
+enum class { ANYBODY, NO_USER, ONLY_ATOMIC };
+
+struct setting {
+    const char *name;
+    const struct piece *pieces;
+    uint32_t nr_nodes;
+    uint32_t flags;
+    uint64_t nr_reserve;
+    uint64_t nr_kernel;
+};
 
 struct run {
     uint64_t first;
@@ -31,6 +68,10 @@ struct run {
 
 struct world {
     struct rig rig;
+    const struct setting *setting;
+    struct mm_numa numa;
+    struct mm_numa_range ranges[MM_NUMA_CAPACITY(16)];
+    struct mm_numa_cpu cpus[NR_CPUS];
     struct t_mframes model;
     struct t_prng prng;
     struct run live[LIVE_MAX]; /* what is allocated, in pieces that may be freed as they are */
@@ -59,86 +100,171 @@ static struct run pick(struct world *w)
     return run;
 }
 
+/* Which nodes a request may get, a bit each. */
+static uint64_t nodes_of(const struct world *w, const struct mm_frame_request *r)
+{
+    uint64_t all = (UINT64_C(1) << w->setting->nr_nodes) - 1;
+
+    return r->node_policy == MM_NODE_REQUIRED ? UINT64_C(1) << r->node
+           : r->nodes != 0                    ? r->nodes
+                                              : all;
+}
+
+/* Kinds of frames that will do. */
+static uint64_t kinds_of(const struct mm_frame_request *r, uint64_t node_mask)
+{
+    bool user = r->owner == MM_OWNER_ANONYMOUS || r->owner == MM_OWNER_OBJECT;
+    bool atomic = (r->flags & MM_FRAME_ATOMIC) != 0 && !user;
+    uint64_t classes = UINT64_C(1) << ANYBODY | (uint64_t)(user ? 0 : 1) << NO_USER |
+                       (uint64_t)(atomic ? 1 : 0) << ONLY_ATOMIC;
+    uint64_t kinds = 0;
+
+    for (unsigned node = 0; node < NODES_MAX; node++) {
+        kinds |= (node_mask >> node & 1) != 0 ? classes << (4 * node) : 0;
+    }
+    return kinds;
+}
+
+/* Who asks, for how long, and from which nodes. */
+static struct mm_frame_request any_request(struct world *w)
+{
+    uint32_t nr_nodes = w->setting->nr_nodes;
+    struct mm_frame_request r = {
+        .flags = below(w, 8) == 0 ? MM_FRAME_ATOMIC : 0,
+        .lifetime = (uint32_t)below(w, MM_LIFETIME_SHORT + 1),
+        .owner = (uint32_t)below(w, MM_OWNER_COUNT),
+        .tag = below(w, 4) == 0 ? MM_FRAME_TAG_MAX : below(w, 1000),
+    };
+
+    w->rig.cpu = (uint32_t)below(w, NR_CPUS);
+    if (below(w, 3) == 0) {
+        r.node_policy = (uint32_t)below(w, MM_NODE_INTERLEAVE + 1);
+    }
+    if (r.node_policy == MM_NODE_PREFERRED || r.node_policy == MM_NODE_REQUIRED) {
+        r.node = (uint32_t)below(w, nr_nodes);
+    } else if (r.node_policy == MM_NODE_BIND) {
+        r.nodes = 1 + below(w, (UINT64_C(1) << nr_nodes) - 1);
+    } else if (r.node_policy == MM_NODE_INTERLEAVE) {
+        r.nodes = below(w, UINT64_C(1) << nr_nodes);
+    }
+    return r;
+}
+
 /* "No memory" must be the truth; frame 0 does not count. */
 static void must_be_full(struct world *w, struct t_mframe_search search)
 {
     search.low = search.low == 0 ? 1 : search.low;
+    search.within = true;
     assert_true(t_mframes_find(&w->model, &search) == T_MFRAMES_NONE);
     w->nr_none++;
 }
 
+static const uint32_t cpu_nodes[NR_CPUS] = {0, 1, 2, 1};
+
+/* If it was not the node that is preferred, that has nothing, but for memory of the ISA bus. Who
+ * prefers the CPU's own is served from the line of the CPU's hint, which may be far away when memory
+ * near by comes back. */
+static void must_be_near(struct world *w, const struct mm_frame_request *r, uint64_t pfn,
+                         struct t_mframe_search search)
+{
+    uint64_t near = kinds_of(r, UINT64_C(1) << r->node);
+
+    if (r->node_policy == MM_NODE_PREFERRED && r->node != cpu_nodes[w->rig.cpu] &&
+        !t_mframes_of_kinds(&w->model, pfn, 1, near)) {
+        search.kinds = near;
+        search.low = 16 * MIB / 4096;
+        search.within = true;
+        assert_true(t_mframes_find(&w->model, &search) == T_MFRAMES_NONE);
+    }
+}
+
 static void do_alloc_order(struct world *w)
 {
-    struct mm_frame_request request = {
-        .order = (uint32_t)below(w, below(w, 4) == 0 ? 12 : 4),
-        .owner = (uint32_t)below(w, MM_OWNER_COUNT),
-    };
-    uint64_t size = UINT64_C(1) << request.order;
+    struct mm_frame_request request = any_request(w);
+    struct t_mframe_search search = {.kinds = kinds_of(&request, nodes_of(w, &request))};
     mm_pfn_t pfn = {77};
     mm_status_t status;
 
-    w->rig.cpu = (uint32_t)below(w, 4);
+    request.order = (uint32_t)below(w, below(w, 4) == 0 ? 13 : 4);
+    search.nr = UINT64_C(1) << request.order;
+    search.align = search.nr;
     status = mm_frame_alloc(&w->rig.frames, &request, &pfn);
     if (status == MM_OK) {
+        must_be_near(w, &request, pfn.raw, search);
         T_LEGAL(t_mframes_alloc(&w->model, pfn.raw, request.order));
-        keep(w, pfn.raw, size);
+        assert_true(t_mframes_of_kinds(&w->model, pfn.raw, search.nr, search.kinds));
+        keep(w, pfn.raw, search.nr);
         return;
     }
     assert_int_equal(status, MM_ERR_NO_MEMORY);
     assert_int_equal(pfn.raw, 77);
-    must_be_full(w, (struct t_mframe_search){.nr = size, .align = size});
+    must_be_full(w, search);
 }
 
 static void do_alloc_one(struct world *w)
 {
+    const struct mm_frame_request plain = {0};
+    uint64_t kinds = kinds_of(&plain, UINT64_MAX);
     mm_pfn_t pfn = {77};
-    mm_status_t status = mm_frame_alloc_on(&w->rig.frames, (uint32_t)below(w, 5), &pfn);
+    mm_status_t status = mm_frame_alloc_on(&w->rig.frames, (uint32_t)below(w, NR_CPUS + 1), &pfn);
 
     if (status == MM_OK) {
         T_LEGAL(t_mframes_alloc(&w->model, pfn.raw, 0));
+        assert_true(t_mframes_of_kinds(&w->model, pfn.raw, 1, kinds));
         keep(w, pfn.raw, 1);
         return;
     }
     assert_int_equal(status, MM_ERR_NO_MEMORY);
-    must_be_full(w, (struct t_mframe_search){.nr = 1});
+    must_be_full(w, (struct t_mframe_search){.nr = 1, .kinds = kinds});
 }
 
-/* A run in a window, aligned, with a boundary. */
-static void do_alloc_run(struct world *w)
+/* Limits for a run: alignment, a boundary, a window. */
+static void limit(struct world *w, struct mm_frame_request *request, struct t_mframe_search *search)
 {
-    uint64_t nr = 1 + t_prng_magnitude(&w->prng, below(w, 4) == 0 ? 10 : 5);
-    uint64_t align = UINT64_C(1) << below(w, 8);
     uint64_t boundary = UINT64_C(1) << below(w, 12);
     uint64_t low = t_prng_magnitude(&w->prng, 21);
-    uint64_t limit = low + t_prng_magnitude(&w->prng, 21);
-    struct mm_frame_request request = {.nr_frames = nr};
-    struct t_mframe_search search = {.nr = nr};
+    uint64_t end = low + t_prng_magnitude(&w->prng, 21);
+
+    if (below(w, 2) == 0) {
+        search->align = UINT64_C(1) << below(w, 8);
+        request->align = search->align * 4096;
+    }
+    if (below(w, 2) == 0 && boundary >= search->nr) {
+        search->boundary = boundary;
+        request->boundary = boundary * 4096;
+    }
+    if (below(w, 2) == 0 && end > low) {
+        search->low = low;
+        search->limit = end;
+        request->lowest.raw = low * 4096 - (low == 0 ? 0 : below(w, 4096));
+        request->highest.raw = end * 4096 - 1 + below(w, 4096);
+    }
+}
+
+static void do_alloc_run(struct world *w)
+{
+    struct mm_frame_request request = any_request(w);
+    struct t_mframe_search search = {
+        .nr = 1 + t_prng_magnitude(&w->prng, below(w, 4) == 0 ? 10 : 5),
+        .kinds = kinds_of(&request, nodes_of(w, &request)),
+    };
     mm_pfn_t pfn = {77};
     mm_status_t status;
 
-    if (below(w, 2) == 0) {
-        search.align = align;
-        request.align = align * 4096;
-    }
-    if (below(w, 2) == 0 && boundary >= nr) {
-        search.boundary = boundary;
-        request.boundary = boundary * 4096;
-    }
-    if (below(w, 2) == 0 && limit > low) {
-        search.low = low;
-        search.limit = limit;
-        request.lowest.raw = low * 4096 - (low == 0 ? 0 : below(w, 4096));
-        request.highest.raw = limit * 4096 - 1 + below(w, 4096);
+    request.nr_frames = search.nr;
+    if (below(w, 3) != 0) {
+        limit(w, &request, &search);
     }
     status = mm_frame_alloc(&w->rig.frames, &request, &pfn);
     if (status == MM_OK) {
-        T_LEGAL(t_mframes_alloc_run(&w->model, pfn.raw, nr));
+        T_LEGAL(t_mframes_alloc_run(&w->model, pfn.raw, search.nr));
+        assert_true(t_mframes_of_kinds(&w->model, pfn.raw, search.nr, search.kinds));
         assert_true(pfn.raw >= search.low);
-        assert_true(search.limit == 0 || pfn.raw + nr <= search.limit);
+        assert_true(search.limit == 0 || pfn.raw + search.nr <= search.limit);
         assert_true(search.align == 0 || pfn.raw % search.align == 0);
         assert_true(search.boundary == 0 ||
-                    pfn.raw / search.boundary == (pfn.raw + nr - 1) / search.boundary);
-        keep(w, pfn.raw, nr);
+                    pfn.raw / search.boundary == (pfn.raw + search.nr - 1) / search.boundary);
+        keep(w, pfn.raw, search.nr);
         return;
     }
     assert_int_equal(status, MM_ERR_NO_MEMORY);
@@ -176,6 +302,8 @@ static void do_alloc_at(struct world *w)
 static void do_alloc_bulk(struct world *w)
 {
     static mm_pfn_t list[1024];
+    const struct mm_frame_request plain = {0};
+    uint64_t kinds = kinds_of(&plain, UINT64_MAX);
     size_t count = (size_t)t_prng_magnitude(&w->prng, 10);
     size_t done = 77777;
     mm_status_t status =
@@ -185,10 +313,11 @@ static void do_alloc_bulk(struct world *w)
     for (size_t i = 0; i < done; i++) {
         assert_int_not_equal(list[i].raw, 0);
         T_LEGAL(t_mframes_alloc(&w->model, list[i].raw, 0));
+        assert_true(t_mframes_of_kinds(&w->model, list[i].raw, 1, kinds));
     }
     assert_int_equal(status, done == count ? MM_OK : MM_ERR_NO_MEMORY);
     if (status != MM_OK) {
-        must_be_full(w, (struct t_mframe_search){.nr = 1});
+        must_be_full(w, (struct t_mframe_search){.nr = 1, .kinds = kinds});
     }
     /* Back at once, in any order, but for some. */
     t_prng_shuffle(&w->prng, list, done, sizeof(list[0]));
@@ -283,13 +412,25 @@ static void audit(struct world *w)
     T_LEGAL(t_ledger_close(ledger, 0));
 }
 
+/* Blocks of 2 MiB that are free as a whole, none over the edge of a node. */
+static uint64_t count_free_2m(struct world *w)
+{
+    struct t_mframe_search search = {.nr = 512, .align = 512, .within = true};
+    uint64_t nr = 0;
+
+    for (; (search.low = t_mframes_find(&w->model, &search)) != T_MFRAMES_NONE; nr++) {
+        search.low += 512;
+    }
+    return nr;
+}
+
 static void compare(struct world *w)
 {
     struct mm_frame_stats stats = rig_stats(&w->rig);
 
     rig_check(&w->rig);
     assert_int_equal(stats.nr_free, t_mframes_count(&w->model, T_MFRAME_FREE));
-    assert_int_equal(stats.nr_free_2m, t_mframes_count_blocks(&w->model, 9));
+    assert_int_equal(stats.nr_free_2m, count_free_2m(w));
     for (unsigned i = 0; i < 64; i++) {
         uint64_t pfn = any_frame(w);
         enum t_mframe_state state = t_mframes_state(&w->model, pfn);
@@ -322,31 +463,106 @@ static void step(struct world *w, bool filling)
     }
 }
 
-static void run_world(uint32_t flags, const char *name)
+/* Tables that say what the pieces are; the far nodes are not equally far. */
+static void make_numa(struct world *w)
+{
+    static const uint8_t distances[NODES_MAX * NODES_MAX] = {10, 20, 30, 20, 10, 20, 30, 20, 10};
+    static struct numa_blob blob;
+    struct mm_numa_error error;
+
+    assert_int_equal(mm_numa_init(&w->numa, w->ranges, MM_NUMA_CAPACITY(16), w->cpus, NR_CPUS),
+                     MM_OK);
+    numa_srat(&blob, 3);
+    for (uint32_t node = 0; node < w->setting->nr_nodes; node++) {
+        (void)numa_apic(&blob, node, (uint8_t)node, 1);
+    }
+    for (const struct piece *p = w->setting->pieces; p->len != 0; p++) {
+        (void)numa_memory(&blob, p->node, p->start, p->len, 1);
+    }
+    numa_end(&blob);
+    assert_int_equal(mm_numa_read_srat(&w->numa, blob.bytes, blob.len, &error), MM_OK);
+    assert_int_equal(w->numa.nr_nodes, w->setting->nr_nodes);
+    numa_slit(&blob, NODES_MAX);
+    memcpy(&blob.bytes[44], distances, sizeof(distances));
+    numa_end(&blob);
+    assert_int_equal(mm_numa_read_slit(&w->numa, blob.bytes, blob.len, &error), MM_OK);
+}
+
+/* The class of each frame, as the allocator has chosen its lines: as many as it was told to. */
+static void learn_classes(struct world *w)
+{
+    uint64_t nr[ONLY_ATOMIC + 1] = {0};
+    const struct mm_frames *f = &w->rig.frames;
+
+    for (const struct piece *p = w->setting->pieces; p->len != 0; p++) {
+        for (uint64_t pfn = p->start / 4096; pfn < (p->start + p->len) / 4096; pfn++) {
+            uint64_t line = mmi_frame_slot(f, pfn) / MMI_LINE_FRAMES;
+            enum class class = mmi_line_bit(f, line, MMI_RESERVE)  ? ONLY_ATOMIC
+                               : mmi_line_bit(f, line, MMI_KERNEL) ? NO_USER
+                                                                   : ANYBODY;
+
+            t_mframes_set_kind(&w->model, pfn, 1, 4 * p->node + class);
+            nr[class]++;
+        }
+    }
+    assert_in_range(nr[ONLY_ATOMIC], w->setting->nr_reserve, w->setting->nr_reserve + 511);
+    assert_in_range(nr[NO_USER], w->setting->nr_kernel, w->setting->nr_kernel + 511);
+}
+
+static void start_world(struct world *w, const struct setting *setting)
+{
+    uint64_t ranges[2 * 16] = {0};
+    uint64_t len = 0;
+    unsigned nr = 0;
+
+    memset(w, 0, sizeof(*w));
+    w->setting = setting;
+    w->counted = (setting->flags & MM_FRAMES_REFCOUNTS) != 0;
+    t_prng_start(&w->prng, setting->name);
+    t_mframes_init(&w->model);
+    for (const struct piece *p = setting->pieces; p->len != 0; p++) {
+        ranges[nr++] = p->start;
+        ranges[nr++] = p->len;
+        T_LEGAL(t_mframes_add(&w->model, p->start / 4096, p->len / 4096, T_MFRAME_FREE));
+    }
+    rig_map(&w->rig, ranges);
+    w->rig.config = (struct mm_frames_config){.map = &w->rig.map,
+                                              .platform = rig_platform(&w->rig),
+                                              .nr_cpus = NR_CPUS,
+                                              .flags = setting->flags,
+                                              .nr_reserve = setting->nr_reserve,
+                                              .nr_kernel = setting->nr_kernel};
+    if (setting->nr_nodes > 1) {
+        make_numa(w);
+        w->rig.config.numa = &w->numa;
+        w->rig.config.cpu_nodes = cpu_nodes;
+    }
+    assert_int_equal(mm_frame_metadata_size(&w->rig.config, &len), MM_OK);
+    w->rig.config.metadata = aligned_alloc(MM_CACHE_LINE, len);
+    w->rig.config.metadata_len = len;
+    assert_non_null(w->rig.config.metadata);
+    memset(w->rig.config.metadata, 0, len);
+    assert_int_equal(mm_frame_init(&w->rig.frames, &w->rig.config), MM_OK);
+    learn_classes(w);
+}
+
+static void run_world(const struct setting *setting)
 {
     static struct world w;
     bool filling = true;
 
-    memset(&w, 0, sizeof(w));
-    t_prng_start(&w.prng, name);
-    rig_start(&w.rig, memory, 4, flags);
-    w.counted = (flags & MM_FRAMES_REFCOUNTS) != 0;
-    t_mframes_init(&w.model);
-    for (const uint64_t *range = memory; range[1] != 0; range += 2) {
-        T_LEGAL(t_mframes_add(&w.model, range[0] / 4096, range[1] / 4096, T_MFRAME_FREE));
-    }
+    start_world(&w, setting);
     for (unsigned i = 0; i < OPERATIONS; i++) {
         if (below(&w, 700) == 0) {
             filling = !filling;
         }
         step(&w, filling);
-        if (i % 64 == 0) {
-            compare(&w);
-        }
         if (i % 1000 == 0) {
+            compare(&w);
             audit(&w);
         }
     }
+    compare(&w);
     audit(&w);
     print_message("%u operations, %llu found no memory\n", (unsigned)OPERATIONS,
                   (unsigned long long)w.nr_none);
@@ -362,14 +578,36 @@ static void run_world(uint32_t flags, const char *name)
 
 static void bitmap_alone(void **state)
 {
+    static const struct setting setting = {"frame_random", machine, 1, 0, 0, 0};
+
     (void)state;
-    run_world(0, "frame_random");
+    run_world(&setting);
 }
 
 static void with_counts_and_owners(void **state)
 {
+    static const struct setting setting = {"frame_random_counted", machine, 1, RIG_RECORDS, 0, 0};
+
     (void)state;
-    run_world(RIG_RECORDS, "frame_random_counted");
+    run_world(&setting);
+}
+
+static void on_nodes(void **state)
+{
+    static const struct setting setting = {"frame_random_nodes", nodes, 3,
+                                           MM_FRAMES_REFCOUNTS,  0,     0};
+
+    (void)state;
+    run_world(&setting);
+}
+
+static void with_withheld_memory(void **state)
+{
+    static const struct setting setting = {
+        "frame_random_withheld", nodes, 3, RIG_RECORDS, 700, 600};
+
+    (void)state;
+    run_world(&setting);
 }
 
 int main(void)
@@ -377,6 +615,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bitmap_alone),
         cmocka_unit_test(with_counts_and_owners),
+        cmocka_unit_test(on_nodes),
+        cmocka_unit_test(with_withheld_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

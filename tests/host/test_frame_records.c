@@ -333,8 +333,9 @@ static void check_finds(void **state)
     FINDS(((struct mmi_frame_area *)rig.frames.areas)[0].end_line++);
     FINDS(((uint16_t *)rig.frames.order)[0]++);
     FINDS(((struct mmi_frame_cpu *)rig.frames.cpus)[1].node++);
-    FINDS(((uint64_t *)rig.frames.cpus)[0] &= ~(UINT64_C(1) << 63)); /* a hint gives up its line */
-    FINDS(((uint64_t *)rig.frames.cpus)[0] ^= UINT64_C(7) << 40);    /* ... names another span */
+    FINDS(((uint64_t *)rig.frames.cpus)[0] &= ~MMI_HINT_OWNED); /* a hint gives up its line */
+    FINDS(((uint64_t *)rig.frames.cpus)[0] ^=
+          7 * sizeof(struct mm_frame_span)); /* ... names another span */
 #undef FINDS
     rig.nr_complaints = 0;
     free(metadata);

@@ -22,9 +22,12 @@ static struct t_mframe_span *span_of(const struct t_mframes *model, uint64_t pfn
 static void set(struct t_mframes *model, uint64_t first, uint64_t nr, enum t_mframe_state state,
                 uint32_t refs)
 {
-    for (uint64_t pfn = first; pfn < first + nr; pfn++) {
-        struct t_mframe_span *span = span_of(model, pfn);
+    struct t_mframe_span *span = NULL;
 
+    for (uint64_t pfn = first; pfn < first + nr; pfn++) {
+        if (span == NULL || pfn - span->first >= span->nr) {
+            span = span_of(model, pfn);
+        }
         span->state[pfn - span->first] = (uint8_t)state;
         span->refs[pfn - span->first] = refs;
     }
@@ -39,6 +42,7 @@ void t_mframes_destroy(struct t_mframes *model)
 {
     for (unsigned i = 0; i < model->nr_spans; i++) {
         free(model->spans[i].state);
+        free(model->spans[i].kinds);
         free(model->spans[i].refs);
     }
     free(model->spans);
@@ -60,15 +64,37 @@ const char *t_mframes_add(struct t_mframes *model, uint64_t first, uint64_t nr,
         }
     }
     span.state = calloc(nr, sizeof(*span.state));
+    span.kinds = calloc(nr, sizeof(*span.kinds));
     span.refs = calloc(nr, sizeof(*span.refs));
     model->spans = realloc(model->spans, (model->nr_spans + 1) * sizeof(span));
-    if (span.state == NULL || span.refs == NULL || model->spans == NULL) {
+    if (span.state == NULL || span.kinds == NULL || span.refs == NULL || model->spans == NULL) {
         fprintf(stderr, "model_frames: out of memory\n");
         abort();
     }
     model->spans[model->nr_spans++] = span;
     set(model, first, nr, state, state == T_MFRAME_USED ? 1 : 0);
     return NULL;
+}
+
+void t_mframes_set_kind(struct t_mframes *model, uint64_t first, uint64_t nr, unsigned kind)
+{
+    for (uint64_t pfn = first; pfn < first + nr; pfn++) {
+        struct t_mframe_span *span = span_of(model, pfn);
+
+        span->kinds[pfn - span->first] = (uint8_t)kind;
+    }
+}
+
+bool t_mframes_of_kinds(const struct t_mframes *model, uint64_t first, uint64_t nr, uint64_t kinds)
+{
+    for (uint64_t pfn = first; pfn < first + nr; pfn++) {
+        const struct t_mframe_span *span = span_of(model, pfn);
+
+        if (span == NULL || (kinds >> span->kinds[pfn - span->first] & 1) == 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 enum t_mframe_state t_mframes_state(const struct t_mframes *model, uint64_t pfn)
@@ -245,7 +271,32 @@ static bool fits(const struct t_mframes *model, const struct t_mframe_search *se
     return pfn >= search->low && last >= pfn && (search->limit == 0 || last < search->limit) &&
            (search->align == 0 || pfn % search->align == 0) &&
            (search->boundary == 0 || pfn / search->boundary == last / search->boundary) &&
-           t_mframes_all(model, pfn, search->nr, T_MFRAME_FREE);
+           t_mframes_all(model, pfn, search->nr, T_MFRAME_FREE) &&
+           (search->kinds == 0 || t_mframes_of_kinds(model, pfn, search->nr, search->kinds));
+}
+
+/* The lowest place in one span, frame by frame: how many that will do stand before this one. */
+static uint64_t find_within(const struct t_mframe_span *span, const struct t_mframe_search *search)
+{
+    uint64_t in_row = 0;
+
+    for (uint64_t n = 0; n < span->nr; n++) {
+        uint64_t pfn = span->first + n;
+        bool good = span->state[n] == T_MFRAME_FREE && pfn >= search->low &&
+                    (search->limit == 0 || pfn < search->limit) &&
+                    (search->kinds == 0 || (search->kinds >> span->kinds[n] & 1) != 0);
+
+        in_row = good ? in_row + 1 : 0;
+        if (in_row >= search->nr) {
+            uint64_t first = pfn - (search->nr - 1);
+
+            if ((search->align == 0 || first % search->align == 0) &&
+                (search->boundary == 0 || first / search->boundary == pfn / search->boundary)) {
+                return first;
+            }
+        }
+    }
+    return T_MFRAMES_NONE;
 }
 
 uint64_t t_mframes_find(const struct t_mframes *model, const struct t_mframe_search *search)
@@ -255,6 +306,12 @@ uint64_t t_mframes_find(const struct t_mframes *model, const struct t_mframe_sea
     for (unsigned i = 0; i < model->nr_spans && search->nr != 0; i++) {
         const struct t_mframe_span *span = &model->spans[i];
 
+        if (search->within) {
+            uint64_t found = find_within(span, search);
+
+            best = found < best ? found : best;
+            continue;
+        }
         for (uint64_t n = 0; n < span->nr && span->first + n < best; n++) {
             if (span->state[n] == T_MFRAME_FREE && fits(model, search, span->first + n)) {
                 best = span->first + n;

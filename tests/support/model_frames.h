@@ -29,6 +29,7 @@ struct t_mframe_span {
     uint64_t first;
     uint64_t nr;
     uint8_t *state;
+    uint8_t *kinds; /* who may have it: numbers below 64, of the test */
     uint32_t *refs;
 };
 
@@ -44,6 +45,8 @@ struct t_mframe_search {
     uint64_t low;      /**< no frame below */
     uint64_t limit;    /**< no frame at or above */
     uint64_t boundary; /**< the run does not cross a multiple of this many frames */
+    uint64_t kinds;    /**< a bit for each kind of frame that will do */
+    bool within;       /**< all of it lies in one span */
 };
 
 void t_mframes_init(struct t_mframes *model);
@@ -55,6 +58,11 @@ const char *t_mframes_add(struct t_mframes *model, uint64_t first, uint64_t nr,
 
 /** Free frames become reserved. */
 const char *t_mframes_reserve(struct t_mframes *model, uint64_t first, uint64_t nr);
+
+/** All `nr` frames, which exist, are of this kind from now on; at first they are of kind 0. */
+void t_mframes_set_kind(struct t_mframes *model, uint64_t first, uint64_t nr, unsigned kind);
+/** Every frame of the run is of one of these kinds, a bit each. */
+bool t_mframes_of_kinds(const struct t_mframes *model, uint64_t first, uint64_t nr, uint64_t kinds);
 
 enum t_mframe_state t_mframes_state(const struct t_mframes *model, uint64_t pfn);
 uint32_t t_mframes_refs(const struct t_mframes *model, uint64_t pfn);

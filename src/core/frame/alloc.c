@@ -144,8 +144,11 @@ static unsigned word_of(unsigned order)
 /* The line holds no such block. */
 static void pass_by(struct mmi_ask *ask, uint64_t line, unsigned order)
 {
-    mmi_line_retire(ask, line);
-    if (order != 0 && line < ask->f->nr_lines) {
+    bool empty = mmi_line_retire(ask, line);
+
+    if (order == 0) {
+        ask->again = ask->again || !empty;
+    } else if (!empty) {
         mmi_line_vain(ask, line, word_of(order));
     }
 }
@@ -200,13 +203,11 @@ bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
         return true;
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
-        uint64_t before = mmi_unsettled(ask->f);
-
-        ask->own = 0;
+        mmi_turn_begin(ask);
         if (search(ask, hint, order, pfn)) {
             return true;
         }
-        if (mmi_settled(ask, before)) {
+        if (mmi_settled(ask)) {
             return false;
         }
     }

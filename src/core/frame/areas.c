@@ -4,7 +4,8 @@
  *
  * An area is a stretch of lines of one node and zone. For each node there is an order of all areas:
  * from the node itself to the farthest, in each node from high memory to low, and what lies below
- * 16 MiB at the very end, so that it lasts. A walk goes through them twice:
+ * 16 MiB at the very end, so that it lasts. A walk goes twice through those of one node, and then on
+ * to the next: that a line of the nearest is another CPU's is no reason to go far away.
  *
  *   stage 0   in each area, lines that no CPU keeps a hint to: first those that are whole or that
  *             this lifetime has opened, then those of other lifetimes
@@ -137,6 +138,15 @@ void mmi_walk_begin(const struct mmi_ask *ask, struct mmi_walk *w, unsigned word
     }
 }
 
+/* Whether neighbours in the order are of one node, and both above 16 MiB or both below. */
+static bool are_together(const struct mmi_ask *ask, uint32_t one, uint32_t other)
+{
+    const struct mmi_frame_area *a = area_at(ask, one);
+    const struct mmi_frame_area *b = area_at(ask, other);
+
+    return a->node == b->node && (a->zone == MM_ZONE_DMA) == (b->zone == MM_ZONE_DMA);
+}
+
 /* The part after this one; false: that was the last. */
 static bool next_part(const struct mmi_ask *ask, struct mmi_walk *w)
 {
@@ -150,11 +160,17 @@ static bool next_part(const struct mmi_ask *ask, struct mmi_walk *w)
         return true;
     }
     w->others = false;
-    if (++w->area < ask->f->nr_areas) {
+    if (w->area + 1 < ask->f->nr_areas && are_together(ask, w->area, w->area + 1)) {
+        w->area++;
         return true;
     }
-    w->area = 0;
-    return w->stage++ == 0;
+    if (w->stage++ == 0) {
+        w->area = w->first_area;
+        return true;
+    }
+    w->stage = 0;
+    w->first_area = ++w->area;
+    return w->area < ask->f->nr_areas;
 }
 
 bool mmi_walk_next(struct mmi_ask *ask, struct mmi_walk *w, uint64_t *line)

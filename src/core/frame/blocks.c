@@ -64,10 +64,13 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
     const uint64_t *group = mmi_word(f, line, 0);
     uint64_t fine;
 
+    if (MMI_UNLIKELY(!mmi_line_empty(f, line))) {
+        return false; /* a double free: nobody may see the rest of the line free, not for a moment */
+    }
 #pragma GCC unroll 8
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
         if (MMI_UNLIKELY(!exchange_rows(&rows[i], 0, ALL_ONES))) {
-            /* A double free. What was freed here is still the caller's: nobody else may have it. */
+            /* The same, at the same moment. What was freed here is still the caller's. */
             (void)(i != 0 && mmi_run_claim(f, line * MMI_LINE_FRAMES, i * MMI_ROW_FRAMES));
             return false;
         }
@@ -218,15 +221,14 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t
         return true;
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
-        uint64_t before = mmi_unsettled(ask->f);
         struct mmi_walk w;
 
-        ask->own = 0;
+        mmi_turn_begin(ask);
         mmi_walk_begin(ask, &w, MMI_WHOLE, UINT64_MAX - 1);
         if (search(ask, &w, size / MMI_LINE_FRAMES, pfn)) {
             return true;
         }
-        if (mmi_settled(ask, before)) {
+        if (mmi_settled(ask)) {
             return false;
         }
     }

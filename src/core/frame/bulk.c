@@ -91,8 +91,8 @@ static size_t take_search(struct mmi_ask *ask, uint64_t *hint, mm_pfn_t *out, si
         done += take_line(ask->f, mmi_span_of_line(ask->f, line), &row, out + done, count - done);
         if (done == count) {
             mmi_settle_in(ask, hint, line, row, &w);
-        } else {
-            mmi_line_retire(ask, line);
+        } else if (!mmi_line_retire(ask, line)) {
+            ask->again = true;
         }
     }
     return done;
@@ -122,13 +122,11 @@ static size_t take_all(struct mmi_ask *ask, mm_pfn_t *out, size_t count)
         (void)mmi_cas(hint, &old, mmi_hint_at(old, row));
         return done;
     }
-    mmi_line_retire(ask, row / MMI_LINE_ROWS);
+    (void)mmi_line_retire(ask, row / MMI_LINE_ROWS);
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
-        uint64_t before = mmi_unsettled(ask->f);
-
-        ask->own = 0;
+        mmi_turn_begin(ask);
         done += take_search(ask, hint, out + done, count - done);
-        if (done == count || mmi_settled(ask, before)) {
+        if (done == count || mmi_settled(ask)) {
             return done;
         }
     }

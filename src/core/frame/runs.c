@@ -207,7 +207,8 @@ static bool claim_found(struct mmi_ask *ask, struct search *s, uint64_t *pfn)
         } else if (mmi_run_claim(ask->f, *pfn - s->bias, s->nr)) {
             return true;
         } else {
-            s->end--; /* another CPU was faster */
+            s->end--; /* another CPU was faster; it may give back what it took */
+            ask->again = true;
         }
     }
     return false;
@@ -324,7 +325,7 @@ static bool claim_by_hint(struct mmi_ask *ask, const uint64_t *hint, uint64_t nr
     }
     outcome = claim_in_rows(ask->f, nr, line, &slot);
     if (outcome == CLAIMED_LAST || outcome == LINE_EMPTY) {
-        mmi_line_retire_empty(ask, line);
+        (void)mmi_line_retire_empty(ask, line);
     }
     if (outcome > CLAIMED_LAST) {
         return false;
@@ -346,12 +347,21 @@ static bool claim_short(struct mmi_ask *ask, const struct mmi_walk *w, uint64_t 
     }
     *pfn = slot + mmi_span_of_line(ask->f, line)->bias;
     if (outcome == CLAIMED_LAST) {
-        mmi_line_retire_empty(ask, line);
+        (void)mmi_line_retire_empty(ask, line);
     } else {
         mmi_settle_in(ask, mmi_is_local(ask) ? mmi_hint_of(ask->cpu, ask->lifetime, 1) : NULL, line,
                       slot / MMI_ROW_FRAMES, w);
     }
     return true;
+}
+
+/* Remember that there is none; the run of the request may be shorter than what is remembered, and so
+ * may have come back unseen before the mark was there. */
+static bool mark_line(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t line,
+                      unsigned mark, bool was_marked, uint64_t *pfn)
+{
+    mmi_line_vain(ask, line, mark);
+    return !was_marked && !mm_is_pow2(wish->nr) && claim_near(ask, wish, line, pfn);
 }
 
 /* One turn over the lines that the walk goes to. */
@@ -362,6 +372,8 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
     uint64_t line;
 
     while (mmi_walk_next(ask, w, &line)) {
+        bool was_marked = mark != 0 && mmi_line_bit(ask->f, line, mark);
+
         if (is_short && claim_short(ask, w, wish->nr, line, pfn)) {
             return true;
         }
@@ -369,9 +381,11 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
             mmi_settle_in(ask, NULL, line, 0, w);
             return true;
         }
-        mmi_line_retire(ask, line);
+        (void)mmi_line_retire(ask, line);
         if (mark != 0) {
-            mmi_line_vain(ask, line, mark);
+            if (mark_line(ask, wish, line, mark, was_marked, pfn)) {
+                return true;
+            }
         } else if (w->word == MMI_WHOLE && !mmi_line_whole(ask->f, line)) {
             mmi_line_unwhole(ask, line);
         }
@@ -418,15 +432,14 @@ bool mmi_run_alloc(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_
         lines_of(ask->f, wish, &first, &end);
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
-        uint64_t before = mmi_unsettled(ask->f);
         struct mmi_walk w;
 
-        ask->own = 0;
+        mmi_turn_begin(ask);
         mmi_walk_within(ask, &w, word_to_read(wish->nr), first, end);
         if (search_lines(ask, &w, wish, mark, pfn)) {
             return true;
         }
-        if (mmi_settled(ask, before)) {
+        if (mmi_settled(ask)) {
             return false;
         }
     }

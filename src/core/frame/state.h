@@ -318,7 +318,10 @@ struct mmi_ask {
     uint32_t from;     /* the node to begin with */
     uint32_t lifetime; /* enum mm_lifetime */
     uint32_t withheld; /* MMI_NOT_..., MMI_ONLY_... */
-    uint64_t own;      /* corrections of summaries that it made itself */
+    /* Of the turn over the summaries that is going on: */
+    uint64_t before; /* `unsettled` when it began */
+    uint64_t own;    /* corrections that it made itself */
+    bool again;      /* something came back where it had looked already */
 };
 
 #define MMI_NOT_RESERVE 1u /* no frame of the reserve */
@@ -333,10 +336,10 @@ struct mmi_pick {
     bool mine;       /* only whole ones, and those that this lifetime opened */
 };
 
-/* If the line has no free frame, take it out of the summary. */
-void mmi_line_retire(struct mmi_ask *ask, uint64_t line);
+/* If the line has no free frame, take it out of the summary: false, it has one. */
+bool mmi_line_retire(struct mmi_ask *ask, uint64_t line);
 /* The same for a line that searches know of, and that was empty a moment ago. */
-void mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line);
+bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line);
 /* The line was found not to be whole: take it out of the summary. */
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
 /* No block, or no run that touches the line, was found in it: remember that. */
@@ -358,9 +361,11 @@ bool mmi_any_withheld(const struct mmi_ask *ask);
 /* Corrections that others may be misled by while they last; see mmi_settled(). */
 void mmi_unsettled_begin(struct mm_frames *f);
 void mmi_unsettled_end(struct mm_frames *f);
-uint64_t mmi_unsettled(const struct mm_frames *f);
-/* Whether nothing was corrected since mmi_unsettled() was `before`, but by `ask` itself. */
-bool mmi_settled(const struct mmi_ask *ask, uint64_t before);
+/* A turn over the summaries begins. */
+void mmi_turn_begin(struct mmi_ask *ask);
+/* It has found nothing: whether that is the truth, since nothing came back that it passed by, and no
+ * summary was corrected meanwhile but by itself. */
+bool mmi_settled(const struct mmi_ask *ask);
 
 /* A row has got free frames and is `now`: bring the summaries up to it. */
 void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now);
@@ -397,15 +402,16 @@ static inline bool mmi_is_local(const struct mmi_ask *ask)
 /* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
  * else uses first. */
 struct mmi_walk {
-    unsigned word;  /* as in struct mmi_pick */
-    uint64_t start; /* the line where its area is begun; UINT64_MAX: at the top */
-    uint64_t first; /* no line below, */
-    uint64_t end;   /* none from here on */
-    uint32_t area;  /* index in the order */
-    uint32_t stage; /* 0: unreserved, in each area those of the lifetime first; 1: all */
-    bool others;    /* stage 0: those of other lifetimes too */
-    bool split;     /* the start lies in this area */
-    bool above;     /* then: the part of the area above the start */
+    unsigned word;       /* as in struct mmi_pick */
+    uint64_t start;      /* the line where its area is begun; UINT64_MAX: at the top */
+    uint64_t first;      /* no line below, */
+    uint64_t end;        /* none from here on */
+    uint32_t area;       /* index in the order */
+    uint32_t first_area; /* the first of this node */
+    uint32_t stage;      /* 0: unreserved, in each area those of the lifetime first; 1: all */
+    bool others;         /* stage 0: those of other lifetimes too */
+    bool split;          /* the start lies in this area */
+    bool above;          /* then: the part of the area above the start */
     uint64_t low, high;
 };
 

@@ -23,7 +23,8 @@
  * themselves in `unsettled` before the first step and after the last one. If one was, it looks
  * again, and at last at the rows themselves. A free that finds all summaries as they should be
  * counts nothing; the line that it belongs to has not been passed by, since who passes a line takes
- * it out of a summary.
+ * it out of a summary, and if it cannot, because there is something in the line after all, knows that
+ * it must look again.
  *
  * Allocating does not touch the summaries at all: a line that is used up is taken out by whom it
  * disappoints, once.
@@ -92,14 +93,17 @@ void mmi_unsettled_end(struct mm_frames *f)
     (void)__atomic_fetch_add(&f->unsettled, (UINT64_C(1) << 32) - 1, __ATOMIC_SEQ_CST);
 }
 
-uint64_t mmi_unsettled(const struct mm_frames *f)
+void mmi_turn_begin(struct mmi_ask *ask)
 {
-    return mmi_load_seq(&f->unsettled);
+    ask->own = 0;
+    ask->again = false;
+    ask->before = mmi_load_seq(&ask->f->unsettled);
 }
 
-bool mmi_settled(const struct mmi_ask *ask, uint64_t before)
+bool mmi_settled(const struct mmi_ask *ask)
 {
-    return (uint32_t)before == 0 && mmi_unsettled(ask->f) == before + (ask->own << 32);
+    return !ask->again && (uint32_t)ask->before == 0 &&
+           mmi_load_seq(&ask->f->unsettled) == ask->before + (ask->own << 32);
 }
 
 static void own_end(struct mmi_ask *ask)
@@ -199,26 +203,30 @@ static void withdraw(struct mm_frames *f, uint64_t line, unsigned word, unsigned
     }
 }
 
-void mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
+bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
 {
     struct mm_frames *f = ask->f;
+    bool empty;
 
     mmi_unsettled_begin(f);
     withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
-    if (!mmi_line_empty(f, line)) {
+    empty = mmi_line_empty(f, line);
+    if (!empty) {
         promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         unbarren(f, line / MMI_GROUP_LINES);
     }
     own_end(ask);
+    return empty;
 }
 
-void mmi_line_retire(struct mmi_ask *ask, uint64_t line)
+bool mmi_line_retire(struct mmi_ask *ask, uint64_t line)
 {
     const struct mm_frames *f = ask->f;
 
-    if (line < f->nr_lines && mmi_line_bit(f, line, MMI_HAS_FREE) && mmi_line_empty(f, line)) {
-        mmi_line_retire_empty(ask, line);
+    if (line >= f->nr_lines || !mmi_line_bit(f, line, MMI_HAS_FREE)) {
+        return true; /* who frees a frame in it now counts that */
     }
+    return mmi_line_empty(f, line) && mmi_line_retire_empty(ask, line);
 }
 
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line)
@@ -229,8 +237,16 @@ void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line)
     withdraw(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
     if (mmi_line_whole(f, line)) {
         promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
+        ask->again = true;
     }
     own_end(ask);
+}
+
+/* Whether a run that touches the line may lie in what is withheld: then it is no news. */
+static bool withheld_near(const struct mmi_ask *ask, uint64_t line)
+{
+    return ask->withheld != 0 &&
+           ((line > 0 && mmi_line_withheld(ask, line - 1)) || mmi_line_withheld(ask, line + 1));
 }
 
 void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
@@ -254,6 +270,7 @@ void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
             : mmi_block_in_line(f, line, word - MMI_VAIN_BLOCK + 1)) {
         clear_if_set(mmi_word(f, line, word), mmi_line_mask(line));
         unbarren(f, line / MMI_GROUP_LINES);
+        ask->again = ask->again || !run || !withheld_near(ask, line);
     }
     own_end(ask);
 }
