@@ -95,7 +95,7 @@ struct mm_frame_request {
     mm_paddr_t lowest;  /**< first byte that may be used */
     mm_paddr_t highest; /**< last byte that may be used; 0: no limit */
     uint64_t boundary;  /**< bytes, a power of two: no multiple of it lies inside; 0: none */
-    uint32_t node; /**< with MM_NODE_PREFERRED and MM_NODE_REQUIRED; otherwise 0 */
+    uint32_t node;      /**< with MM_NODE_PREFERRED and MM_NODE_REQUIRED; otherwise 0 */
     uint32_t node_policy; /**< enum mm_node_policy */
     uint64_t nodes;       /**< with MM_NODE_BIND and MM_NODE_INTERLEAVE (0: all): bit n is node n */
     uint32_t lifetime;    /**< enum mm_lifetime */
@@ -105,10 +105,11 @@ struct mm_frame_request {
 
 /** Why requests were answered MM_ERR_NO_MEMORY: the first of these that holds. */
 enum mm_frame_cause {
-    MM_FAILED_CONSTRAINED = 0, /**< there was none where it was to lie: addresses, boundary, nodes */
-    MM_FAILED_WITHHELD = 1,    /**< memory is withheld from this caller */
-    MM_FAILED_FRAGMENTED = 2,  /**< more than one frame was asked for */
-    MM_FAILED_EXHAUSTED = 3,   /**< one frame, and there is none at all */
+    MM_FAILED_CONSTRAINED =
+        0,                    /**< there was none where it was to lie: addresses, boundary, nodes */
+    MM_FAILED_WITHHELD = 1,   /**< memory is withheld from this caller */
+    MM_FAILED_FRAGMENTED = 2, /**< more than one frame was asked for */
+    MM_FAILED_EXHAUSTED = 3,  /**< one frame, and there is none at all */
 };
 
 #define MM_FAILED_COUNT 4
@@ -121,16 +122,16 @@ struct mm_frame_stats {
     /** Frames between the lowest and the highest managed one that are not managed: holes,
      * firmware, metadata. */
     uint64_t nr_reserved;
-    uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
-    uint64_t nr_absent;      /**< of those reserved: may be added, or were removed */
-    uint64_t nr_withheld;    /**< of those free: reserve, and what users do not get */
+    uint64_t nr_free_2m;  /**< whole aligned blocks of 512 free frames */
+    uint64_t nr_absent;   /**< of those reserved: may be added, or were removed */
+    uint64_t nr_withheld; /**< of those free: reserve, and what users do not get */
     /** The most that was ever found allocated: by each call for these figures, and in a zone with
      * watermarks each time that it is counted. */
     uint64_t nr_peak;
-    uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY; of all nodes and zones */
+    uint64_t nr_failed; /**< requests answered MM_ERR_NO_MEMORY; of all nodes and zones */
     uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< the same by enum mm_frame_cause */
-    uint64_t metadata_bytes; /**< all arrays; of all nodes and zones */
-    uint64_t state_bytes;    /**< of those, allocation state (bitmap, summaries, spans, hints) */
+    uint64_t metadata_bytes;                /**< all arrays; of all nodes and zones */
+    uint64_t state_bytes; /**< of those, allocation state (bitmap, summaries, spans, hints) */
     uint64_t nr_by_owner[MM_OWNER_COUNT]; /**< allocated, by owner; MM_FRAMES_OWNERS, else all 0 */
     uint32_t nr_spans;                    /**< usable ranges; of all nodes and zones */
     uint32_t nr_cpus;
@@ -219,17 +220,17 @@ struct mm_frames {
     uint64_t *rows;      /**< the bitmap: 64 frames a word */
     uint64_t *groups;    /**< summaries, 32 words for 64 lines */
 
-    void *cpus;                        /**< hints, two cache lines a CPU */
-    const struct mm_frame_span *spans; /**< sorted by address */
-    uint32_t *refs;                    /**< references beyond the first, pins; NULL: no counts */
-    uint64_t *tags;                    /**< owners; NULL: none */
-    uint64_t *poisoned;                /**< frames that hold poison; NULL: none */
-    uint64_t *tops;                    /**< summaries over `groups`, by class */
-    uint64_t top_words;                /**< words of one class */
-    uint64_t nr_lines;                 /**< lines that are searched */
+    void *cpus;                         /**< hints, two cache lines a CPU */
+    const struct mm_frame_span *spans;  /**< sorted by address */
+    uint32_t *refs;                     /**< references beyond the first, pins; NULL: no counts */
+    uint64_t *tags;                     /**< owners; NULL: none */
+    uint64_t *poisoned;                 /**< frames that hold poison; NULL: none */
+    uint64_t *tops;                     /**< summaries over `groups`, by class */
+    uint64_t top_words;                 /**< words of one class */
+    uint64_t nr_lines;                  /**< lines that are searched */
     const struct mmi_frame_area *areas; /**< sorted by line */
-    const uint16_t *order;             /**< areas from near to far, `nr_areas` of them a node */
-    struct mmi_frame_zone *zones;      /**< of each node, and of all: each zone, and all */
+    const uint16_t *order;              /**< areas from near to far, `nr_areas` of them a node */
+    struct mmi_frame_zone *zones;       /**< of each node, and of all: each zone, and all */
     uint32_t nr_areas;
     uint32_t nr_nodes;
     uint64_t nr_frames;
@@ -250,6 +251,9 @@ struct mm_frames {
     uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< atomic */
     /** Atomic: summaries that are being corrected now (low half), and that ever were (high). */
     uint64_t unsettled;
+    uint64_t
+        strayed;    /**< atomic: bit n: a CPU of node n may have a hint to memory that is not its */
+    uint64_t fresh; /**< atomic: a line in which frames were freed lately; a hint for runs */
     uint64_t changing; /**< atomic: a call that adds or removes memory is in progress */
 };
 
@@ -799,8 +803,7 @@ mm_status_t mm_frame_draw(const struct mm_frames *frames, mm_pfn_t first, uint32
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_next_memory(const struct mm_frames *frames, mm_pfn_t from,
-                                 struct mm_prange *out, uint32_t *out_node,
-                                 enum mm_zone *out_zone);
+                                 struct mm_prange *out, uint32_t *out_node, enum mm_zone *out_zone);
 
 /**
  * Walk all state and compare: bitmap, summaries, hints, counts, spans. Each contradiction is one

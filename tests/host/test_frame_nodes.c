@@ -248,6 +248,41 @@ static void local_first(void **state)
     }
 }
 
+/* A CPU whose own memory was used up took its frames elsewhere; once there is own memory again, it
+ * comes back, in the middle of another node's line, and from below 16 MiB. */
+static void hints_come_home(void **state)
+{
+    struct mm_frame_request plain = {0};
+
+    (void)state;
+    for (unsigned low = 0; low < 2; low++) {
+        struct world *w = start(four, 4, four_far, 0);
+        mm_pfn_t pfn;
+
+        w->rig.cpu = 1;
+        while (free_of(w, 2, false) != 0 || (low != 0 && free_of(w, 1, false) != 0) ||
+               (low != 0 && (free_of(w, 0, false) | free_of(w, 3, false)) != 0)) {
+            assert_true(ask(w, &plain, 2, UINT64_MAX));
+        }
+        for (unsigned i = 0; i < 10; i++) {
+            assert_true(ask(w, &plain, 2, UINT64_MAX)); /* from elsewhere: the hint follows */
+        }
+        for (uint32_t i = w->nr_held; i-- > 0;) {
+            if (node_of(w, w->held[i].raw) == 2) {
+                give(w, i);
+            }
+        }
+        for (unsigned i = 0; i < 100; i++) {
+            assert_int_equal(mm_frame_alloc_on(&w->rig.frames, 1, &pfn), MM_OK);
+            assert_int_equal(node_of(w, pfn.raw), 2);
+            mm_frame_free(&w->rig.frames, pfn, 0);
+            assert_true(ask(w, &plain, 2, UINT64_MAX));
+        }
+        rig_check(&w->rig);
+        stop(w);
+    }
+}
+
 static void preferred_and_required(void **state)
 {
     (void)state;
@@ -582,6 +617,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(local_first),
+        cmocka_unit_test(hints_come_home),
         cmocka_unit_test(preferred_and_required),
         cmocka_unit_test(bound_to_some),
         cmocka_unit_test(interleaved),

@@ -106,6 +106,35 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
     }
 }
 
+/* Whether a CPU of the node would rather have its hint elsewhere. */
+static bool is_strayed(const struct mm_frames *f, uint32_t node, uint64_t line)
+{
+    const struct mmi_frame_area *area;
+
+    if (line >= f->nr_lines) {
+        return false;
+    }
+    area = mmi_area_of_line(f, line);
+    return area->node != node || area->zone == MM_ZONE_DMA;
+}
+
+void mmi_hints_return(struct mm_frames *f, uint32_t node)
+{
+    /* Before the hints are read: one that strays from now on sets the bit again. */
+    (void)mmi_fetch_and_seq(&f->strayed, ~(UINT64_C(1) << node));
+    for (uint32_t i = 0; i < f->nr_cpus; i++) {
+        struct mmi_frame_cpu *cpu = (struct mmi_frame_cpu *)f->cpus + i;
+
+        for (unsigned j = 0; cpu->node == node && j < MMI_NR_HINTS; j++) {
+            uint64_t line = mmi_hint_row(mmi_load_seq(&cpu->hints[j])) / MMI_LINE_ROWS;
+
+            if (is_strayed(f, node, line)) {
+                move_hint(f, &cpu->hints[j], f->spans, mmi_nowhere_line(f) * MMI_LINE_ROWS, false);
+            }
+        }
+    }
+}
+
 void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t row,
                    const struct mmi_walk *w)
 {
@@ -116,6 +145,9 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
     }
     if (hint != NULL && mmi_may_hint(f, line)) {
         move_hint(f, hint, mmi_span_of_line(f, line), row, w->stage == 0);
+        if (MMI_UNLIKELY(is_strayed(f, ask->cpu->node, line))) {
+            (void)mmi_fetch_or_seq(&f->strayed, UINT64_C(1) << ask->cpu->node);
+        }
         if (MMI_UNLIKELY(mmi_load(&f->watched) != 0)) {
             /* The rest of the line will be taken without a word. */
             mmi_pressure_taken(f, line * MMI_LINE_FRAMES, mmi_line_count(f, line));

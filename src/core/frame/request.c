@@ -254,15 +254,15 @@ MMI_NOINLINE static mm_status_t alloc_number(struct mm_frames *f, uint32_t cpu,
     return mmi_frame_failed(f, mmi_frame_cause(&ask, false, wish.nr), wish.nr);
 }
 
-static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r, mm_pfn_t *out)
+MMI_NOINLINE static mm_status_t alloc_plain(struct mm_frames *f, const struct mm_frame_request *r,
+                                            mm_pfn_t *out)
 {
     uint32_t cpu = mmi_cpu_number(&f->platform);
 
-    if (r->order == MMI_LINE_ORDER && f->watched == 0 &&
-        mmi_line_alloc_by_hint(f, mmi_frame_cpu(f, cpu), &out->raw)) {
-        return MM_OK;
-    }
-    return alloc_number(f, cpu, r, out);
+    return r->order == MMI_LINE_ORDER && mmi_load(&f->watched) == 0 &&
+                   mmi_line_alloc_by_hint(f, mmi_frame_cpu(f, cpu), &out->raw)
+               ? MM_OK
+               : alloc_number(f, cpu, r, out);
 }
 
 /* Everything that may be asked. */

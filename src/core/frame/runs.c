@@ -236,13 +236,12 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
 /* The bits of a row at which a run of `nr` <= 64 free frames begins. */
 static inline uint64_t run_fits(uint64_t row, uint64_t nr)
 {
-    for (uint64_t has = 1; has < nr && row != 0;) {
-        uint64_t more = nr - has < has ? nr - has : has;
+    uint64_t has = 1;
 
-        row &= row >> more;
-        has += more;
+    for (; has * 2 <= nr && row != 0; has *= 2) {
+        row &= row >> has;
     }
-    return row;
+    return has < nr ? row & row >> (nr - has) : row;
 }
 
 /* What became of a line: in the first case there is more of it, in the others there is not. */
@@ -364,6 +363,34 @@ static bool mark_line(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint
     return !was_marked && !mm_is_pow2(wish->nr) && claim_near(ask, wish, line, pfn);
 }
 
+/* In the line where frames were freed last, if this CPU would look there without a search: when
+ * memory is nearly full, that is where there is room, and any search ends there. */
+static bool claim_fresh(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
+{
+    struct mm_frames *f = ask->f;
+    uint64_t line = mmi_load(&f->fresh);
+    const struct mmi_frame_area *area = mmi_area_of_line(f, line);
+    const uint64_t *group = mmi_word(f, line, 0);
+    uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load(&group[MMI_RESERVED]) &
+                     mmi_load(&group[MMI_OPENED + ask->lifetime]);
+    enum outcome outcome;
+    uint64_t slot;
+
+    if ((lines & mmi_line_mask(line)) == 0 || line >= f->nr_lines || area->node != ask->cpu->node ||
+        area->zone == MM_ZONE_DMA || mmi_line_withheld(ask, line)) {
+        return false;
+    }
+    outcome = claim_in_rows(f, nr, line, &slot);
+    if (outcome > CLAIMED_LAST) {
+        return false;
+    }
+    if (outcome == CLAIMED_LAST) {
+        mmi_line_retire_empty(ask, line);
+    }
+    *pfn = slot + mmi_span_of_line(f, line)->bias;
+    return true;
+}
+
 /* One turn over the lines that the walk goes to. */
 static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct mmi_run_wish *wish,
                          unsigned mark, uint64_t *pfn)
@@ -425,7 +452,8 @@ bool mmi_run_alloc(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_
     uint64_t end = UINT64_MAX;
 
     if (mark != 0 && wish->nr <= MMI_ROW_FRAMES && mmi_is_local(ask) &&
-        claim_by_hint(ask, mmi_hint_of(ask->cpu, ask->lifetime, 1), wish->nr, pfn)) {
+        (claim_by_hint(ask, mmi_hint_of(ask->cpu, ask->lifetime, 1), wish->nr, pfn) ||
+         claim_fresh(ask, wish->nr, pfn))) {
         return true;
     }
     if (wish->low != 0 || wish->high != MMI_PFN_END) {

@@ -467,6 +467,9 @@ bool mmi_may_hint(const struct mm_frames *f, uint64_t line);
  * if there is one, name it from now on. */
 void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t row,
                    const struct mmi_walk *w);
+/* There is memory of the node again: take back the hints of its CPUs that point elsewhere, or to
+ * memory below 16 MiB. */
+void mmi_hints_return(struct mm_frames *f, uint32_t node);
 /* A request has failed: count it and say so. */
 mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uint64_t nr_frames);
 /* Frames have been claimed for a caller, not by the hot path: the tiers look at them. */

@@ -168,6 +168,21 @@ static void attend(struct mm_frames *f, uint64_t line)
     }
 }
 
+/* A line that searches had given up has free frames: CPUs that went elsewhere should know. */
+static void come_back(struct mm_frames *f, uint64_t line)
+{
+    uint64_t strayed = mmi_load_seq(&f->strayed);
+    const struct mmi_frame_area *area;
+
+    if (MMI_LIKELY(strayed == 0) || line >= f->nr_lines) {
+        return;
+    }
+    area = mmi_area_of_line(f, line);
+    if (area->zone != MM_ZONE_DMA && (strayed >> area->node & 1) != 0) {
+        mmi_hints_return(f, area->node);
+    }
+}
+
 void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
 {
     uint64_t line = row / MMI_LINE_ROWS;
@@ -176,6 +191,7 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
     if (!mmi_line_bit(f, line, MMI_HAS_FREE)) {
         promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         unbarren(f, line / MMI_GROUP_LINES);
+        come_back(f, line);
     }
     if (!mmi_line_bit(f, line, MMI_CALM)) {
         attend(f, line);
@@ -183,6 +199,7 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
     if (now == UINT64_MAX && !mmi_line_bit(f, line, MMI_WHOLE) && mmi_line_whole(f, line)) {
         promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
     }
+    mmi_store(&f->fresh, line);
     mmi_unsettled_end(f);
 }
 
