@@ -329,23 +329,6 @@ static uint64_t withheld(const struct mmi_ask *ask, const uint64_t *group)
            ((ask->withheld & MMI_NOT_KERNEL) != 0 ? group[MMI_KERNEL] : 0);
 }
 
-bool mmi_any_withheld(const struct mmi_ask *ask)
-{
-    const struct mm_frames *f = ask->f;
-
-    for (uint64_t at = 0; ask->withheld != 0 && at * MMI_GROUP_LINES < f->nr_lines; at++) {
-        const uint64_t *group = &f->groups[at * MMI_GROUP_WORDS];
-        uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & withheld(ask, group);
-
-        for (; lines != 0; lines &= lines - 1) {
-            if (!mmi_line_empty(f, at * MMI_GROUP_LINES + mmi_ctz(lines))) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 /* Lines of a group that may be had: not withheld, and zeroed ones or others if that was said. */
 static uint64_t allowed(const struct mmi_ask *ask, const uint64_t *group)
 {
@@ -412,6 +395,27 @@ MMI_INLINE bool next_group(const struct mm_frames *f, unsigned word, uint64_t lo
     }
     *group = at * 64 + mmi_log2(groups);
     return *group >= lowest;
+}
+
+bool mmi_any_withheld(const struct mmi_ask *ask)
+{
+    const struct mm_frames *f = ask->f;
+    uint64_t at = f->nr_lines / MMI_GROUP_LINES + 1;
+
+    if (ask->withheld == 0) {
+        return false;
+    }
+    while (at-- > 0 && next_group(f, MMI_HAS_FREE, 0, &at)) {
+        const uint64_t *group = &f->groups[at * MMI_GROUP_WORDS];
+        uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & withheld(ask, group);
+
+        for (; lines != 0; lines &= lines - 1) {
+            if (!mmi_line_empty(f, at * MMI_GROUP_LINES + mmi_ctz(lines))) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 bool mmi_line_find(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t low, uint64_t high,
