@@ -7,7 +7,9 @@
 #   --memory SIZE    memory of the machine, as QEMU takes it: 64M, 512M, 6G (512M); with less than
 #                    16M the kernel says what is missing, with less than 8M GRUB itself may not start
 #   --cpu MODEL      processor, as QEMU takes it: max, qemu64 (max)
-#   --smp N          number of processors (1)
+#   --smp N          number of processors (1; with --numa 4)
+#   --numa           a machine of two nodes: half of the memory and of the processors each, at distance
+#                    21; memory in M or G then, and both even
 #   --firmware NAME  bios or uefi (bios)
 #   --gdb            wait for a debugger (Debian package gdb), and print the line to type; no time limit
 #   --timeout SECS   time limit of the boot (300)
@@ -18,7 +20,8 @@
 
 memory=512M
 cpu=max
-smp=1
+smp=
+numa=0
 firmware=bios
 gdb=0
 seconds=300
@@ -44,6 +47,7 @@ while [ $# -gt 0 ]; do
         seconds=$(option_number "$@")
         shift
         ;;
+    --numa) numa=1 ;;
     --gdb) gdb=1 ;;
     --help | -h)
         show_help
@@ -59,6 +63,26 @@ bios | uefi) ;;
 *) die "--firmware is bios or uefi, not '$firmware'; --help says more" ;;
 esac
 
+if [ -z "$smp" ]; then
+    smp=1
+    [ "$numa" = 0 ] || smp=4
+fi
+nodes=()
+if [ "$numa" = 1 ]; then
+    [[ $memory =~ ^([0-9]+)([MmGg])$ ]] || die "with --numa --memory is in M or G, not '$memory'"
+    half=$((BASH_REMATCH[1]))
+    [[ ${BASH_REMATCH[2]} == [Mm] ]] || half=$((half * 1024))
+    if [ $((half % 2)) != 0 ] || [ $((smp % 2)) != 0 ]; then
+        die "with --numa --memory and --smp are even"
+    fi
+    half=$((half / 2))
+    nodes=(-object "memory-backend-ram,id=m0,size=${half}M"
+        -object "memory-backend-ram,id=m1,size=${half}M"
+        -numa "node,nodeid=0,memdev=m0,cpus=0-$((smp / 2 - 1))"
+        -numa "node,nodeid=1,memdev=m1,cpus=$((smp / 2))-$((smp - 1))"
+        -numa "dist,src=0,dst=1,val=21")
+fi
+
 "$MM_ROOT/scripts/deps.sh" demo
 
 # Tests and benchmarks need more packages than the demo: a build directory made here leaves them
@@ -71,7 +95,7 @@ else
 fi
 build dev minikernel_iso
 
-arguments=(-m "$memory" -cpu "$cpu" -smp "$smp")
+arguments=(-m "$memory" -cpu "$cpu" -smp "$smp" ${nodes[@]+"${nodes[@]}"})
 if [ "$firmware" = uefi ]; then
     variables=$(mktemp)
     trap 'rm -f "$variables"' EXIT

@@ -70,6 +70,22 @@ mm_add_boot(64M.12cpus 240 success "${mm_all_passed}" SAYS 12cpus
     ARGUMENTS -m 64M -cpu max -smp 12)
 # Twelve threads that wait for each other: nothing beside them.
 set_tests_properties("${MM_TEST_PREFIX}qemu.64M.12cpus" PROPERTIES PROCESSORS 2)
+# Several nodes: two of two processors each; one without memory and one without processors.
+set(mm_two_nodes -m 512M -smp 4
+    -object memory-backend-ram,id=m0,size=256M -object memory-backend-ram,id=m1,size=256M
+    -numa node,nodeid=0,memdev=m0,cpus=0-1 -numa node,nodeid=1,memdev=m1,cpus=2-3
+    -numa dist,src=0,dst=1,val=21)
+set(mm_sparse_nodes -m 512M -smp 4
+    -object memory-backend-ram,id=m0,size=256M -object memory-backend-ram,id=m1,size=256M
+    -numa node,nodeid=0,memdev=m0,cpus=0-1 -numa node,nodeid=1,memdev=m1
+    -numa node,nodeid=2,cpus=2-3 -numa dist,src=0,dst=1,val=21 -numa dist,src=0,dst=2,val=17
+    -numa dist,src=1,dst=2,val=30)
+mm_add_boot(numa 240 success "${mm_all_passed}" SAYS log max 4cpus bios numa
+    ARGUMENTS -cpu max ${mm_two_nodes})
+mm_add_boot(numa.uefi 300 success "${mm_all_passed}" UEFI SAYS log max 4cpus uefi numa
+    ARGUMENTS -cpu max ${mm_two_nodes})
+mm_add_boot(numa.sparse 240 success "${mm_all_passed}" SAYS log max 4cpus bios sparse
+    ARGUMENTS -cpu max ${mm_sparse_nodes})
 # The whole permission truth table: docs/testing/truth-table.md. What boots above is a part of it.
 foreach(cpu IN ITEMS max qemu64)
     mm_add_boot(truth.${cpu} 400 success "${mm_all_passed}" SAYS truth truth_${cpu}

@@ -5,6 +5,7 @@
 // length is believed before it is compared, and a table whose bytes do not add up is not read.
 //
 //     RSDP ──> XSDT, or RSDT ──> MADT ──> one entry a processor
+//                           ──> SRAT, SLIT: for libmm to read
 //
 // Tables lie at any address, so fields are copied out rather than pointed at.
 
@@ -38,11 +39,6 @@
 // another mode (Intel SDM vol. 3A, 11.6.1).
 #define APIC_ID_MAX 254
 
-struct table {
-    const uint8_t *at;
-    uint32_t len;
-};
-
 void *memcpy(void *restrict to, const void *restrict from, size_t len);
 int memcmp(const void *left, const void *right, size_t len);
 
@@ -70,7 +66,7 @@ static bool adds_up(const uint8_t *at, uint32_t len)
 }
 
 // The table at a physical address, if it lies where memory can be read, and is whole.
-static bool read_table(const struct mm_physmap *physmap, uint64_t address, struct table *out)
+static bool read_table(const struct mm_physmap *physmap, uint64_t address, struct acpi_table *out)
 {
     const struct mm_prange mapped = mm_prange(mm_paddr(0), LAYOUT_BOOT_MAPPED);
 
@@ -86,7 +82,7 @@ static bool read_table(const struct mm_physmap *physmap, uint64_t address, struc
 
 // The root table, and the bytes of an address in it.
 static bool read_root(const struct mm_multiboot2_info *boot, const struct mm_physmap *physmap,
-                      struct table *out, uint32_t *width)
+                      struct acpi_table *out, uint32_t *width)
 {
     const uint8_t *rsdp = boot->rsdp;
 
@@ -101,16 +97,27 @@ static bool read_root(const struct mm_multiboot2_info *boot, const struct mm_phy
            memcmp(out->at, newer ? "XSDT" : "RSDT", 4) == 0;
 }
 
-static bool find_madt(const struct mm_physmap *physmap, const struct table *root, uint32_t width,
-                      struct table *out)
+const char *acpi_find_table(const struct mm_multiboot2_info *boot, const struct mm_physmap *physmap,
+                            const char *signature, struct acpi_table *out)
 {
-    for (uint32_t at = HEADER_LEN; root->len - at >= width; at += width) {
-        uint64_t address = width == 8 ? get64(root->at + at) : get32(root->at + at);
-        if (read_table(physmap, address, out) && memcmp(out->at, "APIC", 4) == 0) {
-            return true;
+    struct acpi_table root;
+    struct acpi_table table;
+    uint32_t width;
+
+    if (boot->rsdp_len == 0) {
+        return "the boot information has no ACPI root pointer";
+    }
+    if (!read_root(boot, physmap, &root, &width)) {
+        return "the ACPI root table is malformed or out of reach";
+    }
+    for (uint32_t at = HEADER_LEN; root.len - at >= width; at += width) {
+        uint64_t address = width == 8 ? get64(root.at + at) : get32(root.at + at);
+        if (read_table(physmap, address, &table) && memcmp(table.at, signature, 4) == 0) {
+            *out = table;
+            return NULL;
         }
     }
-    return false;
+    return "the firmware has no such ACPI table";
 }
 
 // Firmware may list a processor in both forms: it counts once.
@@ -131,7 +138,7 @@ static void add_processor(struct acpi_processors *p, uint32_t apic_id, uint32_t 
     }
 }
 
-static bool read_madt(const struct table *madt, struct acpi_processors *p)
+static bool read_madt(const struct acpi_table *madt, struct acpi_processors *p)
 {
     uint32_t len;
 
@@ -153,19 +160,12 @@ static bool read_madt(const struct table *madt, struct acpi_processors *p)
 const char *acpi_find_processors(const struct mm_multiboot2_info *boot,
                                  const struct mm_physmap *physmap, struct acpi_processors *out)
 {
-    struct table root;
-    struct table madt;
-    uint32_t width;
+    struct acpi_table madt = {0};
+    const char *why_not = acpi_find_table(boot, physmap, "APIC", &madt);
 
     *out = (struct acpi_processors){0};
-    if (boot->rsdp_len == 0) {
-        return "the boot information has no ACPI root pointer";
-    }
-    if (!read_root(boot, physmap, &root, &width)) {
-        return "the ACPI root table is malformed or out of reach";
-    }
-    if (!find_madt(physmap, &root, width, &madt)) {
-        return "there is no ACPI table of processors (MADT)";
+    if (why_not != NULL) {
+        return why_not;
     }
     if (!read_madt(&madt, out)) {
         *out = (struct acpi_processors){0};

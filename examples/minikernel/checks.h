@@ -11,8 +11,11 @@
 /** Exceptions are caught and the kernel goes on; a broken stack has another to land on. */
 void checks_trap(void);
 
-/** The normalised map is one to allocate from. */
+/** The normalised map is one to allocate from; what the boot loader holds is not for allocation yet. */
 void checks_boot(struct memory *m);
+
+/** What the boot loader held is for allocation, and nothing else has become so. */
+void checks_reclaimed(struct memory *m);
 
 /** What protects memory is on as far as the CPU has it, and the timer is off. */
 void checks_cpu(struct memory *m);
@@ -31,6 +34,12 @@ void checks_leaf(struct memory *m);
 
 /** Frames: half of memory at once, zeroing, alignment. */
 void checks_frame(struct memory *m);
+
+/** Nodes: every policy gives frames of the right one, and the figures of all add up. */
+void checks_nodes(struct memory *m);
+
+/** The part of checks_smp() that is about nodes. */
+void checks_nodes_together(struct memory *m);
 
 /** The heap under a random load. */
 void checks_heap(struct memory *m);

@@ -45,6 +45,18 @@ static bool image_kept(const struct memory *m)
     return m->boot.nr_sections > 0;
 }
 
+// Whole frames of a kind.
+static uint64_t nr_frames_of(struct memory *m, enum mm_boot_kind kind)
+{
+    struct mm_prange r = {0};
+    uint64_t nr = 0;
+    for (mm_paddr_t at = mm_paddr(0); mm_bootmap_next(&m->map, kind, at, &r) == MM_OK;
+         at = mm_paddr(r.start.raw + r.len)) {
+        nr += r.len / MM_PAGE_SIZE;
+    }
+    return nr;
+}
+
 void checks_boot(struct memory *m)
 {
     struct mm_frame_stats s = {0};
@@ -56,4 +68,21 @@ void checks_boot(struct memory *m)
     CHECK("all usable memory is managed, and nothing else",
           mm_frame_get_stats(&m->frames, &s) == MM_OK &&
               s.nr_frames == mm_bootmap_usable_bytes(&m->map) / MM_PAGE_SIZE);
+    CHECK("memory of the boot loader waits to be added",
+          s.nr_absent ==
+              nr_frames_of(m, MM_BOOT_BOOTLOADER) + nr_frames_of(m, MM_BOOT_ACPI_RECLAIM));
+}
+
+void checks_reclaimed(struct memory *m)
+{
+    struct mm_frame_stats s = {0};
+
+    check_theme("memory of the boot loader");
+    CHECK("all of it is managed now",
+          mm_frame_get_stats(&m->frames, &s) == MM_OK && s.nr_absent == 0 &&
+              s.nr_frames == mm_bootmap_usable_bytes(&m->map) / MM_PAGE_SIZE + m->nr_reclaimed &&
+              m->nr_reclaimed ==
+                  nr_frames_of(m, MM_BOOT_BOOTLOADER) + nr_frames_of(m, MM_BOOT_ACPI_RECLAIM));
+    CHECK("the image is still not for allocation", image_kept(m));
+    CHECK("the frame allocator's state agrees with itself", mm_frame_check(&m->frames) == MM_OK);
 }

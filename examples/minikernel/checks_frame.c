@@ -115,6 +115,7 @@ static void check_half(struct memory *m)
     }
 
     log_print("  %lu MiB of %lu MiB are filled\n", held / 256, before / 256);
+    memory_draw(m);
     CHECK("half of memory holds its own addresses", verify(m, lists, held) && held >= before / 2);
     give(m, lists);
     CHECK("half of memory is free again", memory_nr_free(m) == before);

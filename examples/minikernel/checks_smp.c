@@ -482,6 +482,7 @@ void checks_smp(struct memory *m)
     check_theme("all processors");
     check_views(m);
     check_frames(m);
+    checks_nodes_together(m);
     check_collisions(m);
     check_references(m);
     check_cache(m);

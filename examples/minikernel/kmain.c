@@ -54,11 +54,12 @@ static void fail_as_asked(const struct options *options)
 
 static void run_checks(void)
 {
-    checks_boot(&memory);
+    checks_reclaimed(&memory);
     checks_cpu(&memory);
     checks_smp(&memory);
     checks_paging(&memory);
     checks_leaf(&memory);
+    checks_nodes(&memory);
     checks_frame(&memory);
     checks_heap(&memory);
     checks_space(&memory);
@@ -84,15 +85,19 @@ _Noreturn void kmain(uint32_t boot_info)
     memory_read_boot(&memory, boot_info, &options);
     memory_find_processors(&memory);
     memory_enable_cpu(&memory);
+    memory_find_nodes(&memory);
     memory_start_frames(&memory);
     memory_start_paging(&memory);
     smp_start(&memory);
+    checks_boot(&memory); // while the boot loader's memory is kept
+    memory_reclaim(&memory);
     memory_start_rest(&memory);
     memory_handle_faults(&memory);
 
     fail_as_asked(&options);
     run_checks();
     checks_truth(&memory, &options);
+    memory_draw(&memory);
     memory_stop_rest(&memory);
     checks_balance(&memory);
     checks_system(&memory);

@@ -65,6 +65,10 @@ void memory_start_frames(struct memory *m)
         .platform = platform_ops(),
         .nr_cpus = m->nr_cpus,
         .flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS,
+        .numa = &m->numa,
+        .cpu_nodes = m->cpu_nodes,
+        // They have been read by now, all but what the other processors start on: memory_reclaim().
+        .later_kinds = MM_BOOT_BIT(MM_BOOT_BOOTLOADER) | MM_BOOT_BIT(MM_BOOT_ACPI_RECLAIM),
     };
     uint64_t need = 0;
     mm_status_t status = mm_frame_metadata_size(&config, &need);
@@ -78,11 +82,29 @@ void memory_start_frames(struct memory *m)
                 mm_bootmap_usable_bytes(&m->map) / 1024, (need + 1023) / 1024);
     }
     must(status, "frame allocator");
-    if (memory_nr_free(m) * MM_PAGE_SIZE < MEMORY_MINIMUM) {
-        give_up("too little memory: %lu KiB usable, the kernel needs %lu KiB",
-                memory_nr_free(m) * MM_PAGE_SIZE / 1024, MEMORY_MINIMUM / 1024);
+    // What is absent comes before anything large is asked for.
+    struct mm_frame_stats s;
+    must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
+    uint64_t bytes = (s.nr_free + s.nr_absent) * MM_PAGE_SIZE;
+    if (bytes < MEMORY_MINIMUM) {
+        give_up("too little memory: %lu KiB usable, the kernel needs %lu KiB", bytes / 1024,
+                MEMORY_MINIMUM / 1024);
     }
     memory_print_frames(m);
+    memory_print_nodes(m);
+}
+
+void memory_reclaim(struct memory *m)
+{
+    const struct mm_prange all = mm_prange(mm_paddr(0), UINT64_C(1) << 52);
+    struct mm_frame_stats s;
+
+    must(mm_frame_get_stats(&m->frames, &s), "frame statistics");
+    if (s.nr_absent != 0) {
+        must(mm_frame_add(&m->frames, all, &m->nr_reclaimed), "memory of the boot loader");
+    }
+    log_print("frame   %lu KiB more, which the boot loader and ACPI tables had\n",
+              m->nr_reclaimed * MM_PAGE_SIZE / 1024);
 }
 
 void memory_stop_frames(struct memory *m)

@@ -11,6 +11,7 @@
 #include <mm/dma.h>
 #include <mm/frame.h>
 #include <mm/heap.h>
+#include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/space.h>
 #include <mm/user.h>
@@ -21,6 +22,10 @@
 /** Entries of the boot map: what firmware says, and what the image, modules and metadata add. */
 #define MEMORY_BOOT_ENTRIES MM_BOOTMAP_CAPACITY(256)
 
+/** Ranges and processors that the ACPI tables of a machine may name. */
+#define MEMORY_NUMA_RANGES MM_NUMA_CAPACITY(64)
+#define MEMORY_NUMA_CPUS   256
+
 struct memory {
     struct mm_physmap physmap;
     struct mm_boot_entry entries[MEMORY_BOOT_ENTRIES];
@@ -29,8 +34,13 @@ struct memory {
     struct mm_multiboot2_info boot;
     struct acpi_processors processors; /**< none if the firmware does not tell */
     uint32_t nr_cpus;                  /**< that libmm must reckon with: at least 1 */
+    struct mm_numa numa;               /**< one node if the firmware does not tell */
+    struct mm_numa_range numa_ranges[MEMORY_NUMA_RANGES];
+    struct mm_numa_cpu numa_cpus[MEMORY_NUMA_CPUS];
+    uint32_t cpu_nodes[PERCPU_MAX];
     struct mm_x86_64 arch;
     struct mm_frames frames;
+    uint64_t nr_reclaimed;         /**< frames that the boot loader had */
     struct mm_frame_window tables; /**< where page tables may come from */
     mm_paddr_t boot_root;          /**< the root that boot.S built */
     struct mm_pagetable kernel;
@@ -60,11 +70,20 @@ void memory_find_processors(struct memory *m);
 /** Switch on what the CPU has to protect memory. */
 void memory_enable_cpu(struct memory *m);
 
+/** Find out which memory and which processors are near each other. */
+void memory_find_nodes(struct memory *m);
+
 /** Frames: metadata comes out of the map. */
 void memory_start_frames(struct memory *m);
 
 /** Build the kernel's own root and switch to it: this processor sees no identity map after. */
 void memory_start_paging(struct memory *m);
+
+/**
+ * Add what the boot loader and the firmware's boot services held, and the ACPI tables: nobody reads
+ * them again, and every processor stands on the kernel's tables and stacks.
+ */
+void memory_reclaim(struct memory *m);
 
 /** Heap over frames, the kernel's and users' spaces, DMA, user copy. */
 void memory_start_rest(struct memory *m);
@@ -76,6 +95,15 @@ void memory_stop_frames(struct memory *m);
 
 /** Print what the frame allocator says of itself. */
 void memory_print_frames(struct memory *m);
+
+/** Print a line for each node. */
+void memory_print_nodes(struct memory *m);
+
+/** Print a map of physical memory, and how fragmented it is. */
+void memory_draw(struct memory *m);
+
+/** The node of a processor; 0 where nobody tells. */
+uint32_t memory_node_of_apic(const struct memory *m, uint32_t apic_id);
 
 /** Frames that are free now. */
 uint64_t memory_nr_free(struct memory *m);

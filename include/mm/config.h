@@ -53,6 +53,11 @@
 #define MM_MAX_NODES 64
 #endif
 
+/** Bytes from which on memory that is to be zeroed goes past the caches, if a kernel gives the op. */
+#ifndef MM_FRAME_ZERO_PAST_CACHE
+#define MM_FRAME_ZERO_PAST_CACHE 2097152
+#endif
+
 #if MM_CACHE_LINE < 16 || (MM_CACHE_LINE & (MM_CACHE_LINE - 1)) != 0
 #error "MM_CACHE_LINE: a power of two, at least 16"
 #endif
@@ -75,10 +80,15 @@
 #error "MM_MAX_NODES: 1 to 1024"
 #endif
 
+#if MM_FRAME_ZERO_PAST_CACHE < 4096 || MM_FRAME_ZERO_PAST_CACHE > 1073741824
+#error "MM_FRAME_ZERO_PAST_CACHE: 4096 to 1073741824"
+#endif
+
 /** One number for all the options above: different options, different numbers. */
 #define MM_CONFIG_SIGNATURE                                                                        \
     ((uint64_t)(MM_CACHE_LINE)*UINT64_C(0x9e3779b97f4a7c15) ^                                      \
      (uint64_t)(MM_MAX_NODES)*UINT64_C(0xc2b2ae3d27d4eb4f) ^                                       \
+     (uint64_t)(MM_FRAME_ZERO_PAST_CACHE)*UINT64_C(0x165667b19e3779f9) ^                           \
      (uint64_t)(MM_FRAME_MAX_SPANS) << 47 ^ (uint64_t)(MM_GATHER_MAX_RUNS) << 36 ^                 \
      (uint64_t)(MM_GATHER_MAX_RANGES) << 29 ^ (uint64_t)(MM_GATHER_FLUSH_PAGES) << 8 ^             \
      (uint64_t)(MM_PAGING_MAX_KERNEL_RANGES))

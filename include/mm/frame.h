@@ -124,8 +124,8 @@ struct mm_frame_stats {
     uint64_t nr_free_2m;     /**< whole aligned blocks of 512 free frames */
     uint64_t nr_absent;      /**< of those reserved: may be added, or were removed */
     uint64_t nr_withheld;    /**< of those free: reserve, and what users do not get */
-    /** The most that was ever found allocated: by each call for statistics, and where watermarks
-     * are set each time that another 256th of the zone has been taken. */
+    /** The most that was ever found allocated: by each call for these figures, and in a zone with
+     * watermarks each time that it is counted. */
     uint64_t nr_peak;
     uint64_t nr_failed;      /**< requests answered MM_ERR_NO_MEMORY; of all nodes and zones */
     uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< the same by enum mm_frame_cause */
@@ -168,8 +168,10 @@ struct mm_frame_ops {
      */
     void (*pressure)(void *ctx, uint32_t node, enum mm_zone zone, enum mm_pressure level,
                      uint64_t nr_free);
-    /** Zero `len` bytes, a multiple of 4096, past the caches: for MM_FRAME_ZERO from
-     * MM_FRAME_ZERO_PAST_CACHE bytes on. Default: like any other memory. */
+    /** Zero `len` bytes, a multiple of 4096, past the caches: for MM_FRAME_ZERO and
+     * mm_frame_prezero() from MM_FRAME_ZERO_PAST_CACHE bytes on; with a physmap's ops a page at a
+     * time. All of it is done when it returns, for every CPU. Default: like any other memory. On
+     * x86-64: mm_x86_64_zero_past_cache(). */
     void (*zero)(void *ctx, void *at, uint64_t len);
 };
 
@@ -669,11 +671,12 @@ struct mm_frame_watermarks {
 };
 
 /**
- * Set the watermarks of a zone; the pressure op is told when the level changes, as explained in
- * enum mm_pressure, first perhaps from within this call. There is no counter on the way of a frame:
- * a zone is counted when its lines change hands. Free frames in a line that a CPU keeps a hint to
- * do not count. A level is noticed late by up to 1/256 of the zone, and by 512 frames for each
- * CPU; while there is pressure, each free takes a few nanoseconds more.
+ * Set the watermarks of a zone, if it has any frames; the pressure op is told when the level
+ * changes, as explained in enum mm_pressure, first perhaps from within this call. There is no
+ * counter on the way of a frame: a zone is counted when its lines change hands. Free frames in a
+ * line that a CPU keeps a hint to do not count. A level is noticed late by up to 1/256 of the zone,
+ * and by 512 frames for each hint (a CPU has two for each lifetime that it asks for); while there is
+ * pressure, each free takes a few nanoseconds more.
  *
  * @param node, zone  of one, or MM_NODE_ALL and MM_ZONE_ALL for each
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, zone, not in order)
@@ -754,6 +757,7 @@ mm_status_t mm_frame_get_stats_of(const struct mm_frames *frames, uint32_t node,
  *     (free frames - 2^order * free blocks) / free frames
  *
  * in thousandths: 0, all of it can be had in such blocks; 1000, none of it can.
+ * A block lies in one range of the map and one node, as do those that are handed out.
  *
  * @param[out] out  0 to 1000, rounded down; 0 if nothing is free; untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, order)
@@ -791,7 +795,7 @@ mm_status_t mm_frame_draw(const struct mm_frames *frames, mm_pfn_t first, uint32
  * @param[out] out, out_node, out_zone  untouched on error; each may be NULL
  * @return MM_OK | MM_ERR_REGION_NOT_FOUND (no more) | MM_ERR_NOT_INITIALIZED
  *         | MM_ERR_INVALID_ARGUMENT (null frames)
- * Locks:  none; any context. Cost: O(log spans).
+ * Locks:  none; any context. Cost: O(log spans + ranges of the map in it).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_next_memory(const struct mm_frames *frames, mm_pfn_t from,

@@ -154,6 +154,9 @@ struct t_call_list {
     X(numa)                                                                                        \
     X(frame)                                                                                       \
     X(ledger)                                                                                      \
+    X(draw)                                                                                        \
+    X(hotplug)                                                                                     \
+    X(pressure)                                                                                    \
     X(paging)                                                                                      \
     X(map)                                                                                         \
     X(pool)                                                                                        \

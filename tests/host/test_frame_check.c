@@ -114,7 +114,7 @@ static void records(void **state)
     start(&d);
     NAMES(&d, "an owner that does not exist",
           d.rig.frames.tags[d.slot] = RECORD(MM_OWNER_COUNT, 0));
-    NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = UINT32_C(5) << 22);
+    NAMES(&d, "a count beyond all counts", d.rig.frames.refs[d.slot] = MM_FRAME_REFS_MAX);
     NAMES(&d, "a free frame has references", d.rig.frames.refs[d.slot + 64] = 1);
     NAMES(&d, "a free frame has an owner",
           d.rig.frames.tags[d.slot + 64] = RECORD(MM_OWNER_HEAP, 0));
@@ -174,8 +174,8 @@ static void panic_of_an_unknown_owner(void **state)
 /* A hint of this row in the line, with the index of a span. */
 static uint64_t hint_of(uint64_t span, uint64_t line, bool owned)
 {
-    return mmi_hint_at((owned ? MMI_HINT_OWNED : 0) | span * sizeof(struct mm_frame_span),
-                       line * MMI_LINE_ROWS);
+    return (owned ? MMI_HINT_OWNED : 0) |
+           mmi_hint_at(span * sizeof(struct mm_frame_span), line * MMI_LINE_ROWS);
 }
 
 static void hints(void **state)

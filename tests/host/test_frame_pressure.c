@@ -412,9 +412,21 @@ static void setting_tells_at_once(void **state)
     assert_int_equal(w->nr_calls, 3);
     assert_int_equal(w->rig.frames.watched, 0);
     assert_int_equal(w->rig.frames.flags, 0);
+    /* Between `low` and `high` the level stays what it was. */
+    set(w, 0, MM_ZONE_NORMAL, 0, FRAMES + 1, FRAMES + 2);
+    set(w, 0, MM_ZONE_NORMAL, 0, FRAMES - 1, FRAMES + 2);
+    assert_int_equal(level(w, MM_ZONE_NORMAL), MM_PRESSURE_LOW);
+    set(w, 0, MM_ZONE_NORMAL, 0, FRAMES - 1, FRAMES);
+    assert_int_equal(level(w, MM_ZONE_NORMAL), MM_PRESSURE_NONE);
+    assert_int_equal(w->nr_calls, 5);
+    /* watermarks that can never be reached */
+    set(w, 0, MM_ZONE_NORMAL, UINT64_MAX, UINT64_MAX, UINT64_MAX);
+    set(w, 0, MM_ZONE_NORMAL, 0, UINT64_MAX, UINT64_MAX);
+    set(w, 0, MM_ZONE_NORMAL, 0, 0, 0);
+    assert_int_equal(w->nr_calls, 8);
     /* exactly at a watermark */
     set(w, 0, MM_ZONE_NORMAL, FRAMES, FRAMES, FRAMES);
-    assert_int_equal(w->nr_calls, 3);
+    assert_int_equal(w->nr_calls, 8);
     stop(w);
 }
 

@@ -177,6 +177,28 @@ static void test_falls_back(void **state)
     assert_true(three_found());
 }
 
+// Any table, by its signature; what is asked of it is the caller's to know.
+static void test_by_signature(void **state)
+{
+    struct acpi_table table = {memory, 7};
+
+    (void)state;
+    put_madt(MADT);
+    assert_null(acpi_find_table(&boot, &physmap, "FACP", &table));
+    assert_ptr_equal(table.at, memory + FADT);
+    assert_int_equal(table.len, 244);
+    assert_null(acpi_find_table(&boot, &physmap, "APIC", &table));
+    assert_ptr_equal(table.at, memory + MADT);
+    table = (struct acpi_table){memory, 7};
+    assert_non_null(acpi_find_table(&boot, &physmap, "SRAT", &table));
+    memory[FADT + 100]++;
+    assert_non_null(acpi_find_table(&boot, &physmap, "FACP", &table));
+    boot.rsdp_len = 0;
+    assert_non_null(acpi_find_table(&boot, &physmap, "APIC", &table));
+    assert_ptr_equal(table.at, memory);
+    assert_int_equal(table.len, 7);
+}
+
 static void test_none(void **state)
 {
     (void)state;
@@ -303,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_falls_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_by_signature, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lengths, setup, teardown),

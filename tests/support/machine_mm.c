@@ -82,7 +82,7 @@ static void source_free(void *ctx, mm_pfn_t frame)
     const char *wrong;
 
     t_cpus_drift(&m->cpus);
-    if (mm_frame_refs(&m->frames, frame) > 1) {
+    if (mm_frame_refs(&m->frames, frame) > 1 || mm_frame_pins(&m->frames, frame) != 0) {
         (void)mm_frame_put(&m->frames, frame);
         return;
     }

@@ -116,6 +116,19 @@ struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch);
  */
 struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);
 
+/**
+ * Zero memory past the caches: for the `zero` op of struct mm_frame_ops. Worth while for blocks that
+ * the caches would not hold until they are used. It uses general registers and MOVNTI alone (SDM
+ * vol. 2B), and ends with SFENCE, so that whoever is told of the memory afterwards sees zeroes. It
+ * needs no privilege.
+ *
+ * @param ctx  not used
+ * @param at   aligned to 64 bytes
+ * @param len  bytes, a multiple of 64; 0: nothing happens
+ * Locks:  none; any context. Cost: O(len).
+ */
+void mm_x86_64_zero_past_cache(void *ctx, void *at, uint64_t len);
+
 /** User-copy routines, without SMAP (they also run in a host process) and with it. */
 extern const struct mm_user_ops mm_x86_64_user_ops;
 extern const struct mm_user_ops mm_x86_64_user_smap_ops;

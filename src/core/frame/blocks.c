@@ -164,17 +164,16 @@ static void keep_hint(struct mmi_ask *ask, const struct mm_frame_span *span, uin
     }
 }
 
-static bool search(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
+/* One turn over the lines that the walk goes to. */
+static bool search(struct mmi_ask *ask, struct mmi_walk *w, uint64_t nr, uint64_t *pfn)
 {
-    struct mmi_walk w;
     uint64_t line;
 
-    mmi_walk_begin(ask, &w, MMI_WHOLE, UINT64_MAX - 1);
-    while (mmi_walk_next(ask, &w, &line)) {
+    while (mmi_walk_next(ask, w, &line)) {
         if (!mmi_line_whole(ask->f, line)) {
             mmi_line_unwhole(ask, line); /* or each search for a larger block would come here */
         } else if (nr != 1) {
-            if (block_around(ask, &w, line, nr, pfn)) {
+            if (block_around(ask, w, line, nr, pfn)) {
                 return true;
             }
         } else if (claim_line(ask->f, line)) {
@@ -188,18 +187,45 @@ static bool search(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
     return false;
 }
 
-bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn)
+/* A line that is known to be zero, of the nearest area alone: not to zero a block is no reason to
+ * take it from another node, or from what devices need. */
+static bool search_zeroed(struct mmi_ask *ask, uint64_t *pfn)
+{
+    const struct mm_frames *f = ask->f;
+    const struct mmi_frame_area *nearest;
+    struct mmi_walk w;
+    bool found;
+
+    if (f->nr_areas == 0) {
+        return false;
+    }
+    nearest = &f->areas[f->order[(uint64_t)ask->from * f->nr_areas]];
+    ask->withheld |= MMI_ONLY_ZEROED;
+    mmi_walk_within(ask, &w, MMI_WHOLE, nearest->first_line, nearest->end_line);
+    found = search(ask, &w, 1, pfn);
+    ask->withheld &= ~MMI_ONLY_ZEROED;
+    return found;
+}
+
+bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t *pfn)
 {
     uint64_t size = UINT64_C(1) << order;
     struct mmi_run_wish wish = {.nr = size, .align = size, .high = MMI_PFN_END};
 
+    if (to_zero && order == MMI_LINE_ORDER &&
+        (mmi_load(&ask->f->flags) & MM_FRAMES_KNOWN_ZERO) != 0 && search_zeroed(ask, pfn)) {
+        return true;
+    }
     if (order == MMI_LINE_ORDER && mmi_is_local(ask) &&
         mmi_line_alloc_by_hint(ask->f, ask->cpu, pfn)) {
         return true;
     }
     for (unsigned tries = 0; tries < MMI_TRIES_MAX; tries++) {
+        struct mmi_walk w;
+
         mmi_turn_begin(ask);
-        if (search(ask, size / MMI_LINE_FRAMES, pfn)) {
+        mmi_walk_begin(ask, &w, MMI_WHOLE, UINT64_MAX - 1);
+        if (search(ask, &w, size / MMI_LINE_FRAMES, pfn)) {
             return true;
         }
         if (mmi_settled(ask)) {

@@ -70,8 +70,6 @@ static void check_row_records(const struct mm_frames *f, const struct mm_frame_s
                    "a frame has an owner that does not exist", address, wrong);
             expect(f, f->refs == NULL || mmi_refs_sound(f->refs[slot]),
                    "a frame has a count beyond all counts", address, wrong);
-            expect(f, f->poisoned == NULL || !mmi_bit(f->poisoned, slot),
-                   "a frame in use is marked as poisoned", address, wrong);
             continue;
         }
         expect(f, f->refs == NULL || f->refs[slot] == 0, "a free frame has references", address,
@@ -120,8 +118,11 @@ static void check_line(const struct mm_frames *f, const struct mm_frame_span *sp
         if (f->refs != NULL || f->tags != NULL) {
             check_row_records(f, span, row, wrong);
         }
+        expect(f,
+               f->poisoned == NULL || (mmi_load(&f->poisoned[row]) & ~mmi_load(&f->rows[row])) == 0,
+               "a frame in use is marked as poisoned", address, wrong);
     }
-    expect(f, !absent || (f->flags & MMI_FRAMES_ABSENT) != 0,
+    expect(f, !absent || (mmi_load(&f->flags) & MMI_FRAMES_ABSENT) != 0,
            "memory is absent, and nobody looks for that", address, wrong);
     expect(f, !absent || mmi_line_empty(f, line), "absent memory is free", address, wrong);
     expect(f, mmi_line_empty(f, line) || mmi_line_bit(f, line, MMI_HAS_FREE),

@@ -378,7 +378,7 @@ static size_t put_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count
             mask |= bit;
         }
     }
-    for (uint64_t left = f->flags == 0 ? 0 : mask; left != 0; left &= left - 1) {
+    for (uint64_t left = mmi_load(&f->flags) == 0 ? 0 : mask; left != 0; left &= left - 1) {
         let_go(f, first + mmi_ctz(left), slot + mmi_ctz(left), 1);
     }
     if (mask != 0) {

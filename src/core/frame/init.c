@@ -279,6 +279,14 @@ static mm_status_t withhold_all(struct mm_frames *f, const struct mm_frames_conf
                                                                           : MM_ERR_INVALID_SIZE;
 }
 
+/* The most that this can come to, wherever lines begin and end: it is known before the map is
+ * touched. */
+static uint64_t withheld_at_most(const struct mm_frames_config *config)
+{
+    return (config->nr_reserve == 0 ? 0 : config->nr_reserve + MMI_LINE_FRAMES - 1) +
+           (config->nr_kernel == 0 ? 0 : config->nr_kernel + MMI_LINE_FRAMES - 1);
+}
+
 /* A look at both ends of each array: memory that was never zeroed does not pass. */
 static bool looks_zeroed(const struct mmi_layout *l, const void *metadata)
 {
@@ -418,6 +426,10 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     if (l.nr_ranges + 1 > MM_FRAME_MAX_SPANS) {
         return MM_ERR_LIMIT;
     }
+    if (withheld_at_most(config) != 0 &&
+        withheld_at_most(config) + (l.len >> MM_PAGE_SHIFT) + 2 >= l.nr_usable) {
+        return MM_ERR_INVALID_SIZE;
+    }
     if (!mmi_physmap_reachable(config->physmap, mapped, &mapped) ||
         (l.nr_frames << MM_PAGE_SHIFT) <= l.len + MM_PAGE_MASK) {
         return MM_ERR_NO_MEMORY;
@@ -433,10 +445,8 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     status = mm_frame_init(frames, &carved);
     if (status == MM_OK) {
         frames->carved = at;
-        return MM_OK;
     }
-    /* What is withheld was rounded up to all there is. There was room for the entry a moment ago. */
-    return mm_bootmap_give(config->map, at) == MM_OK ? status : MM_ERR_LIMIT;
+    return status;
 }
 
 mm_status_t mm_frame_destroy(struct mm_frames *frames)

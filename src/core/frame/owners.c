@@ -128,6 +128,9 @@ mm_status_t mm_frame_set_owner(struct mm_frames *frames, mm_pfn_t first, uint64_
     }
     for (uint64_t done = 0; done < nr_frames; done += part) {
         part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
+        if (part == 0) {
+            return MM_ERR_INVALID_ADDRESS; /* it was not the caller's, and has just been removed */
+        }
         mmi_records_set(frames, slot, part, (uint32_t)owner, tag);
     }
     return MM_OK;

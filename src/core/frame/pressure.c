@@ -108,6 +108,9 @@ static int64_t budget_of(const struct mmi_frame_zone *z, uint64_t distance)
 {
     uint64_t least = z->nr_frames / 256 + 1;
 
+    if (distance >= (uint64_t)NEVER) {
+        return NEVER;
+    }
     return (int64_t)(distance > least ? distance : least);
 }
 

@@ -162,7 +162,8 @@ static void tiers_look(struct mm_frames *f, uint64_t pfn, uint64_t nr, bool told
     }
 }
 
-static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn)
+static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, bool to_zero,
+                       uint64_t *pfn)
 {
     unsigned order = mmi_log2(wish->nr);
     bool block = wish->nr == UINT64_C(1) << order && order <= MM_FRAME_MAX_ORDER;
@@ -173,7 +174,7 @@ static bool alloc_wish(struct mmi_ask *ask, const struct mmi_run_wish *wish, uin
     if (block && anywhere && wish->align == wish->nr && order < MMI_LINE_ORDER) {
         return mmi_frame_alloc_order(ask, order, pfn);
     }
-    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, pfn)
+    found = block && anywhere && wish->align == wish->nr ? mmi_lines_alloc(ask, order, to_zero, pfn)
                                                          : mmi_run_alloc(ask, wish, pfn);
     if (found) {
         tiers_look(ask->f, *pfn, wish->nr, false);
@@ -244,7 +245,7 @@ MMI_NOINLINE static mm_status_t alloc_number(struct mm_frames *f, uint32_t cpu,
     } else {
         wish.nr = UINT64_C(1) << r->order;
         found = told ? mmi_frame_alloc_order(&ask, r->order, &out->raw)
-                     : mmi_lines_alloc(&ask, r->order, &out->raw);
+                     : mmi_lines_alloc(&ask, r->order, false, &out->raw);
     }
     if (found) {
         tiers_look(f, out->raw, wish.nr, told);
@@ -284,7 +285,7 @@ MMI_NOINLINE static mm_status_t alloc_request(struct mm_frames *f, const struct 
         narrow_to_physmap(&f->physmap, &wish);
     }
     ask = ask_of(f, r);
-    if (!alloc_wish(&ask, &wish, &pfn)) {
+    if (!alloc_wish(&ask, &wish, zero, &pfn)) {
         return mmi_frame_failed(f, mmi_frame_cause(&ask, is_constrained(&wish), wish.nr), wish.nr);
     }
     slot = mmi_frame_slot(f, pfn);
@@ -340,8 +341,8 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
     }
     for (done = 0; done < nr_frames; done += part) {
         part = mmi_frame_part(frames, first.raw + done, nr_frames - done, &slot);
-        if (!mmi_run_free(frames, slot, part) || !mmi_run_claim(frames, slot, part)) {
-            break;
+        if (part == 0 || !mmi_run_free(frames, slot, part) || !mmi_run_claim(frames, slot, part)) {
+            break; /* in use, or just removed */
         }
     }
     if (done == nr_frames) {

@@ -317,7 +317,7 @@ struct mmi_ask {
     uint64_t nodes;    /* bit n: node n will do */
     uint32_t from;     /* the node to begin with */
     uint32_t lifetime; /* enum mm_lifetime */
-    uint32_t withheld; /* MMI_NOT_... */
+    uint32_t withheld; /* MMI_NOT_..., MMI_ONLY_... */
     /* Of the turn over the summaries that is going on: */
     uint64_t before; /* `unsettled` when it began */
     uint64_t own;    /* corrections that it made itself */
@@ -326,6 +326,8 @@ struct mmi_ask {
 
 #define MMI_NOT_RESERVE 1u /* no frame of the reserve */
 #define MMI_NOT_KERNEL  2u /* nor of what the kernel keeps for itself */
+#define MMI_ONLY_ZEROED 4u /* lines with a bit in `zero` */
+#define MMI_NOT_ZEROED  8u /* lines without */
 
 /* Which lines a search wants to see. */
 struct mmi_pick {
@@ -452,8 +454,8 @@ bool mmi_line_claim(struct mm_frames *f, uint64_t line);
 bool mmi_line_free(struct mm_frames *f, uint64_t line);
 /* The line that this CPU claimed last, if it is whole again: for blocks that come and go. */
 bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn);
-/* An aligned block of order 9 or more. */
-bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
+/* An aligned block of order 9 or more; `to_zero`: rather one that is known to be zero. */
+bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t *pfn);
 
 /* --- alloc.c: what fits in a line ------------------------------------------------------------- */
 

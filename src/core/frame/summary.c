@@ -329,6 +329,20 @@ bool mmi_any_withheld(const struct mmi_ask *ask)
     return false;
 }
 
+/* Lines of a group that may be had: not withheld, and zeroed ones or others if that was said. */
+static uint64_t allowed(const struct mmi_ask *ask, const uint64_t *group)
+{
+    uint64_t lines = ~withheld(ask, group);
+
+    if ((ask->withheld & MMI_ONLY_ZEROED) != 0) {
+        lines &= mmi_load(&group[MMI_ZERO]);
+    }
+    if ((ask->withheld & MMI_NOT_ZEROED) != 0) {
+        lines &= ~mmi_load(&group[MMI_ZERO]);
+    }
+    return lines;
+}
+
 /* Lines of a group that qualify. */
 MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
 {
@@ -350,7 +364,7 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
     if (pick->mine) {
         lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
     }
-    return lines & ~withheld(ask, group);
+    return ask->withheld == 0 ? lines : lines & allowed(ask, group);
 }
 
 /* Groups of one word of the tops that may hold candidates. */

@@ -36,7 +36,11 @@ static void check_frame(struct checking *c, const struct mm_mapping *leaf)
     uint32_t refs = mm_frame_refs(frames, mm_pfn_of(leaf->paddr));
 
     if (refs == 0) {
-        complain(c, "leaf with a frame that is not allocated", leaf->page.start.raw);
+        complain(c,
+                 mm_frame_allocated(frames, mm_pfn_of(leaf->paddr))
+                     ? "leaf with a frame that only pins keep"
+                     : "leaf with a frame that is not allocated",
+                 leaf->page.start.raw);
     } else if (refs > 1 && (leaf->prot & MM_PROT_WRITE) != 0) {
         complain(c, "leaf writable, and its frame shared", leaf->page.start.raw);
     }
