@@ -419,12 +419,11 @@ static void carve_statuses(void **state)
 }
 
 /* The smallest machine on which it works, and one frame less. */
-static void carve_all_but_one_frame(void **state)
+static void carve_all_but(bool with_later)
 {
     struct t_ram *ram = t_ram_new(0, 1 * MIB);
     uint64_t least = 0;
 
-    (void)state;
     assert_non_null(ram);
     t_ram_back(ram, 0, 1 * MIB);
     for (uint64_t frames = 1; frames < 32; frames++) {
@@ -434,12 +433,18 @@ static void carve_all_but_one_frame(void **state)
         mm_status_t status;
 
         rig_map(&rig, ranges);
+        if (with_later) {
+            assert_int_equal(mm_bootmap_add(&rig.map, mm_prange(mm_paddr(1 * MIB), 64 * KIB),
+                                            MM_BOOT_BOOTLOADER),
+                             MM_OK);
+        }
         rig.config = (struct mm_frames_config){
             .map = &rig.map,
             .physmap = &physmap,
             .platform = rig_platform(&rig),
             .nr_cpus = 64,
             .flags = RIG_RECORDS,
+            .later_kinds = with_later ? MM_BOOT_BIT(MM_BOOT_BOOTLOADER) : 0,
         };
         status = mm_frame_init_from_map(&rig.frames, &rig.config, mm_prange(mm_paddr(0), 1 * MIB));
         if (status == MM_OK) {
@@ -455,6 +460,14 @@ static void carve_all_but_one_frame(void **state)
     }
     assert_true(least > 1);
     t_ram_delete(ram);
+}
+
+static void carve_all_but_one_frame(void **state)
+{
+    (void)state;
+    carve_all_but(false);
+    /* Memory that comes later is no place for metadata, and nothing to begin with. */
+    carve_all_but(true);
 }
 
 /* --- size ------------------------------------------------------------------------------------- */

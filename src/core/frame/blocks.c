@@ -170,12 +170,12 @@ static bool search(struct mmi_ask *ask, struct mmi_walk *w, uint64_t nr, uint64_
     uint64_t line;
 
     while (mmi_walk_next(ask, w, &line)) {
-        if (nr != 1) {
+        if (!mmi_line_whole(ask->f, line)) {
+            mmi_line_unwhole(ask, line); /* or each search for a larger block would come here */
+        } else if (nr != 1) {
             if (block_around(ask, w, line, nr, pfn)) {
                 return true;
             }
-        } else if (!mmi_line_whole(ask->f, line)) {
-            mmi_line_unwhole(ask, line);
         } else if (claim_line(ask->f, line)) {
             const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
 

@@ -431,7 +431,7 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
         return MM_ERR_INVALID_SIZE;
     }
     if (!mmi_physmap_reachable(config->physmap, mapped, &mapped) ||
-        (l.nr_frames << MM_PAGE_SHIFT) <= l.len + MM_PAGE_MASK) {
+        (l.nr_usable << MM_PAGE_SHIFT) <= l.len + MM_PAGE_MASK) {
         return MM_ERR_NO_MEMORY;
     }
     status = mm_bootmap_take(config->map, l.len, MM_PAGE_SIZE, mapped, &at);
