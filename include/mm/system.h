@@ -59,6 +59,16 @@ struct mm_system_config {
      */
     struct mm_vrange kernel_space;
     const struct mm_user_ops *user_ops; /**< NULL: `user` is not initialised */
+
+    /* As in struct mm_frames_config; all zero: one node, nothing withheld, no op. */
+    const struct mm_numa *numa;
+    const uint32_t *cpu_nodes;
+    uint32_t later_kinds;
+    uint32_t zero; /**< always 0 */
+    uint64_t nr_reserve;
+    uint64_t nr_kernel;
+    const struct mm_frame_ops *frame_ops;
+    void *frame_ops_ctx;
 };
 
 /** All of it. Storage is the caller's; each member is an object of its room. */

@@ -178,6 +178,13 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
         .platform = config->platform,
         .nr_cpus = config->nr_cpus,
         .flags = MM_FRAMES_REFCOUNTS | MM_FRAMES_OWNERS,
+        .numa = config->numa,
+        .cpu_nodes = config->cpu_nodes,
+        .later_kinds = config->later_kinds,
+        .nr_reserve = config->nr_reserve,
+        .nr_kernel = config->nr_kernel,
+        .ops = config->frame_ops,
+        .ops_ctx = config->frame_ops_ctx,
     };
     status = mm_frame_init_from_map(&system->frames, &frames, config->mapped);
     if (status == MM_OK) {

@@ -13,7 +13,8 @@ from gate import Gate
 
 WARNINGS = ("-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wstrict-prototypes "
             "-Wmissing-prototypes -Werror").split()
-LIBRARY = "-ffreestanding -fPIC -fvisibility=hidden -mno-red-zone -mgeneral-regs-only".split()
+LIBRARY = ("-ffreestanding -fPIC -fvisibility=hidden -mno-red-zone -mgeneral-regs-only "
+           "-mcx16").split()
 # What would take a warning back.
 FORBIDDEN = ("-w", "-Wno-", "-fpermissive")
 
