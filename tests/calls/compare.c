@@ -42,7 +42,8 @@ struct mask {
         MASK(field.nr_meta_pages, "the same, counted"),                                            \
         MASK(field.root_inline, "nodes of the table, kept for reuse")
 #define MASK_FRAMES(field)                                                                         \
-    MASK(field.nr_failed_by, "statistic"), MASK(field.unsettled, "statistic of corrections")
+    MASK(field.nr_failed_by, "statistic"), MASK(field.unsettled, "statistic of corrections"),      \
+        MASK(field.strayed, "hint of hints"), MASK(field.fresh, "hint")
 #define MASK_SPACES(field)                                                                         \
     MASK_CACHE(field.space_cache), MASK_CACHE(field.region_cache),                                 \
         MASK(field.next_id, "numbers are never used twice, also that of a space that failed")

@@ -10,6 +10,9 @@
 #include "core/base/bytes.h"
 #include <mm/boot/report.h>
 
+/* Hidden: the address of a reader is taken in another file. */
+MM_BEGIN_DECLS
+
 enum mmi_fate {
     MMI_TAKEN,
     MMI_EMPTY,
@@ -67,5 +70,7 @@ struct mmi_memory mmi_uefi_entry_by_type(const uint8_t *at);
 
 /* ACPI Specification 6.5, 15.1: a type of E820. */
 enum mm_boot_kind mmi_e820_kind(uint32_t type);
+
+MM_END_DECLS
 
 #endif
