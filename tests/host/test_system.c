@@ -375,6 +375,43 @@ static void test_without_sections_and_devices(void **state)
     assert_true(map_hash(m) == before);
 }
 
+/* What the frames are told through the system: here a node, a reserve, memory that comes later. */
+static void test_frames_are_told(void **state)
+{
+    struct machine *m = *state;
+    static const uint32_t nodes[2] = {0, 0};
+    struct mm_frame_ops ops = {.zero = mm_x86_64_zero_past_cache};
+    struct mm_frame_stats stats;
+    uint64_t nr = 0;
+
+    assert_int_equal(
+        mm_bootmap_add(&m->map, mm_prange(mm_paddr(64 * MIB), 2 * MIB), MM_BOOT_ACPI_RECLAIM),
+        MM_OK);
+    m->config.cpu_nodes = nodes;
+    m->config.later_kinds = MM_BOOT_BIT(MM_BOOT_ACPI_RECLAIM);
+    m->config.nr_reserve = 512;
+    m->config.nr_kernel = 1024;
+    m->config.frame_ops = &ops;
+    m->config.frame_ops_ctx = m;
+    assert_int_equal(mm_system_init(&m->system, &m->config), MM_OK);
+    assert_int_equal(mm_frame_get_stats(&m->system.frames, &stats), MM_OK);
+    assert_int_equal(stats.nr_withheld, 3 * 512);
+    assert_int_equal(stats.nr_absent, 512);
+    assert_true(m->system.frames.ops.zero == ops.zero);
+    assert_ptr_equal(m->system.frames.ops_ctx, m);
+    assert_int_equal(mm_frame_add(&m->system.frames, mm_prange(mm_paddr(64 * MIB), 2 * MIB), &nr),
+                     MM_OK);
+    assert_int_equal(nr, 512);
+    assert_int_equal(mm_system_check(&m->system), MM_OK);
+    assert_int_equal(mm_system_destroy(&m->system), MM_OK);
+
+    m->config.nr_reserve = RAM / 4096; /* as much as there is */
+    expect_failure(m, MM_ERR_INVALID_SIZE);
+    m->config.nr_reserve = 0;
+    m->config.later_kinds = MM_BOOT_BIT(MM_BOOT_USABLE);
+    expect_failure(m, MM_ERR_INVALID_ARGUMENT);
+}
+
 static void test_each_step_can_fail(void **state)
 {
     struct machine *m = *state;
@@ -514,6 +551,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_alive_is_counted, start, stop),
         cmocka_unit_test_setup_teardown(test_every_device_is_mapped, start, stop),
         cmocka_unit_test_setup_teardown(test_without_sections_and_devices, start, stop),
+        cmocka_unit_test_setup_teardown(test_frames_are_told, start, stop),
         cmocka_unit_test_setup_teardown(test_each_step_can_fail, start, stop),
         cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start, stop),
         cmocka_unit_test_setup_teardown(test_too_little_memory_far_apart, start, stop),
