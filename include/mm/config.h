@@ -61,8 +61,8 @@
 #if MM_CACHE_LINE < 16 || (MM_CACHE_LINE & (MM_CACHE_LINE - 1)) != 0
 #error "MM_CACHE_LINE: a power of two, at least 16"
 #endif
-#if MM_FRAME_MAX_SPANS < 1 || MM_FRAME_MAX_SPANS > 65536
-#error "MM_FRAME_MAX_SPANS: 1 to 65536"
+#if MM_FRAME_MAX_SPANS < 1 || MM_FRAME_MAX_SPANS > 32768
+#error "MM_FRAME_MAX_SPANS: 1 to 32768"
 #endif
 #if MM_GATHER_MAX_RUNS < 4 || MM_GATHER_MAX_RUNS > 1024
 #error "MM_GATHER_MAX_RUNS: 4 to 1024"

@@ -165,7 +165,8 @@ struct mm_frame_ops {
     /**
      * The pressure on a zone has changed. Called from within the call that noticed, in whatever
      * context that was, with no lock held; it may call the allocator, and is not called again for
-     * the same zone before it has returned.
+     * the same zone before it has returned. Meanwhile mm_frame_check() finds that the zone is being
+     * counted; within mm_frame_add() or mm_frame_remove() the other of the two is MM_ERR_BUSY.
      */
     void (*pressure)(void *ctx, uint32_t node, enum mm_zone zone, enum mm_pressure level,
                      uint64_t nr_free);
@@ -188,7 +189,7 @@ struct mm_frames_config {
     const struct mm_numa *numa; /**< only read at init; NULL: one node, 0 */
     const uint32_t *cpu_nodes;  /**< node of each CPU, `nr_cpus` of them, copied; NULL: node 0 */
     /** MM_BOOT_BIT()s of kinds that may be added by mm_frame_add() later: they get metadata, and
-     * are not free yet. Not MM_BOOT_USABLE. */
+     * are not free yet. Neither MM_BOOT_USABLE nor MM_BOOT_METADATA. */
     uint32_t later_kinds;
     uint32_t zero; /**< always 0 */
     /** Frames that only MM_FRAME_ATOMIC gets, rounded up to whole lines of 512 (less where a range
@@ -285,8 +286,8 @@ mm_status_t mm_frame_metadata_size(const struct mm_frames_config *config, uint64
  * Owner:  the caller keeps the metadata alive until mm_frame_destroy(). If it lies in memory of the
  *         map, the map must say so (mm_bootmap_take()), or it would be handed out.
  * Locks:  none; one CPU.
- * Cost:   O(frames / 64) stores: 2 ms for 1 TiB. Counts and owners are not touched. Spends up to
- *         nodes^2 steps a range on the order of nodes.
+ * Cost:   O(frames / 64) stores: 2 ms for 1 TiB. Counts and owners are not touched. And
+ *         O(nodes * (nodes + ranges)) for the order of nodes.
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_init(struct mm_frames *frames, const struct mm_frames_config *config);
@@ -357,11 +358,13 @@ mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap 
  *         unless MM_FRAME_ZERO, which takes only frames that a direct map reaches.
  * Locks:  none; any context. Sleeps: never.
  * Cost:   order 0: O(1) within the CPU's line, else a search of the summaries, which skips 4096
- *         lines a step where there is nothing. Orders 1 to 9 and runs of up to 512 frames: the
+ *         lines a step where there is nothing. Orders 1 to 9 and runs of up to 256 frames: the
  *         same; a line that was searched in vain for a size is passed over until a frame is freed
- *         in it, so that a request that fails again reads summaries only. Above: O(lines / 64).
- *         With alignment beyond the size, limits of address or a boundary: O(lines that have free
- *         frames there).
+ *         in it, so that a request of an order, or of 2, 4, 8 ... 256 frames, that fails again reads
+ *         summaries only; for a run between two of those, also the lines where the smaller one
+ *         fits. Larger blocks and runs: O(lines that may be whole) for what there is none of. With
+ *         alignment beyond the size, limits of address or a boundary: O(lines that have free frames
+ *         there).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,

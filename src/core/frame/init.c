@@ -179,38 +179,58 @@ static void place_cpus(struct mm_frames *f, const struct mm_frames_config *confi
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
-/* Whether area `a` comes before `b` for who is on `node`. */
-static bool comes_before(const struct mm_numa *numa, uint32_t node, const struct mmi_frame_area *a,
-                         const struct mmi_frame_area *b)
+/* All nodes from near to far, seen from one of them. */
+static void order_nodes(const struct mm_frames *f, const struct mm_numa *numa, uint32_t from,
+                        uint8_t nodes[MM_MAX_NODES])
 {
-    if ((a->zone == MM_ZONE_DMA) != (b->zone == MM_ZONE_DMA)) {
-        return b->zone == MM_ZONE_DMA;
-    }
-    if (a->node != b->node) {
-        uint32_t to_a = a->node == node ? 0 : mm_numa_distance(numa, node, a->node);
-        uint32_t to_b = b->node == node ? 0 : mm_numa_distance(numa, node, b->node);
+    for (uint32_t node = 0; node < f->nr_nodes; node++) {
+        uint32_t to = node == from ? 0 : mm_numa_distance(numa, from, node);
+        uint32_t at = node;
 
-        return to_a != to_b ? to_a < to_b : a->node < b->node;
+        for (; at > 0; at--) {
+            uint32_t before = nodes[at - 1];
+
+            if ((before == from ? 0 : mm_numa_distance(numa, from, before)) <= to) {
+                break;
+            }
+            nodes[at] = nodes[at - 1];
+        }
+        nodes[at] = (uint8_t)node;
     }
-    return a->first_line > b->first_line;
 }
 
-/* Sorted by insertion: areas are few, and mostly in order. */
-static void order_areas(struct mm_frames *f, const struct mm_numa *numa)
+/* Each area goes behind those of nearer nodes, and of its own those that lie higher; areas below
+ * 16 MiB go behind all others. */
+static void order_areas_of(struct mm_frames *f, const uint8_t nodes[MM_MAX_NODES], uint16_t *order)
+{
+    uint16_t next[2][MM_MAX_NODES] = {{0}};
+    uint32_t place = 0;
+
+    for (uint32_t i = 0; i < f->nr_areas; i++) {
+        next[f->areas[i].zone == MM_ZONE_DMA ? 1 : 0][f->areas[i].node]++;
+    }
+    for (unsigned low = 0; low < 2; low++) {
+        for (uint32_t i = 0; i < f->nr_nodes; i++) {
+            uint16_t nr = next[low][nodes[i]];
+
+            next[low][nodes[i]] = (uint16_t)place;
+            place += nr;
+        }
+    }
+    for (uint32_t i = f->nr_areas; i-- > 0;) {
+        order[next[f->areas[i].zone == MM_ZONE_DMA ? 1 : 0][f->areas[i].node]++] = (uint16_t)i;
+    }
+}
+
+MMI_NOINLINE static void order_areas(struct mm_frames *f, const struct mm_numa *numa)
 {
     uint16_t *order = (uint16_t *)f->order;
+    uint8_t nodes[MM_MAX_NODES];
 
-    for (uint32_t node = 0; node < f->nr_nodes; node++, order += f->nr_areas) {
-        for (uint32_t i = 0; i < f->nr_areas; i++) {
-            uint32_t area = f->nr_areas - 1 - i;
-            uint32_t at = i;
-
-            for (; at > 0 && comes_before(numa, node, &f->areas[area], &f->areas[order[at - 1]]);
-                 at--) {
-                order[at] = order[at - 1];
-            }
-            order[at] = (uint16_t)area;
-        }
+    for (uint32_t node = 0; node < f->nr_nodes; node++) {
+        order_nodes(f, numa, node, nodes);
+        order_areas_of(f, nodes, order);
+        order += f->nr_areas;
     }
 }
 

@@ -171,7 +171,8 @@ mm_status_t mmi_plan(const struct mm_frames_config *config, struct mmi_layout *l
 
     if (config->map == NULL || config->nr_cpus == 0 || config->nr_cpus > MM_MAX_CPUS ||
         (config->later_kinds >> MM_BOOT_KIND_COUNT) != 0 ||
-        (config->later_kinds & MM_BOOT_BIT(MM_BOOT_USABLE)) != 0) {
+        (config->later_kinds & (MM_BOOT_BIT(MM_BOOT_USABLE) | MM_BOOT_BIT(MM_BOOT_METADATA))) !=
+            0) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if ((config->flags & ~MM_FRAMES_FLAGS_ALL) != 0) {

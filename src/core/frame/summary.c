@@ -186,12 +186,12 @@ static void come_back(struct mm_frames *f, uint64_t line)
 void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
 {
     uint64_t line = row / MMI_LINE_ROWS;
+    bool given_up = !mmi_line_bit(f, line, MMI_HAS_FREE);
 
     mmi_unsettled_begin(f);
-    if (!mmi_line_bit(f, line, MMI_HAS_FREE)) {
+    if (given_up) {
         promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         unbarren(f, line / MMI_GROUP_LINES);
-        come_back(f, line);
     }
     if (!mmi_line_bit(f, line, MMI_CALM)) {
         attend(f, line);
@@ -201,6 +201,9 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
     }
     mmi_store(&f->fresh, line);
     mmi_unsettled_end(f);
+    if (given_up) {
+        come_back(f, line); /* this may call the pressure op: not while others wait for the end */
+    }
 }
 
 /* --- clearing --------------------------------------------------------------------------------- */
