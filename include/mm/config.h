@@ -48,7 +48,8 @@
 #define MM_PAGING_MAX_KERNEL_RANGES 8
 #endif
 
-/** Memory nodes of a machine; a topology holds a byte for each two of them. */
+/** Memory nodes of a machine. A topology holds a byte for each two of them, and a set of nodes is one
+ * word. */
 #ifndef MM_MAX_NODES
 #define MM_MAX_NODES 64
 #endif
@@ -61,8 +62,8 @@
 #if MM_CACHE_LINE < 16 || (MM_CACHE_LINE & (MM_CACHE_LINE - 1)) != 0
 #error "MM_CACHE_LINE: a power of two, at least 16"
 #endif
-#if MM_FRAME_MAX_SPANS < 1 || MM_FRAME_MAX_SPANS > 65536
-#error "MM_FRAME_MAX_SPANS: 1 to 65536"
+#if MM_FRAME_MAX_SPANS < 1 || MM_FRAME_MAX_SPANS > 32768
+#error MM_FRAME_MAX_SPANS: 1 to 32768
 #endif
 #if MM_GATHER_MAX_RUNS < 4 || MM_GATHER_MAX_RUNS > 1024
 #error "MM_GATHER_MAX_RUNS: 4 to 1024"
@@ -76,8 +77,8 @@
 #if MM_PAGING_MAX_KERNEL_RANGES < 1 || MM_PAGING_MAX_KERNEL_RANGES > 64
 #error "MM_PAGING_MAX_KERNEL_RANGES: 1 to 64"
 #endif
-#if MM_MAX_NODES < 1 || MM_MAX_NODES > 1024
-#error "MM_MAX_NODES: 1 to 1024"
+#if MM_MAX_NODES < 1 || MM_MAX_NODES > 64
+#error "MM_MAX_NODES: 1 to 64"
 #endif
 
 #if MM_FRAME_ZERO_PAST_CACHE < 4096 || MM_FRAME_ZERO_PAST_CACHE > 1073741824
