@@ -48,7 +48,8 @@
 #define MM_PAGING_MAX_KERNEL_RANGES 8
 #endif
 
-/** Memory nodes of a machine; a topology holds a byte for each two of them. */
+/** Memory nodes of a machine. A topology holds a byte for each two of them, and a set of nodes is one
+ * word. */
 #ifndef MM_MAX_NODES
 #define MM_MAX_NODES 64
 #endif

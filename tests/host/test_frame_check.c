@@ -191,7 +191,7 @@ static void hints(void **state)
     line = mmi_hint_row(*hint) / MMI_LINE_ROWS;
     span = (uint64_t)(mmi_hint_span(&d.rig.frames, *hint) - d.rig.frames.spans);
     assert_true((*hint & MMI_HINT_OWNED) != 0);
-    assert_true(mmi_line_bit(&d.rig.frames, line, MMI_RESERVED));
+    assert_true(mmi_line_bit(&d.rig.frames, line, MMI_HINTED));
 
     NAMES(&d, "a hint points outside of memory", *hint = hint_of(NR_SPANS, line, true));
     NAMES(&d, "a hint points outside of memory",
@@ -199,10 +199,10 @@ static void hints(void **state)
     /* Frame 0's line is no search's. */
     NAMES(&d, "a hint points outside of memory",
           *hint = hint_of(SPAN_ZERO, d.rig.frames.nr_lines, true));
-    NAMES(&d, "lines are reserved for nobody", *hint = hint_of(span, line, false));
-    NAMES(&d, "lines are reserved for nobody",
+    NAMES(&d, "lines are marked for nobody's hint", *hint = hint_of(span, line, false));
+    NAMES(&d, "lines are marked for nobody's hint",
           *mmi_hint_of(&d.cpus[1], MM_LIFETIME_SHORT, 3) = hint_of(span, line, true));
-    NAMES(&d, "a hint owns a line that is not reserved", d.rig.frames.groups[MMI_RESERVED] = 0);
+    NAMES(&d, "a hint owns a line that is not marked", d.rig.frames.groups[MMI_HINTED] = 0);
 
     /* Not owned, it may point to any line of memory. */
     *mmi_hint_of(&d.cpus[1], MM_LIFETIME_SHORT, 3) =

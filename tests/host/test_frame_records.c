@@ -313,8 +313,8 @@ static void check_finds(void **state)
     FINDS(rig.frames.groups[MMI_HAS_FREE] |= UINT64_C(1) << 63);
     FINDS(rig.frames.groups[MMI_WHOLE] = 0);
     FINDS(rig.frames.groups[MMI_WHOLE] |= UINT64_C(1) << 63);
-    FINDS(rig.frames.groups[MMI_RESERVED] = 0);
-    FINDS(rig.frames.groups[MMI_RESERVED] |= 1);
+    FINDS(rig.frames.groups[MMI_HINTED] = 0);
+    FINDS(rig.frames.groups[MMI_HINTED] |= 1);
     FINDS(rig.frames.groups[MMI_VAIN_BLOCK + 2] |= 1); /* and there are such blocks */
     FINDS(rig.frames.groups[MMI_VAIN_RUN + 2] |= 1);
     FINDS(*mmi_top(&rig.frames, MMI_TOP_HAS_FREE, 0) = 0);

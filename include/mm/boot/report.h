@@ -13,6 +13,9 @@
  *     is unaligned                is added byte for byte: the map yields whole frames
  *     contradicts another         is added: where they overlap, the least usable wins
  *     is of an unknown type                                                        is reserved
+ *
+ * As a map has no lock, its adapters have none: one CPU reads at boot. No op is called, nothing is
+ * allocated, and the entries need not stay.
  */
 #ifndef MM_BOOT_REPORT_H
 #define MM_BOOT_REPORT_H

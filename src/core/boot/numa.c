@@ -34,7 +34,7 @@ mm_status_t mm_numa_init(struct mm_numa *numa, struct mm_numa_range *ranges,
     if (ranges_capacity == 0 || cpus_capacity == 0) {
         return MM_ERR_INVALID_SIZE;
     }
-    if (numa->magic == NUMA_MAGIC) {
+    if (numa->magic == MMI_NUMA_MAGIC) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
     memset(numa, 0, sizeof(*numa));
@@ -43,7 +43,7 @@ mm_status_t mm_numa_init(struct mm_numa *numa, struct mm_numa_range *ranges,
     numa->ranges_capacity = ranges_capacity;
     numa->cpus_capacity = cpus_capacity;
     numa->nr_nodes = 1;
-    numa->magic = NUMA_MAGIC;
+    numa->magic = MMI_NUMA_MAGIC;
     return MM_OK;
 }
 

@@ -9,8 +9,8 @@
 #include "core/base/bytes.h"
 #include <mm/numa.h>
 
-#define NUMA_MAGIC    UINT32_C(0x6d6d6e75)
-#define NUMA_NO_ENTRY UINT32_MAX
+#define MMI_NUMA_MAGIC    UINT32_C(0x6d6d6e75) /* "mmnu" */
+#define MMI_NUMA_NO_ENTRY UINT32_MAX
 
 /** A table; length and revision are known when its header has been checked. */
 struct mmi_numa_table {
@@ -24,7 +24,7 @@ static inline mm_status_t mmi_numa_check(const struct mm_numa *numa)
     if (numa == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    return numa->magic == NUMA_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
+    return numa->magic == MMI_NUMA_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
 static inline void mmi_numa_tell(struct mm_numa_error *error, uint32_t entry_type, uint32_t offset,

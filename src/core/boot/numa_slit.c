@@ -92,7 +92,7 @@ mm_status_t mm_numa_read_slit(struct mm_numa *numa, const void *data, size_t len
         }
     }
     if (wrong != NULL) {
-        mmi_numa_tell(error, NUMA_NO_ENTRY, at, wrong);
+        mmi_numa_tell(error, MMI_NUMA_NO_ENTRY, at, wrong);
         return MM_ERR_CORRUPTED;
     }
     take_matrix(numa, &t, (uint32_t)rows);

@@ -21,7 +21,13 @@
 /* Table "Static Resource Affinity Table Format": where the entries begin. */
 #define SRAT_ENTRIES 48u
 
-/* 5.2.16.1 to 5.2.16.3: what is read, and how long it is. */
+/*
+ * 5.2.16.1 to 5.2.16.3: what is read, and how long it is. By offset, behind type and length:
+ *
+ *     local APIC    2 domain 7..0 | 3 APIC ID | 4 flags | 8 - | 9 domain 31..8       | 16
+ *     memory        2 domain | 8 base | 16 length | 28 flags                         | 40
+ *     local x2APIC  4 domain | 8 x2APIC ID | 12 flags                                | 24
+ */
 enum entry_type {
     ENTRY_APIC = 0,
     ENTRY_MEMORY = 1,
@@ -52,7 +58,7 @@ static const char *entry_at(const struct mmi_numa_table *t, uint32_t offset, str
 {
     uint32_t left = t->len - offset;
 
-    *e = (struct entry){.data = t->data + offset, .offset = offset, .type = NUMA_NO_ENTRY};
+    *e = (struct entry){.data = t->data + offset, .offset = offset, .type = MMI_NUMA_NO_ENTRY};
     if (left < ENTRY_HEADER) {
         return "the table ends inside an entry's header";
     }
@@ -308,7 +314,7 @@ mm_status_t mm_numa_read_srat(struct mm_numa *numa, const void *data, size_t len
                               struct mm_numa_error *error)
 {
     struct mmi_numa_table t = {.data = data};
-    struct entry e = {.type = NUMA_NO_ENTRY};
+    struct entry e = {.type = MMI_NUMA_NO_ENTRY};
     mm_status_t status = mmi_numa_check(numa);
     const char *wrong;
 

@@ -32,7 +32,7 @@ static enum mm_boot_kind kind_by_type(uint32_t type)
     return type < sizeof(kinds) ? (enum mm_boot_kind)kinds[type] : MM_BOOT_RESERVED;
 }
 
-/* Kinds are ordered, and these ascend: the last that holds is the least usable. */
+/* From the least usable kind upwards: the first that holds counts. */
 static enum mm_boot_kind kind_by_attributes(enum mm_boot_kind kind, uint64_t attributes)
 {
     if (!mmi_may_be_usable(kind)) {

@@ -9,7 +9,7 @@
  * rows themselves are read.
  *
  * Two CPUs that use one CPU number at a time are slower, and right: a hint is replaced by exchange,
- * so each line's mark in `reserved` is taken back once, by who replaced the hint that owned it.
+ * so each line's mark in `hinted` is taken back once, by who replaced the hint that owned it.
  */
 #include "state.h"
 
@@ -44,12 +44,13 @@ static bool claim_rows(struct mm_frames *f, uint64_t row, unsigned order, uint64
 static bool claim_in_line(struct mm_frames *f, uint64_t row, unsigned order, uint64_t *slot)
 {
     uint64_t first = row / MMI_LINE_ROWS * MMI_LINE_ROWS;
-    unsigned step = order <= 6 ? 1 : 1u << (order - 6);
+    unsigned step = order <= MMI_ROW_ORDER ? 1 : 1u << (order - MMI_ROW_ORDER);
 
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += step) {
         uint64_t at = first + (row + i) % MMI_LINE_ROWS;
 
-        if (order <= 6 ? claim_in_row(f, at, order, slot) : claim_rows(f, at, order, slot)) {
+        if (order <= MMI_ROW_ORDER ? claim_in_row(f, at, order, slot)
+                                   : claim_rows(f, at, order, slot)) {
             return true;
         }
     }
@@ -83,9 +84,9 @@ static void open_line(struct mm_frames *f, uint64_t line, uint32_t lifetime)
     }
 }
 
-/* Point a hint to the row that was allocated from; `reserve` the line if nobody has. */
+/* Point a hint to the row that was allocated from; `mark` the line as hinted if nobody has. */
 static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame_span *span,
-                      uint64_t row, bool reserve)
+                      uint64_t row, bool mark)
 {
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t bit = mmi_line_mask(line);
@@ -93,13 +94,13 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
     uint64_t new = mmi_hint_at(place, row);
     uint64_t old;
 
-    if (reserve && (mmi_fetch_or(mmi_word(f, line, MMI_RESERVED), bit) & bit) == 0) {
+    if (mark && (mmi_fetch_or(mmi_word(f, line, MMI_HINTED), bit) & bit) == 0) {
         new |= MMI_HINT_OWNED;
     }
     old = mmi_exchange(hint, new);
     if ((old & MMI_HINT_OWNED) != 0) {
         line = mmi_hint_row(old) / MMI_LINE_ROWS;
-        (void)mmi_fetch_and(mmi_word(f, line, MMI_RESERVED), ~mmi_line_mask(line));
+        (void)mmi_fetch_and(mmi_word(f, line, MMI_HINTED), ~mmi_line_mask(line));
         if (MMI_UNLIKELY((mmi_load(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
             mmi_pressure_freed(f, line, mmi_line_count(f, line)); /* they count again */
         }
@@ -188,7 +189,7 @@ static void pass_by(struct mmi_ask *ask, uint64_t line, unsigned order)
 /* One turn over all lines. */
 static bool search(struct mmi_ask *ask, uint64_t *hint, unsigned order, uint64_t *pfn)
 {
-    uint64_t start = hint == NULL ? UINT64_MAX - 1 : mmi_hint_row(mmi_load(hint)) / MMI_LINE_ROWS;
+    uint64_t start = hint == NULL ? MMI_FROM_TOP : mmi_hint_row(mmi_load(hint)) / MMI_LINE_ROWS;
     struct mmi_walk w;
     uint64_t line;
     uint64_t slot;

@@ -115,7 +115,7 @@ static void enter_part(const struct mmi_ask *ask, struct mmi_walk *w)
     w->split = w->start >= low && w->start < high;
     w->low = w->above ? w->start + 1 : low;
     w->high = w->split && !w->above ? w->start + 1 : high;
-    if (area->node >= 64 || (ask->nodes >> area->node & 1) == 0) {
+    if ((ask->nodes >> area->node & 1) == 0) {
         w->high = w->low; /* nothing of it */
     }
 }
@@ -123,7 +123,7 @@ static void enter_part(const struct mmi_ask *ask, struct mmi_walk *w)
 void mmi_walk_within(const struct mmi_ask *ask, struct mmi_walk *w, unsigned word, uint64_t first,
                      uint64_t end)
 {
-    *w = (struct mmi_walk){.word = word, .start = UINT64_MAX - 1, .first = first, .end = end};
+    *w = (struct mmi_walk){.word = word, .start = MMI_FROM_TOP, .first = first, .end = end};
     if (ask->f->nr_areas != 0) {
         enter_part(ask, w);
     }
@@ -183,7 +183,7 @@ bool mmi_walk_next(struct mmi_ask *ask, struct mmi_walk *w, uint64_t *line)
     for (;;) {
         pick = (struct mmi_pick){
             .word = w->word,
-            .unreserved = w->stage == 0,
+            .unhinted = w->stage == 0,
             .mine = w->stage == 0 && !w->others,
         };
         if (mmi_line_find(ask, &pick, w->low, w->high, line)) {

@@ -224,7 +224,7 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t
         struct mmi_walk w;
 
         mmi_turn_begin(ask);
-        mmi_walk_begin(ask, &w, MMI_WHOLE, UINT64_MAX - 1);
+        mmi_walk_begin(ask, &w, MMI_WHOLE, MMI_FROM_TOP);
         if (search(ask, &w, size / MMI_LINE_FRAMES, pfn)) {
             return true;
         }

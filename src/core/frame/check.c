@@ -6,16 +6,14 @@
 
 bool mm_frame_managed(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_frame_slot(frames, frame.raw);
-
-    return slot != MMI_NO_SLOT && mmi_slot_present(frames, slot);
+    return frames != NULL && mmi_present_slot(frames, frame.raw) != MMI_NO_SLOT;
 }
 
 bool mm_frame_allocated(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_frame_slot(frames, frame.raw);
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_present_slot(frames, frame.raw);
 
-    return slot != MMI_NO_SLOT && mmi_slot_present(frames, slot) && !mmi_bit(frames->rows, slot);
+    return slot != MMI_NO_SLOT && !mmi_slot_free(frames, slot);
 }
 
 /* --- the check -------------------------------------------------------------------------------- */
@@ -66,7 +64,7 @@ static void check_row_records(const struct mm_frames *f, const struct mm_frame_s
         uint64_t address = (slot + span->bias) << MM_PAGE_SHIFT;
 
         if ((used >> i & 1) != 0 && mmi_slot_present(f, slot)) {
-            expect(f, f->tags == NULL || f->tags[slot] >> 60 < MM_OWNER_COUNT,
+            expect(f, f->tags == NULL || mmi_owner_of(f->tags[slot]) < MM_OWNER_COUNT,
                    "a frame has an owner that does not exist", address, wrong);
             expect(f, f->refs == NULL || mmi_refs_sound(f->refs[slot]),
                    "a frame has a count beyond all counts", address, wrong);
@@ -94,8 +92,7 @@ static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t addres
                run ? !mmi_run_near(f, line, UINT64_C(2) << (i - MMI_VAIN_RUN))
                    : !mmi_block_in_line(f, line, i - MMI_VAIN_BLOCK + 1),
                run ? "a line has a run that searches pass by"
-                   : "a line has a block that searches "
-                     "pass by",
+                   : "a line has a block that searches pass by",
                address, wrong);
         for (uint64_t at = run && line > 0 ? line - 1 : line; at <= (run ? last : line); at++) {
             expect(f, !mmi_line_bit(f, at, MMI_CALM), "a free would not end a search in vain",
@@ -163,7 +160,7 @@ static void check_group(const struct mm_frames *f, uint64_t group, uint64_t *wro
                    "searches pass by a group that has lines left", group, wrong);
         }
     }
-    expect(f, barren == 0 || top_bit(f, MMI_TOP_ATTENTION, group),
+    expect(f, barren == 0 || top_bit(f, MMI_TOP_ANY_BARREN, group),
            "a free would not bring searches back to a group", group, wrong);
 }
 
@@ -196,12 +193,12 @@ static void check_hint(const struct mm_frames *f, uint64_t hint, uint64_t *owned
            "a hint points to memory that is withheld", hint, wrong);
     if ((hint & MMI_HINT_OWNED) != 0) {
         (*owned)++;
-        expect(f, mmi_line_bit(f, line, MMI_RESERVED), "a hint owns a line that is not reserved",
-               hint, wrong);
+        expect(f, mmi_line_bit(f, line, MMI_HINTED), "a hint owns a line that is not marked", hint,
+               wrong);
     }
 }
 
-/* Every mark of a reserved line is owned by one hint. */
+/* Every mark in `hinted` is owned by one hint. */
 static void check_hints(const struct mm_frames *f, uint64_t *wrong)
 {
     uint64_t owned = 0;
@@ -213,12 +210,13 @@ static void check_hints(const struct mm_frames *f, uint64_t *wrong)
         for (unsigned j = 0; j < MMI_NR_HINTS; j++) {
             check_hint(f, mmi_load(&cpu->hints[j]), &owned, wrong);
         }
+        check_hint(f, mmi_load(&cpu->line), &owned, wrong);
         expect(f, cpu->node < f->nr_nodes, "a CPU is on a node that does not exist", i, wrong);
     }
     for (uint64_t group = 0; group * MMI_GROUP_LINES < f->nr_lines; group++) {
-        marked += mmi_popcount(mmi_load(&f->groups[group * MMI_GROUP_WORDS + MMI_RESERVED]));
+        marked += mmi_popcount(mmi_load(&f->groups[group * MMI_GROUP_WORDS + MMI_HINTED]));
     }
-    expect(f, owned == marked, "lines are reserved for nobody", marked - owned, wrong);
+    expect(f, owned == marked, "lines are marked for nobody's hint", marked - owned, wrong);
 }
 
 /* Areas follow each other, and the order of each node names each area once. */

@@ -10,11 +10,6 @@
  */
 #include "state.h"
 
-static bool is_free(const struct mm_frames *f, uint64_t slot)
-{
-    return mmi_bit(f->rows, slot);
-}
-
 /* --- one row ---------------------------------------------------------------------------------- */
 
 /* A frame that has a bit already: one of `slot`'s row, which holds `pfn`. */
@@ -32,7 +27,7 @@ static void let_go(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr
     uint64_t line = slot / MMI_LINE_FRAMES;
     uint32_t flags = mmi_load(&f->flags);
 
-    mmi_records_clear(f, slot, nr);
+    mmi_owners_clear(f, slot, nr);
     if ((flags & MM_FRAMES_POISON) != 0) {
         mmi_poison_fill(f, pfn, slot, nr);
     }
@@ -104,7 +99,7 @@ static void check_run(const struct mm_frames *f, uint64_t pfn, uint64_t nr, stru
                 panic_double(f, pfn + done, slot + done, bits, claim);
             }
         }
-        mmi_records_check(f, pfn, slot, in_span, claim);
+        mmi_refs_check(f, pfn, slot, in_span, claim);
         pfn += in_span;
         nr -= in_span;
     }
@@ -179,10 +174,10 @@ static void check_one(const struct mm_frames *f, uint64_t pfn, uint64_t slot,
     if (!mmi_slot_present(f, slot)) {
         mmi_frame_panic(f, "free of a frame that is not managed", pfn, claim);
     }
-    if (is_free(f, slot)) {
+    if (mmi_slot_free(f, slot)) {
         mmi_frame_panic(f, "double free of a frame", pfn, claim);
     }
-    mmi_records_check(f, pfn, slot, 1, claim);
+    mmi_refs_check(f, pfn, slot, 1, claim);
 }
 
 void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim)
@@ -227,7 +222,7 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
     if (order == MMI_LINE_ORDER && free_main_line(f, pfn)) {
         return;
     }
-    if (order - 1 < 6 && mm_is_aligned(pfn, UINT64_C(1) << order) &&
+    if (order - 1 < MMI_ROW_ORDER && mm_is_aligned(pfn, UINT64_C(1) << order) &&
         free_in_main_row(f, pfn, UINT64_C(1) << order)) {
         return;
     }

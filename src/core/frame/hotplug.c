@@ -4,7 +4,7 @@
  *
  * A line is absent or present as a whole. An absent line has no free frame, so no search and no
  * hint finds anything in it, and nobody who allocates needs to know; a hint that points there, its
- * mark in `reserved`, and summaries that promise too much are as harmless as those of a line that
+ * mark in `hinted`, and summaries that promise too much are as harmless as those of a line that
  * is used up. Only who frees must look, and is sent there by MMI_FRAMES_ABSENT in `flags`:
  *
  *     add                                remove

@@ -173,7 +173,7 @@ static void place_cpus(struct mm_frames *f, const struct mm_frames_config *confi
         }
         cpus[i].line = cpus[i].hints[0];
         cpus[i].node = config->cpu_nodes == NULL ? 0 : config->cpu_nodes[i];
-        cpus[i].turn = 63;
+        cpus[i].turn = 63; /* after the highest node comes the lowest */
     }
 }
 
@@ -446,6 +446,7 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     if (l.nr_ranges + 1 > MM_FRAME_MAX_SPANS || l.nr_spans > MM_FRAME_MAX_SPANS + 1) {
         return MM_ERR_LIMIT;
     }
+    /* Two more: the metadata is rounded up to frames, and frame 0 is nobody's. */
     if (withheld_at_most(config) != 0 &&
         withheld_at_most(config) + (l.len >> MM_PAGE_SHIFT) + 2 >= l.nr_usable) {
         return MM_ERR_INVALID_SIZE;

@@ -7,21 +7,21 @@
  */
 #include "state.h"
 
-#define KIND_SHIFT 60
+_Static_assert(MM_FRAME_TAG_MAX == (UINT64_C(1) << MMI_OWNER_SHIFT) - 1, "a tag fills the rest");
 
 static uint64_t record(uint32_t owner, uint64_t tag)
 {
-    return (uint64_t)owner << KIND_SHIFT | tag;
+    return (uint64_t)owner << MMI_OWNER_SHIFT | tag;
 }
 
-void mmi_records_clear(struct mm_frames *f, uint64_t slot, uint64_t nr)
+void mmi_owners_clear(struct mm_frames *f, uint64_t slot, uint64_t nr)
 {
     for (uint64_t i = 0; i < nr && f->tags != NULL; i++) {
         mmi_store(&f->tags[slot + i], 0);
     }
 }
 
-void mmi_records_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag)
+void mmi_owners_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag)
 {
     for (uint64_t i = 0; i < nr && f->tags != NULL; i++) {
         mmi_store(&f->tags[slot + i], record(owner, tag));
@@ -35,7 +35,7 @@ void mmi_owners_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, ui
         uint64_t is = mmi_load(&f->tags[slot + i]);
 
         /* Apart: what the caller claims may not fit its field. */
-        if (is >> KIND_SHIFT != owner || (is & MM_FRAME_TAG_MAX) != claim.value) {
+        if (mmi_owner_of(is) != owner || (is & MM_FRAME_TAG_MAX) != claim.value) {
             mmi_frame_panic(f, "free of a frame by who does not own it", pfn + i, claim);
         }
     }
@@ -63,13 +63,13 @@ mm_status_t mm_frame_owner(const struct mm_frames *frames, mm_pfn_t frame,
     if (status != MM_OK) {
         return status;
     }
-    slot = mmi_frame_slot(frames, frame.raw);
-    if (slot == MMI_NO_SLOT || !mmi_slot_present(frames, slot) || mmi_bit(frames->rows, slot)) {
+    slot = mmi_present_slot(frames, frame.raw);
+    if (slot == MMI_NO_SLOT || mmi_slot_free(frames, slot)) {
         return MM_ERR_INVALID_ADDRESS;
     }
     is = mmi_load(&frames->tags[slot]);
     *out = (struct mm_frame_record){
-        .owner = (enum mm_frame_owner)(is >> KIND_SHIFT),
+        .owner = (enum mm_frame_owner)mmi_owner_of(is),
         .tag = is & MM_FRAME_TAG_MAX,
     };
     if (out->owner == MM_OWNER_ANONYMOUS) {
@@ -131,7 +131,7 @@ mm_status_t mm_frame_set_owner(struct mm_frames *frames, mm_pfn_t first, uint64_
         if (part == 0) {
             return MM_ERR_INVALID_ADDRESS; /* it was not the caller's, and has just been removed */
         }
-        mmi_records_set(frames, slot, part, (uint32_t)owner, tag);
+        mmi_owners_set(frames, slot, part, (uint32_t)owner, tag);
     }
     return MM_OK;
 }

@@ -26,7 +26,7 @@
  */
 #include "state.h"
 
-/* A budget that nobody uses up: a part of 2^62 frames. */
+/* A budget that nobody uses up: 2^62 frames, where no machine has 2^40. */
 #define NEVER (INT64_MAX / 2)
 
 /* --- counting --------------------------------------------------------------------------------- */
@@ -40,14 +40,14 @@ struct tally {
 static void count_group(const struct mm_frames *f, uint64_t first, uint64_t mask, struct tally *t)
 {
     uint64_t lines = mmi_load_seq(mmi_word(f, first, MMI_HAS_FREE)) & mask;
-    uint64_t reserved = mmi_load_seq(mmi_word(f, first, MMI_RESERVED));
+    uint64_t hinted = mmi_load_seq(mmi_word(f, first, MMI_HINTED));
     uint64_t absent = mmi_load(mmi_word(f, first, MMI_ABSENT)) & mask;
 
     for (; lines != 0; lines &= lines - 1) {
         uint64_t nr = mmi_line_count(f, first + mmi_ctz(lines));
 
         t->nr_all += nr;
-        t->nr_free += (reserved & lines & (0 - lines)) == 0 ? nr : 0;
+        t->nr_free += (hinted & lines & (0 - lines)) == 0 ? nr : 0;
     }
     for (; absent != 0; absent &= absent - 1) {
         uint64_t line = first + mmi_ctz(absent);
@@ -194,6 +194,7 @@ static void look(struct mm_frames *f, uint32_t node, uint32_t zone)
     if (mmi_fetch_add(&z->looks, 1) != 0) {
         return; /* who counts now will do so again */
     }
+    /* Where more have called than were answered, the exchange fails and says how many. */
     while (look_once(f, node, zone) || !mmi_cas(&z->looks, &answered, 0)) {
     }
 }

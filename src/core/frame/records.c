@@ -47,19 +47,6 @@ bool mmi_refs_sound(uint32_t refs)
            (held_of(refs) <= MM_FRAME_REFS_MAX && pins_of(refs) <= held_of(refs));
 }
 
-static bool is_free(const struct mm_frames *f, uint64_t slot)
-{
-    return mmi_bit(f->rows, slot);
-}
-
-/* The slot of a frame that is there, or MMI_NO_SLOT. */
-static uint64_t slot_of(const struct mm_frames *f, uint64_t pfn)
-{
-    uint64_t slot = mmi_frame_slot(f, pfn);
-
-    return slot != MMI_NO_SLOT && mmi_slot_present(f, slot) ? slot : MMI_NO_SLOT;
-}
-
 /* --- corruption ------------------------------------------------------------------------------- */
 
 /* Of a frame that has a word. */
@@ -90,13 +77,13 @@ static const char *record_of(const struct mm_frames *f, uint64_t pfn, uint64_t *
     if (!mmi_slot_present(f, slot)) {
         return "reserved: absent memory";
     }
-    if (is_free(f, slot)) {
+    if (mmi_slot_free(f, slot)) {
         return "free";
     }
     word = f->refs == NULL ? 0 : mmi_load(&f->refs[slot]);
     if (word == 0 && f->tags != NULL) {
         *value = mmi_load(&f->tags[slot]) & MM_FRAME_TAG_MAX;
-        return mmi_frame_owner_str((uint32_t)(mmi_load(&f->tags[slot]) >> 60));
+        return mmi_frame_owner_str(mmi_owner_of(mmi_load(&f->tags[slot])));
     }
     return record_of_word(word, value);
 }
@@ -116,8 +103,8 @@ _Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint
     mmi_panic(&f->platform, &info);
 }
 
-void mmi_records_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
-                       struct mmi_claim claim)
+void mmi_refs_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
+                    struct mmi_claim claim)
 {
     for (uint64_t i = 0; i < nr && f->refs != NULL; i++) {
         uint32_t word = mmi_load_acquire(&f->refs[slot + i]);
@@ -142,14 +129,14 @@ static uint64_t held(const struct mm_frames *f, uint64_t pfn, const char *claime
     uint64_t slot;
 
     mmi_frames_not_null(f);
-    slot = slot_of(f, pfn);
+    slot = mmi_present_slot(f, pfn);
     if (f->refs == NULL) {
         mmi_frame_panic(f, "reference counts are asked of an allocator that has none", pfn, claim);
     }
     if (slot == MMI_NO_SLOT) {
         mmi_frame_panic(f, "reference to a frame that is not managed", pfn, claim);
     }
-    if (is_free(f, slot)) {
+    if (mmi_slot_free(f, slot)) {
         mmi_frame_panic(f, "reference to a free frame", pfn, claim);
     }
     return slot;
@@ -214,7 +201,7 @@ bool mm_frame_put(struct mm_frames *frames, mm_pfn_t frame)
     uint64_t slot;
 
     mmi_frames_not_null(frames);
-    slot = slot_of(frames, frame.raw);
+    slot = mmi_present_slot(frames, frame.raw);
     if (slot == MMI_NO_SLOT) {
         mmi_frame_panic(frames, "free of a frame that is not managed", frame.raw, claim);
     }
@@ -257,10 +244,10 @@ void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame)
 
 uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = frames == NULL ? MMI_NO_SLOT : slot_of(frames, frame.raw);
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_present_slot(frames, frame.raw);
     uint32_t word;
 
-    if (slot == MMI_NO_SLOT || is_free(frames, slot)) {
+    if (slot == MMI_NO_SLOT || mmi_slot_free(frames, slot)) {
         return 0;
     }
     /* Acquire: who finds itself alone may write to the frame, after all that others did to it. */
@@ -270,10 +257,10 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)
 
 uint32_t mm_frame_pins(const struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = frames == NULL ? MMI_NO_SLOT : slot_of(frames, frame.raw);
+    uint64_t slot = frames == NULL ? MMI_NO_SLOT : mmi_present_slot(frames, frame.raw);
     uint32_t word;
 
-    if (slot == MMI_NO_SLOT || is_free(frames, slot) || frames->refs == NULL) {
+    if (slot == MMI_NO_SLOT || mmi_slot_free(frames, slot) || frames->refs == NULL) {
         return 0;
     }
     word = mmi_load_acquire(&frames->refs[slot]);

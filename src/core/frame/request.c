@@ -294,7 +294,7 @@ MMI_NOINLINE static mm_status_t alloc_request(struct mm_frames *f, const struct 
         return MM_ERR_FAULT;
     }
     if (f->tags != NULL) {
-        mmi_records_set(f, slot, wish.nr, r->owner, r->tag);
+        mmi_owners_set(f, slot, wish.nr, r->owner, r->tag);
     }
     out->raw = pfn;
     return MM_OK;

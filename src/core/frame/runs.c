@@ -249,7 +249,8 @@ static inline uint64_t run_fits(uint64_t row, uint64_t nr)
     return has < nr ? row & row >> (nr - has) : row;
 }
 
-/* What became of a line: in the first case there is more of it, in the others there is not. */
+/* What became of a line. A run was claimed, and free frames are left, or none; or no row has such a
+ * run; or no free frame. The order matters: above CLAIMED_LAST nothing was claimed. */
 enum outcome { CLAIMED, CLAIMED_LAST, NOT_IN_ROWS, LINE_EMPTY };
 
 /* The run lies within one row of the line, as most short ones can. */
@@ -407,7 +408,7 @@ static bool claim_fresh(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
     uint64_t line = mmi_load(&f->fresh);
     const struct mmi_frame_area *area = mmi_area_of_line(f, line);
     const uint64_t *group = mmi_word(f, line, 0);
-    uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load(&group[MMI_RESERVED]) &
+    uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load(&group[MMI_HINTED]) &
                      mmi_load(&group[MMI_OPENED + ask->lifetime]);
     enum outcome outcome;
     uint64_t slot;
@@ -421,7 +422,7 @@ static bool claim_fresh(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
         return false;
     }
     if (outcome == CLAIMED_LAST) {
-        mmi_line_retire_empty(ask, line);
+        (void)mmi_line_retire_empty(ask, line);
     }
     *pfn = slot + mmi_span_of_line(f, line)->bias;
     return true;
@@ -468,7 +469,7 @@ static unsigned word_to_read(uint64_t nr)
     if (nr == 1) {
         return MMI_HAS_FREE;
     }
-    return MMI_VAIN_RUN + (nr >= 512 ? 8 : mmi_log2(nr)) - 1;
+    return MMI_VAIN_RUN + mmi_log2(nr > MMI_VAIN_RUN_MAX ? MMI_VAIN_RUN_MAX : nr) - 1;
 }
 
 /* The word that remembers that there is none, for lines where the whole line was looked at: where
@@ -477,7 +478,8 @@ static unsigned word_to_mark(const struct mmi_run_wish *wish)
 {
     bool anywhere = wish->low == 0 && wish->high == MMI_PFN_END;
 
-    if (!anywhere || wish->align != 1 || wish->boundary != 0 || wish->nr < 2 || wish->nr > 256) {
+    if (!anywhere || wish->align != 1 || wish->boundary != 0 || wish->nr < 2 ||
+        wish->nr > MMI_VAIN_RUN_MAX) {
         return 0;
     }
     return MMI_VAIN_RUN + mmi_log2_up(wish->nr) - 1;

@@ -22,9 +22,10 @@
  *     whole       all 512 frames of the line may be free
  *     vain        a search for a block (a run) of this size found none in (touching) the line
  *     calm        a free in the line has no `vain` bits to take back, there or beside it
- *     reserved    a CPU keeps a hint to the line
+ *     hinted      a CPU keeps a hint to the line: others go elsewhere as long as they can
  *     opened      which lifetime took frames of the line when it was whole last
- *     reserve, kernel    withheld from all but MM_FRAME_ATOMIC; from user memory
+ *     reserve     withheld from all but MM_FRAME_ATOMIC
+ *     kernel      withheld from user memory
  *     absent      not there yet, or removed: none of its frames is free or allocated
  *     zero        when the line is whole, its frames are zero
  *
@@ -35,6 +36,7 @@
  *    not hold: a summary may promise too much, and who finds that corrects it;
  *  - a line with a bit in `vain` holds no such block, and it has no bit in `calm`. For a run its
  *    neighbours have none either.
+ * How they stay true while calls are in progress is told in summary.c.
  */
 #ifndef MMI_FRAME_STATE_H
 #define MMI_FRAME_STATE_H
@@ -48,6 +50,7 @@
 #define MMI_FRAME_MAGIC UINT32_C(0x6d6d6672) /* "mmfr" */
 
 #define MMI_ROW_FRAMES  64u
+#define MMI_ROW_ORDER   6u
 #define MMI_LINE_ROWS   8u
 #define MMI_LINE_FRAMES 512u
 #define MMI_LINE_ORDER  9u
@@ -75,6 +78,9 @@ struct mm_frame_span {
 
 _Static_assert(sizeof(struct mm_frame_span) == 64 && MM_FRAME_MAX_SPANS < (1u << 24),
                "a hint names a span by its place in bytes");
+_Static_assert(MM_FRAME_MAX_SPANS + MM_ZONE_COUNT <= UINT16_MAX,
+               "the order of areas: 16 bits each");
+_Static_assert(MM_MAX_NODES <= 64, "a set of nodes is one word");
 
 /* Lines of one node and zone, without a gap. */
 struct mmi_frame_area {
@@ -98,7 +104,7 @@ struct mmi_frame_zone {
 /*
  * A hint names a row and the span that it lies in, in one word, so that it is read and replaced as
  * one, and so that both are found by one instruction each: bit 0 whether this CPU has set the line's
- * bit in `reserved`, bits 6 to 29 where the span is in the table, in bytes, bits 30 to 63 the row.
+ * bit in `hinted`, bits 6 to 29 where the span is in the table, in bytes, bits 30 to 63 the row.
  * Whatever it names, allocating there is correct; so it never names a line that is withheld from
  * anybody, nor any line at all where each frame is looked at (MM_FRAMES_POISON).
  */
@@ -192,6 +198,14 @@ static inline uint64_t mmi_frame_slot(const struct mm_frames *f, uint64_t pfn)
 
 /* Whether the memory of a slot is there; where there is doubt only, so that it costs a flag. */
 bool mmi_slot_present(const struct mm_frames *f, uint64_t slot);
+/* The slot of a frame that is managed and present, or MMI_NO_SLOT. */
+static inline uint64_t mmi_present_slot(const struct mm_frames *f, uint64_t pfn)
+{
+    uint64_t slot = mmi_frame_slot(f, pfn);
+
+    return slot != MMI_NO_SLOT && mmi_slot_present(f, slot) ? slot : MMI_NO_SLOT;
+}
+
 /* A run as parts that each lie in one span and are present: how many of its frames from `pfn` on lie
  * in the same part as that one, and its slot. 0 if it is not managed. */
 uint64_t mmi_frame_part(const struct mm_frames *f, uint64_t pfn, uint64_t nr, uint64_t *slot);
@@ -218,6 +232,11 @@ static inline uint64_t mmi_row_fits(uint64_t row, unsigned order)
 static inline bool mmi_bit(const uint64_t *bits, uint64_t at)
 {
     return (mmi_load_seq(&bits[at / 64]) >> (at % 64) & 1) != 0;
+}
+
+static inline bool mmi_slot_free(const struct mm_frames *f, uint64_t slot)
+{
+    return mmi_bit(f->rows, slot);
 }
 
 /* The part of [slot, slot + nr) that lies in the row of `slot`, as a mask; `*taken` says how many.
@@ -268,7 +287,7 @@ enum mmi_word {
     MMI_HAS_FREE = 0,
     MMI_WHOLE = 1,
     MMI_CALM = 2,
-    MMI_RESERVED = 3,
+    MMI_HINTED = 3,
     MMI_OPENED = 4, /* to 7, by lifetime */
     MMI_RESERVE = 8,
     MMI_KERNEL = 9,
@@ -278,15 +297,19 @@ enum mmi_word {
     MMI_VAIN_RUN = 24,   /* 2 to 256 frames: 24 to 31 */
 };
 
-/* The tops, a bit a group: of has_free and whole whether a line of the group may have it; of the 16
- * `vain` words whether no line that has free frames is left to be searched; and whether one of those
- * 16 bits is set. */
-#define MMI_TOP_HAS_FREE  0u
-#define MMI_TOP_WHOLE     1u
-#define MMI_TOP_BARREN    2u /* to 17 */
-#define MMI_TOP_ATTENTION 18u
-#define MMI_NR_TOPS       19u
-#define MMI_NR_VAIN       16u
+/* The longest run that is remembered. */
+#define MMI_VAIN_RUN_MAX 256u
+
+/* The tops, a bit a group: of has_free and whole whether a line of the group may have it; of each of
+ * the 16 `vain` words whether the group is *barren*, that is: each line that has free frames has
+ * that bit; and whether the group is barren in any of the 16 ways, so that frees need not look at
+ * all of them. */
+#define MMI_TOP_HAS_FREE   0u
+#define MMI_TOP_WHOLE      1u
+#define MMI_TOP_BARREN     2u /* to 17 */
+#define MMI_TOP_ANY_BARREN 18u
+#define MMI_NR_TOPS        19u
+#define MMI_NR_VAIN        16u
 
 static inline uint64_t *mmi_word(const struct mm_frames *f, uint64_t line, unsigned word)
 {
@@ -317,23 +340,23 @@ struct mmi_ask {
     uint64_t nodes;    /* bit n: node n will do */
     uint32_t from;     /* the node to begin with */
     uint32_t lifetime; /* enum mm_lifetime */
-    uint32_t withheld; /* MMI_NOT_..., MMI_ONLY_... */
+    uint32_t withheld; /* MMI_NOT_..., MMI_ONLY_...: lines that will not do; 0: all will */
     /* Of the turn over the summaries that is going on: */
     uint64_t before; /* `unsettled` when it began */
     uint64_t own;    /* corrections that it made itself */
     bool again;      /* something came back where it had looked already */
 };
 
-#define MMI_NOT_RESERVE 1u /* no frame of the reserve */
-#define MMI_NOT_KERNEL  2u /* nor of what the kernel keeps for itself */
+#define MMI_NOT_RESERVE 1u /* no line of the reserve */
+#define MMI_NOT_KERNEL  2u /* none of what user memory never gets */
 #define MMI_ONLY_ZEROED 4u /* lines with a bit in `zero` */
 #define MMI_NOT_ZEROED  8u /* lines without */
 
 /* Which lines a search wants to see. */
 struct mmi_pick {
-    unsigned word;   /* MMI_HAS_FREE, MMI_WHOLE, or a `vain` word: has_free, and not that */
-    bool unreserved; /* no line that a CPU keeps a hint to */
-    bool mine;       /* only whole ones, and those that this lifetime opened */
+    unsigned word; /* MMI_HAS_FREE, MMI_WHOLE, or a `vain` word: has_free, and not that */
+    bool unhinted; /* no line that a CPU keeps a hint to */
+    bool mine;     /* only whole ones, and those that this lifetime opened */
 };
 
 /* If the line has no free frame, take it out of the summary: false, it has one. */
@@ -399,16 +422,19 @@ static inline bool mmi_is_local(const struct mmi_ask *ask)
     return ask->nodes == UINT64_MAX && ask->from == ask->cpu->node;
 }
 
+/* No line: each area is begun at its end. One is added to it, so it is not the highest number. */
+#define MMI_FROM_TOP (UINT64_MAX - 1)
+
 /* A walk over the lines of a word in all areas that will do, from near to far: those that nobody
  * else uses first. */
 struct mmi_walk {
     unsigned word;       /* as in struct mmi_pick */
-    uint64_t start;      /* the line where its area is begun; UINT64_MAX: at the top */
+    uint64_t start;      /* the line where its area is begun, or MMI_FROM_TOP */
     uint64_t first;      /* no line below, */
     uint64_t end;        /* none from here on */
     uint32_t area;       /* index in the order */
     uint32_t first_area; /* the first of this node */
-    uint32_t stage;      /* 0: unreserved, in each area those of the lifetime first; 1: all */
+    uint32_t stage;      /* 0: unhinted, in each area those of the lifetime first; 1: all */
     bool others;         /* stage 0: those of other lifetimes too */
     bool split;          /* the start lies in this area */
     bool above;          /* then: the part of the area above the start */
@@ -518,8 +544,8 @@ struct mmi_claim {
 
 /* Panic if one of the frames, which are allocated, has references or pins other than the caller's,
  * or is immortal. */
-void mmi_records_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
-                       struct mmi_claim claim);
+void mmi_refs_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
+                    struct mmi_claim claim);
 /* Drop a reference; true: it was the last, no pin is left, and the caller must free the frame. A
  * frame that is free or absent has one too; whoever frees it finds that. */
 bool mmi_refs_drop(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim);
@@ -528,9 +554,18 @@ _Noreturn void mmi_frame_panic(const struct mm_frames *f, const char *what, uint
 
 /* --- owners.c --------------------------------------------------------------------------------- */
 
+/* A word of `tags` has the owner above the tag. */
+#define MMI_OWNER_SHIFT 60
+
+/* The owner that a word of `tags` names; whether there is such a one is for the caller to see. */
+static inline uint32_t mmi_owner_of(uint64_t record)
+{
+    return (uint32_t)(record >> MMI_OWNER_SHIFT);
+}
+
 /* The frames are being freed: forget their owners. */
-void mmi_records_clear(struct mm_frames *f, uint64_t slot, uint64_t nr);
-void mmi_records_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag);
+void mmi_owners_clear(struct mm_frames *f, uint64_t slot, uint64_t nr);
+void mmi_owners_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag);
 /* Panic if one of the frames is not `owner`'s, with the tag that the claim's value is. */
 void mmi_owners_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
                       uint32_t owner, struct mmi_claim claim);

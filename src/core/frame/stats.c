@@ -20,7 +20,7 @@ static void count_owners(const struct mm_frames *f, uint64_t row, uint64_t used,
                          struct mm_frame_stats *out)
 {
     for (; used != 0; used &= used - 1) {
-        uint64_t owner = mmi_load(&f->tags[row * MMI_ROW_FRAMES + mmi_ctz(used)]) >> 60;
+        uint32_t owner = mmi_owner_of(mmi_load(&f->tags[row * MMI_ROW_FRAMES + mmi_ctz(used)]));
 
         out->nr_by_owner[owner < MM_OWNER_COUNT ? owner : MM_OWNER_NONE]++;
     }

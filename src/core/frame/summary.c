@@ -13,7 +13,7 @@
  * All four are sequentially consistent, so at least one of the two sees what the other wrote; a
  * line with a free frame is in the summary when both have returned.
  *
- * What a search found in vain is remembered in the same way, with `calm` in the place of the
+ * What was searched for in vain is remembered in the same way, with `calm` in the place of the
  * summary: so a free looks at one bit, whatever was searched for. Who marks sets the `vain` bit
  * before it clears `calm`, and who frees sets `calm` before it clears the `vain` bits: were it the
  * other way round, a mark that is set between the two would stay, and the line be calm.
@@ -65,14 +65,14 @@ uint64_t mmi_line_count(const struct mm_frames *f, uint64_t line)
 
 bool mmi_block_in_line(const struct mm_frames *f, uint64_t line, unsigned order)
 {
-    unsigned whole_rows = order <= 6 ? 1 : 1u << (order - 6);
+    unsigned whole_rows = order <= MMI_ROW_ORDER ? 1 : 1u << (order - MMI_ROW_ORDER);
     unsigned found = 0;
 
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         uint64_t row = mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]);
 
         found = i % whole_rows == 0 ? 0 : found;
-        found += mmi_row_fits(row, order <= 6 ? order : 6) != 0 ? 1 : 0;
+        found += mmi_row_fits(row, order <= MMI_ROW_ORDER ? order : MMI_ROW_ORDER) != 0 ? 1 : 0;
         if (found == whole_rows) {
             return true;
         }
@@ -138,16 +138,16 @@ static void unbarren(struct mm_frames *f, uint64_t group)
 {
     uint64_t mask = UINT64_C(1) << (group % 64);
 
-    if ((mmi_load_seq(mmi_top(f, MMI_TOP_ATTENTION, group)) & mask) == 0) {
+    if ((mmi_load_seq(mmi_top(f, MMI_TOP_ANY_BARREN, group)) & mask) == 0) {
         return;
     }
-    (void)mmi_fetch_and_seq(mmi_top(f, MMI_TOP_ATTENTION, group), ~mask);
+    (void)mmi_fetch_and_seq(mmi_top(f, MMI_TOP_ANY_BARREN, group), ~mask);
     for (unsigned i = 0; i < MMI_NR_VAIN; i++) {
         clear_if_set(mmi_top(f, MMI_TOP_BARREN + i, group), mask);
     }
 }
 
-/* Take back what was found in vain about a line, as far as it speaks of runs; or all. */
+/* Take back what was found in vain about a line: of runs, or of blocks too. */
 static void unvain(struct mm_frames *f, uint64_t line, bool blocks_too)
 {
     for (unsigned i = blocks_too ? MMI_VAIN_BLOCK : MMI_VAIN_RUN; i < MMI_GROUP_WORDS; i++) {
@@ -156,7 +156,9 @@ static void unvain(struct mm_frames *f, uint64_t line, bool blocks_too)
     unbarren(f, line / MMI_GROUP_LINES);
 }
 
-static void attend(struct mm_frames *f, uint64_t line)
+/* Something was freed in a line that is not calm: searches may come again, here and for runs that
+ * reach into it from beside. First it is calm, then the marks go; see above. */
+static void calm_down(struct mm_frames *f, uint64_t line)
 {
     (void)mmi_fetch_or_seq(mmi_word(f, line, MMI_CALM), mmi_line_mask(line));
     unvain(f, line, true);
@@ -194,7 +196,7 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
         unbarren(f, line / MMI_GROUP_LINES);
     }
     if (!mmi_line_bit(f, line, MMI_CALM)) {
-        attend(f, line);
+        calm_down(f, line);
     }
     if (now == UINT64_MAX && !mmi_line_bit(f, line, MMI_WHOLE) && mmi_line_whole(f, line)) {
         promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
@@ -275,7 +277,7 @@ void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
     bool run = word >= MMI_VAIN_RUN;
 
     if (!mmi_line_bit(f, line, MMI_HAS_FREE) || mmi_line_bit(f, line, word)) {
-        return; /* no search comes here */
+        return; /* searches pass it by already */
     }
     mmi_unsettled_begin(f);
     (void)mmi_fetch_or_seq(mmi_word(f, line, word), mmi_line_mask(line));
@@ -295,7 +297,7 @@ void mmi_line_vain(struct mmi_ask *ask, uint64_t line, unsigned word)
     own_end(ask);
 }
 
-/* Lines of a group that are worth a search for what `vain` word speaks of. */
+/* Lines of a group that are worth a search for what the `vain` word speaks of. */
 static uint64_t hopeful(const uint64_t *group, unsigned word)
 {
     return mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load_seq(&group[word]);
@@ -310,7 +312,7 @@ MMI_NOINLINE static void barren(struct mmi_ask *ask, uint64_t group, unsigned wo
 
     mmi_unsettled_begin(f);
     (void)mmi_fetch_or_seq(top, mask);
-    (void)mmi_fetch_or_seq(mmi_top(f, MMI_TOP_ATTENTION, group), mask);
+    (void)mmi_fetch_or_seq(mmi_top(f, MMI_TOP_ANY_BARREN, group), mask);
     if (hopeful(&f->groups[group * MMI_GROUP_WORDS], word) != 0) {
         (void)mmi_fetch_and_seq(top, ~mask);
     }
@@ -361,8 +363,8 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
     if (lines == 0) {
         return 0;
     }
-    if (pick->unreserved) {
-        lines &= ~mmi_load(&group[MMI_RESERVED]);
+    if (pick->unhinted) {
+        lines &= ~mmi_load(&group[MMI_HINTED]);
     }
     if (pick->mine) {
         lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
