@@ -229,10 +229,24 @@ static void remove_line(struct mm_frames *f, const struct mm_frame_span *span, u
 {
     uint64_t first = mmi_line_first(span, line);
 
-    mmi_frames_taken(f, first, first - span->bias, frames_of_line(span, line));
+    if ((mmi_load(&f->flags) & MM_FRAMES_POISON) != 0) {
+        mmi_poison_verify(f, first, first - span->bias, frames_of_line(span, line));
+    }
     /* What comes back in its place is other memory. */
     (void)mmi_fetch_and_seq(mmi_word(f, line, MMI_ZERO), ~mmi_line_mask(line));
     (void)mmi_fetch_or_seq(mmi_word(f, line, MMI_ABSENT), mmi_line_mask(line));
+}
+
+/* Zones have less now. */
+static void pay_for(struct mm_frames *f, uint64_t low, uint64_t high)
+{
+    struct stretch s;
+
+    for (uint32_t i = 0; mmi_load(&f->watched) != 0 && i < f->nr_spans; i++) {
+        if (stretch_of(&f->spans[i], low, high, &s)) {
+            mmi_pressure_taken(f, s.first * MMI_LINE_FRAMES, (s.end - s.first) * MMI_LINE_FRAMES);
+        }
+    }
 }
 
 mm_status_t mm_frame_remove(struct mm_frames *frames, struct mm_prange range)
@@ -265,5 +279,7 @@ mm_status_t mm_frame_remove(struct mm_frames *frames, struct mm_prange range)
             remove_line(frames, s.span, line);
         }
     }
+    /* Only now, when all of it is absent: a count before would find it allocated. */
+    pay_for(frames, low, high);
     return end_with(frames, MM_OK);
 }

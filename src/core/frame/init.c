@@ -423,7 +423,7 @@ mm_status_t mm_frame_init_from_map(struct mm_frames *frames, const struct mm_fra
     l.nr_areas++;
     mmi_lay_out(&l, config->nr_cpus, config->flags);
     /* All that can fail is looked at before the map is touched. */
-    if (l.nr_ranges + 1 > MM_FRAME_MAX_SPANS) {
+    if (l.nr_ranges + 1 > MM_FRAME_MAX_SPANS || l.nr_spans > MM_FRAME_MAX_SPANS + 1) {
         return MM_ERR_LIMIT;
     }
     if (withheld_at_most(config) != 0 &&

@@ -68,6 +68,15 @@ bool mmi_next_span(struct mmi_survey *s, struct mm_frame_span *out)
     len = first == 0 ? MM_PAGE_SIZE : s->range.len;
     *out = (struct mm_frame_span){.first = first, .later = s->later};
     out->node = node_at(s->config->numa, s->range.start.raw, &len);
+    /* Ranges of one node that differ in their flags, and holes beside it, part no memory. */
+    while (first != 0 && len < s->range.len) {
+        uint64_t more = s->range.len - len;
+
+        if (node_at(s->config->numa, s->range.start.raw + len, &more) != out->node) {
+            break;
+        }
+        len += more;
+    }
     /* A frame that two nodes share belongs to that of its first byte. */
     nr = (len + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
     out->nr = nr;

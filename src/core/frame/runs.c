@@ -86,6 +86,7 @@ struct search {
     uint64_t bias;     /* frame - slot */
     uint64_t low, end; /* frames [low, end) are left */
     uint64_t nr, align, boundary;
+    uint64_t stop; /* a run that ends at or below is for a later search */
 };
 
 /* The highest 0 of bits [first, last], or NOTHING. */
@@ -138,6 +139,10 @@ static bool find(struct search *s, uint64_t *place)
             at = mm_align_down(mm_align_down(at + s->nr - 1, s->boundary) - s->nr, s->align);
         }
         if (at < s->low) {
+            return false;
+        }
+        if (at + s->nr <= s->stop) {
+            s->end = at + s->nr;
             return false;
         }
         clear = last_clear(s->rows, at - s->bias, at - s->bias + s->nr - 1);
@@ -292,6 +297,37 @@ static bool claim_near(struct mmi_ask *ask, const struct mmi_run_wish *wish, uin
     return claim_found(ask, &s, pfn);
 }
 
+/* What a turn knows of a span when no line remembers anything: no run of it ends above. */
+struct seen {
+    const struct mm_frame_span *span;
+    uint64_t line;
+    uint64_t end;
+};
+
+/* The same for runs that no mark is kept of. The walk comes to many lines of one long hole, or near
+ * each other: what has been read for one is not read again for the next one below. */
+static bool claim_below(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t line,
+                        struct seen *seen, uint64_t *pfn)
+{
+    const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
+    uint64_t first = line * MMI_LINE_FRAMES + span->bias;
+    uint64_t high = first + MMI_LINE_FRAMES + (wish->nr - 1);
+    struct search s = search_span(ask->f, span, wish->low, wish->high < high ? wish->high : high);
+
+    if (span == seen->span && line < seen->line) {
+        s.end = s.end < seen->end ? s.end : seen->end;
+    }
+    s.nr = wish->nr;
+    s.align = wish->align;
+    s.boundary = wish->boundary;
+    s.stop = first;
+    if (s.end > first && claim_found(ask, &s, pfn)) {
+        return true;
+    }
+    *seen = (struct seen){.span = span, .line = line, .end = s.end};
+    return false;
+}
+
 /* Lines [first, end) that hold frames of the window. */
 static void lines_of(const struct mm_frames *f, const struct mmi_run_wish *wish, uint64_t *first,
                      uint64_t *end)
@@ -396,6 +432,7 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
                          unsigned mark, uint64_t *pfn)
 {
     bool is_short = mark != 0 && wish->nr <= MMI_ROW_FRAMES;
+    struct seen seen = {0};
     uint64_t line;
 
     while (mmi_walk_next(ask, w, &line)) {
@@ -404,7 +441,8 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
         if (is_short && claim_short(ask, w, wish->nr, line, pfn)) {
             return true;
         }
-        if (claim_near(ask, wish, line, pfn)) {
+        if (mark != 0 ? claim_near(ask, wish, line, pfn)
+                      : claim_below(ask, wish, line, &seen, pfn)) {
             mmi_settle_in(ask, NULL, line, 0, w);
             return true;
         }
