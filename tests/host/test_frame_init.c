@@ -53,7 +53,9 @@ static void size_statuses(void **state)
                                                               .nr_cpus = 1,
                                                               .later_kinds = UINT32_C(1) << kind},
                                    &later),
-            kind == MM_BOOT_USABLE || kind >= MM_BOOT_KIND_COUNT ? MM_ERR_INVALID_ARGUMENT : MM_OK);
+            kind == MM_BOOT_USABLE || kind == MM_BOOT_METADATA || kind >= MM_BOOT_KIND_COUNT
+                ? MM_ERR_INVALID_ARGUMENT
+                : MM_OK);
     }
     assert_int_equal(mm_frame_metadata_size(
                          &(struct mm_frames_config){
