@@ -16,13 +16,18 @@
  * gets, and a part that user memory (MM_OWNER_ANONYMOUS, MM_OWNER_OBJECT) never gets. It consists
  * of whole lines, so it costs no counter; frames that are freed there are withheld again.
  *
- * Context: every call but init and destroy is safe on any CPU, in any context, interrupts on or
- * off, and takes no lock. A wrong CPU number costs time, never correctness. Frame 0 is never handed
+ * Context: every call is safe on any CPU, in any context, interrupts on or off, and takes no lock,
+ * but for those that say that no other CPU is in the allocator: init, destroy, mm_frame_check() and
+ * mm_frame_add_records(). A wrong CPU number costs time, never correctness. Frame 0 is never handed
  * out unless asked for by mm_frame_alloc_at().
  *
+ * Cost: a frame is found in the arrays in O(1) in the longest range of memory, and in O(log spans)
+ * in the others. Where a call that is given a frame says O(1), that comes on top.
+ *
  * Order is the caller's: a block of order 3 may be freed as eight frames, four frames and two
- * blocks of order 1. Misuse is only to free what is free, reserved, foreign, or referenced by
- * others: a panic that names the frame, what is on record and what the caller claims. A null
+ * blocks of order 1. Misuse is only to free what is free, reserved, foreign, or held by others: a
+ * panic that names the frame, what is on record and what the caller claims. *Foreign* is what lies
+ * outside of all memory, *reserved* what lies inside and is not managed, or absent. A null
  * allocator manages no frame: who asks is told so, and who frees into it meets an illegal
  * instruction, since it has no panic hook.
  */
@@ -105,8 +110,8 @@ struct mm_frame_request {
 
 /** Why requests were answered MM_ERR_NO_MEMORY: the first of these that holds. */
 enum mm_frame_cause {
-    MM_FAILED_CONSTRAINED =
-        0,                    /**< there was none where it was to lie: addresses, boundary, nodes */
+    /** There was none where it was to lie: addresses, boundary, alignment, nodes. */
+    MM_FAILED_CONSTRAINED = 0,
     MM_FAILED_WITHHELD = 1,   /**< memory is withheld from this caller */
     MM_FAILED_FRAGMENTED = 2, /**< more than one frame was asked for */
     MM_FAILED_EXHAUSTED = 3,  /**< one frame, and there is none at all */
@@ -179,7 +184,9 @@ struct mm_frame_ops {
 
 struct mm_frames_config {
     struct mm_bootmap *map; /**< usable ranges become free frames; normalised if need be */
-    const struct mm_physmap *physmap; /**< copied; only needed for MM_FRAME_ZERO; NULL: none */
+    /** Copied; needed for MM_FRAME_ZERO, MM_FRAMES_POISON, MM_FRAMES_KNOWN_ZERO and
+     * mm_frame_init_from_map(). NULL: none. */
+    const struct mm_physmap *physmap;
     struct mm_platform platform;
     uint32_t nr_cpus; /**< CPU numbers are below this; 1 to MM_MAX_CPUS */
     uint32_t flags;   /**< MM_FRAMES_... */
@@ -246,21 +253,21 @@ struct mm_frames {
     uint32_t has_physmap;
     uint32_t physmap_reaches; /**< ... every frame */
     uint32_t zero;
-    uint32_t watched; /**< some zone has watermarks */
+    uint32_t watched; /**< atomic: zones that have watermarks */
 
     uint64_t away[MM_CACHE_LINE / 8]; /**< keeps what follows off the line of what is constant */
     uint64_t nr_failed_by[MM_FAILED_COUNT]; /**< atomic */
     /** Atomic: summaries that are being corrected now (low half), and that ever were (high). */
     uint64_t unsettled;
-    uint64_t
-        strayed;    /**< atomic: bit n: a CPU of node n may have a hint to memory that is not its */
-    uint64_t fresh; /**< atomic: a line in which frames were freed lately; a hint for runs */
+    /** Atomic; bit n: a CPU of node n may have a hint to memory of another node, or below 16 MiB. */
+    uint64_t strayed;
+    uint64_t fresh;    /**< atomic: a line in which frames were freed lately; a hint for runs */
     uint64_t changing; /**< atomic: a call that adds or removes memory is in progress */
 };
 
 /**
- * Bytes of metadata for a configuration, of which the map, `numa`, `later_kinds`, `nr_cpus` and
- * `flags` are read.
+ * Bytes of metadata for a configuration, of which the map, `numa`, `cpu_nodes`, `later_kinds`,
+ * `nr_cpus` and `flags` are read.
  *
  * @param[out] out  bytes; untouched on error
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, nr_cpus, later_kinds, a node of cpu_nodes)
@@ -358,13 +365,14 @@ mm_status_t mm_frame_destroy_to_map(struct mm_frames *frames, struct mm_bootmap 
  *         unless MM_FRAME_ZERO, which takes only frames that a direct map reaches.
  * Locks:  none; any context. Sleeps: never.
  * Cost:   order 0: O(1) within the CPU's line, else a search of the summaries, which skips 4096
- *         lines a step where there is nothing. Orders 1 to 9 and runs of up to 256 frames: the
- *         same; a line that was searched in vain for a size is passed over until a frame is freed
- *         in it, so that a request of an order, or of 2, 4, 8 ... 256 frames, that fails again reads
- *         summaries only; for a run between two of those, also the lines where the smaller one
- *         fits. Larger blocks and runs: O(lines that may be whole) for what there is none of. With
- *         alignment beyond the size, limits of address or a boundary: O(lines that have free frames
- *         there).
+ *         lines a step where there is nothing. Orders 1 to 9 and runs of 2, 4, 8, ... 256 frames:
+ *         the same; a line that was searched in vain for a size is passed over until a frame is
+ *         freed in it, so that a request that fails again reads summaries only. Runs of other
+ *         lengths below 1023 look into each line that may hold, or touch, one of the next smaller
+ *         of those lengths. Above: O(lines / 64), and a look at each line that may be whole.
+ *         With alignment beyond the size, limits of address or a boundary: O(lines that have free
+ *         frames there). A search that finds nothing while others correct summaries is made again,
+ *         up to 16 times, and then reads the bitmap: O(frames / 64).
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc(struct mm_frames *frames, const struct mm_frame_request *request,
@@ -407,10 +415,12 @@ mm_status_t mm_frame_alloc_at(struct mm_frames *frames, mm_pfn_t first, uint64_t
  * @param[out] out      as many of its entries as `nr_done` says are written
  * @param[out] nr_done  how many of out[] were filled: all on MM_OK; on MM_ERR_NO_MEMORY those that
  *                      there were; untouched on other errors
- * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_INVALID_ARGUMENT (null; `out` may be, for `count` 0)
+ *         | MM_ERR_NOT_INITIALIZED
  * Owner:  the caller, of each frame that was filled in. Contents: unspecified.
  * Locks:  none; any context. Sleeps: never.
- * Cost:   O(count / 64) exchanges on fresh memory.
+ * Cost:   O(count / 64) exchanges on fresh memory, O(count) on scattered frames; and as
+ *         mm_frame_alloc() for each line beyond the CPU's.
  */
 MM_MUST_CHECK
 mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out, size_t count,
@@ -418,8 +428,8 @@ mm_status_t mm_frame_alloc_bulk(struct mm_frames *frames, uint32_t cpu, mm_pfn_t
 
 /**
  * Free the block of 2^order frames at `first`: any aligned part of what was allocated. Panics if
- * one of them is free, reserved or foreign, or if its reference count is above 1; then nothing has
- * been freed, unless another CPU frees the same frames at the same moment.
+ * one of them is free, reserved or foreign, has more than one reference or any pin, or is immortal;
+ * then nothing has been freed, unless another CPU frees the same frames at the same moment.
  *
  * @param order  0 to 18; `first` is a multiple of 2^order, else panic
  * Locks:  none; any context. Sleeps: never.
@@ -480,8 +490,9 @@ void mm_frame_free_owned(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_f
 void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame);
 
 /**
- * Drop a reference, and free the frame with the last one if there are no pins. Panics as
- * mm_frame_free(), and if only pins are left. A frame that is immortal stays.
+ * Drop a reference, and free the frame with the last one if there are no pins; without counts, free
+ * it. Panics if the frame is free, reserved or foreign, and if only pins are left. A frame that is
+ * immortal stays.
  *
  * @return true if the frame was freed
  * Locks:  none; any context. Cost: O(1).
@@ -512,7 +523,7 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame);
 /**
  * Make a frame immortal (the zero page). Panics as mm_frame_get().
  *
- * Locks:  none; any context. Cost: O(log spans).
+ * Locks:  none; any context. Cost: O(1), one atomic.
  */
 void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame);
 
@@ -708,7 +719,8 @@ enum mm_pressure mm_frame_pressure(const struct mm_frames *frames, uint32_t node
  * and above finds them done, as long as nobody has used frames of theirs.
  *
  * @param nr_blocks         how many at most
- * @param[out] nr_done      blocks that were zeroed; less if there are no more; untouched on error
+ * @param[out] nr_done      blocks that were zeroed; less if there are no more; untouched on error:
+ *                          those that were done before it stay zeroed
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED
  *         (without MM_FRAMES_KNOWN_ZERO) | MM_ERR_FAULT (the physmap's op could not map)
  * Locks:  none; any context; a block is allocated while it is zeroed. Sleeps: never.
@@ -809,8 +821,8 @@ mm_status_t mm_frame_next_memory(const struct mm_frames *frames, mm_pfn_t from,
                                  struct mm_prange *out, uint32_t *out_node, enum mm_zone *out_zone);
 
 /**
- * Walk all state and compare: bitmap, summaries, hints, counts, spans. Each contradiction is one
- * line to the log op.
+ * Walk all state and compare: spans, areas, bitmap, summaries, hints, counts, owners, zones. Each
+ * contradiction is one line to the log op; where spans or areas are wrong, the rest is not read.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  none; no other CPU is in the allocator. Cost: O(frames).

@@ -55,8 +55,8 @@ mm_status_t mmi_entries_cut(struct mmi_entries *entries, size_t len, size_t min,
 /* The first pass: how many adds. */
 uint64_t mmi_entries_count(const struct mmi_entries *entries);
 
-/* The second pass, of a map with room: what became of them is counted on top of what `report`
- * says. */
+/* The second pass, into a map with room: what became of the entries is counted on top of what
+ * `report` says. */
 void mmi_entries_add(const struct mmi_entries *entries, struct mm_bootmap *map,
                      struct mm_boot_report *report);
 
