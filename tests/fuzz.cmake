@@ -7,7 +7,7 @@
 set(MM_FUZZ_SECONDS 20 CACHE STRING "How long each fuzz target hunts")
 set(mm_fuzz_corpus "${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus")
 
-foreach(target IN ITEMS multiboot2 uefi e820 limine bootmap srat slit paging space heap)
+foreach(target IN ITEMS multiboot2 uefi e820 limine bootmap srat slit frame paging space heap)
     set(program fuzz_${target})
     add_executable(${program} fuzz/fuzz_${target}.c)
     set_target_properties(${program} PROPERTIES
