@@ -15,12 +15,7 @@ void mmi_event(const struct mm_platform *platform, enum mm_event_kind kind, cons
                uint64_t address, uint64_t len);
 
 /** The number of this CPU, by the op; 0 without one. */
-static inline uint32_t mmi_cpu_number(const struct mm_platform *platform)
-{
-    return platform->ops == NULL || platform->ops->cpu_number == NULL
-               ? 0
-               : platform->ops->cpu_number(platform->ctx);
-}
+uint32_t mmi_cpu_number(const struct mm_platform *platform);
 
 /** One line of text while it is made. What does not fit is cut off. */
 struct mmi_line {

@@ -71,7 +71,8 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
     for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
         if (MMI_UNLIKELY(!exchange_rows(&rows[i], 0, ALL_ONES))) {
             /* The same, at the same moment. What was freed here is still the caller's. */
-            (void)(i != 0 && mmi_run_claim(f, line * MMI_LINE_FRAMES, i * MMI_ROW_FRAMES));
+            (void)(i != 0 &&
+                   mmi_run_claim(f, line * MMI_LINE_FRAMES, i * (uint64_t)MMI_ROW_FRAMES));
             return false;
         }
     }

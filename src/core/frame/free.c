@@ -135,7 +135,7 @@ static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t 
 {
     uint64_t at = pfn - f->main_first;
     uint64_t slot = pfn - f->main_bias;
-    uint64_t *row = &f->rows[slot / MMI_ROW_FRAMES];
+    uint64_t *row;
     uint64_t mask;
     uint64_t old;
 
@@ -144,6 +144,7 @@ static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t 
         return false;
     }
     mask = mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), (unsigned)nr);
+    row = &f->rows[slot / MMI_ROW_FRAMES];
     old = mmi_load(row);
     do {
         if (MMI_UNLIKELY((old & mask) != 0)) {

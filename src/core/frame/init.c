@@ -85,6 +85,7 @@ static void add_areas(struct mm_frames *f, const struct mm_frame_span *span)
         if (before != NULL && before->node == span->node && before->zone == zone) {
             before->end_line = span->first_line + last;
         } else {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): init has looked at the metadata */
             areas[f->nr_areas++] = (struct mmi_frame_area){
                 .first_line = line,
                 .end_line = span->first_line + last,

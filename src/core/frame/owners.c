@@ -7,7 +7,7 @@
  */
 #include "state.h"
 
-_Static_assert(MM_FRAME_TAG_MAX == (UINT64_C(1) << MMI_OWNER_SHIFT) - 1, "a tag fills the rest");
+_Static_assert(MM_FRAME_TAG_MAX >> MMI_OWNER_SHIFT == 0, "a tag leaves room for the kind");
 
 static uint64_t record(uint32_t owner, uint64_t tag)
 {

@@ -243,7 +243,7 @@ static inline bool mmi_slot_free(const struct mm_frames *f, uint64_t slot)
  */
 static inline uint64_t mmi_row_part(uint64_t slot, uint64_t nr, unsigned *taken)
 {
-    unsigned from = (unsigned)(slot % MMI_ROW_FRAMES);
+    unsigned from = (unsigned)(slot & (MMI_ROW_FRAMES - 1));
     unsigned left = MMI_ROW_FRAMES - from;
 
     *taken = nr < left ? (unsigned)nr : left;
