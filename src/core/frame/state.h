@@ -246,7 +246,7 @@ static inline uint64_t mmi_row_part(uint64_t slot, uint64_t nr, unsigned *taken)
     unsigned from = (unsigned)(slot & (MMI_ROW_FRAMES - 1));
     unsigned left = MMI_ROW_FRAMES - from;
 
-    *taken = nr < left ? (unsigned)nr : left;
+    *taken = nr < MMI_ROW_FRAMES && nr < left ? (unsigned)nr : left;
     return mmi_mask(from, *taken);
 }
 
