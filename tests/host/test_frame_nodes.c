@@ -286,6 +286,37 @@ static void hints_come_home(void **state)
     }
 }
 
+/* The same for blocks of 2 MiB. */
+static void block_hints_come_home(void **state)
+{
+    struct mm_frame_request block = {.order = 9};
+    struct world *w = start(four, 4, four_far, 0);
+    mm_pfn_t near[8];
+    mm_pfn_t far;
+    unsigned nr = 0;
+
+    (void)state;
+    w->rig.cpu = 3; /* on node 0 */
+    for (;; nr++) {
+        assert_true(nr < 8);
+        assert_int_equal(mm_frame_alloc(&w->rig.frames, &block, &near[nr]), MM_OK);
+        if (node_of(w, near[nr].raw) != 0) {
+            break; /* what is above 16 MiB of node 0 is used up */
+        }
+    }
+    assert_true(nr > 0);
+    mm_frame_free(&w->rig.frames, near[nr], 9);
+    while (nr-- > 0) {
+        mm_frame_free(&w->rig.frames, near[nr], 9);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(mm_frame_alloc(&w->rig.frames, &block, &far), MM_OK);
+        assert_int_equal(node_of(w, far.raw), 0);
+        mm_frame_free(&w->rig.frames, far, 9);
+    }
+    stop(w);
+}
+
 static void preferred_and_required(void **state)
 {
     (void)state;
@@ -621,6 +652,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(local_first),
         cmocka_unit_test(hints_come_home),
+        cmocka_unit_test(block_hints_come_home),
         cmocka_unit_test(preferred_and_required),
         cmocka_unit_test(bound_to_some),
         cmocka_unit_test(interleaved),

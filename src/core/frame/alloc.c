@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Allocating what fits in a line: single frames, blocks of order 1 to 8, and single frames in bulk.
+ * Allocating what fits in a line: single frames, and blocks of order 1 to 8.
  *
  * The hot path is one load of the CPU's hint, one load and one compare-and-exchange of the row that
  * it names. When the row is used up, the other rows of the line follow; when the line is, the next
@@ -90,8 +90,7 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
 {
     uint64_t line = row / MMI_LINE_ROWS;
     uint64_t bit = mmi_line_mask(line);
-    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)f->spans);
-    uint64_t new = mmi_hint_at(place, row);
+    uint64_t new = mmi_hint_to(f, span, row);
     uint64_t old;
 
     if (mark && (mmi_fetch_or(mmi_word(f, line, MMI_HINTED), bit) & bit) == 0) {
@@ -107,8 +106,7 @@ static void move_hint(struct mm_frames *f, uint64_t *hint, const struct mm_frame
     }
 }
 
-/* Whether a CPU of the node would rather have its hint elsewhere. */
-static bool is_strayed(const struct mm_frames *f, uint32_t node, uint64_t line)
+bool mmi_is_strayed(const struct mm_frames *f, uint32_t node, uint64_t line)
 {
     const struct mmi_frame_area *area;
 
@@ -129,7 +127,7 @@ void mmi_hints_return(struct mm_frames *f, uint32_t node)
         for (unsigned j = 0; cpu->node == node && j < MMI_NR_HINTS; j++) {
             uint64_t line = mmi_hint_row(mmi_load_seq(&cpu->hints[j])) / MMI_LINE_ROWS;
 
-            if (is_strayed(f, node, line)) {
+            if (mmi_is_strayed(f, node, line)) {
                 move_hint(f, &cpu->hints[j], f->spans, mmi_nowhere_line(f) * MMI_LINE_ROWS, false);
             }
         }
@@ -146,7 +144,7 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
     }
     if (hint != NULL && mmi_may_hint(f, line)) {
         move_hint(f, hint, mmi_span_of_line(f, line), row, w->stage == 0);
-        if (MMI_UNLIKELY(is_strayed(f, ask->cpu->node, line))) {
+        if (MMI_UNLIKELY(mmi_is_strayed(f, ask->cpu->node, line))) {
             (void)mmi_fetch_or_seq(&f->strayed, UINT64_C(1) << ask->cpu->node);
         }
         if (MMI_UNLIKELY(mmi_load(&f->watched) != 0)) {

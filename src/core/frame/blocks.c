@@ -156,12 +156,12 @@ bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint
     return true;
 }
 
+/* Not if the line is one that the CPU should come back from: nobody would take this hint back. */
 static void keep_hint(struct mmi_ask *ask, const struct mm_frame_span *span, uint64_t line)
 {
-    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)ask->f->spans);
-
-    if (mmi_is_local(ask) && mmi_may_hint(ask->f, line)) {
-        mmi_store(&ask->cpu->line, mmi_hint_at(place, line * MMI_LINE_ROWS));
+    if (mmi_is_local(ask) && mmi_may_hint(ask->f, line) &&
+        !mmi_is_strayed(ask->f, ask->cpu->node, line)) {
+        mmi_store(&ask->cpu->line, mmi_hint_to(ask->f, span, line * MMI_LINE_ROWS));
     }
 }
 

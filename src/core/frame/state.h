@@ -148,6 +148,15 @@ static inline const struct mm_frame_span *mmi_hint_span(const struct mm_frames *
     return (const void *)((const uint8_t *)f->spans + (hint & MMI_HINT_SPAN_MASK));
 }
 
+/* A hint to a row of a span. */
+static inline uint64_t mmi_hint_to(const struct mm_frames *f, const struct mm_frame_span *span,
+                                   uint64_t row)
+{
+    uint64_t place = (uint64_t)((const uint8_t *)span - (const uint8_t *)f->spans);
+
+    return place | row << MMI_HINT_ROW_SHIFT;
+}
+
 /* The hint on another row of its line or of another line of its span. */
 static inline uint64_t mmi_hint_at(uint64_t hint, uint64_t row)
 {
@@ -489,6 +498,8 @@ bool mmi_lines_alloc(struct mmi_ask *ask, unsigned order, bool to_zero, uint64_t
 bool mmi_frame_alloc_order(struct mmi_ask *ask, unsigned order, uint64_t *pfn);
 /* Whether a hint may name the line. */
 bool mmi_may_hint(const struct mm_frames *f, uint64_t line);
+/* Whether a CPU of the node would rather have its hint elsewhere: to its own memory, above 16 MiB. */
+bool mmi_is_strayed(const struct mm_frames *f, uint32_t node, uint64_t line);
 /* A line was found by the walk, and frames of it have been claimed, the last in `row`: let the hint,
  * if there is one, name it from now on. */
 void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t row,
