@@ -175,7 +175,7 @@ static unsigned word_of(unsigned order)
 /* The line holds no such block. */
 static void pass_by(struct mmi_ask *ask, uint64_t line, unsigned order)
 {
-    bool empty = mmi_line_retire(ask, line);
+    bool empty = mmi_line_pass(ask, line);
 
     if (order == 0) {
         ask->again = ask->again || !empty;
@@ -194,6 +194,7 @@ static bool search(struct mmi_ask *ask, uint64_t *hint, unsigned order, uint64_t
 
     mmi_walk_begin(ask, &w, word_of(order), start);
     while (mmi_walk_next(ask, &w, &line)) {
+        mmi_line_open(ask->f, line);
         if (claim_in_line(ask->f, line * MMI_LINE_ROWS, order, &slot)) {
             *pfn = slot + mmi_span_of_line(ask->f, line)->bias;
             mmi_settle_in(ask, hint, line, slot / MMI_ROW_FRAMES, &w);

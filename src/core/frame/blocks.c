@@ -2,10 +2,26 @@
 /**
  * Blocks of whole lines: order 9 (2 MiB) to 18 (1 GiB).
  *
- * A line is claimed by exchanging its rows from all ones to zero, two rows at a time where the CPU
- * can; if a frame of it is taken meanwhile, what was claimed is given back. The summary of whole
- * lines is left as it is: who finds that a line is not whole corrects it. So a block that is freed
- * soon costs the exchanges and nothing else.
+ * A line that is freed as a whole is closed: one bit, set and cleared by one exchange each way, stands
+ * for its 512 frames, and its rows stay 0. A line that became whole frame by frame is claimed by
+ * exchanging its rows from all ones to zero, two rows at a time where the CPU can; if a frame of it
+ * is taken meanwhile, what was claimed is given back. The summary of whole lines is left as it is:
+ * who finds that a line is not whole corrects it. So a block that is freed soon costs the two
+ * exchanges and nothing else.
+ *
+ * What a caller does wrong must be seen though the rows do not tell. Frames of a closed line that are
+ * freed one by one are a double free; so is a line that is freed as a whole after a frame of it.
+ *
+ *     free of a frame                       free of the line
+ *       row |= bit                            any row, or closed & line: double free
+ *       if !(has_free & line)                 closed |= line
+ *           has_free |= line                  if (has_free & line)
+ *           if (closed & line) ...                has_free &= ~line; any row ...
+ *
+ * At least one of the two sees what the other wrote. Yet who sees both a bit of a row and the mark of
+ * a closed line may have seen two states of an innocent one. So he takes back what he set, and looks
+ * again: who holds the frame (the line) knows that nobody can have closed the line (freed the frame)
+ * since, so if he still sees it, it was so before.
  */
 #include "state.h"
 
@@ -40,7 +56,7 @@ MMI_NOINLINE static bool give_up(struct mm_frames *f, uint64_t line, uint64_t nr
     return false;
 }
 
-MMI_INLINE bool claim_line(struct mm_frames *f, uint64_t line)
+MMI_INLINE bool claim_rows(struct mm_frames *f, uint64_t line)
 {
     uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
 
@@ -53,35 +69,102 @@ MMI_INLINE bool claim_line(struct mm_frames *f, uint64_t line)
     return true;
 }
 
+/* The mark of a line that is closed goes: the line is the caller's. */
+MMI_INLINE bool claim_closed(struct mm_frames *f, uint64_t line)
+{
+    uint64_t *word = mmi_word(f, line, MMI_CLOSED);
+    uint64_t mask = mmi_line_mask(line);
+    uint64_t old = mmi_load(word);
+
+    while ((old & mask) != 0) {
+        if (MMI_LIKELY(mmi_cas_seq(word, &old, old & ~mask))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The mark is set, if it was not. */
+MMI_INLINE bool set_closed(struct mm_frames *f, uint64_t line)
+{
+    uint64_t *word = mmi_word(f, line, MMI_CLOSED);
+    uint64_t mask = mmi_line_mask(line);
+    uint64_t old = mmi_load(word);
+
+    while ((old & mask) == 0) {
+        if (MMI_LIKELY(mmi_cas_seq(word, &old, old | mask))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool mmi_line_claim(struct mm_frames *f, uint64_t line)
 {
-    return claim_line(f, line);
+    return claim_closed(f, line) || claim_rows(f, line);
+}
+
+/* The line has just been closed, and a summary does not know; false: a frame of it was free. */
+MMI_NOINLINE static bool close_slow(struct mm_frames *f, uint64_t line)
+{
+    while (mmi_line_closed_slow(f, line) && !mmi_line_empty(f, line) && claim_closed(f, line)) {
+        if (!mmi_line_empty(f, line)) {
+            return false;
+        }
+        if (!set_closed(f, line)) {
+            return false; /* what else is free twice */
+        }
+    }
+    return true;
 }
 
 bool mmi_line_free(struct mm_frames *f, uint64_t line)
 {
-    uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
     const uint64_t *group = mmi_word(f, line, 0);
     uint64_t fine;
 
-    if (MMI_UNLIKELY(!mmi_line_empty(f, line))) {
-        return false; /* a double free: nobody may see the rest of the line free, not for a moment */
+    /* Of a double free nobody may see the rest of the line free, not for a moment. */
+    if (MMI_UNLIKELY(!mmi_line_empty(f, line) || !set_closed(f, line))) {
+        return false;
     }
-#pragma GCC unroll 8
-    for (unsigned i = 0; i < MMI_LINE_ROWS; i += ROWS_AT_ONCE) {
-        if (MMI_UNLIKELY(!exchange_rows(&rows[i], 0, ALL_ONES))) {
-            /* The same, at the same moment. What was freed here is still the caller's. */
-            (void)(i != 0 &&
-                   mmi_run_claim(f, line * MMI_LINE_FRAMES, i * (uint64_t)MMI_ROW_FRAMES));
-            return false;
+    fine = mmi_load_seq(&group[MMI_WHOLE]) & ~mmi_load_seq(&group[MMI_HAS_FREE]);
+    return MMI_LIKELY((fine & mmi_line_mask(line)) != 0) || close_slow(f, line);
+}
+
+/* A frame of a closed line was freed before who did so could see that the line was closed. */
+MMI_NOINLINE _Noreturn static void panic_in_closed(const struct mm_frames *f, uint64_t row)
+{
+    uint64_t slot = row * MMI_ROW_FRAMES + mmi_ctz(mmi_load(&f->rows[row]));
+    struct mmi_claim claim = {"freed beside a whole block, at row", row};
+
+    mmi_frame_panic(f, "double free of a frame",
+                    slot + mmi_span_of_line(f, row / MMI_LINE_ROWS)->bias, claim);
+}
+
+MMI_NOINLINE static void open_closed(struct mm_frames *f, uint64_t line)
+{
+    uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
+
+    mmi_unsettled_begin(f);
+    if (claim_closed(f, line)) {
+        for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
+            if (MMI_UNLIKELY(mmi_exchange(&rows[i], UINT64_MAX) != 0)) {
+                panic_in_closed(f, line * MMI_LINE_ROWS + i);
+            }
         }
+        mmi_line_opened(f, line);
     }
-    fine = mmi_load_seq(&group[MMI_HAS_FREE]) & mmi_load_seq(&group[MMI_CALM]) &
-           mmi_load_seq(&group[MMI_WHOLE]);
-    if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
-        mmi_row_freed_slow(f, line * MMI_LINE_ROWS, UINT64_MAX);
+    mmi_unsettled_end(f);
+    if (MMI_UNLIKELY((mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
+        mmi_pressure_freed(f, line, MMI_LINE_FRAMES); /* whoever counted meanwhile has missed them */
     }
-    return true;
+}
+
+void mmi_line_open(struct mm_frames *f, uint64_t line)
+{
+    if (MMI_UNLIKELY(mmi_line_closed(f, line))) {
+        open_closed(f, line);
+    }
 }
 
 /* --- several lines ---------------------------------------------------------------------------- */
@@ -104,17 +187,6 @@ static uint64_t obstacle(struct mmi_ask *ask, uint64_t line, uint64_t nr)
     return MMI_NO_SLOT;
 }
 
-static bool claim_lines(struct mm_frames *f, uint64_t line, uint64_t nr)
-{
-    for (uint64_t i = 0; i < nr; i++) {
-        if (!claim_line(f, line + i)) {
-            mmi_run_unclaim(f, line * MMI_LINE_FRAMES, i * MMI_LINE_FRAMES);
-            return false;
-        }
-    }
-    return true;
-}
-
 /* An aligned block of `nr` lines that has `line` for one of its own, or is below; the walk goes on
  * below what was seen. */
 static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line, uint64_t nr,
@@ -135,7 +207,8 @@ static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line,
         return false;
     }
     at = obstacle(ask, first, nr);
-    if (at == MMI_NO_SLOT && claim_lines(ask->f, first, nr)) {
+    if (at == MMI_NO_SLOT &&
+        mmi_run_claim(ask->f, first * MMI_LINE_FRAMES, nr * MMI_LINE_FRAMES)) {
         *pfn = place * MMI_LINE_FRAMES;
         return true;
     }
@@ -149,7 +222,7 @@ bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint
     uint64_t hint = mmi_load(&cpu->line);
     uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
 
-    if (!mmi_line_bit(f, line, MMI_WHOLE) || !claim_line(f, line)) {
+    if (!claim_closed(f, line) && (!mmi_line_bit(f, line, MMI_WHOLE) || !claim_rows(f, line))) {
         return false;
     }
     *pfn = line * MMI_LINE_FRAMES + mmi_hint_span(f, hint)->bias;
@@ -177,7 +250,7 @@ static bool search(struct mmi_ask *ask, struct mmi_walk *w, uint64_t nr, uint64_
             if (block_around(ask, w, line, nr, pfn)) {
                 return true;
             }
-        } else if (claim_line(ask->f, line)) {
+        } else if (mmi_line_claim(ask->f, line)) {
             const struct mm_frame_span *span = mmi_span_of_line(ask->f, line);
 
             keep_hint(ask, span, line);

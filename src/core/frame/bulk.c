@@ -88,10 +88,11 @@ static size_t take_search(struct mmi_ask *ask, uint64_t *hint, mm_pfn_t *out, si
     while (done < count && mmi_walk_next(ask, &w, &line)) {
         uint64_t row = line * MMI_LINE_ROWS;
 
+        mmi_line_open(ask->f, line);
         done += take_line(ask->f, mmi_span_of_line(ask->f, line), &row, out + done, count - done);
         if (done == count) {
             mmi_settle_in(ask, hint, line, row, &w);
-        } else if (!mmi_line_retire(ask, line)) {
+        } else if (!mmi_line_pass(ask, line)) {
             ask->again = true;
         }
     }

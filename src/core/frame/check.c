@@ -57,7 +57,7 @@ static void check_spans(const struct mm_frames *f, uint64_t *wrong)
 static void check_row_records(const struct mm_frames *f, const struct mm_frame_span *span,
                               uint64_t row, uint64_t *wrong)
 {
-    uint64_t used = mmi_row_of_span(span, row) & ~mmi_load(&f->rows[row]);
+    uint64_t used = mmi_row_of_span(span, row) & ~mmi_row_free(f, row);
 
     for (unsigned i = 0; i < MMI_ROW_FRAMES; i++) {
         uint64_t slot = row * MMI_ROW_FRAMES + i;
@@ -101,6 +101,21 @@ static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t addres
     }
 }
 
+/* A closed line has all its frames in the span, and nothing in its rows. */
+static void check_closed(const struct mm_frames *f, const struct mm_frame_span *span, uint64_t line,
+                         uint64_t address, uint64_t *wrong)
+{
+    if (!mmi_line_closed(f, line)) {
+        return;
+    }
+    expect(f, mmi_line_end(span, line) - mmi_line_first(span, line) == MMI_LINE_FRAMES,
+           "a block is free of which not all frames are managed", address, wrong);
+    expect(f, mmi_line_empty(f, line), "a frame of a free block is free a second time", address,
+           wrong);
+    expect(f, !mmi_line_bit(f, line, MMI_HAS_FREE),
+           "a double free of a frame of a block would not be seen", address, wrong);
+}
+
 static void check_line(const struct mm_frames *f, const struct mm_frame_span *span, uint64_t line,
                        uint64_t *wrong)
 {
@@ -116,12 +131,13 @@ static void check_line(const struct mm_frames *f, const struct mm_frame_span *sp
             check_row_records(f, span, row, wrong);
         }
         expect(f,
-               f->poisoned == NULL || (mmi_load(&f->poisoned[row]) & ~mmi_load(&f->rows[row])) == 0,
+               f->poisoned == NULL || (mmi_load(&f->poisoned[row]) & ~mmi_row_free(f, row)) == 0,
                "a frame in use is marked as poisoned", address, wrong);
     }
     expect(f, !absent || (mmi_load(&f->flags) & MMI_FRAMES_ABSENT) != 0,
            "memory is absent, and nobody looks for that", address, wrong);
-    expect(f, !absent || mmi_line_empty(f, line), "absent memory is free", address, wrong);
+    expect(f, !absent || mmi_line_count(f, line) == 0, "absent memory is free", address, wrong);
+    check_closed(f, span, line, address, wrong);
     expect(f, mmi_line_empty(f, line) || mmi_line_bit(f, line, MMI_HAS_FREE),
            "a line has a free frame that the summary does not know", address, wrong);
     expect(f, !mmi_line_whole(f, line) || mmi_line_bit(f, line, MMI_WHOLE),

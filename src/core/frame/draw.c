@@ -35,7 +35,7 @@ static void tally_span(const struct mm_frames *f, const struct mm_frame_span *sp
     uint64_t full = 0; /* frames of full rows in the block that is being read */
 
     for (; row < end; row++) {
-        uint64_t is_free = mmi_load(&f->rows[row]);
+        uint64_t is_free = mmi_row_free(f, row);
 
         tally->nr_free += mmi_popcount(is_free);
         if (size <= MMI_ROW_FRAMES) {
@@ -106,7 +106,7 @@ static void count_part(const struct mm_frames *f, const struct mm_frame_span *sp
 
         if (mmi_slot_present(f, slot)) {
             *present += taken;
-            *nr_free += mmi_popcount(mmi_load(&f->rows[slot / MMI_ROW_FRAMES]) & mask);
+            *nr_free += mmi_popcount(mmi_row_free(f, slot / MMI_ROW_FRAMES) & mask);
         }
     }
 }

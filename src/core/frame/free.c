@@ -21,6 +21,21 @@ static _Noreturn MMI_NOINLINE void panic_double(const struct mm_frames *f, uint6
                     claim);
 }
 
+/* How many frames of the line of `slot`, from its start, are allocated. */
+static uint64_t first_free(const struct mm_frames *f, uint64_t slot)
+{
+    uint64_t row = slot / MMI_ROW_FRAMES;
+
+    for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
+        uint64_t bits = mmi_row_free(f, row + i);
+
+        if (bits != 0) {
+            return i * (uint64_t)MMI_ROW_FRAMES + mmi_ctz(bits);
+        }
+    }
+    return 0; /* who freed it has taken it back, and panics too */
+}
+
 /* What flags switch on, for frames that are allocated, have been checked, and lie in one line. */
 static void let_go(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr)
 {
@@ -49,9 +64,22 @@ static inline void set_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uin
             panic_double(f, pfn, slot, old & mask, claim);
         }
     } while (MMI_UNLIKELY(!mmi_cas_seq(&f->rows[row], &old, old | mask)));
-    mmi_row_freed(f, row, old, mask);
+    if (MMI_UNLIKELY(!mmi_row_freed(f, row, old, mask))) {
+        panic_double(f, pfn, slot, mask, claim);
+    }
     if (MMI_UNLIKELY((mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
         mmi_pressure_freed(f, row / MMI_LINE_ROWS, mmi_popcount(mask));
+    }
+}
+
+/* Free the line of `slot`, which is the slot of `pfn`, its first frame. */
+static void set_line(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim)
+{
+    if (MMI_UNLIKELY(!mmi_line_free(f, slot / MMI_LINE_FRAMES))) {
+        mmi_frame_panic(f, "double free of a frame", pfn + first_free(f, slot), claim);
+    }
+    if (MMI_UNLIKELY((mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
+        mmi_pressure_freed(f, slot / MMI_LINE_FRAMES, MMI_LINE_FRAMES);
     }
 }
 
@@ -93,7 +121,7 @@ static void check_run(const struct mm_frames *f, uint64_t pfn, uint64_t nr, stru
 
         for (uint64_t done = 0; done < in_span; done += part) {
             uint64_t mask = mmi_row_part(slot + done, in_span - done, &part);
-            uint64_t bits = mmi_load(&f->rows[(slot + done) / MMI_ROW_FRAMES]) & mask;
+            uint64_t bits = mmi_row_free(f, (slot + done) / MMI_ROW_FRAMES) & mask;
 
             if (bits != 0) {
                 panic_double(f, pfn + done, slot + done, bits, claim);
@@ -116,8 +144,14 @@ static void free_checked(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct 
         for (uint64_t done = 0; done < in_span; done += part) {
             uint64_t mask = mmi_row_part(slot + done, in_span - done, &part);
 
-            let_go(f, pfn + done, slot + done, part);
-            set_row(f, pfn + done, slot + done, mask, claim);
+            if ((slot + done) % MMI_LINE_FRAMES == 0 && in_span - done >= MMI_LINE_FRAMES) {
+                part = MMI_LINE_FRAMES;
+                let_go(f, pfn + done, slot + done, part);
+                set_line(f, pfn + done, slot + done, claim);
+            } else {
+                let_go(f, pfn + done, slot + done, part);
+                set_row(f, pfn + done, slot + done, mask, claim);
+            }
         }
         pfn += in_span;
         nr -= in_span;
@@ -151,8 +185,7 @@ static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t 
             return false;
         }
     } while (MMI_UNLIKELY(!mmi_cas_seq(row, &old, old | mask)));
-    mmi_row_freed(f, slot / MMI_ROW_FRAMES, old, mask);
-    return true;
+    return mmi_row_freed(f, slot / MMI_ROW_FRAMES, old, mask);
 }
 
 static void free_block(struct mm_frames *f, uint64_t pfn, struct mmi_claim claim)
@@ -230,6 +263,17 @@ MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t o
     free_any(f, pfn, order);
 }
 
+/* The last part of freeing a frame, when a summary does not know yet that its row is `now`. */
+MMI_NOINLINE static void freed_slow(struct mm_frames *f, uint64_t pfn, uint64_t now)
+{
+    uint64_t row = (pfn - f->main_bias) / MMI_ROW_FRAMES;
+
+    if (!mmi_row_freed_slow(f, row, now, UINT64_C(1) << (pfn % MMI_ROW_FRAMES))) {
+        mmi_frame_panic(f, "double free of a frame", pfn,
+                        (struct mmi_claim){"allocated, a block of order", 0});
+    }
+}
+
 /* Whether a frame of the main span can be freed by its bit alone, though there are flags. */
 static inline bool free_is_plain(const struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
@@ -266,7 +310,10 @@ MMI_HOT void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t or
         free_slow(frames, first.raw, 0);
         return;
     }
-    mmi_row_freed(frames, (first.raw - frames->main_bias) / MMI_ROW_FRAMES, old, bit);
+    if (MMI_UNLIKELY(!mmi_row_fine(frames, (first.raw - frames->main_bias) / MMI_ROW_FRAMES,
+                                   old | bit))) {
+        freed_slow(frames, first.raw, old | bit);
+    }
 }
 
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)

@@ -9,7 +9,7 @@
  *
  *     add                                remove
  *       absent &= ~line                    flags |= MMI_FRAMES_ABSENT
- *       rows of the line = all ones        claim all frames of all lines, or none
+ *       free the line                      claim all frames of all lines, or none
  *       if no line is absent:              absent |= lines
  *           flags &= ~MMI_FRAMES_ABSENT
  *
@@ -124,17 +124,26 @@ static mm_status_t count_absent(const struct mm_frames *f, uint64_t low, uint64_
     return nr == 0 ? MM_ERR_INVALID_ADDRESS : MM_OK;
 }
 
+static void add_rows(struct mm_frames *f, const struct mm_frame_span *span, uint64_t line)
+{
+    for (uint64_t row = line * MMI_LINE_ROWS; row < (line + 1) * MMI_LINE_ROWS; row++) {
+        uint64_t mask = mmi_row_of_span(span, row);
+
+        if (mask != 0) {
+            (void)mmi_row_freed(f, row, mmi_fetch_or_seq(&f->rows[row], mask), mask);
+        }
+    }
+}
+
 /* Its frames are free from here on. First the line is present: whoever gets a frame of it may free
  * it at once. */
 static void add_line(struct mm_frames *f, const struct mm_frame_span *span, uint64_t line)
 {
     (void)mmi_fetch_and_seq(mmi_word(f, line, MMI_ABSENT), ~mmi_line_mask(line));
-    for (uint64_t row = line * MMI_LINE_ROWS; row < (line + 1) * MMI_LINE_ROWS; row++) {
-        uint64_t mask = mmi_row_of_span(span, row);
-
-        if (mask != 0) {
-            mmi_row_freed(f, row, mmi_fetch_or_seq(&f->rows[row], mask), mask);
-        }
+    if (frames_of_line(span, line) == MMI_LINE_FRAMES) {
+        (void)mmi_line_free(f, line);
+    } else {
+        add_rows(f, span, line);
     }
     if ((mmi_load(&f->flags) & MMI_FRAMES_PRESSED) != 0) {
         mmi_pressure_freed(f, line, frames_of_line(span, line));

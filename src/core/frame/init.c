@@ -37,6 +37,16 @@ static void set_lines(struct mm_frames *f, unsigned word, uint64_t first, uint64
     }
 }
 
+/* Frames at an end of a span, in lines that are not all of the span's. */
+static void fill_lines(struct mm_frames *f, uint64_t slot, uint64_t nr)
+{
+    if (nr != 0) {
+        set_bits(f->rows, slot, nr);
+        set_lines(f, MMI_HAS_FREE, slot / MMI_LINE_FRAMES, (slot + nr - 1) / MMI_LINE_FRAMES + 1);
+    }
+}
+
+/* Lines that are free as a whole are closed: their rows, nearly all of the metadata, stay 0. */
 static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
 {
     uint64_t slot = span->first - span->bias;
@@ -49,8 +59,13 @@ static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
         f->flags |= MMI_FRAMES_ABSENT;
         return;
     }
-    set_bits(f->rows, slot, span->nr);
-    set_lines(f, MMI_HAS_FREE, span->first_line, span->first_line + span->nr_lines);
+    if (whole_first >= whole_end) {
+        fill_lines(f, slot, span->nr);
+        return;
+    }
+    fill_lines(f, slot, whole_first * MMI_LINE_FRAMES - slot);
+    fill_lines(f, whole_end * MMI_LINE_FRAMES, slot + span->nr - whole_end * MMI_LINE_FRAMES);
+    set_lines(f, MMI_CLOSED, whole_first, whole_end);
     set_lines(f, MMI_WHOLE, whole_first, whole_end);
 }
 

@@ -90,7 +90,7 @@ static bool all_allocated(const struct mm_frames *f, uint64_t slot, uint64_t nr)
     for (uint64_t done = 0; done < nr; done += part) {
         uint64_t mask = mmi_row_part(slot + done, nr - done, &part);
 
-        if ((mmi_load_seq(&f->rows[(slot + done) / MMI_ROW_FRAMES]) & mask) != 0) {
+        if ((mmi_row_free(f, (slot + done) / MMI_ROW_FRAMES) & mask) != 0) {
             return false;
         }
     }

@@ -30,11 +30,29 @@ bool mmi_run_free(const struct mm_frames *f, uint64_t slot, uint64_t nr)
     for (uint64_t done = 0; done < nr; done += part) {
         uint64_t mask = mmi_row_part(slot + done, nr - done, &part);
 
-        if ((mmi_load(&f->rows[(slot + done) / MMI_ROW_FRAMES]) & mask) != mask) {
+        if ((mmi_row_free(f, (slot + done) / MMI_ROW_FRAMES) & mask) != mask) {
             return false;
         }
     }
     return true;
+}
+
+static bool claim_row(uint64_t *row, uint64_t mask)
+{
+    uint64_t old = mmi_load(row);
+
+    do {
+        if ((old & mask) != mask) {
+            return false;
+        }
+    } while (!mmi_cas(row, &old, old & ~mask));
+    return true;
+}
+
+/* Whether the part of a run from `slot` on begins with a whole line. */
+static bool is_line(uint64_t slot, uint64_t nr)
+{
+    return slot % MMI_LINE_FRAMES == 0 && nr >= MMI_LINE_FRAMES;
 }
 
 bool mmi_run_claim(struct mm_frames *f, uint64_t slot, uint64_t nr)
@@ -43,20 +61,31 @@ bool mmi_run_claim(struct mm_frames *f, uint64_t slot, uint64_t nr)
     unsigned part;
 
     for (; done < nr; done += part) {
-        uint64_t *row = &f->rows[(slot + done) / MMI_ROW_FRAMES];
-        uint64_t mask = mmi_row_part(slot + done, nr - done, &part);
-        uint64_t old = mmi_load(row);
+        uint64_t at = slot + done;
+        bool claimed;
 
-        do {
-            if ((old & mask) != mask) {
-                if (done != 0) {
-                    mmi_run_unclaim(f, slot, done);
-                }
-                return false;
+        if (is_line(at, nr - done)) {
+            part = MMI_LINE_FRAMES;
+            claimed = mmi_line_claim(f, at / MMI_LINE_FRAMES);
+        } else {
+            uint64_t mask = mmi_row_part(at, nr - done, &part);
+
+            mmi_line_open(f, at / MMI_LINE_FRAMES);
+            claimed = claim_row(&f->rows[at / MMI_ROW_FRAMES], mask);
+        }
+        if (!claimed) {
+            if (done != 0) {
+                mmi_run_unclaim(f, slot, done);
             }
-        } while (!mmi_cas(row, &old, old & ~mask));
+            return false;
+        }
     }
     return true;
+}
+
+static void unclaim_row(struct mm_frames *f, uint64_t row, uint64_t mask)
+{
+    (void)mmi_row_freed(f, row, mmi_fetch_or_seq(&f->rows[row], mask), mask);
 }
 
 void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
@@ -66,10 +95,14 @@ void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
 
     mmi_unsettled_begin(f);
     for (; done < nr; done += part) {
-        uint64_t row = (slot + done) / MMI_ROW_FRAMES;
-        uint64_t mask = mmi_row_part(slot + done, nr - done, &part);
+        if (is_line(slot + done, nr - done)) {
+            part = MMI_LINE_FRAMES;
+            (void)mmi_line_free(f, (slot + done) / MMI_LINE_FRAMES);
+        } else {
+            uint64_t mask = mmi_row_part(slot + done, nr - done, &part);
 
-        mmi_row_freed(f, row, mmi_fetch_or_seq(&f->rows[row], mask), mask);
+            unclaim_row(f, (slot + done) / MMI_ROW_FRAMES, mask);
+        }
     }
     mmi_unsettled_end(f);
     /* Whoever counted meanwhile has missed them. */
@@ -82,40 +115,47 @@ void mmi_run_unclaim(struct mm_frames *f, uint64_t slot, uint64_t nr)
 /* --- searching -------------------------------------------------------------------------------- */
 
 struct search {
-    const uint64_t *rows;
+    const struct mm_frames *f;
+    bool open_only;    /* nothing in lines that are closed */
     uint64_t bias;     /* frame - slot */
     uint64_t low, end; /* frames [low, end) are left */
     uint64_t nr, align, boundary;
     uint64_t stop; /* a run that ends at or below is for a later search */
 };
 
-/* The highest 0 of bits [first, last], or NOTHING. */
-static uint64_t last_clear(const uint64_t *bits, uint64_t first, uint64_t last)
+/* The free frames of a row, of those that are looked for. */
+static inline uint64_t row_of(const struct search *s, uint64_t row)
+{
+    return s->open_only ? mmi_load_seq(&s->f->rows[row]) : mmi_row_free(s->f, row);
+}
+
+/* The highest slot of [first, last] that is not free, or NOTHING. */
+static uint64_t last_clear(const struct search *s, uint64_t first, uint64_t last)
 {
     uint64_t word = last / 64;
-    uint64_t clear = ~mmi_load_seq(&bits[word]) & (UINT64_MAX >> (63 - last % 64));
+    uint64_t clear = ~row_of(s, word) & (UINT64_MAX >> (63 - last % 64));
 
     while (clear == 0) {
         if (word == first / 64) {
             return NOTHING;
         }
-        clear = ~mmi_load_seq(&bits[--word]);
+        clear = ~row_of(s, --word);
     }
     last = word * 64 + mmi_log2(clear);
     return last < first ? NOTHING : last;
 }
 
-/* The highest 1 of bits [first, last], or NOTHING. */
-static uint64_t last_set(const uint64_t *bits, uint64_t first, uint64_t last)
+/* The highest that is, or NOTHING. */
+static uint64_t last_set(const struct search *s, uint64_t first, uint64_t last)
 {
     uint64_t word = last / 64;
-    uint64_t set = mmi_load_seq(&bits[word]) & (UINT64_MAX >> (63 - last % 64));
+    uint64_t set = row_of(s, word) & (UINT64_MAX >> (63 - last % 64));
 
     while (set == 0) {
         if (word == first / 64) {
             return NOTHING;
         }
-        set = mmi_load_seq(&bits[--word]);
+        set = row_of(s, --word);
     }
     last = word * 64 + mmi_log2(set);
     return last < first ? NOTHING : last;
@@ -145,7 +185,7 @@ static bool find(struct search *s, uint64_t *place)
             s->end = at + s->nr;
             return false;
         }
-        clear = last_clear(s->rows, at - s->bias, at - s->bias + s->nr - 1);
+        clear = last_clear(s, at - s->bias, at - s->bias + s->nr - 1);
         if (clear == NOTHING) {
             *place = at;
             s->end = at + s->nr;
@@ -154,7 +194,7 @@ static bool find(struct search *s, uint64_t *place)
         if (clear == s->low - s->bias) {
             return false;
         }
-        set = last_set(s->rows, s->low - s->bias, clear - 1);
+        set = last_set(s, s->low - s->bias, clear - 1);
         if (set == NOTHING) {
             return false;
         }
@@ -167,7 +207,7 @@ static struct search search_span(const struct mm_frames *f, const struct mm_fram
                                  uint64_t low, uint64_t high)
 {
     return (struct search){
-        .rows = f->rows,
+        .f = f,
         .bias = span->bias,
         .low = span->first > low ? span->first : low,
         .end = span->first + span->nr < high ? span->first + span->nr : high,
@@ -184,6 +224,7 @@ bool mmi_run_near(const struct mm_frames *f, uint64_t line, uint64_t nr)
     uint64_t place;
 
     s.nr = nr;
+    s.open_only = true;
     return find(&s, &place);
 }
 
@@ -439,6 +480,9 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
     while (mmi_walk_next(ask, w, &line)) {
         bool was_marked = mark != 0 && mmi_line_bit(ask->f, line, mark);
 
+        if (is_short) {
+            mmi_line_open(ask->f, line);
+        }
         if (is_short && claim_short(ask, w, wish->nr, line, pfn)) {
             return true;
         }
@@ -448,11 +492,10 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
             return true;
         }
         (void)mmi_line_retire(ask, line);
-        if (mark != 0) {
-            if (mark_line(ask, wish, line, mark, was_marked, pfn)) {
-                return true;
-            }
-        } else if (w->word == MMI_WHOLE && !mmi_line_whole(ask->f, line)) {
+        if (mark != 0 && mark_line(ask, wish, line, mark, was_marked, pfn)) {
+            return true;
+        }
+        if (mmi_line_bit(ask->f, line, MMI_WHOLE) && !mmi_line_whole(ask->f, line)) {
             mmi_line_unwhole(ask, line);
         }
     }

@@ -16,10 +16,15 @@
  *                                                          frame 0: a span of its own, which
  *                                                          no search looks at
  *
- * Summaries over the lines stand in groups of 64 lines, a word each:
+ * A line that is free as a whole can be *closed*: then one bit says that all its frames are free, and
+ * its rows are 0, so that a block of 2 MiB is claimed and freed by one exchange. Who wants less of it
+ * opens it first: the bit goes, and the rows become all ones.
  *
- *     has_free    the line may hold a free frame
- *     whole       all 512 frames of the line may be free
+ * Words over the lines stand in groups of 64 lines: one that is true, and summaries.
+ *
+ *     closed      all 512 frames of the line are free, whatever its rows say (they are 0)
+ *     has_free    the rows of the line may hold a free frame
+ *     whole       all 512 frames of the line may be free, closed or not
  *     vain        a search for a block (a run) of this size found none in (touching) the line
  *     calm        a free in the line has no `vain` bits to take back, there or beside it
  *     hinted      a CPU keeps a hint to the line: others go elsewhere as long as they can
@@ -30,12 +35,15 @@
  *     zero        when the line is whole, its frames are zero
  *
  * Invariants, when no call is in progress:
- *  - a bit of `rows` is 1 exactly if the frame is free;
- *  - a line with a free frame has its bit in `has_free`; a line that is free as a whole has its bit
- *    in `whole`; a group with one of either has its bit in the top of that class. The converse need
- *    not hold: a summary may promise too much, and who finds that corrects it;
- *  - a line with a bit in `vain` holds no such block, and it has no bit in `calm`. For a run its
- *    neighbours have none either.
+ *  - a frame is free exactly if its bit of `rows` is 1 or its line is closed, never both;
+ *  - a closed line has no bit in `has_free`, so that who frees a frame of it, which is a double free,
+ *    goes the long way and sees that;
+ *  - a line with a bit in its rows has its bit in `has_free`; a line that is free as a whole has its
+ *    bit in `whole`; a group with one of either has its bit in the top of that class. The converse
+ *    need not hold: a summary may promise too much, and who finds that corrects it;
+ *  - a line with a bit in `vain` has no such block in its rows, and it has no bit in `calm`. For a run
+ *    its neighbours have none either. What a closed line has to do with a run is found by who comes
+ *    to that line.
  * How they stay true while calls are in progress is told in summary.c.
  */
 #ifndef MMI_FRAME_STATE_H
@@ -243,11 +251,6 @@ static inline bool mmi_bit(const uint64_t *bits, uint64_t at)
     return (mmi_load_seq(&bits[at / 64]) >> (at % 64) & 1) != 0;
 }
 
-static inline bool mmi_slot_free(const struct mm_frames *f, uint64_t slot)
-{
-    return mmi_bit(f->rows, slot);
-}
-
 /* The part of [slot, slot + nr) that lies in the row of `slot`, as a mask; `*taken` says how many.
  */
 static inline uint64_t mmi_row_part(uint64_t slot, uint64_t nr, unsigned *taken)
@@ -302,6 +305,7 @@ enum mmi_word {
     MMI_KERNEL = 9,
     MMI_ABSENT = 10,
     MMI_ZERO = 11,
+    MMI_CLOSED = 12,
     MMI_VAIN_BLOCK = 16, /* order 1 to 8: 16 to 23 */
     MMI_VAIN_RUN = 24,   /* 2 to 256 frames: 24 to 31 */
 };
@@ -340,6 +344,22 @@ static inline uint64_t *mmi_top(const struct mm_frames *f, unsigned top, uint64_
     return &f->tops[top * f->top_words + group / 64];
 }
 
+static inline bool mmi_line_closed(const struct mm_frames *f, uint64_t line)
+{
+    return mmi_line_bit(f, line, MMI_CLOSED);
+}
+
+/* The free frames of a row, for who only looks. */
+static inline uint64_t mmi_row_free(const struct mm_frames *f, uint64_t row)
+{
+    return mmi_line_closed(f, row / MMI_LINE_ROWS) ? UINT64_MAX : mmi_load_seq(&f->rows[row]);
+}
+
+static inline bool mmi_slot_free(const struct mm_frames *f, uint64_t slot)
+{
+    return (mmi_row_free(f, slot / MMI_ROW_FRAMES) >> (slot % MMI_ROW_FRAMES) & 1) != 0;
+}
+
 /* --- summary.c: the summaries over the bitmap ------------------------------------------------- */
 
 /* Who asks, and what that is about: the searches hand it on to each other. */
@@ -363,7 +383,7 @@ struct mmi_ask {
 
 /* Which lines a search wants to see. */
 struct mmi_pick {
-    unsigned word; /* MMI_HAS_FREE, MMI_WHOLE, or a `vain` word: has_free, and not that */
+    unsigned word; /* MMI_WHOLE; MMI_HAS_FREE: or has_free; a `vain` word: or has_free, and not that */
     bool unhinted; /* no line that a CPU keeps a hint to */
     bool mine;     /* only whole ones, and those that this lifetime opened */
 };
@@ -372,6 +392,9 @@ struct mmi_pick {
 bool mmi_line_retire(struct mmi_ask *ask, uint64_t line);
 /* The same for a line that searches know of, and that was empty a moment ago. */
 bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line);
+/* Nothing of the line could be had: take it out of the summaries that promise too much. False: its rows
+ * have free frames, or it is whole. */
+bool mmi_line_pass(struct mmi_ask *ask, uint64_t line);
 /* The line was found not to be whole: take it out of the summary. */
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line);
 /* No block, or no run that touches the line, was found in it: remember that. */
@@ -399,23 +422,33 @@ void mmi_turn_begin(struct mmi_ask *ask);
  * summary was corrected meanwhile but by itself. */
 bool mmi_settled(const struct mmi_ask *ask);
 
-/* A row has got free frames and is `now`: bring the summaries up to it. */
-void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now);
+/* The bits of `mask` have been set in a row, which has become `now`: bring the summaries up to it.
+ * False: the line is closed, so that these frames were free before. Their bits are taken back. */
+bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_t mask);
+/* A line has been closed, and is in `has_free` or not in `whole`. True: the former, so that frames of
+ * it may have been freed beside. */
+bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line);
+/* A line that was closed has been opened. */
+void mmi_line_opened(struct mm_frames *f, uint64_t line);
 
-/* The bits of `mask` are set in a row that was `old`: keep the summaries true. */
-static inline void mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old, uint64_t mask)
+/* Whether the summaries need not hear of that. */
+static inline bool mmi_row_fine(const struct mm_frames *f, uint64_t row, uint64_t now)
 {
     uint64_t line = row / MMI_LINE_ROWS;
-    uint64_t now = old | mask;
     const uint64_t *group = mmi_word(f, line, 0);
     uint64_t fine = mmi_load_seq(&group[MMI_HAS_FREE]) & mmi_load_seq(&group[MMI_CALM]);
 
     if (MMI_UNLIKELY(now == UINT64_MAX)) {
         fine &= mmi_load_seq(&group[MMI_WHOLE]);
     }
-    if (MMI_UNLIKELY((fine >> (line % MMI_GROUP_LINES) & 1) == 0)) {
-        mmi_row_freed_slow(f, row, now);
-    }
+    return (fine >> (line % MMI_GROUP_LINES) & 1) != 0;
+}
+
+/* The bits of `mask` are set in a row that was `old`: keep the summaries true. False as above. */
+static inline bool mmi_row_freed(struct mm_frames *f, uint64_t row, uint64_t old, uint64_t mask)
+{
+    return MMI_LIKELY(mmi_row_fine(f, row, old | mask)) ||
+           mmi_row_freed_slow(f, row, old | mask, mask);
 }
 
 /* --- areas.c: which lines are looked at, and in which order ------------------------------------ */
@@ -474,7 +507,8 @@ struct mmi_run_wish {
     uint64_t boundary; /* no multiple of it lies inside; 0: none */
 };
 
-/* Whether a free run of so many frames touches the line, within its span; nr <= 512. */
+/* Whether, in rows of lines that are not closed, a free run of so many frames touches the line, within
+ * its span; nr <= 512. */
 bool mmi_run_near(const struct mm_frames *f, uint64_t line, uint64_t nr);
 /* The highest run of the nearest area that fits, claimed: its first frame. */
 bool mmi_run_alloc(struct mmi_ask *ask, const struct mmi_run_wish *wish, uint64_t *pfn);
@@ -485,8 +519,10 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
 
 /* Claim a line if it is whole. */
 bool mmi_line_claim(struct mm_frames *f, uint64_t line);
-/* Free a line if none of its frames is free: false, and nothing is changed. */
+/* Free a line of 512 frames, if none of them is free: false, and nothing is changed. */
 bool mmi_line_free(struct mm_frames *f, uint64_t line);
+/* The rows of a line are to tell: open it, if it is closed. */
+void mmi_line_open(struct mm_frames *f, uint64_t line);
 /* The line that this CPU claimed last, if it is whole again: for blocks that come and go. */
 bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn);
 /* An aligned block of order 9 or more; `to_zero`: rather one that is known to be zero. */

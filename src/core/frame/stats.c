@@ -36,7 +36,7 @@ static void count_line(const struct mm_frames *f, const struct mm_frame_span *sp
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         uint64_t row = line * MMI_LINE_ROWS + i;
         uint64_t has = mmi_row_of_span(span, row);
-        uint64_t is_free = mmi_load(&f->rows[row]) & has;
+        uint64_t is_free = mmi_row_free(f, row) & has;
 
         if (absent) {
             out->nr_absent += mmi_popcount(has);

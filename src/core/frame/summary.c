@@ -45,6 +45,9 @@ bool mmi_line_empty(const struct mm_frames *f, uint64_t line)
 
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
 {
+    if (mmi_line_closed(f, line)) {
+        return true;
+    }
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         if (mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]) != UINT64_MAX) {
             return false;
@@ -58,7 +61,7 @@ uint64_t mmi_line_count(const struct mm_frames *f, uint64_t line)
     uint64_t nr = 0;
 
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
-        nr += mmi_popcount(mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]));
+        nr += mmi_popcount(mmi_row_free(f, line * MMI_LINE_ROWS + i));
     }
     return nr;
 }
@@ -147,6 +150,35 @@ static void unbarren(struct mm_frames *f, uint64_t group)
     }
 }
 
+/* The bit of the line goes, and with the last one that of the group; whoever set another one
+ * meanwhile, and saw the group's, is not forgotten. */
+static void withdraw(struct mm_frames *f, uint64_t line, unsigned word, unsigned top)
+{
+    uint64_t mask = mmi_line_mask(line);
+    uint64_t group = line / MMI_GROUP_LINES;
+
+    if (mmi_fetch_and_seq(mmi_word(f, line, word), ~mask) == mask) {
+        (void)mmi_fetch_and_seq(mmi_top(f, top, group), ~(UINT64_C(1) << (group % 64)));
+        if (mmi_load_seq(mmi_word(f, line, word)) != 0) {
+            (void)mmi_fetch_or_seq(mmi_top(f, top, group), UINT64_C(1) << (group % 64));
+        }
+    }
+}
+
+/* The rows of the line have free frames. A closed line says nothing of its rows: if it has been closed
+ * meanwhile, it stays out, until it is opened. */
+static void promise_free(struct mm_frames *f, uint64_t line)
+{
+    do {
+        promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
+        unbarren(f, line / MMI_GROUP_LINES);
+        if (MMI_LIKELY(!mmi_line_closed(f, line))) {
+            return;
+        }
+        withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
+    } while (!mmi_line_closed(f, line));
+}
+
 /* Take back what was found in vain about a line: of runs, or of blocks too. */
 static void unvain(struct mm_frames *f, uint64_t line, bool blocks_too)
 {
@@ -185,15 +217,39 @@ static void come_back(struct mm_frames *f, uint64_t line)
     }
 }
 
-void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
+/* The bits of `mask` were set in a row of a line that is closed; true, and they are gone: it was so
+ * before they were set. See blocks.c. */
+static bool take_back(struct mm_frames *f, uint64_t row, uint64_t mask)
+{
+    uint64_t *at = &f->rows[row];
+    uint64_t old = mmi_load_seq(at);
+
+    while ((old & mask) != 0 && mmi_line_closed(f, row / MMI_LINE_ROWS)) {
+        uint64_t held = old & mask;
+
+        if (!mmi_cas_seq(at, &old, old & ~mask)) {
+            continue;
+        }
+        if (mmi_line_closed(f, row / MMI_LINE_ROWS)) {
+            return true;
+        }
+        old = mmi_fetch_or_seq(at, held) | held;
+    }
+    return false;
+}
+
+bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_t mask)
 {
     uint64_t line = row / MMI_LINE_ROWS;
     bool given_up = !mmi_line_bit(f, line, MMI_HAS_FREE);
 
     mmi_unsettled_begin(f);
     if (given_up) {
-        promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
-        unbarren(f, line / MMI_GROUP_LINES);
+        promise_free(f, line);
+        if (MMI_UNLIKELY(take_back(f, row, mask))) {
+            mmi_unsettled_end(f);
+            return false;
+        }
     }
     if (!mmi_line_bit(f, line, MMI_CALM)) {
         calm_down(f, line);
@@ -206,24 +262,40 @@ void mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now)
     if (given_up) {
         come_back(f, line); /* this may call the pressure op: not while others wait for the end */
     }
+    return true;
+}
+
+bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line)
+{
+    bool had_free = mmi_line_bit(f, line, MMI_HAS_FREE);
+    bool given_up = !mmi_line_bit(f, line, MMI_WHOLE);
+
+    mmi_unsettled_begin(f);
+    if (had_free) {
+        withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
+        if (!mmi_line_closed(f, line)) {
+            promise_free(f, line); /* it was opened meanwhile */
+        }
+    }
+    if (given_up) {
+        promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
+    }
+    mmi_unsettled_end(f);
+    if (given_up) {
+        come_back(f, line);
+    }
+    return had_free;
+}
+
+void mmi_line_opened(struct mm_frames *f, uint64_t line)
+{
+    promise_free(f, line);
+    if (!mmi_line_bit(f, line, MMI_CALM)) {
+        calm_down(f, line);
+    }
 }
 
 /* --- clearing --------------------------------------------------------------------------------- */
-
-/* The bit of the line goes, and with the last one that of the group; whoever set another one
- * meanwhile, and saw the group's, is not forgotten. */
-static void withdraw(struct mm_frames *f, uint64_t line, unsigned word, unsigned top)
-{
-    uint64_t mask = mmi_line_mask(line);
-    uint64_t group = line / MMI_GROUP_LINES;
-
-    if (mmi_fetch_and_seq(mmi_word(f, line, word), ~mask) == mask) {
-        (void)mmi_fetch_and_seq(mmi_top(f, top, group), ~(UINT64_C(1) << (group % 64)));
-        if (mmi_load_seq(mmi_word(f, line, word)) != 0) {
-            (void)mmi_fetch_or_seq(mmi_top(f, top, group), UINT64_C(1) << (group % 64));
-        }
-    }
-}
 
 bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
 {
@@ -234,8 +306,7 @@ bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
     withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
     empty = mmi_line_empty(f, line);
     if (!empty) {
-        promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
-        unbarren(f, line / MMI_GROUP_LINES);
+        promise_free(f, line);
     }
     own_end(ask);
     return empty;
@@ -249,6 +320,20 @@ bool mmi_line_retire(struct mmi_ask *ask, uint64_t line)
         return true; /* who frees a frame in it now counts that */
     }
     return mmi_line_empty(f, line) && mmi_line_retire_empty(ask, line);
+}
+
+bool mmi_line_pass(struct mmi_ask *ask, uint64_t line)
+{
+    bool empty = mmi_line_retire(ask, line);
+
+    if (line < ask->f->nr_lines && mmi_line_bit(ask->f, line, MMI_WHOLE)) {
+        if (mmi_line_whole(ask->f, line)) {
+            ask->again = true; /* it has just come back */
+            return false;
+        }
+        mmi_line_unwhole(ask, line);
+    }
+    return empty;
 }
 
 void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line)
@@ -352,7 +437,7 @@ static uint64_t allowed(const struct mmi_ask *ask, const uint64_t *group)
 MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick, uint64_t at)
 {
     const uint64_t *group = &ask->f->groups[at * MMI_GROUP_WORDS];
-    uint64_t lines = mmi_load_seq(&group[pick->word == MMI_WHOLE ? MMI_WHOLE : MMI_HAS_FREE]);
+    uint64_t lines = pick->word == MMI_WHOLE ? 0 : mmi_load_seq(&group[MMI_HAS_FREE]);
 
     if (pick->word >= MMI_VAIN_BLOCK && lines != 0) {
         lines &= ~mmi_load_seq(&group[pick->word]);
@@ -360,6 +445,7 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
             barren(ask, at, pick->word);
         }
     }
+    lines |= mmi_load_seq(&group[MMI_WHOLE]);
     if (lines == 0) {
         return 0;
     }
@@ -375,14 +461,17 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
 /* Groups of one word of the tops that may hold candidates. */
 MMI_INLINE uint64_t promising(const struct mm_frames *f, unsigned word, uint64_t at)
 {
-    if (word == MMI_WHOLE) {
-        return mmi_load_seq(&f->tops[MMI_TOP_WHOLE * f->top_words + at]);
+    uint64_t whole = mmi_load_seq(&f->tops[MMI_TOP_WHOLE * f->top_words + at]);
+    uint64_t others = 0;
+
+    if (word != MMI_WHOLE) {
+        others = mmi_load_seq(&f->tops[MMI_TOP_HAS_FREE * f->top_words + at]);
     }
-    if (word == MMI_HAS_FREE) {
-        return mmi_load_seq(&f->tops[MMI_TOP_HAS_FREE * f->top_words + at]);
+    if (word >= MMI_VAIN_BLOCK) {
+        others &=
+            ~mmi_load_seq(&f->tops[(MMI_TOP_BARREN + word - MMI_VAIN_BLOCK) * f->top_words + at]);
     }
-    return mmi_load_seq(&f->tops[MMI_TOP_HAS_FREE * f->top_words + at]) &
-           ~mmi_load_seq(&f->tops[(MMI_TOP_BARREN + word - MMI_VAIN_BLOCK) * f->top_words + at]);
+    return whole | others;
 }
 
 /* The highest group at or below `group`, and not below `lowest`, that may hold candidates. */
@@ -412,10 +501,11 @@ bool mmi_any_withheld(const struct mmi_ask *ask)
     }
     while (at-- > 0 && next_group(f, MMI_HAS_FREE, 0, &at)) {
         const uint64_t *group = &f->groups[at * MMI_GROUP_WORDS];
-        uint64_t lines = mmi_load_seq(&group[MMI_HAS_FREE]) & withheld(ask, group);
+        uint64_t lines = (mmi_load_seq(&group[MMI_HAS_FREE]) | mmi_load_seq(&group[MMI_CLOSED])) &
+                         withheld(ask, group);
 
         for (; lines != 0; lines &= lines - 1) {
-            if (!mmi_line_empty(f, at * MMI_GROUP_LINES + mmi_ctz(lines))) {
+            if (mmi_line_count(f, at * MMI_GROUP_LINES + mmi_ctz(lines)) != 0) {
                 return true;
             }
         }
