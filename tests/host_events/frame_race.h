@@ -42,6 +42,7 @@ enum what {
     TWICE,     /* free frame `n`, which both CPUs believe to be theirs */
     PUT_TWICE, /* the same, with put */
     LINE_OF,   /* free the line of frame `n`, of which some frame is free: a panic */
+    LINE_TOO,  /* free the line of frame `n`, which another CPU believes to be its own */
     GET,       /* a reference to frame `n` more */
     PUT,       /* one less */
 };
@@ -224,6 +225,13 @@ static void do_step(unsigned owner, unsigned cpu, const struct step *step)
         world->now.owner[step->n] = NOT_HELD;
         world->now.nr_panics +=
             t_schedule_catch(step->what == TWICE ? free_it : put_it, &pfn) ? 1 : 0;
+        break;
+    case LINE_TOO:
+        if (t_schedule_catch(free_line_of, &pfn)) {
+            world->now.nr_panics++;
+        } else {
+            give(PFN(step->n / 512 * 512), 512);
+        }
         break;
     case LINE_OF:
         world->now.nr_panics += t_schedule_catch(free_line_of, &pfn) ? 1 : 0;

@@ -154,6 +154,62 @@ static void test_double_free(void **state)
     race("frame.line-freed-twice", false);
 }
 
+/* ---- lines that are closed --------------------------------------------------------------------- */
+
+/* A frame and its line are freed at once; `known`: the summary says that there are free frames. */
+static void test_line_and_frame(void **state)
+{
+    (void)state;
+    for (unsigned known = 0; known < 2; known++) {
+        prepare(FREE_FRAMES(0, 0), 0);
+        world->also = one_panicked;
+        if (known != 0) {
+            hand_out_fresh(0, 700, 1);
+        }
+        SCRIPT(0, {LINE_TOO, 512, false});
+        SCRIPT(1, {TWICE, 610, false});
+        race(known != 0 ? "frame.line-and-frame-known" : "frame.line-and-frame", false);
+    }
+    prepare(FREE_FRAMES(0, 0), 0);
+    world->also = one_panicked;
+    SCRIPT(0, {LINE_TOO, 512, false});
+    SCRIPT(1, {LINE_TOO, 512, false});
+    race("frame.line-and-line", false);
+}
+
+/* The last frame of a line comes back, by one who is slow to say so; others close the line and open it
+ * meanwhile. Nobody has done anything wrong. */
+static void test_closed_meanwhile(void **state)
+{
+    (void)state;
+    prepare(FREE_FRAMES(0, 0), 0);
+    hand_out(0, 610, 1);
+    hand_out(1, 512, 98);
+    hand_out(1, 611, 413);
+    SCRIPT(0, {FREE, 0, false});
+    SCRIPT(1, {FREE, 0, false}, {FREE, 0, false}, {ALLOC, 9, false}, {FREE, 0, false},
+           {ALLOC_ON, 0, true}, {FREE, 0, false}, {ALLOC, 9, false}, {FREE, 0, false});
+    race("frame.closed-meanwhile", false);
+}
+
+/* One wants a frame, and opens the line; there is enough for both all the time. */
+static void test_opened(void **state)
+{
+    (void)state;
+    prepare(FREE_FRAMES(512, 512), 0);
+    SCRIPT(0, {ALLOC_ON, 0, true}, {FREE, 0, false});
+    SCRIPT(1, {ALLOC_ON, 0, true}, {FREE, 0, false}, {ALLOC_ON, 0, true});
+    race("frame.opened-by-two", true);
+    prepare(FREE_FRAMES(512, 512), 0);
+    SCRIPT(0, {ALLOC, 3, true}, {FREE, 0, false});
+    SCRIPT(1, {ALLOC_RUN, 70, true}, {FREE, 0, false}, {ALLOC, 8, true});
+    race("frame.opened-for-runs", false);
+    prepare(FREE_FRAMES(512, 1024), 0);
+    SCRIPT(0, {ALLOC, 9, false}, {FREE, 0, false}, {ALLOC, 9, false});
+    SCRIPT(1, {BULK_OF, 3, true}, {ALLOC_RUN, 400, false}, {FREE, 0, false}, {FREE, 0, false});
+    race("frame.opened-and-closed", false);
+}
+
 /* ---- references -------------------------------------------------------------------------------- */
 
 static const char *freed_once(const struct world *w)
@@ -187,6 +243,9 @@ int main(void)
         cmocka_unit_test(test_bulk),
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_double_free),
+        cmocka_unit_test(test_line_and_frame),
+        cmocka_unit_test(test_closed_meanwhile),
+        cmocka_unit_test(test_opened),
         cmocka_unit_test(test_references),
     };
 

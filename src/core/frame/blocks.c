@@ -2,8 +2,8 @@
 /**
  * Blocks of whole lines: order 9 (2 MiB) to 18 (1 GiB).
  *
- * A line that is freed as a whole is closed: one bit, set and cleared by one exchange each way, stands
- * for its 512 frames, and its rows stay 0. A line that became whole frame by frame is claimed by
+ * A line that is freed as a whole is closed: 8 bits, set and cleared by one exchange each way, stand for
+ * its 512 frames, and its rows stay 0. A line that became whole frame by frame is claimed by
  * exchanging its rows from all ones to zero, two rows at a time where the CPU can; if a frame of it
  * is taken meanwhile, what was claimed is given back. The summary of whole lines is left as it is:
  * who finds that a line is not whole corrects it. So a block that is freed soon costs the two
@@ -19,8 +19,8 @@
  *           if (closed & line) ...                has_free &= ~line; any row ...
  *
  * At least one of the two sees what the other wrote. Yet who sees both a bit of a row and the mark of
- * a closed line may have seen two states of an innocent one. So he takes back what he set, and looks
- * again: who holds the frame (the line) knows that nobody can have closed the line (freed the frame)
+ * a closed row may have seen two states of an innocent line. So he takes back what he set, and looks
+ * again: who holds the frame (the line) knows that nobody can have closed the row (freed the frame)
  * since, so if he still sees it, it was so before.
  */
 #include "state.h"
@@ -69,30 +69,15 @@ MMI_INLINE bool claim_rows(struct mm_frames *f, uint64_t line)
     return true;
 }
 
-/* The mark of a line that is closed goes: the line is the caller's. */
-MMI_INLINE bool claim_closed(struct mm_frames *f, uint64_t line)
+/* Exchange the marks of closed rows of a line, if they are `from`. */
+MMI_INLINE bool exchange_closed(struct mm_frames *f, uint64_t line, uint64_t from, uint64_t to)
 {
-    uint64_t *word = mmi_word(f, line, MMI_CLOSED);
-    uint64_t mask = mmi_line_mask(line);
+    uint64_t *word = &f->closed[line / 8];
+    unsigned shift = (unsigned)(line % 8 * 8);
     uint64_t old = mmi_load(word);
 
-    while ((old & mask) != 0) {
-        if (MMI_LIKELY(mmi_cas_seq(word, &old, old & ~mask))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The mark is set, if it was not. */
-MMI_INLINE bool set_closed(struct mm_frames *f, uint64_t line)
-{
-    uint64_t *word = mmi_word(f, line, MMI_CLOSED);
-    uint64_t mask = mmi_line_mask(line);
-    uint64_t old = mmi_load(word);
-
-    while ((old & mask) == 0) {
-        if (MMI_LIKELY(mmi_cas_seq(word, &old, old | mask))) {
+    while ((old >> shift & MMI_CLOSED) == from) {
+        if (MMI_LIKELY(mmi_cas_seq(word, &old, old ^ (from ^ to) << shift))) {
             return true;
         }
     }
@@ -101,18 +86,19 @@ MMI_INLINE bool set_closed(struct mm_frames *f, uint64_t line)
 
 bool mmi_line_claim(struct mm_frames *f, uint64_t line)
 {
-    return claim_closed(f, line) || claim_rows(f, line);
+    return exchange_closed(f, line, MMI_CLOSED, 0) || claim_rows(f, line);
 }
 
 /* The line has just been closed, and a summary does not know; false: a frame of it was free. */
 MMI_NOINLINE static bool close_slow(struct mm_frames *f, uint64_t line)
 {
-    while (mmi_line_closed_slow(f, line) && !mmi_line_empty(f, line) && claim_closed(f, line)) {
-        if (!mmi_line_empty(f, line)) {
+    while (mmi_line_closed_slow(f, line) && !mmi_line_empty(f, line) &&
+           exchange_closed(f, line, MMI_CLOSED, 0)) {
+        if (!mmi_line_empty(f, line) || !exchange_closed(f, line, 0, MMI_CLOSED)) {
+            mmi_unsettled_begin(f);
+            mmi_line_opened(f, line); /* for the frame that is free beside the others */
+            mmi_unsettled_end(f);
             return false;
-        }
-        if (!set_closed(f, line)) {
-            return false; /* what else is free twice */
         }
     }
     return true;
@@ -124,45 +110,62 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
     uint64_t fine;
 
     /* Of a double free nobody may see the rest of the line free, not for a moment. */
-    if (MMI_UNLIKELY(!mmi_line_empty(f, line) || !set_closed(f, line))) {
+    if (MMI_UNLIKELY(!mmi_line_empty(f, line) || !exchange_closed(f, line, 0, MMI_CLOSED))) {
         return false;
     }
     fine = mmi_load_seq(&group[MMI_WHOLE]) & ~mmi_load_seq(&group[MMI_HAS_FREE]);
     return MMI_LIKELY((fine & mmi_line_mask(line)) != 0) || close_slow(f, line);
 }
 
-/* A frame of a closed line was freed before who did so could see that the line was closed. */
-MMI_NOINLINE _Noreturn static void panic_in_closed(const struct mm_frames *f, uint64_t row)
+/* A frame of a closed row was freed, by one who did not see that the row was closed. */
+MMI_NOINLINE _Noreturn static void panic_in_closed(const struct mm_frames *f, uint64_t row,
+                                                   uint64_t found)
 {
-    uint64_t slot = row * MMI_ROW_FRAMES + mmi_ctz(mmi_load(&f->rows[row]));
-    struct mmi_claim claim = {"freed beside a whole block, at row", row};
+    uint64_t slot = row * MMI_ROW_FRAMES + mmi_ctz(found);
+    struct mmi_claim claim = {"freed, beside the block that it is a part of, in row", row};
 
     mmi_frame_panic(f, "double free of a frame",
                     slot + mmi_span_of_line(f, row / MMI_LINE_ROWS)->bias, claim);
 }
 
+static void open_row(struct mm_frames *f, uint64_t row)
+{
+    uint64_t bit = UINT64_C(1) << (row % 64);
+    uint64_t *word = &f->closed[row / 64];
+    uint64_t old = mmi_load(word);
+    uint64_t found;
+
+    do {
+        if ((old & bit) == 0) {
+            return; /* somebody else does it, or has claimed the line */
+        }
+    } while (!mmi_cas_seq(word, &old, old & ~bit));
+    found = mmi_exchange(&f->rows[row], UINT64_MAX);
+    if (MMI_UNLIKELY(found != 0)) {
+        panic_in_closed(f, row, found);
+    }
+}
+
 MMI_NOINLINE static void open_closed(struct mm_frames *f, uint64_t line)
 {
-    uint64_t *rows = &f->rows[line * MMI_LINE_ROWS];
-
     mmi_unsettled_begin(f);
-    if (claim_closed(f, line)) {
+    /* Again, if it was claimed and closed meanwhile: a line is never left half open. */
+    while (mmi_closed_rows(f, line) != 0) {
         for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
-            if (MMI_UNLIKELY(mmi_exchange(&rows[i], UINT64_MAX) != 0)) {
-                panic_in_closed(f, line * MMI_LINE_ROWS + i);
-            }
+            open_row(f, line * MMI_LINE_ROWS + i);
         }
-        mmi_line_opened(f, line);
     }
+    mmi_line_opened(f, line);
     mmi_unsettled_end(f);
     if (MMI_UNLIKELY((mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
-        mmi_pressure_freed(f, line, MMI_LINE_FRAMES); /* whoever counted meanwhile has missed them */
+        mmi_pressure_freed(f, line,
+                           MMI_LINE_FRAMES); /* whoever counted meanwhile has missed them */
     }
 }
 
 void mmi_line_open(struct mm_frames *f, uint64_t line)
 {
-    if (MMI_UNLIKELY(mmi_line_closed(f, line))) {
+    if (MMI_UNLIKELY(mmi_closed_rows(f, line) != 0)) {
         open_closed(f, line);
     }
 }
@@ -207,8 +210,7 @@ static bool block_around(struct mmi_ask *ask, struct mmi_walk *w, uint64_t line,
         return false;
     }
     at = obstacle(ask, first, nr);
-    if (at == MMI_NO_SLOT &&
-        mmi_run_claim(ask->f, first * MMI_LINE_FRAMES, nr * MMI_LINE_FRAMES)) {
+    if (at == MMI_NO_SLOT && mmi_run_claim(ask->f, first * MMI_LINE_FRAMES, nr * MMI_LINE_FRAMES)) {
         *pfn = place * MMI_LINE_FRAMES;
         return true;
     }
@@ -222,7 +224,8 @@ bool mmi_line_alloc_by_hint(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint
     uint64_t hint = mmi_load(&cpu->line);
     uint64_t line = mmi_hint_row(hint) / MMI_LINE_ROWS;
 
-    if (!claim_closed(f, line) && (!mmi_line_bit(f, line, MMI_WHOLE) || !claim_rows(f, line))) {
+    if (!exchange_closed(f, line, MMI_CLOSED, 0) &&
+        (!mmi_line_bit(f, line, MMI_WHOLE) || !claim_rows(f, line))) {
         return false;
     }
     *pfn = line * MMI_LINE_FRAMES + mmi_hint_span(f, hint)->bias;

@@ -101,13 +101,14 @@ static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t addres
     }
 }
 
-/* A closed line has all its frames in the span, and nothing in its rows. */
+/* A closed line has all its frames in the span, and nothing in its rows; all of it is closed. */
 static void check_closed(const struct mm_frames *f, const struct mm_frame_span *span, uint64_t line,
                          uint64_t address, uint64_t *wrong)
 {
-    if (!mmi_line_closed(f, line)) {
+    if (mmi_closed_rows(f, line) == 0) {
         return;
     }
+    expect(f, mmi_line_closed(f, line), "a line is half closed", address, wrong);
     expect(f, mmi_line_end(span, line) - mmi_line_first(span, line) == MMI_LINE_FRAMES,
            "a block is free of which not all frames are managed", address, wrong);
     expect(f, mmi_line_empty(f, line), "a frame of a free block is free a second time", address,
@@ -130,8 +131,7 @@ static void check_line(const struct mm_frames *f, const struct mm_frame_span *sp
         if (f->refs != NULL || f->tags != NULL) {
             check_row_records(f, span, row, wrong);
         }
-        expect(f,
-               f->poisoned == NULL || (mmi_load(&f->poisoned[row]) & ~mmi_row_free(f, row)) == 0,
+        expect(f, f->poisoned == NULL || (mmi_load(&f->poisoned[row]) & ~mmi_row_free(f, row)) == 0,
                "a frame in use is marked as poisoned", address, wrong);
     }
     expect(f, !absent || (mmi_load(&f->flags) & MMI_FRAMES_ABSENT) != 0,

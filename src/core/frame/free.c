@@ -310,8 +310,8 @@ MMI_HOT void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t or
         free_slow(frames, first.raw, 0);
         return;
     }
-    if (MMI_UNLIKELY(!mmi_row_fine(frames, (first.raw - frames->main_bias) / MMI_ROW_FRAMES,
-                                   old | bit))) {
+    if (MMI_UNLIKELY(
+            !mmi_row_fine(frames, (first.raw - frames->main_bias) / MMI_ROW_FRAMES, old | bit))) {
         freed_slow(frames, first.raw, old | bit);
     }
 }

@@ -65,7 +65,7 @@ static void fill_span(struct mm_frames *f, const struct mm_frame_span *span)
     }
     fill_lines(f, slot, whole_first * MMI_LINE_FRAMES - slot);
     fill_lines(f, whole_end * MMI_LINE_FRAMES, slot + span->nr - whole_end * MMI_LINE_FRAMES);
-    set_lines(f, MMI_CLOSED, whole_first, whole_end);
+    set_bits(f->closed, whole_first * MMI_LINE_ROWS, (whole_end - whole_first) * MMI_LINE_ROWS);
     set_lines(f, MMI_WHOLE, whole_first, whole_end);
 }
 
@@ -168,6 +168,7 @@ static void place_arrays(struct mm_frames *f, const struct mmi_layout *l, void *
     f->order = (void *)(base + l->order);
     f->zones = (void *)(base + l->zones);
     f->rows = (void *)(base + l->rows);
+    f->closed = (void *)(base + l->closed);
     f->groups = (void *)(base + l->groups);
     f->tops = (void *)(base + l->tops);
     f->poisoned = (f->flags & MM_FRAMES_POISON) != 0 ? (void *)(base + l->poisoned) : NULL;
@@ -326,8 +327,8 @@ static uint64_t withheld_at_most(const struct mm_frames_config *config)
 /* A look at both ends of each array: memory that was never zeroed does not pass. */
 static bool looks_zeroed(const struct mmi_layout *l, const void *metadata)
 {
-    const uint64_t ends[] = {l->cpus, l->areas,    l->order, l->zones, l->rows, l->groups,
-                             l->tops, l->poisoned, l->refs,  l->tags,  l->len};
+    const uint64_t ends[] = {l->cpus,   l->areas, l->order,    l->zones, l->rows, l->closed,
+                             l->groups, l->tops,  l->poisoned, l->refs,  l->tags, l->len};
     const uint64_t *words = metadata;
     uint64_t found = words[0];
 

@@ -2,7 +2,7 @@
 /**
  * From a boot map to the layout of the metadata.
  *
- *     | spans | CPUs | areas | orders | zones | rows | groups | tops | poisoned | refs | owners |
+ *     | spans | CPUs | areas | orders | zones | rows | closed | groups | tops | poisoned | refs | owners |
  *     `- allocation state: 0.14 bytes a frame -----------------------'
  *
  * Metadata is in proportion to the memory that is there: a hole costs nothing, a range costs what
@@ -108,6 +108,7 @@ void mmi_lay_out(struct mmi_layout *l, uint32_t nr_cpus, uint32_t flags)
     l->order = place(&end, l->nr_nodes * l->nr_areas * sizeof(uint16_t));
     l->zones = place(&end, (l->nr_nodes + 1) * (MM_ZONE_COUNT + 1) * sizeof(struct mmi_frame_zone));
     l->rows = place(&end, lines * MMI_LINE_ROWS * sizeof(uint64_t));
+    l->closed = place(&end, (lines + 7) / 8 * sizeof(uint64_t));
     l->groups = place(&end, groups * MMI_GROUP_WORDS * sizeof(uint64_t));
     l->tops = place(&end, l->top_words * MMI_NR_TOPS * sizeof(uint64_t));
     l->state_len = end;

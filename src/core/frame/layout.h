@@ -19,7 +19,8 @@ struct mmi_layout {
     uint64_t nr_frames;
     uint64_t nr_areas;
     uint64_t nr_nodes;
-    uint64_t cpus, areas, order, zones, rows, groups, tops, poisoned, refs, tags; /* offsets */
+    uint64_t cpus, areas, order, zones, rows, closed, groups, tops, poisoned, refs,
+        tags; /* offsets */
     uint64_t top_words;
     uint64_t state_len;
     uint64_t len;

@@ -40,7 +40,7 @@ struct tally {
 static void count_group(const struct mm_frames *f, uint64_t first, uint64_t mask, struct tally *t)
 {
     uint64_t lines = (mmi_load_seq(mmi_word(f, first, MMI_HAS_FREE)) |
-                      mmi_load_seq(mmi_word(f, first, MMI_CLOSED))) &
+                      mmi_load_seq(mmi_word(f, first, MMI_WHOLE))) &
                      mask;
     uint64_t hinted = mmi_load_seq(mmi_word(f, first, MMI_HINTED));
     uint64_t absent = mmi_load(mmi_word(f, first, MMI_ABSENT)) & mask;

@@ -16,13 +16,13 @@
  *                                                          frame 0: a span of its own, which
  *                                                          no search looks at
  *
- * A line that is free as a whole can be *closed*: then one bit says that all its frames are free, and
- * its rows are 0, so that a block of 2 MiB is claimed and freed by one exchange. Who wants less of it
- * opens it first: the bit goes, and the rows become all ones.
+ * A line that is free as a whole can be *closed*: then 8 bits, one a row, say that all its frames are
+ * free, and the rows are 0, so that a block of 2 MiB is claimed and freed by one exchange. Who wants
+ * less of it opens it first, row by row: the bit goes, and the row becomes all ones. Whoever is
+ * stopped half-way keeps one row from others, who open the rest.
  *
- * Words over the lines stand in groups of 64 lines: one that is true, and summaries.
+ * Summaries over the lines stand in groups of 64 lines, a word each:
  *
- *     closed      all 512 frames of the line are free, whatever its rows say (they are 0)
  *     has_free    the rows of the line may hold a free frame
  *     whole       all 512 frames of the line may be free, closed or not
  *     vain        a search for a block (a run) of this size found none in (touching) the line
@@ -35,7 +35,8 @@
  *     zero        when the line is whole, its frames are zero
  *
  * Invariants, when no call is in progress:
- *  - a frame is free exactly if its bit of `rows` is 1 or its line is closed, never both;
+ *  - a frame is free exactly if its bit of `rows` is 1 or its row is closed, never both; of a line
+ *    all rows are closed, or none;
  *  - a closed line has no bit in `has_free`, so that who frees a frame of it, which is a double free,
  *    goes the long way and sees that;
  *  - a line with a bit in its rows has its bit in `has_free`; a line that is free as a whole has its
@@ -62,6 +63,7 @@
 #define MMI_LINE_ROWS   8u
 #define MMI_LINE_FRAMES 512u
 #define MMI_LINE_ORDER  9u
+#define MMI_CLOSED      0xffu /* rows of a line, one bit each */
 #define MMI_NO_SLOT     UINT64_MAX
 #define MMI_PFN_END     (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))
 
@@ -305,7 +307,6 @@ enum mmi_word {
     MMI_KERNEL = 9,
     MMI_ABSENT = 10,
     MMI_ZERO = 11,
-    MMI_CLOSED = 12,
     MMI_VAIN_BLOCK = 16, /* order 1 to 8: 16 to 23 */
     MMI_VAIN_RUN = 24,   /* 2 to 256 frames: 24 to 31 */
 };
@@ -344,15 +345,27 @@ static inline uint64_t *mmi_top(const struct mm_frames *f, unsigned top, uint64_
     return &f->tops[top * f->top_words + group / 64];
 }
 
+/* The rows of a line that are closed, as 8 bits. */
+static inline unsigned mmi_closed_rows(const struct mm_frames *f, uint64_t line)
+{
+    return (unsigned)(mmi_load_seq(&f->closed[line / 8]) >> (line % 8 * 8)) & MMI_CLOSED;
+}
+
+/* Whether all are. */
 static inline bool mmi_line_closed(const struct mm_frames *f, uint64_t line)
 {
-    return mmi_line_bit(f, line, MMI_CLOSED);
+    return mmi_closed_rows(f, line) == MMI_CLOSED;
+}
+
+static inline bool mmi_row_closed(const struct mm_frames *f, uint64_t row)
+{
+    return mmi_bit(f->closed, row);
 }
 
 /* The free frames of a row, for who only looks. */
 static inline uint64_t mmi_row_free(const struct mm_frames *f, uint64_t row)
 {
-    return mmi_line_closed(f, row / MMI_LINE_ROWS) ? UINT64_MAX : mmi_load_seq(&f->rows[row]);
+    return mmi_row_closed(f, row) ? UINT64_MAX : mmi_load_seq(&f->rows[row]);
 }
 
 static inline bool mmi_slot_free(const struct mm_frames *f, uint64_t slot)
@@ -383,7 +396,8 @@ struct mmi_ask {
 
 /* Which lines a search wants to see. */
 struct mmi_pick {
-    unsigned word; /* MMI_WHOLE; MMI_HAS_FREE: or has_free; a `vain` word: or has_free, and not that */
+    unsigned
+        word; /* MMI_WHOLE; MMI_HAS_FREE: or has_free; a `vain` word: or has_free, and not that */
     bool unhinted; /* no line that a CPU keeps a hint to */
     bool mine;     /* only whole ones, and those that this lifetime opened */
 };
@@ -428,7 +442,7 @@ bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_
 /* A line has been closed, and is in `has_free` or not in `whole`. True: the former, so that frames of
  * it may have been freed beside. */
 bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line);
-/* A line that was closed has been opened. */
+/* The rows of a line tell what is free of it again. */
 void mmi_line_opened(struct mm_frames *f, uint64_t line);
 
 /* Whether the summaries need not hear of that. */

@@ -11,7 +11,9 @@
  *           summary |= line                   summary |= line
  *
  * All four are sequentially consistent, so at least one of the two sees what the other wrote; a
- * line with a free frame is in the summary when both have returned.
+ * line with a free frame is in the summary when both have returned. The mark of a closed line, which
+ * is true and no summary, stands for bits of rows in this: `whole` is its summary. So searches for
+ * frames and runs go to lines in `has_free` or in `whole`.
  *
  * What was searched for in vain is remembered in the same way, with `calm` in the place of the
  * summary: so a free looks at one bit, whatever was searched for. Who marks sets the `vain` bit
@@ -45,11 +47,8 @@ bool mmi_line_empty(const struct mm_frames *f, uint64_t line)
 
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
 {
-    if (mmi_line_closed(f, line)) {
-        return true;
-    }
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
-        if (mmi_load_seq(&f->rows[line * MMI_LINE_ROWS + i]) != UINT64_MAX) {
+        if (mmi_row_free(f, line * MMI_LINE_ROWS + i) != UINT64_MAX) {
             return false;
         }
     }
@@ -165,18 +164,19 @@ static void withdraw(struct mm_frames *f, uint64_t line, unsigned word, unsigned
     }
 }
 
-/* The rows of the line have free frames. A closed line says nothing of its rows: if it has been closed
- * meanwhile, it stays out, until it is opened. */
-static void promise_free(struct mm_frames *f, uint64_t line)
+/* The rows of the line have free frames. If it has been closed meanwhile, it stays out, until it is
+ * opened: false. */
+static bool promise_free(struct mm_frames *f, uint64_t line)
 {
     do {
         promise(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         unbarren(f, line / MMI_GROUP_LINES);
         if (MMI_LIKELY(!mmi_line_closed(f, line))) {
-            return;
+            return true;
         }
         withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
     } while (!mmi_line_closed(f, line));
+    return false;
 }
 
 /* Take back what was found in vain about a line: of runs, or of blocks too. */
@@ -217,20 +217,20 @@ static void come_back(struct mm_frames *f, uint64_t line)
     }
 }
 
-/* The bits of `mask` were set in a row of a line that is closed; true, and they are gone: it was so
- * before they were set. See blocks.c. */
+/* The bits of `mask` were set in a row that is closed; true, and they are gone: it was so before they
+ * were set. See blocks.c. */
 static bool take_back(struct mm_frames *f, uint64_t row, uint64_t mask)
 {
     uint64_t *at = &f->rows[row];
     uint64_t old = mmi_load_seq(at);
 
-    while ((old & mask) != 0 && mmi_line_closed(f, row / MMI_LINE_ROWS)) {
+    while ((old & mask) != 0 && mmi_row_closed(f, row)) {
         uint64_t held = old & mask;
 
         if (!mmi_cas_seq(at, &old, old & ~mask)) {
             continue;
         }
-        if (mmi_line_closed(f, row / MMI_LINE_ROWS)) {
+        if (mmi_row_closed(f, row)) {
             return true;
         }
         old = mmi_fetch_or_seq(at, held) | held;
@@ -244,11 +244,13 @@ bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_
     bool given_up = !mmi_line_bit(f, line, MMI_HAS_FREE);
 
     mmi_unsettled_begin(f);
-    if (given_up) {
-        promise_free(f, line);
-        if (MMI_UNLIKELY(take_back(f, row, mask))) {
+    while (given_up && MMI_UNLIKELY(!promise_free(f, line))) {
+        if (take_back(f, row, mask)) {
             mmi_unsettled_end(f);
             return false;
+        }
+        if ((mmi_load_seq(&f->rows[row]) & mask) == 0) {
+            break; /* somebody has claimed them, and closed the line since */
         }
     }
     if (!mmi_line_bit(f, line, MMI_CALM)) {
@@ -274,7 +276,7 @@ bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line)
     if (had_free) {
         withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         if (!mmi_line_closed(f, line)) {
-            promise_free(f, line); /* it was opened meanwhile */
+            (void)promise_free(f, line); /* it was opened meanwhile */
         }
     }
     if (given_up) {
@@ -289,7 +291,7 @@ bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line)
 
 void mmi_line_opened(struct mm_frames *f, uint64_t line)
 {
-    promise_free(f, line);
+    (void)promise_free(f, line);
     if (!mmi_line_bit(f, line, MMI_CALM)) {
         calm_down(f, line);
     }
@@ -306,7 +308,7 @@ bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
     withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
     empty = mmi_line_empty(f, line);
     if (!empty) {
-        promise_free(f, line);
+        (void)promise_free(f, line);
     }
     own_end(ask);
     return empty;
@@ -501,7 +503,7 @@ bool mmi_any_withheld(const struct mmi_ask *ask)
     }
     while (at-- > 0 && next_group(f, MMI_HAS_FREE, 0, &at)) {
         const uint64_t *group = &f->groups[at * MMI_GROUP_WORDS];
-        uint64_t lines = (mmi_load_seq(&group[MMI_HAS_FREE]) | mmi_load_seq(&group[MMI_CLOSED])) &
+        uint64_t lines = (mmi_load_seq(&group[MMI_HAS_FREE]) | mmi_load_seq(&group[MMI_WHOLE])) &
                          withheld(ask, group);
 
         for (; lines != 0; lines &= lines - 1) {
