@@ -4,9 +4,9 @@
  *
  * The hot path is one load of the CPU's hint, one load and one compare-and-exchange of the row that
  * it names. When the row is used up, the other rows of the line follow; when the line is, the next
- * one is searched through the summaries, as areas.c tells. When that finds nothing, and no summary
- * was being corrected meanwhile, there is no memory; otherwise it is tried again, and at last the
- * rows themselves are read.
+ * one is searched through the summaries, as areas.c tells, with a short way to a line that is near.
+ * When that finds nothing, and no summary was being corrected meanwhile, there is no memory;
+ * otherwise it is tried again, and at last the rows themselves are read.
  *
  * Two CPUs that use one CPU number at a time are slower, and right: a hint is replaced by exchange,
  * so each line's mark in `hinted` is taken back once, by who replaced the hint that owned it.
@@ -282,16 +282,8 @@ static inline uint64_t rows_left(const struct mm_frames *f, uint64_t line)
            row_left(row, 4) | row_left(row, 5) | row_left(row, 6) | row_left(row, 7);
 }
 
-/* Whether a row has so many frames that the hint should go there: four. */
-static inline bool is_rich(uint64_t bits)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        bits &= bits - 1;
-    }
-    return bits != 0;
-}
-
-/* One frame from the rows of the line that `*left` names; those that have no more go. */
+/* One frame from the rows of the line that `*left` names. The row goes from there if it has no more,
+ * or if the hint should move to it, which is for the caller to do: it is rich, with two more. */
 static inline bool claim_left(struct mm_frames *f, uint64_t line, uint64_t *left, uint64_t *slot,
                               bool *rich)
 {
@@ -306,7 +298,7 @@ static inline bool claim_left(struct mm_frames *f, uint64_t line, uint64_t *left
         }
         *slot = row * MMI_ROW_FRAMES + mmi_ctz_word(bits);
         if (MMI_LIKELY(mmi_cas(&f->rows[row], &bits, more))) {
-            *rich = is_rich(more);
+            *rich = (more & (more - 1)) != 0;
             *left &= *left - ((more == 0) | *rich);
             return true;
         }
