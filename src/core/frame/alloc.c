@@ -4,9 +4,9 @@
  *
  * The hot path is one load of the CPU's hint, one load and one compare-and-exchange of the row that
  * it names. When the row is used up, the other rows of the line follow; when the line is, the next
- * one is searched through the summaries, as areas.c tells. When that finds nothing, and no summary
- * was being corrected meanwhile, there is no memory; otherwise it is tried again, and at last the
- * rows themselves are read.
+ * one is searched through the summaries, as areas.c tells, with a short way to a line that is near.
+ * When that finds nothing, and no summary was being corrected meanwhile, there is no memory;
+ * otherwise it is tried again, and at last the rows themselves are read.
  *
  * Two CPUs that use one CPU number at a time are slower, and right: a hint is replaced by exchange,
  * so each line's mark in `hinted` is taken back once, by who replaced the hint that owned it.
@@ -257,46 +257,165 @@ mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uin
     return MM_ERR_NO_MEMORY;
 }
 
-/* One frame from the line that the hint names, any row. The hint follows only to a row that has more:
- * where memory is nearly full, most rows have one frame or none. */
-static inline bool alloc_in_line(struct mm_frames *f, uint64_t *hint, uint64_t *pfn)
+/* --- single frames: where the hot path ends ---------------------------------------------------- */
+
+/*
+ * Where memory is nearly full, a line has some ten free frames in six of its rows. Then it pays to
+ * know which rows those are, and to leave the hint on a row that is used up, so that each frame goes
+ * the same way. So a CPU keeps in `left`, beside its hint for single frames, which rows of a line
+ * may have frames that the hot path does not come to: bit n of the low byte says so of row n, what
+ * is above names the line. It is believed where it says that there is something: the row is read,
+ * and claimed from by exchange. Where it says "nothing", or speaks of another line than the hint,
+ * the rows are read again.
+ */
+static inline uint64_t row_left(const uint64_t *row, unsigned i)
 {
-    uint64_t old = mmi_load(hint);
-    uint64_t row = mmi_hint_row(old);
-    uint64_t first = row & ~(uint64_t)(MMI_LINE_ROWS - 1);
+    return (uint64_t)(mmi_load(&row[i]) != 0) << i;
+}
 
-    for (uint64_t i = 0; i < MMI_LINE_ROWS; i++) {
-        uint64_t at = first | ((row + i) & (MMI_LINE_ROWS - 1));
-        uint64_t bits = mmi_load(&f->rows[at]);
+/* The rows of a line that have free frames, a bit each. */
+static inline uint64_t rows_left(const struct mm_frames *f, uint64_t line)
+{
+    const uint64_t *row = &f->rows[line * MMI_LINE_ROWS];
 
-        while (bits != 0) {
-            uint64_t left = bits & (bits - 1);
-            uint64_t frame = at * MMI_ROW_FRAMES + mmi_ctz_word(bits);
+    /* Not a loop, nor a branch: which rows those are cannot be predicted. */
+    return row_left(row, 0) | row_left(row, 1) | row_left(row, 2) | row_left(row, 3) |
+           row_left(row, 4) | row_left(row, 5) | row_left(row, 6) | row_left(row, 7);
+}
 
-            if (mmi_cas(&f->rows[at], &bits, left)) {
-                *pfn = frame + mmi_hint_span(f, old)->bias;
-                if (left != 0 && i != 0) {
-                    (void)mmi_cas(hint, &old, mmi_hint_at(old, at)); /* or it has moved on */
-                }
-                return true;
-            }
+/* One frame from the rows of the line that `*left` names. The row goes from there if it has no more,
+ * or if the hint should move to it, which is for the caller to do: it is rich, with two more. */
+static inline bool claim_left(struct mm_frames *f, uint64_t line, uint64_t *left, uint64_t *slot,
+                              bool *rich)
+{
+    while (MMI_LIKELY(*left != 0)) {
+        uint64_t row = line * MMI_LINE_ROWS + mmi_ctz_word(*left);
+        uint64_t bits = mmi_load(&f->rows[row]);
+        uint64_t more = bits & (bits - 1);
+
+        if (MMI_UNLIKELY(bits == 0)) {
+            *left &= *left - 1;
+            continue;
+        }
+        *slot = row * MMI_ROW_FRAMES + mmi_ctz_word(bits);
+        if (MMI_LIKELY(mmi_cas(&f->rows[row], &bits, more))) {
+            *rich = (more & (more - 1)) != 0;
+            *left &= *left - ((more == 0) | *rich);
+            return true;
         }
     }
     return false;
 }
 
-/* Apart, so that the hot path saves no register for it. */
-MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm_pfn_t *out)
+/* One frame from the line that the hint names. */
+static inline bool alloc_in_line(struct mm_frames *f, struct mmi_frame_cpu *cpu, uint64_t *pfn)
 {
-    struct mmi_ask ask;
+    uint64_t *hint = mmi_hint_of(cpu, MM_LIFETIME_ANY, 0);
+    uint64_t old = mmi_load(hint);
+    uint64_t line = mmi_hint_row(old) / MMI_LINE_ROWS;
+    uint64_t left = mmi_load(&cpu->left) ^ line << MMI_LINE_ROWS;
+    uint64_t slot;
+    bool rich;
 
-    if (alloc_in_line(f, mmi_hint_of(mmi_frame_cpu(f, cpu), MM_LIFETIME_ANY, 0), &out->raw)) {
+    if (MMI_UNLIKELY(left - 1 >= UINT8_MAX)) {
+        left = rows_left(f, line); /* it said "nothing", or spoke of another line */
+    }
+    if (!claim_left(f, line, &left, &slot, &rich)) {
+        return false;
+    }
+    mmi_store(&cpu->left, left | line << MMI_LINE_ROWS);
+    *pfn = slot + mmi_hint_span(f, old)->bias;
+    if (rich) {
+        (void)mmi_cas(hint, &old, mmi_hint_at(old, slot / MMI_ROW_FRAMES)); /* or it moved on */
+    }
+    return true;
+}
+
+/* The next line of this one's group, if a walk that begins at this one has it as its next, and there
+ * is nothing but the hint to be told of it. */
+static inline bool next_in_group(const struct mm_frames *f, const struct mmi_frame_cpu *cpu,
+                                 uint64_t hint, uint64_t *line)
+{
+    uint64_t this_line = mmi_hint_row(hint) / MMI_LINE_ROWS;
+    const uint64_t *group = mmi_word(f, this_line, 0);
+    const struct mmi_frame_area *area;
+    uint64_t lines;
+
+    if (this_line >= f->nr_lines || f->nr_withheld != 0 || mmi_load(&f->watched) != 0) {
+        return false;
+    }
+    area = &f->areas[f->order[(uint64_t)cpu->node * f->nr_areas]]; /* the nearest */
+    if (this_line >= area->end_line || area->node != cpu->node || area->zone == MM_ZONE_DMA) {
+        return false;
+    }
+    lines = mmi_load(&group[MMI_OPENED + MM_LIFETIME_ANY]) | mmi_load_seq(&group[MMI_WHOLE]);
+    lines &= mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load(&group[MMI_HINTED]);
+    lines &= mmi_line_mask(this_line) - 1; /* downwards */
+    if (lines == 0) {
+        return false;
+    }
+    *line = this_line / MMI_GROUP_LINES * MMI_GROUP_LINES + mmi_log2(lines);
+    return *line >= area->first_line && *line >= mmi_hint_span(f, hint)->first_line;
+}
+
+/* The line, which the hint names and which is empty, goes out of the summary; false: it was not. */
+static inline bool retire(struct mmi_ask *ask, uint64_t line)
+{
+    return !mmi_line_bit(ask->f, line, MMI_HAS_FREE) || mmi_line_retire_empty(ask, line);
+}
+
+/* One frame from the line after the one that the hint names, which is used up: what a search would
+ * do if that line is near and nothing is in the way. Else false, and a search does it. */
+static inline bool alloc_in_next(struct mmi_ask *ask, uint64_t *pfn)
+{
+    struct mm_frames *f = ask->f;
+    uint64_t *hint = mmi_hint_of(ask->cpu, MM_LIFETIME_ANY, 0);
+    uint64_t old = mmi_load(hint);
+    const struct mm_frame_span *span = mmi_hint_span(f, old);
+    uint64_t line;
+    uint64_t left;
+    uint64_t slot;
+    uint64_t row;
+    bool rich;
+
+    if (!next_in_group(f, ask->cpu, old, &line) ||
+        !retire(ask, mmi_hint_row(old) / MMI_LINE_ROWS)) {
+        return false;
+    }
+    left = rows_left(f, line);
+    if (!claim_left(f, line, &left, &slot, &rich)) {
+        return false;
+    }
+    row = slot / MMI_ROW_FRAMES;
+    if (!rich && left != UINT8_MAX) {
+        row = line * MMI_LINE_ROWS + mmi_ctz_word(~left); /* one that is used up */
+    }
+    *pfn = slot + span->bias;
+    open_line(f, line, MM_LIFETIME_ANY);
+    move_hint(f, hint, span, row, true);
+    mmi_store(&ask->cpu->left, left | line << MMI_LINE_ROWS);
+    return true;
+}
+
+/* The line of the hint is used up. Apart, so that what comes before saves no registers for it. */
+MMI_NOINLINE static mm_status_t alloc_elsewhere(struct mm_frames *f, uint32_t cpu, mm_pfn_t *out)
+{
+    struct mmi_ask ask = mmi_ask(f, cpu);
+
+    if (alloc_in_next(&ask, &out->raw)) {
         return MM_OK;
     }
-    ask = mmi_ask(f, cpu);
     return mmi_frame_alloc_order(&ask, 0, &out->raw)
                ? MM_OK
                : mmi_frame_failed(f, mmi_frame_cause(&ask, false, 1), 1);
+}
+
+/* Apart, so that the hot path saves no register for it. */
+MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm_pfn_t *out)
+{
+    return MMI_LIKELY(alloc_in_line(f, mmi_frame_cpu(f, cpu), &out->raw))
+               ? MM_OK
+               : alloc_elsewhere(f, cpu, out);
 }
 
 MMI_HOT mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)

@@ -131,6 +131,7 @@ struct mmi_frame_cpu {
     _Alignas(MM_CACHE_LINE) uint64_t hints[MMI_NR_HINTS]; /* atomic; see mmi_hint_of() */
     _Alignas(MM_CACHE_LINE) uint64_t line; /* atomic: a hint to the whole line that was used last */
     uint64_t turn;                         /* atomic: the node that MM_NODE_INTERLEAVE used last */
+    uint64_t left;                         /* atomic: rows with free frames; see alloc.c */
     uint32_t node;
 };
 
