@@ -348,8 +348,8 @@ static inline bool next_in_group(const struct mm_frames *f, const struct mmi_fra
     if (this_line >= area->end_line || area->node != cpu->node || area->zone == MM_ZONE_DMA) {
         return false;
     }
-    lines = mmi_load(&group[MMI_OPENED + MM_LIFETIME_ANY]) | mmi_load_seq(&group[MMI_WHOLE]);
-    lines &= mmi_load_seq(&group[MMI_HAS_FREE]) & ~mmi_load(&group[MMI_HINTED]);
+    lines = mmi_load(&group[MMI_OPENED + MM_LIFETIME_ANY]) & mmi_load_seq(&group[MMI_HAS_FREE]);
+    lines = (lines | mmi_load_seq(&group[MMI_WHOLE])) & ~mmi_load(&group[MMI_HINTED]);
     lines &= mmi_line_mask(this_line) - 1; /* downwards */
     if (lines == 0) {
         return false;
@@ -382,6 +382,7 @@ static inline bool alloc_in_next(struct mmi_ask *ask, uint64_t *pfn)
         !retire(ask, mmi_hint_row(old) / MMI_LINE_ROWS)) {
         return false;
     }
+    mmi_line_open(f, line);
     left = rows_left(f, line);
     if (!claim_left(f, line, &left, &slot, &rich)) {
         return false;
