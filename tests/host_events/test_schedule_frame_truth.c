@@ -34,6 +34,30 @@ static void test_comes_back(void **state)
     comes_back_behind("frame.back-bulk", 1, (struct step){BULK_OF, 1, true});
 }
 
+/* The same where it is a whole line that comes back, which is closed, and less that is wanted. */
+static void block_comes_back_behind(const char *name, unsigned nr, struct step asks)
+{
+    prepare(FREE_FRAMES(0, 0), 0);
+    reserve_line(2, MM_LIFETIME_SHORT);
+    reserve_line(0, MM_LIFETIME_KERNEL);
+    let_free(1024, 512);
+    assert_int_equal(mm_frame_alloc_at(&world->now.frames, PFN(1024), 512), MM_OK);
+    hand_out(1, 1024, 512);
+    let_free(256, nr);
+    SCRIPT(0, asks);
+    SCRIPT(1, {FREE, 0, false}, {ALLOC_AT, 256, false});
+    race(name, false);
+}
+
+static void test_block_comes_back(void **state)
+{
+    (void)state;
+    block_comes_back_behind("frame.back-block-order-0", 1, (struct step){ALLOC_ON, 0, true});
+    block_comes_back_behind("frame.back-block-order-3", 8, (struct step){ALLOC, 3, true});
+    block_comes_back_behind("frame.back-block-run-16", 16, (struct step){ALLOC_RUN, 16, true});
+    block_comes_back_behind("frame.back-block-bulk", 1, (struct step){BULK_OF, 1, true});
+}
+
 /* The same with whole lines. */
 static void test_line_comes_back(void **state)
 {
@@ -223,10 +247,15 @@ static void test_three(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_comes_back), cmocka_unit_test(test_line_comes_back),
-        cmocka_unit_test(test_goes_round), cmocka_unit_test(test_stopped_half_way),
-        cmocka_unit_test(test_two_halves), cmocka_unit_test(test_marks),
-        cmocka_unit_test(test_tops),       cmocka_unit_test(test_claims_of_a_line),
+        cmocka_unit_test(test_comes_back),
+        cmocka_unit_test(test_block_comes_back),
+        cmocka_unit_test(test_line_comes_back),
+        cmocka_unit_test(test_goes_round),
+        cmocka_unit_test(test_stopped_half_way),
+        cmocka_unit_test(test_two_halves),
+        cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_tops),
+        cmocka_unit_test(test_claims_of_a_line),
         cmocka_unit_test(test_three),
     };
 

@@ -491,12 +491,16 @@ static bool search_lines(struct mmi_ask *ask, struct mmi_walk *w, const struct m
             mmi_settle_in(ask, NULL, line, 0, w);
             return true;
         }
-        (void)mmi_line_retire(ask, line);
-        if (mark != 0 && mark_line(ask, wish, line, mark, was_marked, pfn)) {
-            return true;
+        if (mark != 0) {
+            (void)mmi_line_pass(ask, line);
+            if (mark_line(ask, wish, line, mark, was_marked, pfn)) {
+                return true;
+            }
+            continue;
         }
+        (void)mmi_line_retire(ask, line);
         if (mmi_line_bit(ask->f, line, MMI_WHOLE) && !mmi_line_whole(ask->f, line)) {
-            mmi_line_unwhole(ask, line);
+            mmi_line_unwhole(ask, line); /* else the run does not fit there */
         }
     }
     return false;
