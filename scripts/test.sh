@@ -8,7 +8,7 @@
 #   --qemu        boots of the minikernel
 #   --sanitize    host tests under ASan and UBSan, gcc and clang
 #   --threads     host tests with real threads, under TSan
-#   --fuzzing     the fuzz targets, 20 s each
+#   --fuzzing     the fuzz targets, 30 s each
 #   --seeded      a sample of the seeded faults
 #   --gate        the gates
 #                 (several of these add up)
@@ -28,7 +28,7 @@
 
 labels=()
 full=0
-fuzz_seconds=20
+fuzz_seconds=30
 report=
 ctest_arguments=()
 while [ $# -gt 0 ]; do
