@@ -8,7 +8,7 @@
 #   --qemu        boots of the minikernel
 #   --sanitize    host tests under ASan and UBSan, gcc and clang
 #   --threads     host tests with real threads, under TSan
-#   --fuzzing     the fuzz targets, 20 s each
+#   --fuzzing     the fuzz targets, 30 s each
 #   --seeded      a sample of the seeded faults
 #   --gate        the gates
 #                 (several of these add up)
@@ -28,7 +28,7 @@
 
 labels=()
 full=0
-fuzz_seconds=20
+fuzz_seconds=30
 report=
 ctest_arguments=()
 while [ $# -gt 0 ]; do
@@ -104,18 +104,31 @@ install_packages() {
     "$MM_ROOT/scripts/deps.sh" "${sets[@]}"
 }
 
+# Side by side, since each is one process that mostly starts compilers.
+configure_presets() {
+    local preset pid pids=() arguments status=0
+    for preset in "${presets[@]}"; do
+        arguments=()
+        [ "$preset" != fuzz ] || arguments=("-DMM_FUZZ_SECONDS=$fuzz_seconds")
+        configure "$preset" "${arguments[@]}" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do
+        wait "$pid" || status=1
+    done
+    return "$status"
+}
+
 build_preset() {
-    local targets=() arguments=()
+    local targets=()
     if [ "$1" = tsan ] && [ "$full" = 0 ]; then
         targets=(mm_threads_tests)
-    elif [ "$1" = fuzz ]; then
-        arguments=("-DMM_FUZZ_SECONDS=$fuzz_seconds")
     fi
-    configure "$1" "${arguments[@]}"
     build "$1" "${targets[@]}"
 }
 
 timed "packages" install_packages
+timed "configure" configure_presets
 for preset in "${presets[@]}"; do
     timed "build $preset" build_preset "$preset"
 done

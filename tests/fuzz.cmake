@@ -4,7 +4,7 @@
 # hunts for a while; and in every other build with a main() of their own, as a test that runs over
 # the corpus.
 
-set(MM_FUZZ_SECONDS 20 CACHE STRING "How long each fuzz target hunts")
+set(MM_FUZZ_SECONDS 30 CACHE STRING "How long each fuzz target hunts")
 set(mm_fuzz_corpus "${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus")
 
 foreach(target IN ITEMS multiboot2 uefi e820 limine bootmap srat slit frame paging space heap)
@@ -27,7 +27,8 @@ foreach(target IN ITEMS multiboot2 uefi e820 limine bootmap srat slit frame pagi
             "$<TARGET_FILE:${program}>" "${mm_fuzz_corpus}/${target}" "${PROJECT_BINARY_DIR}/found/${target}"
             ${MM_FUZZ_SECONDS})
         math(EXPR mm_fuzz_timeout "${MM_FUZZ_SECONDS} + 120")
-        set_tests_properties("${test}.hunt" PROPERTIES LABELS fuzz TIMEOUT ${mm_fuzz_timeout})
+        set_tests_properties("${test}.hunt" PROPERTIES
+            LABELS fuzz TIMEOUT ${mm_fuzz_timeout} COST ${MM_FUZZ_SECONDS})
     else()
         list(APPEND mm_host_programs "$<TARGET_FILE:${program}>")
         target_sources(${program} PRIVATE fuzz/replay.c)

@@ -50,9 +50,9 @@ foreach(memory IN ITEMS 64M 512M 6G)
                 endif()
                 mm_add_boot(${name} 400 success "${mm_all_passed}" ${uefi}
                     SAYS log ${cpu} ${cpus}cpus ${firmware} ARGUMENTS -m ${memory} -cpu ${cpu} -smp ${cpus})
-                # The kernel fills half of the memory: one machine of 6 GiB at a time.
+                # The kernel fills half of the memory: one machine of 6 GiB at a time, so not last.
                 if(memory STREQUAL "6G")
-                    set_tests_properties("${MM_TEST_PREFIX}qemu.${name}" PROPERTIES RESOURCE_LOCK memory)
+                    set_tests_properties("${MM_TEST_PREFIX}qemu.${name}" PROPERTIES RESOURCE_LOCK memory COST 60)
                 endif()
             endforeach()
         endforeach()
@@ -69,7 +69,7 @@ mm_add_boot(64M.no_acpi 120 success "${mm_all_passed}" SAYS no_acpi
 mm_add_boot(64M.12cpus 240 success "${mm_all_passed}" SAYS 12cpus
     ARGUMENTS -m 64M -cpu max -smp 12)
 # Twelve threads that wait for each other: nothing beside them.
-set_tests_properties("${MM_TEST_PREFIX}qemu.64M.12cpus" PROPERTIES PROCESSORS 2)
+set_tests_properties("${MM_TEST_PREFIX}qemu.64M.12cpus" PROPERTIES PROCESSORS 2 COST 500)
 # Several nodes: two of two processors each; one without memory and one without processors.
 set(mm_two_nodes -m 512M -smp 4
     -object memory-backend-ram,id=m0,size=256M -object memory-backend-ram,id=m1,size=256M

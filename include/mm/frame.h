@@ -708,10 +708,12 @@ mm_status_t mm_frame_set_watermarks(struct mm_frames *frames, uint32_t node, uin
                                     const struct mm_frame_watermarks *watermarks);
 
 /**
- * The level that was noticed last.
+ * The level that was noticed last; of several zones the highest.
  *
+ * @param node, zone  of one, or MM_NODE_ALL and MM_ZONE_ALL for each
  * @return MM_PRESSURE_NONE for a zone that does not exist, or has no watermarks
- * Locks:  none; any context. Cost: O(1).
+ * Locks:  none; any context.
+ * Cost:   O(zones that are asked for).
  */
 enum mm_pressure mm_frame_pressure(const struct mm_frames *frames, uint32_t node, uint32_t zone);
 

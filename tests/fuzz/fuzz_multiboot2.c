@@ -65,7 +65,9 @@ static void note_entries(struct memory *m, const uint8_t *tag, uint32_t size, bo
             note(m, get(tag + at, 8), get(tag + at + 8, 8), get(tag + at + 16, 4) == 1);
         } else {
             uint64_t pages = get(tag + at + 24, 8);
-            bool usable = get(tag + at, 4) == 7;
+            /* EFI_MEMORY_RUNTIME, EFI_MEMORY_SP, EFI_MEMORY_NV */
+            bool usable = get(tag + at, 4) == 7 &&
+                          (get(tag + at + 32, 8) & UINT64_C(0x8000000000048000)) == 0;
 
             /* A length that fits no word reaches to 2^64, or is not believed. */
             note(m, get(tag + at + 8, 8), pages >> 52 != 0 ? UINT64_MAX : pages << 12,

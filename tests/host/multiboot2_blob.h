@@ -125,15 +125,22 @@ static inline uint32_t blob_efi_map(struct blob *b)
     return at;
 }
 
-static inline void blob_efi(struct blob *b, uint32_t type, uint64_t start, uint64_t pages)
+static inline void blob_efi_with(struct blob *b, uint32_t type, uint64_t start, uint64_t pages,
+                                 uint64_t attributes)
 {
     blob_u32(b, type);
     blob_u32(b, 0xcccccccc);
     blob_u64(b, start);
     blob_u64(b, 0);
     blob_u64(b, pages);
-    blob_u64(b, 15);
+    blob_u64(b, attributes);
     blob_u64(b, UINT64_C(0xcccccccccccccccc));
+}
+
+/* With the attributes of ordinary memory: every way of caching. */
+static inline void blob_efi(struct blob *b, uint32_t type, uint64_t start, uint64_t pages)
+{
+    blob_efi_with(b, type, start, pages, 15);
 }
 
 static inline uint32_t blob_framebuffer(struct blob *b, uint64_t addr, uint32_t pitch,

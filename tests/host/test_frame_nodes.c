@@ -521,6 +521,60 @@ static void pressure_of_one_node(void **state)
     stop(w);
 }
 
+/* Of several zones the highest level is told, whichever of them it is: */
+static const struct short_zone {
+    uint32_t node;
+    uint32_t zone;
+    uint64_t min;
+    enum mm_pressure level;
+} short_zones[] = {
+    {0, MM_ZONE_DMA, 1, MM_PRESSURE_LOW},
+    {2, MM_ZONE_DMA32, UINT64_MAX, MM_PRESSURE_MIN},
+    {3, MM_ZONE_NORMAL, 1, MM_PRESSURE_LOW},
+    {1, MM_ZONE_DMA, UINT64_MAX, MM_PRESSURE_MIN},
+};
+
+static enum mm_pressure expected_of(unsigned nr_short, uint32_t node, uint32_t zone)
+{
+    enum mm_pressure highest = MM_PRESSURE_NONE;
+
+    for (unsigned i = 0; i < nr_short; i++) {
+        const struct short_zone *s = &short_zones[i];
+
+        if ((node == MM_NODE_ALL || node == s->node) && (zone == MM_ZONE_ALL || zone == s->zone)) {
+            highest = s->level > highest ? s->level : highest;
+        }
+    }
+    return highest;
+}
+
+static void pressure_of_all(void **state)
+{
+    static const uint32_t nodes[] = {MM_NODE_ALL, 0, 1, 2, 3};
+    static const uint32_t zones[] = {MM_ZONE_ALL, MM_ZONE_DMA, MM_ZONE_DMA32, MM_ZONE_NORMAL};
+    const unsigned nr_all = sizeof(short_zones) / sizeof(short_zones[0]);
+    struct world *w = start(four, 4, NULL, 0);
+    (void)state;
+
+    for (unsigned nr = 0; nr <= nr_all; nr++) {
+        for (unsigned i = 0; i < 5 * 4; i++) {
+            uint32_t node = nodes[i / 4];
+            uint32_t zone = zones[i % 4];
+
+            assert_int_equal(mm_frame_pressure(&w->rig.frames, node, zone),
+                             expected_of(nr, node, zone));
+        }
+        if (nr < nr_all) {
+            const struct short_zone *s = &short_zones[nr];
+            struct mm_frame_watermarks marks = {s->min, UINT64_MAX, UINT64_MAX};
+
+            assert_int_equal(mm_frame_set_watermarks(&w->rig.frames, s->node, s->zone, &marks),
+                             MM_OK);
+        }
+    }
+    stop(w);
+}
+
 /* The reserve lies in the farthest node's lowest memory, but for what lies below 16 MiB. */
 static void the_reserve_of_several_nodes(void **state)
 {
@@ -660,6 +714,7 @@ int main(void)
         cmocka_unit_test(more_than_one_frame),
         cmocka_unit_test(figures_add_up),
         cmocka_unit_test(pressure_of_one_node),
+        cmocka_unit_test(pressure_of_all),
         cmocka_unit_test(the_reserve_of_several_nodes),
         cmocka_unit_test(at_random),
         cmocka_unit_test(machines),

@@ -93,13 +93,13 @@ static void double_free_from_another_cpu(void **state)
     rig_stop(&rig);
 }
 
-/* One frame of a block is free: named is that one, and the others stay allocated. */
-static void part_of_a_block_is_free(void **state)
+/* One frame of a block is free: named is that one, and the others stay allocated; the ways of an
+ * allocator without flags are others. */
+static void part_is_free(uint32_t flags)
 {
     static struct rig rig;
 
-    (void)state;
-    rig_start(&rig, machine, 1, MM_FRAMES_OWNERS);
+    rig_start(&rig, machine, 1, flags);
     for (uint32_t order = 1; order <= 11; order++) {
         mm_pfn_t first = rig_alloc(&rig, order);
         uint64_t size = UINT64_C(1) << order;
@@ -111,8 +111,17 @@ static void part_of_a_block_is_free(void **state)
             assert_int_equal(mm_frame_alloc_at(&rig.frames, mm_pfn(first.raw + hole), 1), MM_OK);
         }
         mm_frame_free(&rig.frames, first, order);
+        PANICS(rig, mm_frame_free(&rig.frames, first, order), "double free of a frame", first.raw,
+               FREE, 0, "allocated, a block of order", order);
     }
     rig_stop(&rig);
+}
+
+static void part_of_a_block_is_free(void **state)
+{
+    (void)state;
+    part_is_free(0);
+    part_is_free(MM_FRAMES_OWNERS);
 }
 
 static void reserved_and_foreign(void **state)

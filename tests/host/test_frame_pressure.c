@@ -448,6 +448,8 @@ static void bad_watermarks(void **state)
     assert_int_equal(mm_frame_set_watermarks(f, 0, 2, &min_above), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_frame_set_watermarks(f, 0, 2, &low_above), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(f->watched, 0);
+    set(w, 0, MM_ZONE_NORMAL, 0, 0, 0); /* there were none */
+    assert_int_equal(f->watched, 0);
     assert_int_equal(mm_frame_set_watermarks(f, 0, MM_ZONE_DMA, &good), MM_OK); /* no memory */
     assert_int_equal(f->watched, 0);
     assert_int_equal(mm_frame_pressure(NULL, 0, 0), MM_PRESSURE_NONE);
@@ -455,6 +457,12 @@ static void bad_watermarks(void **state)
     assert_int_equal(mm_frame_pressure(f, 1, 0), MM_PRESSURE_NONE);
     assert_int_equal(mm_frame_pressure(f, 0, MM_ZONE_COUNT), MM_PRESSURE_NONE);
     assert_int_equal(mm_frame_pressure(f, MM_NODE_ALL, MM_ZONE_ALL), MM_PRESSURE_NONE);
+    set(w, 0, MM_ZONE_NORMAL, 1, FRAMES + 1, FRAMES + 1); /* nowhere else */
+    assert_int_equal(mm_frame_pressure(f, MM_NODE_ALL, MM_ZONE_ALL), MM_PRESSURE_LOW);
+    assert_int_equal(mm_frame_pressure(&none, MM_NODE_ALL, MM_ZONE_ALL), MM_PRESSURE_NONE);
+    assert_int_equal(mm_frame_pressure(f, 1, MM_ZONE_ALL), MM_PRESSURE_NONE);
+    assert_int_equal(mm_frame_pressure(f, MM_NODE_ALL, MM_ZONE_COUNT), MM_PRESSURE_NONE);
+    assert_int_equal(mm_frame_pressure(f, MM_NODE_ALL, UINT32_MAX - 1), MM_PRESSURE_NONE);
     stop(w);
 }
 

@@ -271,6 +271,48 @@ static void efi_types(void **state)
     assert_added(f, 18, 0x100, 0x1000, MM_BOOT_RESERVED);
 }
 
+/* Attributes count as they do in a map that the firmware itself returned (UEFI Specification 2.10,
+ * 7.2.3), and the kind that is not usable wins over what the other map says. */
+static void efi_attributes(void **state)
+{
+    static const struct {
+        uint32_t type;
+        uint64_t attributes;
+        enum mm_boot_kind kind;
+    } descriptors[] = {
+        {7, 0, MM_BOOT_USABLE},
+        {7, UINT64_C(1) << 15 | 15, MM_BOOT_PERSISTENT},                /* NV */
+        {7, UINT64_C(1) << 18 | 15, MM_BOOT_RESERVED},                  /* SP */
+        {7, UINT64_C(1) << 63 | 15, MM_BOOT_RUNTIME},                   /* RUNTIME */
+        {7, UINT64_C(1) << 15 | UINT64_C(1) << 18, MM_BOOT_RESERVED},   /* the least usable */
+        {7, UINT64_C(1) << 15 | UINT64_C(1) << 63, MM_BOOT_PERSISTENT}, /* the same */
+        {7, ~(UINT64_C(0x8000000000048000)), MM_BOOT_USABLE},           /* all others */
+        {2, UINT64_C(1) << 18, MM_BOOT_RESERVED},                       /* loader data */
+        {4, UINT64_C(1) << 15, MM_BOOT_PERSISTENT},                     /* boot services data */
+        {9, UINT64_C(1) << 18, MM_BOOT_RESERVED},                       /* ACPI reclaim */
+        {8, UINT64_C(1) << 15, MM_BOOT_BAD},                            /* unusable: it stays so */
+    };
+    const uint32_t nr = sizeof(descriptors) / sizeof(descriptors[0]);
+    struct fixture *f = *state;
+
+    one_gigabyte(f);
+    (void)blob_efi_map(&f->blob);
+    for (uint32_t i = 0; i < nr; i++) {
+        blob_efi_with(&f->blob, descriptors[i].type, UINT64_C(0x100000) * (i + 1), 0x100,
+                      descriptors[i].attributes);
+    }
+    blob_tag_end(&f->blob);
+    blob_end(&f->blob);
+    assert_int_equal(read_blob(f), MM_OK);
+    assert_int_equal(f->info.nr_entries, nr + 1);
+    for (uint32_t i = 0; i < nr; i++) {
+        assert_added(f, i + 2, UINT64_C(0x100000) * (i + 1), 0x100000, descriptors[i].kind);
+    }
+    /* two of them are usable beside the rest of what the other map says, but for the information */
+    assert_int_equal(mm_bootmap_usable_bytes(&f->map),
+                     (UINT64_C(1) << 30) - 0x1000 - UINT64_C(0x100000) * (nr - 2));
+}
+
 static void efi_beside_the_other(void **state)
 {
     struct fixture *f = *state;
@@ -595,6 +637,7 @@ int main(void)
         TEST(two_memory_maps_both_count),
         TEST(entries_that_wrap),
         TEST(efi_types),
+        TEST(efi_attributes),
         TEST(efi_beside_the_other),
         TEST(efi_before_boot_services_end),
         TEST(efi_lengths_that_are_none),

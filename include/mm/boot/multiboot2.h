@@ -66,8 +66,10 @@ struct mm_multiboot2_error {
  *
  * Reserved in the map beside what the memory maps say: the information itself (as
  * MM_BOOT_BOOTLOADER), modules, the sections of the kernel (as MM_BOOT_KERNEL), and the
- * framebuffer. Of the EFI memory map, loader and boot services memory becomes MM_BOOT_BOOTLOADER:
- * nobody needs it once the kernel stands on its own stack and tables and has read the information;
+ * framebuffer. A descriptor of the EFI memory map becomes what <mm/boot/uefi.h> says, by its type
+ * and its attributes: memory for a specific purpose or that is not volatile is never usable, whatever
+ * the other map says of it. Loader and boot services memory becomes MM_BOOT_BOOTLOADER: nobody needs
+ * it once the kernel stands on its own stack and tables and has read the information;
  * mm_bootmap_reclaim() then makes it usable.
  *
  * A section's physical address is sh_addr - `kernel_offset` if sh_addr is at or above that, else
@@ -75,9 +77,8 @@ struct mm_multiboot2_error {
  *
  * Of strings and framebuffers that come twice the first is kept; all modules and sections reach the
  * map, also those that the arrays have no room for. The EFI memory map is believed only when boot
- * services have ended; of its descriptors the type counts, not the attributes. Of both maps, what
- * could be reclaimed later and wraps past 2^64 is reserved up to there; what can never be usable is
- * cut. Unknown tags are skipped.
+ * services have ended. Of both maps, what could be reclaimed later and wraps past 2^64 is reserved up
+ * to there; what can never be usable is cut. Unknown tags are skipped.
  *
  * @param map         initialised; entries are added, not normalised
  * @param data        the information, 8-byte aligned

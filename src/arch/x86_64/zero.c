@@ -4,10 +4,10 @@
  * process too.
  *
  * MOVNTI writes a general register with a non-temporal hint: the line is not read first, and does
- * not push others out of the caches (SDM vol. 1, 10.4.6.2; vol. 2B, MOVNTI; APM vol. 3, MOVNTI). All
- * CPUs of 64 bits have it (CPUID 1:EDX[26], SSE2). Eight in a row fill one line of 64 bytes, which
- * then leaves the write-combining buffer as one. Such stores are weakly ordered: SFENCE puts them
- * before every store that comes later (SDM vol. 2B, SFENCE).
+ * not push others out of the caches (SDM vol. 1, 10.4.6.2; vol. 2B, MOVNTI; APM vol. 3, chapter 3,
+ * MOVNTI). All CPUs of 64 bits have it (CPUID 1:EDX[26], SSE2). Eight in a row fill one line of 64
+ * bytes, which then leaves the write-combining buffer as one. Such stores are weakly ordered: SFENCE
+ * puts them before every store that comes later (SDM vol. 2B, SFENCE; APM vol. 1, 3.9.2).
  */
 #include <mm/arch/x86_64.h>
 

@@ -64,9 +64,8 @@ void mmi_entries_add(const struct mmi_entries *entries, struct mm_bootmap *map,
 mm_status_t mmi_entries_read(const struct mmi_entries *entries, struct mm_bootmap *map,
                              struct mm_boot_report *out);
 
-/* UEFI Specification 2.10, 7.2.3: a descriptor; the second heeds its type alone. */
+/* UEFI Specification 2.10, 7.2.3: a descriptor, of 40 bytes or more. */
 struct mmi_memory mmi_uefi_entry(const uint8_t *at);
-struct mmi_memory mmi_uefi_entry_by_type(const uint8_t *at);
 
 /* ACPI Specification 6.5, 15.1: a type of E820. */
 enum mm_boot_kind mmi_e820_kind(uint32_t type);

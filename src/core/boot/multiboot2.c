@@ -148,7 +148,7 @@ static struct mmi_entries memory_entries(const struct tag *tag)
         .data = tag->data + MEMORY_BEGIN,
         .stride = entry_size,
         .nr = (tag->size - MEMORY_BEGIN) / entry_size,
-        .read = tag->type == TAG_EFI_MEMORY_MAP ? mmi_uefi_entry_by_type : memory_map_entry,
+        .read = tag->type == TAG_EFI_MEMORY_MAP ? mmi_uefi_entry : memory_map_entry,
     };
 }
 

@@ -47,23 +47,13 @@ static enum mm_boot_kind kind_by_attributes(enum mm_boot_kind kind, uint64_t att
     return (attributes & EFI_MEMORY_RUNTIME) != 0 ? MM_BOOT_RUNTIME : kind;
 }
 
-static struct mmi_memory entry(const uint8_t *at, uint64_t attributes)
+struct mmi_memory mmi_uefi_entry(const uint8_t *at)
 {
+    enum mm_boot_kind kind = kind_by_attributes(kind_by_type(mmi_get32(at)), mmi_get64(at + 32));
     uint64_t len = 0;
     bool fits = mm_mul(mmi_get64(at + 24), MM_PAGE_SIZE, &len);
 
-    return mmi_memory(mmi_get64(at + 8), len, fits,
-                      kind_by_attributes(kind_by_type(mmi_get32(at)), attributes));
-}
-
-struct mmi_memory mmi_uefi_entry(const uint8_t *at)
-{
-    return entry(at, mmi_get64(at + 32));
-}
-
-struct mmi_memory mmi_uefi_entry_by_type(const uint8_t *at)
-{
-    return entry(at, 0);
+    return mmi_memory(mmi_get64(at + 8), len, fits, kind);
 }
 
 mm_status_t mm_uefi_read_map(struct mm_bootmap *map, const void *descriptors, size_t len,

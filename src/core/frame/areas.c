@@ -25,7 +25,7 @@ struct mmi_ask mmi_ask(struct mm_frames *f, uint32_t cpu)
         .cpu = mine,
         .nodes = UINT64_MAX,
         .from = mine->node,
-        .withheld = f->nr_withheld != 0 ? MMI_NOT_RESERVE : 0,
+        .avoid = f->nr_withheld != 0 ? MMI_NOT_RESERVE : 0,
     };
 }
 

@@ -277,10 +277,10 @@ static bool search_zeroed(struct mmi_ask *ask, uint64_t *pfn)
         return false;
     }
     nearest = &f->areas[f->order[(uint64_t)ask->from * f->nr_areas]];
-    ask->withheld |= MMI_ONLY_ZEROED;
+    ask->avoid |= MMI_ONLY_ZEROED;
     mmi_walk_within(ask, &w, MMI_WHOLE, nearest->first_line, nearest->end_line);
     found = search(ask, &w, 1, pfn);
-    ask->withheld &= ~MMI_ONLY_ZEROED;
+    ask->avoid &= ~MMI_ONLY_ZEROED;
     return found;
 }
 

@@ -289,9 +289,24 @@ mm_status_t mm_frame_set_watermarks(struct mm_frames *frames, uint32_t node, uin
 
 enum mm_pressure mm_frame_pressure(const struct mm_frames *frames, uint32_t node, uint32_t zone)
 {
-    if (frames == NULL || frames->magic != MMI_FRAME_MAGIC || node >= frames->nr_nodes ||
-        zone >= MM_ZONE_COUNT) {
+    uint32_t first_zone = zone == MM_ZONE_ALL ? 0 : zone;
+    uint32_t last_zone = zone == MM_ZONE_ALL ? MM_ZONE_COUNT - 1 : zone;
+    uint32_t highest = MM_PRESSURE_NONE;
+    uint32_t last;
+
+    if (frames == NULL || frames->magic != MMI_FRAME_MAGIC) {
         return MM_PRESSURE_NONE;
     }
-    return (enum mm_pressure)mmi_load(&mmi_zone(frames, node, zone)->level);
+    last = node == MM_NODE_ALL ? frames->nr_nodes - 1 : node;
+    if (last >= frames->nr_nodes || last_zone >= MM_ZONE_COUNT) {
+        return MM_PRESSURE_NONE;
+    }
+    for (uint32_t n = node == MM_NODE_ALL ? 0 : node; n <= last; n++) {
+        for (uint32_t z = first_zone; z <= last_zone; z++) {
+            uint32_t level = mmi_load(&mmi_zone(frames, n, z)->level);
+
+            highest = level > highest ? level : highest;
+        }
+    }
+    return (enum mm_pressure)highest;
 }

@@ -133,8 +133,8 @@ static struct mmi_ask ask_of(struct mm_frames *f, const struct mm_frame_request 
 
     ask.lifetime = r->lifetime;
     if (f->nr_withheld != 0) {
-        ask.withheld = user ? MMI_NOT_RESERVE | MMI_NOT_KERNEL
-                            : ((r->flags & MM_FRAME_ATOMIC) != 0 ? 0 : MMI_NOT_RESERVE);
+        ask.avoid = user ? MMI_NOT_RESERVE | MMI_NOT_KERNEL
+                         : ((r->flags & MM_FRAME_ATOMIC) != 0 ? 0 : MMI_NOT_RESERVE);
     }
     if (r->node_policy == MM_NODE_PREFERRED || r->node_policy == MM_NODE_REQUIRED) {
         ask.from = r->node;

@@ -233,7 +233,7 @@ static uint64_t withheld_line(const struct mmi_ask *ask, uint64_t slot, uint64_t
 {
     uint64_t last = (slot + nr - 1) / MMI_LINE_FRAMES;
 
-    for (uint64_t line = slot / MMI_LINE_FRAMES; line <= last && ask->withheld != 0; line++) {
+    for (uint64_t line = slot / MMI_LINE_FRAMES; line <= last && ask->avoid != 0; line++) {
         if (mmi_line_withheld(ask, line)) {
             return line;
         }

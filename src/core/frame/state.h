@@ -383,13 +383,15 @@ struct mmi_ask {
     uint64_t nodes;    /* bit n: node n will do */
     uint32_t from;     /* the node to begin with */
     uint32_t lifetime; /* enum mm_lifetime */
-    uint32_t withheld; /* MMI_NOT_..., MMI_ONLY_...: lines that will not do; 0: all will */
+    uint32_t avoid;    /* MMI_NOT_..., MMI_ONLY_...: lines that will not do; 0: all will */
     /* Of the turn over the summaries that is going on: */
     uint64_t before; /* `unsettled` when it began */
     uint64_t own;    /* corrections that it made itself */
     bool again;      /* something came back where it had looked already */
 };
 
+/* What `avoid` is made of: lines that are withheld from who asks (mmi_line_withheld() heeds these
+ * two alone), and lines that this search leaves to another one, by what is known of their contents. */
 #define MMI_NOT_RESERVE 1u /* no line of the reserve */
 #define MMI_NOT_KERNEL  2u /* none of what user memory never gets */
 #define MMI_ONLY_ZEROED 4u /* lines with a bit in `zero` */

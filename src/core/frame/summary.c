@@ -354,7 +354,7 @@ void mmi_line_unwhole(struct mmi_ask *ask, uint64_t line)
 /* Whether a run that touches the line may lie in what is withheld: then it is no news. */
 static bool withheld_near(const struct mmi_ask *ask, uint64_t line)
 {
-    return ask->withheld != 0 &&
+    return ask->avoid != 0 &&
            ((line > 0 && mmi_line_withheld(ask, line - 1)) || mmi_line_withheld(ask, line + 1));
 }
 
@@ -410,15 +410,15 @@ MMI_NOINLINE static void barren(struct mmi_ask *ask, uint64_t group, unsigned wo
 
 bool mmi_line_withheld(const struct mmi_ask *ask, uint64_t line)
 {
-    return ((ask->withheld & MMI_NOT_RESERVE) != 0 && mmi_line_bit(ask->f, line, MMI_RESERVE)) ||
-           ((ask->withheld & MMI_NOT_KERNEL) != 0 && mmi_line_bit(ask->f, line, MMI_KERNEL));
+    return ((ask->avoid & MMI_NOT_RESERVE) != 0 && mmi_line_bit(ask->f, line, MMI_RESERVE)) ||
+           ((ask->avoid & MMI_NOT_KERNEL) != 0 && mmi_line_bit(ask->f, line, MMI_KERNEL));
 }
 
 /* Lines of a group that are withheld from who asks. */
 static uint64_t withheld(const struct mmi_ask *ask, const uint64_t *group)
 {
-    return ((ask->withheld & MMI_NOT_RESERVE) != 0 ? group[MMI_RESERVE] : 0) |
-           ((ask->withheld & MMI_NOT_KERNEL) != 0 ? group[MMI_KERNEL] : 0);
+    return ((ask->avoid & MMI_NOT_RESERVE) != 0 ? group[MMI_RESERVE] : 0) |
+           ((ask->avoid & MMI_NOT_KERNEL) != 0 ? group[MMI_KERNEL] : 0);
 }
 
 /* Lines of a group that may be had: not withheld, and zeroed ones or others if that was said. */
@@ -426,10 +426,10 @@ static uint64_t allowed(const struct mmi_ask *ask, const uint64_t *group)
 {
     uint64_t lines = ~withheld(ask, group);
 
-    if ((ask->withheld & MMI_ONLY_ZEROED) != 0) {
+    if ((ask->avoid & MMI_ONLY_ZEROED) != 0) {
         lines &= mmi_load(&group[MMI_ZERO]);
     }
-    if ((ask->withheld & MMI_NOT_ZEROED) != 0) {
+    if ((ask->avoid & MMI_NOT_ZEROED) != 0) {
         lines &= ~mmi_load(&group[MMI_ZERO]);
     }
     return lines;
@@ -457,7 +457,7 @@ MMI_INLINE uint64_t candidates(struct mmi_ask *ask, const struct mmi_pick *pick,
     if (pick->mine) {
         lines &= mmi_load(&group[MMI_OPENED + ask->lifetime]) | mmi_load_seq(&group[MMI_WHOLE]);
     }
-    return ask->withheld == 0 ? lines : lines & allowed(ask, group);
+    return ask->avoid == 0 ? lines : lines & allowed(ask, group);
 }
 
 /* Groups of one word of the tops that may hold candidates. */
@@ -498,7 +498,7 @@ bool mmi_any_withheld(const struct mmi_ask *ask)
     const struct mm_frames *f = ask->f;
     uint64_t at = f->nr_lines / MMI_GROUP_LINES + 1;
 
-    if (ask->withheld == 0) {
+    if (ask->avoid == 0) {
         return false;
     }
     while (at-- > 0 && next_group(f, MMI_HAS_FREE, 0, &at)) {

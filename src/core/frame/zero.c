@@ -117,7 +117,7 @@ mm_status_t mm_frame_prezero(struct mm_frames *frames, uint64_t nr_blocks, uint6
     }
     /* From near to far, as they will be asked for; the reserve is to be there at every moment. */
     ask = mmi_ask(frames, mmi_cpu_number(&frames->platform));
-    ask.withheld |= MMI_NOT_ZEROED;
+    ask.avoid |= MMI_NOT_ZEROED;
     mmi_walk_begin(&ask, &w, MMI_WHOLE, MMI_FROM_TOP);
     while (done < nr_blocks && status != MM_ERR_FAULT && mmi_walk_next(&ask, &w, &line)) {
         status = prezero_line(&ask, line);
