@@ -5,6 +5,8 @@
 // frame_threads.cc several CPUs. README.md tells how figures are made from these.
 #include "frame_bench.h"
 
+#include <memory>
+
 namespace
 {
 
@@ -38,6 +40,15 @@ void frame_hot_pair_floor(benchmark::State &state)
     measure_pairs(state, floor);
 }
 BENCHMARK(frame_hot_pair_floor);
+
+// The same by two exchanges and nothing else.
+void frame_hot_pair_exchanges(benchmark::State &state)
+{
+    Exchanges exchanges;
+
+    measure_pairs(state, exchanges);
+}
+BENCHMARK(frame_hot_pair_exchanges);
 
 // One frame, where the platform's op is asked for that number.
 void frame_hot_pair_ops(benchmark::State &state)
@@ -102,6 +113,31 @@ template <class Allocator> void random_free(benchmark::State &state)
 }
 BENCHMARK(random_free<Frames>)->Name("frame_random_free");
 BENCHMARK(random_free<Floor>)->Name("frame_random_free_floor");
+
+// The same by an exchange and nothing else.
+void frame_random_free_exchanges(benchmark::State &state)
+{
+    std::vector<mm_pfn_t> live(NR_FRAMES / 4);
+    Dice dice(1);
+
+    for (auto _ : state) {
+        state.PauseTiming();
+        auto exchanges = std::make_unique<Exchanges>(live.size());
+        for (uint64_t i = 0; i < live.size(); i++) {
+            live[i].raw = i;
+        }
+        dice.shuffle(live);
+        state.ResumeTiming();
+        for (auto &frame : live) {
+            exchanges->give(frame);
+        }
+        state.PauseTiming();
+        exchanges.reset();
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(live.size()));
+}
+BENCHMARK(frame_random_free_exchanges);
 
 constexpr size_t BULK = 512;
 

@@ -12,6 +12,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -254,6 +255,68 @@ class Floor
     alignas(64) Stack stack_{};
     mm_status_t (*const pop_)(Stack *, uint32_t, mm_pfn_t *) = opaque(&stack_pop);
     void (*const push_)(Stack *, mm_pfn_t, uint32_t) = opaque(&stack_push);
+};
+
+// What no allocator can go below that changes the bits of frames where they are, by whomever: one
+// compare-and-exchange of a row to take a frame, and one to give it back, and nothing else. No
+// search, no check, no summary: when the row at hand is used up, it fails.
+struct Rows {
+    uint64_t *rows;
+    uint64_t row;
+};
+
+[[gnu::noinline, gnu::aligned(64)]] inline mm_status_t rows_take(Rows *rows, uint32_t,
+                                                                 mm_pfn_t *out)
+{
+    uint64_t *row = &rows->rows[rows->row];
+    uint64_t old = __atomic_load_n(row, __ATOMIC_RELAXED);
+    uint64_t frame = rows->row * 64 + static_cast<uint64_t>(__builtin_ctzll(old));
+
+    if (!__atomic_compare_exchange_n(row, &old, old & (old - 1), false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE)) {
+        return MM_ERR_NO_MEMORY;
+    }
+    out->raw = frame;
+    return MM_OK;
+}
+
+[[gnu::noinline, gnu::aligned(64)]] inline void rows_give(Rows *rows, mm_pfn_t frame, uint32_t)
+{
+    uint64_t *row = &rows->rows[frame.raw / 64];
+    uint64_t bit = UINT64_C(1) << (frame.raw % 64);
+    uint64_t old = __atomic_load_n(row, __ATOMIC_RELAXED);
+
+    if (!__atomic_compare_exchange_n(row, &old, old | bit, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
+        abort();
+    }
+}
+
+class Exchanges
+{
+  public:
+    // All frames free, or the first so many taken.
+    explicit Exchanges(uint64_t nr_taken = 0) : list_(NR_FRAMES / 64, UINT64_MAX)
+    {
+        std::fill_n(list_.begin(), nr_taken / 64, 0);
+        rows_.rows = list_.data();
+        rows_.row = nr_taken / 64;
+    }
+
+    bool take(mm_pfn_t *out)
+    {
+        return take_(&rows_, 0, out) == MM_OK;
+    }
+    void give(mm_pfn_t frame)
+    {
+        give_(&rows_, frame, 0);
+    }
+
+  private:
+    std::vector<uint64_t> list_;
+    alignas(64) Rows rows_{};
+    mm_status_t (*const take_)(Rows *, uint32_t, mm_pfn_t *) = opaque(&rows_take);
+    void (*const give_)(Rows *, mm_pfn_t, uint32_t) = opaque(&rows_give);
 };
 
 // Random numbers below some number that cost next to nothing: the high bits of Knuth's linear
