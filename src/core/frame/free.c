@@ -345,6 +345,38 @@ void mm_frame_free_owned(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_f
 
 /* --- lists ------------------------------------------------------------------------------------ */
 
+/* Whether the list begins with all frames of a row in their order, as bulk allocation gives them. */
+static inline bool is_row(const mm_pfn_t *list, size_t count, uint64_t first)
+{
+    uint64_t other = 0;
+
+    if (count < MMI_ROW_FRAMES || list[0].raw != first ||
+        list[MMI_ROW_FRAMES - 1].raw != first + MMI_ROW_FRAMES - 1) {
+        return false;
+    }
+#pragma GCC unroll 8
+    for (uint64_t i = 0; i < MMI_ROW_FRAMES; i++) {
+        other |= (list[i].raw - i) ^ first;
+    }
+    return other == 0;
+}
+
+/* How many frames of the list, from its start, lie among the 64 from `first` on; `*mask`: which. */
+static inline size_t gather(const mm_pfn_t *list, size_t count, uint64_t first, uint64_t *mask)
+{
+    size_t i;
+
+    if (is_row(list, count, first)) {
+        *mask = UINT64_MAX;
+        return MMI_ROW_FRAMES;
+    }
+    *mask = 0;
+    for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
+        *mask |= UINT64_C(1) << (list[i].raw - first);
+    }
+    return i;
+}
+
 /* Free what of the list, from its start, lies in the row of its first frame; how many those are. */
 static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t count,
                           struct mmi_claim claim)
@@ -355,9 +387,15 @@ static size_t free_in_row(struct mm_frames *f, const mm_pfn_t *list, size_t coun
     uint64_t slot = first - span->bias;
     uint64_t possible = mmi_row_of_span(span, slot / MMI_ROW_FRAMES);
     uint32_t flags = mmi_load(&f->flags);
-    uint64_t mask = 0;
-    size_t i;
+    uint64_t mask;
+    size_t i = gather(list, count, first, &mask);
 
+    if (MMI_LIKELY(flags == 0 && (mask & ~possible) == 0 && mmi_popcount(mask) == i)) {
+        set_row(f, first, slot, mask, claim);
+        return i;
+    }
+    /* There is more to look at, or something is wrong: one by one. */
+    mask = 0;
     for (i = 0; i < count && list[i].raw - first < MMI_ROW_FRAMES; i++) {
         uint64_t bit = UINT64_C(1) << (list[i].raw - first);
 
