@@ -47,6 +47,9 @@ bool mmi_line_empty(const struct mm_frames *f, uint64_t line)
 
 bool mmi_line_whole(const struct mm_frames *f, uint64_t line)
 {
+    if (mmi_line_closed(f, line)) {
+        return true;
+    }
     for (unsigned i = 0; i < MMI_LINE_ROWS; i++) {
         if (mmi_row_free(f, line * MMI_LINE_ROWS + i) != UINT64_MAX) {
             return false;
