@@ -176,13 +176,46 @@ static void everything_is_closed(void **state)
     }
 }
 
+/* One lifetime uses up lines, and half of their frames come back; others leave those alone while there
+ * are whole lines: however the frames were asked for. */
+static void lifetimes_stay_apart(void **state)
+{
+    static mm_pfn_t had[2048];
+    static struct rig rig;
+
+    (void)state;
+    for (unsigned how = 0; how < 3; how++) {
+        const struct mm_frame_request kernel = {.lifetime = MM_LIFETIME_KERNEL};
+        const struct mm_frame_request movable = {.lifetime = MM_LIFETIME_MOVABLE};
+        size_t nr = 0;
+        mm_pfn_t pfn;
+
+        rig_start(&rig, (const uint64_t[]){64 * MIB, 16 * MIB, 0, 0}, 1, 0);
+        for (unsigned i = 0; i < 2048; i++) {
+            assert_int_equal(how == 0   ? mm_frame_alloc(&rig.frames, &kernel, &had[i])
+                             : how == 1 ? mm_frame_alloc_on(&rig.frames, 0, &had[i])
+                                        : mm_frame_alloc_bulk(&rig.frames, 0, &had[i], 1, &nr),
+                             MM_OK);
+        }
+        for (unsigned i = 0; i < 2048; i += 2) {
+            mm_frame_free(&rig.frames, had[i], 0);
+        }
+        for (unsigned i = 0; i < 3 * 512; i++) { /* the fourth line was opened by frame 2047 */
+            assert_int_equal(mm_frame_alloc(&rig.frames, &movable, &pfn), MM_OK);
+            for (unsigned j = 0; j < 2048; j += 256) {
+                assert_int_not_equal(pfn.raw / 512, had[j].raw / 512);
+            }
+        }
+        rig_stop(&rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(double_free_in_a_line),
-        cmocka_unit_test(known_no_more),
-        cmocka_unit_test(runs_over_lines),
-        cmocka_unit_test(everything_is_closed),
+        cmocka_unit_test(double_free_in_a_line), cmocka_unit_test(known_no_more),
+        cmocka_unit_test(runs_over_lines),       cmocka_unit_test(everything_is_closed),
+        cmocka_unit_test(lifetimes_stay_apart),
     };
 
     return cmocka_run_group_tests_name("frame_closed", tests, NULL, NULL);

@@ -8,7 +8,8 @@
  * to the next: that a line of the nearest is another CPU's is no reason to go far away.
  *
  *   stage 0   in each area, lines that no CPU keeps a hint to: first those that are whole or that
- *             this lifetime has opened, then those of other lifetimes
+ *             this lifetime has opened, then those of other lifetimes. The summary may say of a line
+ *             that it is whole, and another lifetime has it by now: that is looked at
  *   stage 1   all lines: a hint of another CPU is no claim
  *
  * In the area of the CPU's hint the walk goes on downwards from there, and comes back to the part
@@ -173,6 +174,17 @@ static bool next_part(const struct mmi_ask *ask, struct mmi_walk *w)
     return w->area < ask->f->nr_areas;
 }
 
+/* The line is to be one that is whole or that the lifetime has opened, and is neither: it was whole
+ * once, and another lifetime has taken it. */
+static bool is_foreign(struct mmi_ask *ask, uint64_t line)
+{
+    if (mmi_line_bit(ask->f, line, MMI_OPENED + ask->lifetime) || mmi_line_whole(ask->f, line)) {
+        return false;
+    }
+    mmi_line_unwhole(ask, line);
+    return true;
+}
+
 bool mmi_walk_next(struct mmi_ask *ask, struct mmi_walk *w, uint64_t *line)
 {
     struct mmi_pick pick;
@@ -188,6 +200,9 @@ bool mmi_walk_next(struct mmi_ask *ask, struct mmi_walk *w, uint64_t *line)
         };
         if (mmi_line_find(ask, &pick, w->low, w->high, line)) {
             w->high = *line;
+            if (MMI_UNLIKELY(pick.mine && w->word != MMI_WHOLE && is_foreign(ask, *line))) {
+                continue;
+            }
             return true;
         }
         if (!next_part(ask, w)) {
