@@ -355,8 +355,7 @@ static inline bool next_in_group(const struct mm_frames *f, const struct mmi_fra
         return false;
     }
     *line = this_line / MMI_GROUP_LINES * MMI_GROUP_LINES + mmi_log2(lines);
-    return *line >= area->first_line && *line >= mmi_hint_span(f, hint)->first_line &&
-           (mmi_line_bit(f, *line, MMI_OPENED + MM_LIFETIME_ANY) || mmi_line_whole(f, *line));
+    return *line >= area->first_line && *line >= mmi_hint_span(f, hint)->first_line;
 }
 
 /* The line, which the hint names and which is empty, goes out of the summary; false: it was not. */
