@@ -106,7 +106,8 @@ int main(void)
     if (status == MM_OK)
         status = mm_x86_64_enable(&x86);
     if (status == MM_OK)
-        status = start_memory(&map, DIRECT_MAP, mm_x86_64_backend(&x86), image, 2);
+        status = start_memory(&map, DIRECT_MAP, mm_x86_64_backend(&x86), (struct mm_platform){0},
+                              image, 2);
     if (status == MM_OK)
         status = mm_paging_translate(&mm.kernel, mm_vaddr(0xffffffffc0000000), &found);
     if (status == MM_OK && found.prot != MM_PROT_RW)

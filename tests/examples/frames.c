@@ -13,7 +13,7 @@ int main(void)
     if (status == MM_OK)
         status = mm_bootmap_add(&map, mm_prange(mm_paddr(0), sizeof(memory)), MM_BOOT_USABLE);
     if (status == MM_OK)
-        status = start_frames(&map, (uint64_t)(uintptr_t)memory);
+        status = start_frames(&map, (uint64_t)(uintptr_t)memory, (struct mm_platform){0});
     if (status == MM_OK)
         status = mm_frame_check(&frames);
     printf("frames: %s\n", mm_status_str(status));

@@ -42,7 +42,7 @@ struct mm_multiboot2_info {
     uint32_t nr_ignored;     /**< usable entries that wrap past 2^64, and were left out */
     uint32_t from_efi;       /**< 1: the EFI memory map was used as well */
     uint32_t nr_modules;     /**< as found, may exceed the array */
-    uint32_t nr_sections;    /**< sections that occupy memory (SHF_ALLOC, not empty), as found */
+    uint32_t nr_sections;    /**< that occupy memory (SHF_ALLOC, not empty); may exceed the array */
     uint32_t cmdline_offset; /**< of the kernel's command line, from the start; 0: none */
     uint32_t loader_offset;  /**< of the boot loader's name; 0: none */
     uint32_t rsdp_len;       /**< 0: none; 20 for ACPI 1.0, 36 for 2.0 and later */
