@@ -252,7 +252,9 @@ bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_
             mmi_unsettled_end(f);
             return false;
         }
-        if ((mmi_load_seq(&f->rows[row]) & mask) == 0) {
+        /* They may have been away for a moment: who looked at the line then found it not whole. */
+        now = mmi_load_seq(&f->rows[row]);
+        if ((now & mask) == 0) {
             break; /* somebody has claimed them, and closed the line since */
         }
     }
