@@ -165,27 +165,18 @@ static void free_run(struct mm_frames *f, uint64_t pfn, uint64_t nr, struct mmi_
 }
 
 /* Frames of one row of the main span, where nothing is to be looked at but the bits. */
-static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t nr)
+static inline bool free_in_main_row(struct mm_frames *f, uint64_t pfn, uint64_t nr,
+                                    struct mmi_claim claim)
 {
     uint64_t at = pfn - f->main_first;
     uint64_t slot = pfn - f->main_bias;
-    uint64_t *row;
-    uint64_t mask;
-    uint64_t old;
 
     if (mmi_load(&f->flags) != 0 || at >= f->main_nr || nr - 1 >= f->main_nr - at ||
         nr > MMI_ROW_FRAMES - slot % MMI_ROW_FRAMES) {
         return false;
     }
-    mask = mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), (unsigned)nr);
-    row = &f->rows[slot / MMI_ROW_FRAMES];
-    old = mmi_load(row);
-    do {
-        if (MMI_UNLIKELY((old & mask) != 0)) {
-            return false;
-        }
-    } while (MMI_UNLIKELY(!mmi_cas_seq(row, &old, old | mask)));
-    return mmi_row_freed(f, slot / MMI_ROW_FRAMES, old, mask);
+    set_row(f, pfn, slot, mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), (unsigned)nr), claim);
+    return true;
 }
 
 static void free_block(struct mm_frames *f, uint64_t pfn, struct mmi_claim claim)
@@ -224,19 +215,22 @@ void mmi_frame_free_one(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct
 }
 
 /* A block of a whole line of the main span, where nothing is to be looked at but the bits. */
-static inline bool free_main_line(struct mm_frames *f, uint64_t pfn)
+static inline bool free_main_line(struct mm_frames *f, uint64_t pfn, struct mmi_claim claim)
 {
     uint64_t at = pfn - f->main_first;
 
-    return mmi_load(&f->flags) == 0 && pfn % MMI_LINE_FRAMES == 0 && at < f->main_nr &&
-           f->main_nr - at >= MMI_LINE_FRAMES &&
-           mmi_line_free(f, (pfn - f->main_bias) / MMI_LINE_FRAMES);
+    if (mmi_load(&f->flags) != 0 || pfn % MMI_LINE_FRAMES != 0 || at >= f->main_nr ||
+        f->main_nr - at < MMI_LINE_FRAMES) {
+        return false;
+    }
+    set_line(f, pfn, pfn - f->main_bias, claim);
+    return true;
 }
 
-/* Whatever no short way was found for: it looks at everything again, from the start. */
-MMI_NOINLINE static void free_any(struct mm_frames *f, uint64_t pfn, uint32_t order)
+/* Whatever there is no short way for. */
+MMI_NOINLINE static void free_any(struct mm_frames *f, uint64_t pfn, uint32_t order,
+                                  struct mmi_claim claim)
 {
-    struct mmi_claim claim = {"allocated, a block of order", order};
     uint64_t slot;
 
     if (order != 0) {
@@ -253,14 +247,16 @@ MMI_NOINLINE static void free_any(struct mm_frames *f, uint64_t pfn, uint32_t or
 /* Whatever is not the hot path: blocks that have a short way, and the rest. */
 MMI_NOINLINE static void free_slow(struct mm_frames *f, uint64_t pfn, uint32_t order)
 {
-    if (order == MMI_LINE_ORDER && free_main_line(f, pfn)) {
+    struct mmi_claim claim = {"allocated, a block of order", order};
+
+    if (order == MMI_LINE_ORDER && free_main_line(f, pfn, claim)) {
         return;
     }
     if (order - 1 < MMI_ROW_ORDER && mm_is_aligned(pfn, UINT64_C(1) << order) &&
-        free_in_main_row(f, pfn, UINT64_C(1) << order)) {
+        free_in_main_row(f, pfn, UINT64_C(1) << order, claim)) {
         return;
     }
-    free_any(f, pfn, order);
+    free_any(f, pfn, order, claim);
 }
 
 /* The last part of freeing a frame, when a summary does not know yet that its row is `now`. */
@@ -318,12 +314,12 @@ MMI_HOT void mm_frame_free(struct mm_frames *frames, mm_pfn_t first, uint32_t or
 
 void mm_frame_free_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
 {
+    struct mmi_claim claim = {"allocated, a run of frames", nr_frames};
+
     mmi_frames_not_null(frames);
-    if (free_in_main_row(frames, first.raw, nr_frames)) {
-        return;
+    if (!free_in_main_row(frames, first.raw, nr_frames, claim)) {
+        free_run(frames, first.raw, nr_frames, claim);
     }
-    free_run(frames, first.raw, nr_frames,
-             (struct mmi_claim){"allocated, a run of frames", nr_frames});
 }
 
 void mm_frame_free_owned(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames,
