@@ -226,7 +226,7 @@ struct mm_frames {
     uint64_t main_bias;  /**< frame number minus index in the arrays, */
     uint64_t main_rows;  /**< and where the row of frame 0 would be in `rows`: an address */
     uint64_t *rows;      /**< the bitmap: 64 frames a word */
-    uint64_t *closed;    /**< bit n: all frames of row n are free, whatever its word says */
+    uint64_t *closed;    /**< bit n: all frames of row n are free, and its word is 0 */
     uint64_t *groups;    /**< summaries, 32 words for 64 lines */
 
     void *cpus;                         /**< hints, two cache lines a CPU */

@@ -178,7 +178,12 @@ static bool next_part(const struct mmi_ask *ask, struct mmi_walk *w)
  * once, and another lifetime has taken it. */
 static bool is_foreign(struct mmi_ask *ask, uint64_t line)
 {
-    if (mmi_line_bit(ask->f, line, MMI_OPENED + ask->lifetime) || mmi_line_whole(ask->f, line)) {
+    bool taken = false;
+
+    for (uint32_t i = 0; i < MMI_NR_LIFETIMES; i++) {
+        taken = taken || (i != ask->lifetime && mmi_line_bit(ask->f, line, MMI_OPENED + i));
+    }
+    if (!taken || mmi_line_whole(ask->f, line)) {
         return false;
     }
     mmi_line_unwhole(ask, line);

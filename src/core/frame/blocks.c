@@ -92,16 +92,24 @@ bool mmi_line_claim(struct mm_frames *f, uint64_t line)
 /* The line has just been closed, and a summary does not know; false: a frame of it was free. */
 MMI_NOINLINE static bool close_slow(struct mm_frames *f, uint64_t line)
 {
-    while (mmi_line_closed_slow(f, line) && !mmi_line_empty(f, line) &&
+    bool given_up = false;
+    bool right = true;
+
+    /* To the end: what is taken back here may be a line that others have closed meanwhile. */
+    mmi_unsettled_begin(f);
+    while (mmi_line_was_closed(f, line, &given_up) && !mmi_line_empty(f, line) &&
            exchange_closed(f, line, MMI_CLOSED, 0)) {
-        if (!mmi_line_empty(f, line) || !exchange_closed(f, line, 0, MMI_CLOSED)) {
-            mmi_unsettled_begin(f);
+        right = mmi_line_empty(f, line) && exchange_closed(f, line, 0, MMI_CLOSED);
+        if (!right) {
             mmi_line_opened(f, line); /* for the frame that is free beside the others */
-            mmi_unsettled_end(f);
-            return false;
+            break;
         }
     }
-    return true;
+    mmi_unsettled_end(f);
+    if (given_up) {
+        mmi_line_came_back(f, line);
+    }
+    return right;
 }
 
 bool mmi_line_free(struct mm_frames *f, uint64_t line)
@@ -144,6 +152,9 @@ static void open_row(struct mm_frames *f, uint64_t row)
     if (MMI_UNLIKELY(found != 0)) {
         panic_in_closed(f, row, found);
     }
+    if (MMI_UNLIKELY(mmi_row_take_back(f, row, UINT64_MAX))) {
+        panic_in_closed(f, row, UINT64_MAX); /* closed while neither mark nor row had its frames */
+    }
 }
 
 MMI_NOINLINE static void open_closed(struct mm_frames *f, uint64_t line)
@@ -158,8 +169,8 @@ MMI_NOINLINE static void open_closed(struct mm_frames *f, uint64_t line)
     mmi_line_opened(f, line);
     mmi_unsettled_end(f);
     if (MMI_UNLIKELY((mmi_load_seq(&f->flags) & MMI_FRAMES_PRESSED) != 0)) {
-        mmi_pressure_freed(f, line,
-                           MMI_LINE_FRAMES); /* whoever counted meanwhile has missed them */
+        /* Whoever counted meanwhile has missed them. */
+        mmi_pressure_freed(f, line, MMI_LINE_FRAMES);
     }
 }
 

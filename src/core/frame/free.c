@@ -21,7 +21,7 @@ static _Noreturn MMI_NOINLINE void panic_double(const struct mm_frames *f, uint6
                     claim);
 }
 
-/* How many frames of the line of `slot`, from its start, are allocated. */
+/* How far the first free frame of the line of `slot` is from its start. */
 static uint64_t first_free(const struct mm_frames *f, uint64_t slot)
 {
     uint64_t row = slot / MMI_ROW_FRAMES;

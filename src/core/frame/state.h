@@ -442,9 +442,15 @@ bool mmi_settled(const struct mmi_ask *ask);
 /* The bits of `mask` have been set in a row, which has become `now`: bring the summaries up to it.
  * False: the line is closed, so that these frames were free before. Their bits are taken back. */
 bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_t mask);
+/* The bits of `mask` may be set in a row that is closed. True, and they are gone: they were when both
+ * were so at one time, which is a double free. See blocks.c. */
+bool mmi_row_take_back(struct mm_frames *f, uint64_t row, uint64_t mask);
 /* A line has been closed, and is in `has_free` or not in `whole`. True: the former, so that frames of
- * it may have been freed beside. */
-bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line);
+ * it may have been freed beside. `*given_up` is set if searches had given it up. */
+bool mmi_line_was_closed(struct mm_frames *f, uint64_t line, bool *given_up);
+/* A line that searches had given up has free frames: CPUs that went elsewhere should know. This may
+ * call the pressure op. */
+void mmi_line_came_back(struct mm_frames *f, uint64_t line);
 /* The rows of a line tell what is free of it again. */
 void mmi_line_opened(struct mm_frames *f, uint64_t line);
 

@@ -205,8 +205,7 @@ static void calm_down(struct mm_frames *f, uint64_t line)
     }
 }
 
-/* A line that searches had given up has free frames: CPUs that went elsewhere should know. */
-static void come_back(struct mm_frames *f, uint64_t line)
+void mmi_line_came_back(struct mm_frames *f, uint64_t line)
 {
     uint64_t strayed = mmi_load_seq(&f->strayed);
     const struct mmi_frame_area *area;
@@ -220,9 +219,7 @@ static void come_back(struct mm_frames *f, uint64_t line)
     }
 }
 
-/* The bits of `mask` were set in a row that is closed; true, and they are gone: it was so before they
- * were set. See blocks.c. */
-static bool take_back(struct mm_frames *f, uint64_t row, uint64_t mask)
+bool mmi_row_take_back(struct mm_frames *f, uint64_t row, uint64_t mask)
 {
     uint64_t *at = &f->rows[row];
     uint64_t old = mmi_load_seq(at);
@@ -248,7 +245,7 @@ bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_
 
     mmi_unsettled_begin(f);
     while (given_up && MMI_UNLIKELY(!promise_free(f, line))) {
-        if (take_back(f, row, mask)) {
+        if (mmi_row_take_back(f, row, mask)) {
             mmi_unsettled_end(f);
             return false;
         }
@@ -267,29 +264,25 @@ bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_
     mmi_store(&f->fresh, line);
     mmi_unsettled_end(f);
     if (given_up) {
-        come_back(f, line); /* this may call the pressure op: not while others wait for the end */
+        mmi_line_came_back(
+            f, line); /* this may call the pressure op: not while others wait for the end */
     }
     return true;
 }
 
-bool mmi_line_closed_slow(struct mm_frames *f, uint64_t line)
+bool mmi_line_was_closed(struct mm_frames *f, uint64_t line, bool *given_up)
 {
     bool had_free = mmi_line_bit(f, line, MMI_HAS_FREE);
-    bool given_up = !mmi_line_bit(f, line, MMI_WHOLE);
 
-    mmi_unsettled_begin(f);
     if (had_free) {
         withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         if (!mmi_line_closed(f, line)) {
             (void)promise_free(f, line); /* it was opened meanwhile */
         }
     }
-    if (given_up) {
+    if (!mmi_line_bit(f, line, MMI_WHOLE)) {
         promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
-    }
-    mmi_unsettled_end(f);
-    if (given_up) {
-        come_back(f, line);
+        *given_up = true;
     }
     return had_free;
 }
