@@ -227,10 +227,9 @@ static void do_step(unsigned owner, unsigned cpu, const struct step *step)
             t_schedule_catch(step->what == TWICE ? free_it : put_it, &pfn) ? 1 : 0;
         break;
     case LINE_TOO:
-        if (t_schedule_catch(free_line_of, &pfn)) {
-            world->now.nr_panics++;
-        } else {
-            give(PFN(step->n / 512 * 512), 512);
+        world->now.nr_panics += t_schedule_catch(free_line_of, &pfn) ? 1 : 0;
+        if (!mm_frame_allocated(frames, PFN(step->n / 512 * 512))) {
+            give(PFN(step->n / 512 * 512), 512); /* with or without a panic */
         }
         break;
     case LINE_OF:

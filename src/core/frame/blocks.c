@@ -16,12 +16,14 @@
  *       row |= bit                            any row, or closed & line: double free
  *       if !(has_free & line)                 closed |= line
  *           has_free |= line                  if (has_free & line)
- *           if (closed & line) ...                has_free &= ~line; any row ...
+ *           if (closed & line)                    has_free &= ~line
+ *               row & bit still: double free      any row still: double free
  *
  * At least one of the two sees what the other wrote. Yet who sees both a bit of a row and the mark of
- * a closed row may have seen two states of an innocent line. So he takes back what he set, and looks
- * again: who holds the frame (the line) knows that nobody can have closed the row (freed the frame)
- * since, so if he still sees it, it was so before.
+ * a closed row may have seen two states of an innocent line. So he takes the bit out of the row, and
+ * looks again: nobody can close a row of which he holds a frame, so if it is closed still, it was so
+ * before, and the frame was free twice. If not, the bit goes back. The same is done by whoever tells
+ * `has_free` of a line and finds it closed: a double free may have gone the short way meanwhile.
  */
 #include "state.h"
 
@@ -89,29 +91,6 @@ bool mmi_line_claim(struct mm_frames *f, uint64_t line)
     return exchange_closed(f, line, MMI_CLOSED, 0) || claim_rows(f, line);
 }
 
-/* The line has just been closed, and a summary does not know; false: a frame of it was free. */
-MMI_NOINLINE static bool close_slow(struct mm_frames *f, uint64_t line)
-{
-    bool given_up = false;
-    bool right = true;
-
-    /* To the end: what is taken back here may be a line that others have closed meanwhile. */
-    mmi_unsettled_begin(f);
-    while (mmi_line_was_closed(f, line, &given_up) && !mmi_line_empty(f, line) &&
-           exchange_closed(f, line, MMI_CLOSED, 0)) {
-        right = mmi_line_empty(f, line) && exchange_closed(f, line, 0, MMI_CLOSED);
-        if (!right) {
-            mmi_line_opened(f, line); /* for the frame that is free beside the others */
-            break;
-        }
-    }
-    mmi_unsettled_end(f);
-    if (given_up) {
-        mmi_line_came_back(f, line);
-    }
-    return right;
-}
-
 bool mmi_line_free(struct mm_frames *f, uint64_t line)
 {
     const uint64_t *group = mmi_word(f, line, 0);
@@ -122,12 +101,13 @@ bool mmi_line_free(struct mm_frames *f, uint64_t line)
         return false;
     }
     fine = mmi_load_seq(&group[MMI_WHOLE]) & ~mmi_load_seq(&group[MMI_HAS_FREE]);
-    return MMI_LIKELY((fine & mmi_line_mask(line)) != 0) || close_slow(f, line);
+    if (MMI_UNLIKELY((fine & mmi_line_mask(line)) == 0)) {
+        mmi_line_closed_slow(f, line);
+    }
+    return true;
 }
 
-/* A frame of a closed row was freed, by one who did not see that the row was closed. */
-MMI_NOINLINE _Noreturn static void panic_in_closed(const struct mm_frames *f, uint64_t row,
-                                                   uint64_t found)
+_Noreturn void mmi_panic_in_closed(const struct mm_frames *f, uint64_t row, uint64_t found)
 {
     uint64_t slot = row * MMI_ROW_FRAMES + mmi_ctz(found);
     struct mmi_claim claim = {"freed, beside the block that it is a part of, in row", row};
@@ -150,10 +130,11 @@ static void open_row(struct mm_frames *f, uint64_t row)
     } while (!mmi_cas_seq(word, &old, old & ~bit));
     found = mmi_exchange(&f->rows[row], UINT64_MAX);
     if (MMI_UNLIKELY(found != 0)) {
-        panic_in_closed(f, row, found);
+        mmi_panic_in_closed(f, row, found);
     }
     if (MMI_UNLIKELY(mmi_row_take_back(f, row, UINT64_MAX))) {
-        panic_in_closed(f, row, UINT64_MAX); /* closed while neither mark nor row had its frames */
+        mmi_panic_in_closed(f, row,
+                            UINT64_MAX); /* closed while neither mark nor row had its frames */
     }
 }
 

@@ -445,12 +445,9 @@ bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_
 /* The bits of `mask` may be set in a row that is closed. True, and they are gone: they were when both
  * were so at one time, which is a double free. See blocks.c. */
 bool mmi_row_take_back(struct mm_frames *f, uint64_t row, uint64_t mask);
-/* A line has been closed, and is in `has_free` or not in `whole`. True: the former, so that frames of
- * it may have been freed beside. `*given_up` is set if searches had given it up. */
-bool mmi_line_was_closed(struct mm_frames *f, uint64_t line, bool *given_up);
-/* A line that searches had given up has free frames: CPUs that went elsewhere should know. This may
- * call the pressure op. */
-void mmi_line_came_back(struct mm_frames *f, uint64_t line);
+/* A line has been closed, and is in `has_free` or not in `whole`: bring the summaries up to it. Panics
+ * if a frame of it was freed beside. */
+void mmi_line_closed_slow(struct mm_frames *f, uint64_t line);
 /* The rows of a line tell what is free of it again. */
 void mmi_line_opened(struct mm_frames *f, uint64_t line);
 
@@ -542,8 +539,11 @@ bool mmi_run_alloc_exact(struct mmi_ask *ask, const struct mmi_run_wish *wish, u
 
 /* Claim a line if it is whole. */
 bool mmi_line_claim(struct mm_frames *f, uint64_t line);
-/* Free a line of 512 frames, if none of them is free: false, and nothing is changed. */
+/* Free a line of 512 frames, if none of them is free: false, and nothing is changed. Panics if one is
+ * freed by somebody else at the same moment. */
 bool mmi_line_free(struct mm_frames *f, uint64_t line);
+/* Frames of a closed row, `found`, were freed by one who did not see that the row was closed. */
+_Noreturn void mmi_panic_in_closed(const struct mm_frames *f, uint64_t row, uint64_t found);
 /* The rows of a line are to tell: open it, if it is closed. */
 void mmi_line_open(struct mm_frames *f, uint64_t line);
 /* The line that this CPU claimed last, if it is whole again: for blocks that come and go. */

@@ -205,7 +205,59 @@ static void calm_down(struct mm_frames *f, uint64_t line)
     }
 }
 
-void mmi_line_came_back(struct mm_frames *f, uint64_t line)
+/* A row of the line has free frames, and is `now`. False: the line has been closed meanwhile. */
+static bool tell(struct mm_frames *f, uint64_t line, uint64_t now)
+{
+    bool open = mmi_line_bit(f, line, MMI_HAS_FREE) || promise_free(f, line);
+
+    if (!mmi_line_bit(f, line, MMI_CALM)) {
+        calm_down(f, line);
+    }
+    if (now == UINT64_MAX && !mmi_line_bit(f, line, MMI_WHOLE) && mmi_line_whole(f, line)) {
+        promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
+    }
+    return open;
+}
+
+bool mmi_row_take_back(struct mm_frames *f, uint64_t row, uint64_t mask)
+{
+    uint64_t *at = &f->rows[row];
+    uint64_t old = mmi_load_seq(at);
+    bool proven = false;
+
+    mmi_unsettled_begin(f);
+    while (!proven && (old & mask) != 0 && mmi_row_closed(f, row)) {
+        uint64_t held = old & mask;
+
+        if (!mmi_cas_seq(at, &old, old & ~mask)) {
+            continue;
+        }
+        proven = mmi_row_closed(f, row);
+        if (!proven) {
+            /* As any frame that comes back: others may have missed it in the meantime. */
+            old = mmi_fetch_or_seq(at, held) | held;
+            (void)tell(f, row / MMI_LINE_ROWS, old);
+        }
+    }
+    mmi_unsettled_end(f);
+    return proven;
+}
+
+/* A closed line was in the summary for a moment: whoever freed a frame of it just then has not seen
+ * that it was free. */
+static void look_into_closed(struct mm_frames *f, uint64_t line)
+{
+    for (uint64_t row = line * MMI_LINE_ROWS; row < (line + 1) * MMI_LINE_ROWS; row++) {
+        uint64_t found = mmi_load_seq(&f->rows[row]);
+
+        if (MMI_UNLIKELY(found != 0 && mmi_row_take_back(f, row, found))) {
+            mmi_panic_in_closed(f, row, found);
+        }
+    }
+}
+
+/* A line that searches had given up has free frames: CPUs that went elsewhere should know. */
+static void come_back(struct mm_frames *f, uint64_t line)
 {
     uint64_t strayed = mmi_load_seq(&f->strayed);
     const struct mmi_frame_area *area;
@@ -219,79 +271,56 @@ void mmi_line_came_back(struct mm_frames *f, uint64_t line)
     }
 }
 
-bool mmi_row_take_back(struct mm_frames *f, uint64_t row, uint64_t mask)
-{
-    uint64_t *at = &f->rows[row];
-    uint64_t old = mmi_load_seq(at);
-
-    while ((old & mask) != 0 && mmi_row_closed(f, row)) {
-        uint64_t held = old & mask;
-
-        if (!mmi_cas_seq(at, &old, old & ~mask)) {
-            continue;
-        }
-        if (mmi_row_closed(f, row)) {
-            return true;
-        }
-        old = mmi_fetch_or_seq(at, held) | held;
-    }
-    return false;
-}
-
 bool mmi_row_freed_slow(struct mm_frames *f, uint64_t row, uint64_t now, uint64_t mask)
 {
     uint64_t line = row / MMI_LINE_ROWS;
     bool given_up = !mmi_line_bit(f, line, MMI_HAS_FREE);
+    bool open;
 
     mmi_unsettled_begin(f);
-    while (given_up && MMI_UNLIKELY(!promise_free(f, line))) {
-        if (mmi_row_take_back(f, row, mask)) {
-            mmi_unsettled_end(f);
-            return false;
-        }
-        /* They may have been away for a moment: who looked at the line then found it not whole. */
-        now = mmi_load_seq(&f->rows[row]);
-        if ((now & mask) == 0) {
-            break; /* somebody has claimed them, and closed the line since */
-        }
-    }
-    if (!mmi_line_bit(f, line, MMI_CALM)) {
-        calm_down(f, line);
-    }
-    if (now == UINT64_MAX && !mmi_line_bit(f, line, MMI_WHOLE) && mmi_line_whole(f, line)) {
-        promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
-    }
+    open = tell(f, line, now);
     mmi_store(&f->fresh, line);
     mmi_unsettled_end(f);
+    if (MMI_UNLIKELY(!open)) {
+        if (mmi_row_take_back(f, row, mask)) {
+            return false;
+        }
+        look_into_closed(f, line);
+    }
     if (given_up) {
-        mmi_line_came_back(
-            f, line); /* this may call the pressure op: not while others wait for the end */
+        come_back(f, line); /* this may call the pressure op: not while others wait for the end */
     }
     return true;
 }
 
-bool mmi_line_was_closed(struct mm_frames *f, uint64_t line, bool *given_up)
+void mmi_line_closed_slow(struct mm_frames *f, uint64_t line)
 {
     bool had_free = mmi_line_bit(f, line, MMI_HAS_FREE);
+    bool given_up = !mmi_line_bit(f, line, MMI_WHOLE);
 
+    mmi_unsettled_begin(f);
     if (had_free) {
         withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
         if (!mmi_line_closed(f, line)) {
             (void)promise_free(f, line); /* it was opened meanwhile */
         }
     }
-    if (!mmi_line_bit(f, line, MMI_WHOLE)) {
+    if (given_up) {
         promise(f, line, MMI_WHOLE, MMI_TOP_WHOLE);
-        *given_up = true;
     }
-    return had_free;
+    mmi_unsettled_end(f);
+    if (had_free) {
+        look_into_closed(f, line);
+    }
+    if (given_up) {
+        come_back(f, line);
+    }
 }
 
 void mmi_line_opened(struct mm_frames *f, uint64_t line)
 {
-    (void)promise_free(f, line);
-    if (!mmi_line_bit(f, line, MMI_CALM)) {
-        calm_down(f, line);
+    if (MMI_UNLIKELY(!tell(f, line, 0))) {
+        look_into_closed(f, line);
     }
 }
 
@@ -305,8 +334,8 @@ bool mmi_line_retire_empty(struct mmi_ask *ask, uint64_t line)
     mmi_unsettled_begin(f);
     withdraw(f, line, MMI_HAS_FREE, MMI_TOP_HAS_FREE);
     empty = mmi_line_empty(f, line);
-    if (!empty) {
-        (void)promise_free(f, line);
+    if (MMI_UNLIKELY(!empty && !promise_free(f, line))) {
+        look_into_closed(f, line);
     }
     own_end(ask);
     return empty;
