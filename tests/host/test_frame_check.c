@@ -212,6 +212,74 @@ static void hints(void **state)
     stop(&d);
 }
 
+static void areas(void **state)
+{
+    struct damaged d;
+    struct mmi_frame_area *areas;
+
+    (void)state;
+    start(&d);
+    areas = (struct mmi_frame_area *)d.rig.frames.areas;
+    assert_int_equal(d.rig.frames.nr_areas, 2);
+    NAMES(&d, "an area does not follow the one before", areas[1].first_line++);
+    NAMES(&d, "an area does not follow the one before", areas[0].end_line = 0);
+    NAMES(&d, "an area does not follow the one before", areas[1].node = 1);
+    NAMES(&d, "an area does not follow the one before", areas[1].zone = MM_ZONE_COUNT);
+    NAMES(&d, "lines without an area", areas[1].end_line--);
+    NAMES(&d, "an order of areas leaves one out", ((uint16_t *)d.rig.frames.order)[0] = 2);
+    stop(&d);
+}
+
+/* Lines that are absent, closed, or withheld. */
+static void lines(void **state)
+{
+    struct damaged d;
+    uint64_t line;
+    uint64_t closed;
+
+    (void)state;
+    start(&d);
+    line = mmi_hint_row(*mmi_hint_of(&d.cpus[0], MM_LIFETIME_ANY, 0)) / MMI_LINE_ROWS;
+    closed = d.spans[SPAN_HIGH].first_line;
+    assert_true(mmi_line_closed(&d.rig.frames, closed));
+    NAMES(&d, "memory is absent, and nobody looks for that",
+          d.rig.frames.groups[MMI_ABSENT] |= mmi_line_mask(closed));
+    d.rig.frames.flags |= MMI_FRAMES_ABSENT;
+    NAMES(&d, "absent memory is free", d.rig.frames.groups[MMI_ABSENT] |= mmi_line_mask(closed));
+    NAMES(&d, "a line is half closed",
+          d.rig.frames.closed[closed / 8] ^= UINT64_C(1) << (closed % 8 * 8));
+    NAMES(&d, "a frame of a free block is free a second time",
+          d.rig.frames.rows[closed * MMI_LINE_ROWS] = 1);
+    NAMES(&d, "a double free of a frame of a block would not be seen",
+          d.rig.frames.groups[MMI_HAS_FREE] |= mmi_line_mask(closed));
+    NAMES(&d, "a hint points to memory that is withheld",
+          d.rig.frames.groups[MMI_RESERVE] |= mmi_line_mask(line));
+    NAMES(&d, "a hint points to memory that is withheld",
+          d.rig.frames.groups[MMI_KERNEL] |= mmi_line_mask(line));
+    stop(&d);
+}
+
+/* Whoever opens a line finds what the check would have found. */
+static void open_finds_a_second_free(void **state)
+{
+    struct damaged d;
+    struct t_trap_info trap;
+    uint64_t closed;
+    mm_pfn_t pfn;
+
+    (void)state;
+    start(&d);
+    closed = d.spans[SPAN_HIGH].first_line;
+    pfn = mm_pfn(closed * MMI_LINE_FRAMES + d.spans[SPAN_HIGH].bias);
+    d.rig.frames.rows[closed * MMI_LINE_ROWS + 1] = 1u << 7;
+    T_EXPECT_PANIC(assert_int_equal(mm_frame_alloc_at(&d.rig.frames, pfn, 1), MM_OK), &trap);
+    assert_string_equal(trap.what, "double free of a frame");
+    assert_int_equal(trap.address, (pfn.raw + 64 + 7) * 4096);
+    assert_string_equal(trap.claimed, "freed, beside the block that it is a part of, in row");
+    repair(&d);
+    stop(&d);
+}
+
 /* --- a CPU that stands still in the middle of a correction -------------------------------------- */
 
 /* As mmi_line_unwhole() leaves it half-way: the summary of whole lines says less than is true, and
@@ -294,6 +362,9 @@ int main(void)
         cmocka_unit_test(nr_spans),
         cmocka_unit_test(panic_of_an_unknown_owner),
         cmocka_unit_test(hints),
+        cmocka_unit_test(areas),
+        cmocka_unit_test(lines),
+        cmocka_unit_test(open_finds_a_second_free),
         cmocka_unit_test(searches_end),
         cmocka_unit_test(whole_line_is_found),
         cmocka_unit_test(promises_nothing_too_early),

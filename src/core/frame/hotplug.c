@@ -190,14 +190,15 @@ mm_status_t mm_frame_add(struct mm_frames *frames, struct mm_prange range, uint6
 /* Whether a range is made of whole lines that are present. */
 static mm_status_t check_present(const struct mm_frames *f, uint64_t low, uint64_t high)
 {
-    struct stretch s;
+    struct stretch s = {0};
 
     for (uint64_t at = low; at < high;) {
         const struct mm_frame_span *span = at == 0 ? NULL : mmi_frame_span(f, at);
 
-        if (span == NULL || !stretch_of(span, at, high, &s)) {
+        if (span == NULL) {
             return MM_ERR_INVALID_ADDRESS;
         }
+        (void)stretch_of(span, at, high, &s); /* it holds a frame of the range at least */
         for (uint64_t line = s.first; line < s.end; line++) {
             if (mmi_line_bit(f, line, MMI_ABSENT)) {
                 return MM_ERR_INVALID_ADDRESS;

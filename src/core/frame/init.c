@@ -365,7 +365,7 @@ static mm_status_t check_config(const struct mm_frames *frames,
     status = mmi_plan(config, l);
     if (status == MM_OK && (config->nr_reserve >= l->nr_usable ||
                             config->nr_kernel >= l->nr_usable - config->nr_reserve)) {
-        return config->nr_reserve == 0 && config->nr_kernel == 0 ? MM_OK : MM_ERR_INVALID_SIZE;
+        return MM_ERR_INVALID_SIZE;
     }
     return status;
 }

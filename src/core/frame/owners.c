@@ -23,7 +23,7 @@ void mmi_owners_clear(struct mm_frames *f, uint64_t slot, uint64_t nr)
 
 void mmi_owners_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag)
 {
-    for (uint64_t i = 0; i < nr && f->tags != NULL; i++) {
+    for (uint64_t i = 0; i < nr; i++) {
         mmi_store(&f->tags[slot + i], record(owner, tag));
     }
 }

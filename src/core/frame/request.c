@@ -87,15 +87,12 @@ static mm_status_t read_request(const struct mm_frames *f, const struct mm_frame
     return wish->boundary != 0 && wish->boundary < wish->nr ? MM_ERR_NOT_ALIGNED : MM_OK;
 }
 
-/* Frames that are to be zeroed must lie in the direct map. */
+/* Frames that are to be zeroed must lie in the direct map, which does not reach all. */
 static void narrow_to_physmap(const struct mm_physmap *m, struct mmi_run_wish *wish)
 {
     uint64_t low = m->first.raw >> MM_PAGE_SHIFT;
     uint64_t high;
 
-    if (m->ops != NULL || m->len == 0) {
-        return;
-    }
     low += (m->first.raw & MM_PAGE_MASK) != 0 ? 1 : 0;
     /* The last byte fits 64 bits, the end might not. */
     high = (m->first.raw + (m->len - 1)) >> MM_PAGE_SHIFT;

@@ -384,7 +384,7 @@ static void lines_of(const struct mm_frames *f, const struct mmi_run_wish *wish,
             uint64_t last = (s.end - 1 - s.bias) / MMI_LINE_FRAMES;
 
             *first = low < *first ? low : *first;
-            *end = last >= *end ? last + 1 : *end;
+            *end = last + 1; /* spans and their lines are in one order */
         }
     }
 }
@@ -454,7 +454,8 @@ static bool claim_fresh(struct mmi_ask *ask, uint64_t nr, uint64_t *pfn)
     enum outcome outcome;
     uint64_t slot;
 
-    if ((lines & mmi_line_mask(line)) == 0 || line >= f->nr_lines || area->node != ask->cpu->node ||
+    /* No lifetime opens the line of frame 0, which has no area. */
+    if ((lines & mmi_line_mask(line)) == 0 || area->node != ask->cpu->node ||
         area->zone == MM_ZONE_DMA || mmi_line_withheld(ask, line)) {
         return false;
     }

@@ -635,6 +635,7 @@ static inline uint32_t mmi_owner_of(uint64_t record)
 
 /* The frames are being freed: forget their owners. */
 void mmi_owners_clear(struct mm_frames *f, uint64_t slot, uint64_t nr);
+/* The frames are the owner's; only where owners are kept. */
 void mmi_owners_set(struct mm_frames *f, uint64_t slot, uint64_t nr, uint32_t owner, uint64_t tag);
 /* Panic if one of the frames is not `owner`'s, with the tag that the claim's value is. */
 void mmi_owners_check(const struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr,
