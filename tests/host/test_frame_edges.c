@@ -169,6 +169,24 @@ static void block_beyond_the_end(void **state)
     rig_stop(&rig);
 }
 
+/* A block of 2 MiB of a span that is not the longest, and one that begins in the middle of a line. */
+static void block_of_another_span(void **state)
+{
+    static const uint64_t ranges[] = {BASE, 4 * MIB, BASE + 64 * MIB, 8 * MIB, 0, 0};
+    struct t_trap_info info;
+    struct rig rig;
+    mm_pfn_t first = mm_pfn(BASE / 4096);
+
+    (void)state;
+    rig_start(&rig, ranges, 1, 0);
+    assert_int_equal(mm_frame_alloc_at(&rig.frames, first, 512), MM_OK);
+    mm_frame_free(&rig.frames, first, 9);
+    T_EXPECT_PANIC(mm_frame_free(&rig.frames, mm_pfn((BASE + 65 * MIB) / 4096), 9), &info);
+    assert_string_equal(info.what, "free of a block that is not aligned to its size");
+    assert_int_equal(rig_stats(&rig).nr_allocated, 0);
+    rig_stop(&rig);
+}
+
 /* A list goes over the end of a span to the next one, which lies in the same 64 frames. */
 static void list_over_two_spans(void **state)
 {
@@ -529,6 +547,7 @@ int main(void)
         cmocka_unit_test(removed_memory_was_not_allocated),
         cmocka_unit_test(long_runs_among_short_holes),
         cmocka_unit_test(block_beyond_the_end),
+        cmocka_unit_test(block_of_another_span),
         cmocka_unit_test(list_over_two_spans),
         cmocka_unit_test(nothing_to_search),
         cmocka_unit_test(frame_zero_is_no_line),
