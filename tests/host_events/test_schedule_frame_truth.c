@@ -40,9 +40,7 @@ static void block_comes_back_behind(const char *name, unsigned nr, struct step a
     prepare(FREE_FRAMES(0, 0), 0);
     reserve_line(2, MM_LIFETIME_SHORT);
     reserve_line(0, MM_LIFETIME_KERNEL);
-    let_free(1024, 512);
-    assert_int_equal(mm_frame_alloc_at(&world->now.frames, PFN(1024), 512), MM_OK);
-    hand_out(1, 1024, 512);
+    hand_out_fresh(1, 1024, 512);
     let_free(256, nr);
     SCRIPT(0, asks);
     SCRIPT(1, {FREE, 0, false}, {ALLOC_AT, 256, false});
