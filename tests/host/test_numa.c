@@ -488,6 +488,14 @@ static void the_end_of_the_address_space(void **state)
     (void)numa_memory(&blob, 0, 0, UINT64_MAX, 1);
     finish_srat();
     RANGES_ARE(all);
+    /* Both are of one kind, and the walk gives them in one step. */
+    numa_srat(&blob, 3);
+    (void)numa_memory(&blob, 0, 1, UINT64_MAX, 1);
+    (void)numa_memory(&blob, 0, 0, UINT64_MAX, 1);
+    finish_srat();
+    assert_int_equal(mm_numa_next_range(&numa, mm_paddr(0), &r), MM_OK);
+    assert_int_equal(r.node, 0);
+    assert_int_equal(r.range.len, UINT64_C(1) << 52);
 }
 
 /* What the arrays must have room for, exactly; and too small by one. */

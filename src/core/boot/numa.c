@@ -210,14 +210,17 @@ mm_status_t mm_numa_next_range(const struct mm_numa *numa, mm_paddr_t from,
     }
     i = mmi_numa_range_at(numa, from.raw);
     if (i < numa->nr_ranges) {
-        struct mm_prange next = numa->ranges[i].range;
-        uint64_t end = mm_prange_last(next).raw;
+        const struct mm_numa_range *next = &numa->ranges[i];
+        uint64_t end = mm_prange_last(next->range).raw;
 
-        if (next.start.raw > from.raw) {
-            end = next.start.raw - 1;
+        if (next->range.start.raw > from.raw) {
+            end = next->range.start.raw - 1;
         } else {
-            r.node = numa->ranges[i].node;
-            r.flags = numa->ranges[i].flags;
+            r.node = next->node;
+            r.flags = next->flags;
+            if (i + 1 < numa->nr_ranges && mmi_numa_alike(next, next + 1)) {
+                end = UINT64_MAX;
+            }
         }
         last = end < last ? end : last;
     }

@@ -48,6 +48,17 @@ static inline uint8_t mmi_numa_far(uint32_t from, uint32_t to)
 const char *mmi_numa_check_table(struct mmi_numa_table *t, const char *signature, size_t len,
                                  uint32_t len_min, uint32_t *at);
 
+/**
+ * May two neighbours be one range? All 2^64 bytes stay two even then, for no range can hold them:
+ * what asks about a place in them has to look at both.
+ */
+static inline bool mmi_numa_alike(const struct mm_numa_range *left,
+                                  const struct mm_numa_range *right)
+{
+    return mm_prange_last(left->range).raw + 1 == right->range.start.raw &&
+           left->node == right->node && left->flags == right->flags;
+}
+
 /** Index of the first range that ends at `at` or above: it covers `at`, or is the next above. */
 uint32_t mmi_numa_range_at(const struct mm_numa *numa, uint64_t at);
 

@@ -210,7 +210,7 @@ static const char *add_memory(struct mm_numa *numa, struct mm_numa_range r)
     }
 }
 
-/* Neighbours that are alike become one. Only all 2^64 bytes stay two: no range can hold them. */
+/* Neighbours that are alike become one, as long as a range can hold them. */
 static void join_ranges(struct mm_numa *numa)
 {
     uint32_t kept = 0;
@@ -219,8 +219,7 @@ static void join_ranges(struct mm_numa *numa)
         struct mm_numa_range *left = &numa->ranges[kept];
         const struct mm_numa_range *right = &numa->ranges[i];
 
-        if (mm_prange_last(left->range).raw + 1 != right->range.start.raw ||
-            left->node != right->node || left->flags != right->flags ||
+        if (!mmi_numa_alike(left, right) ||
             !mm_add(left->range.len, right->range.len, &left->range.len)) {
             numa->ranges[++kept] = *right;
         }
