@@ -332,10 +332,10 @@ static inline uint64_t codec_reprotect(const codec_t *cx, uint64_t slot, unsigne
                      soft_payload(now) | (used ? SOFT_A : 0) | (dirty ? SOFT_D : 0));
 }
 
-/** For leaves that allow something: not 0 if writing is allowed; and the leaf without that. */
-static inline uint64_t codec_is_writable(uint64_t slot)
+/** For leaves that allow something: whether writing is allowed; and the leaf without that. */
+static inline bool codec_is_writable(uint64_t slot)
 {
-    return slot & ENTRY_RW;
+    return (slot & ENTRY_RW) != 0;
 }
 
 static inline uint64_t codec_without_write(uint64_t slot)

@@ -144,21 +144,20 @@ RADIX_INLINE unsigned clone_pairs(struct clone *c, const codec_t *cx, uint64_t *
                                   uint64_t *copy, unsigned nr, bool live)
 {
     uint64_t mask = codec_page_mask(cx);
-    uint64_t writable = 0;
+    uint64_t any = 0;
     uint64_t end = c->end << CODEC_SHIFT;
     unsigned n = 0;
 
-    for (; nr - n >= 2; n += 2) {
+    for (nr &= ~1u; n < nr; n += 2) {
         uint64_t a = mmi_load(&slots[n]);
         uint64_t b = mmi_load(&slots[n + 1]);
 
         if (MMI_UNLIKELY(!codec_is_present(a & b))) {
             break;
         }
-        writable |= codec_is_writable(a | b);
-        while (codec_is_writable(a | b) != 0 &&
-               !slots_change(&slots[n], &a, &b, codec_without_write(a), codec_without_write(b),
-                             live)) {
+        any |= a | b;
+        while (codec_is_writable(a | b) && !slots_change(&slots[n], &a, &b, codec_without_write(a),
+                                                         codec_without_write(b), live)) {
         }
         mmi_store_release(&copy[n], codec_without_write(a));
         mmi_store_release(&copy[n + 1], codec_without_write(b));
@@ -166,14 +165,12 @@ RADIX_INLINE unsigned clone_pairs(struct clone *c, const codec_t *cx, uint64_t *
             c->end = end >> CODEC_SHIFT;
             clone_shared(c, (a & mask) >> CODEC_SHIFT, 1);
             clone_shared(c, (b & mask) >> CODEC_SHIFT, 1);
-            end = b & mask;
-        } else {
-            end += MM_PAGE_SIZE;
+            end = (b & mask) - MM_PAGE_SIZE;
         }
-        end += MM_PAGE_SIZE;
+        end += 2 * MM_PAGE_SIZE;
     }
     c->end = end >> CODEC_SHIFT;
-    c->changed |= writable != 0;
+    c->changed |= codec_is_writable(any);
     c->to->nr_leaves[0] += n;
     return n;
 }

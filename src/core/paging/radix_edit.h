@@ -173,14 +173,14 @@ __extension__ typedef unsigned __int128 slots_t;
 static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
                              uint64_t to_b)
 {
-    slots_t old = (slots_t)*b << 64 | *a;
     /* Not the __atomic builtin, which calls a library. Full barrier (GCC manual, 6.54). */
-    slots_t seen =
-        __sync_val_compare_and_swap((slots_t *)(void *)slots, old, (slots_t)to_b << 64 | to_a);
-
-    *a = (uint64_t)seen;
-    *b = (uint64_t)(seen >> 64);
-    return seen == old;
+    if (MMI_LIKELY(__sync_bool_compare_and_swap((slots_t *)(void *)slots, (slots_t)*b << 64 | *a,
+                                                (slots_t)to_b << 64 | to_a))) {
+        return true;
+    }
+    *a = mmi_load(&slots[0]);
+    *b = mmi_load(&slots[1]);
+    return false;
 }
 #else
 static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
