@@ -149,6 +149,26 @@ static void test_pages_beside_a_large_leaf(void **state)
     assert_int_equal(t_leaf(&m->user, AT + P2M).prot, T_UR);
 }
 
+/** A run of large leaves meets a table, or a leaf: taken is taken. */
+static void test_run_meets_what_is_there(void **state)
+{
+    struct t_paging *m = *state;
+    uint64_t before;
+
+    assert_int_equal(t_map(&m->user, AT + 2 * P2M + 9 * P4K, P1G, P4K, T_URW), MM_OK);
+    assert_int_equal(t_map(&m->user, AT + 5 * P2M, P1G, P2M, T_URW), MM_OK);
+    before = t_state(m, NULL);
+    assert_int_equal(t_map(&m->user, AT, P1G + P2M, 3 * P2M, T_URW), MM_ERR_ALREADY_MAPPED);
+    assert_int_equal(t_map(&m->user, AT + 3 * P2M, P1G + P2M, 4 * P2M, T_URW),
+                     MM_ERR_ALREADY_MAPPED);
+    assert_true(t_state(m, NULL) == before);
+    /* Around the page, then in its table. */
+    assert_int_equal(t_map(&m->user, AT, P1G + P2M, 2 * P2M + 9 * P4K, T_URW), MM_OK);
+    assert_int_equal(m->user.nr_leaves[1], 3);
+    assert_int_equal(m->user.nr_leaves[0], 10);
+    assert_int_equal(mm_paging_check(&m->user), MM_OK);
+}
+
 static uint32_t ranges_of_protect(struct t_paging *m, uint64_t at, uint64_t len, mm_prot_t prot)
 {
     struct mm_gather gather;
