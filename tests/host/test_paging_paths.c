@@ -286,9 +286,13 @@ static void test_clone_of_any_pair(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_one_page),         BOTH(test_one_wrong_page),
-        BOTH(test_tables_in_part),   BOTH(test_pages_beside_a_large_leaf),
-        BOTH(test_one_page_changes), BOTH(test_clone_of_any_pair),
+        BOTH(test_one_page),
+        BOTH(test_one_wrong_page),
+        BOTH(test_tables_in_part),
+        BOTH(test_pages_beside_a_large_leaf),
+        BOTH(test_run_meets_what_is_there),
+        BOTH(test_one_page_changes),
+        BOTH(test_clone_of_any_pair),
     };
 
     return cmocka_run_group_tests_name("paging_paths", tests, NULL, NULL);
