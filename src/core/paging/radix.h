@@ -26,6 +26,7 @@
  *     and dirty bits that the hardware sets between are kept. Others are plainly stored.
  *   - An empty table is unlinked first, and then chained to the gather through its slot 0, in a
  *     form that the hardware takes for not present; paging-structure caches may still lead there.
+ *     Only of a root that the hardware never walked may the other slots keep what they hold.
  *
  * Tables carry the widest rights, leaves decide. Tables that hang in the tree are ours if their
  * entry is marked so (codec_is_owned); others belong to whoever built an adopted root, stay linked

@@ -4,6 +4,9 @@
  *
  * Only the two ends of a range can cut a large leaf; each cut needs at most one table for each
  * level that may hold leaves, less one. They are reserved first, then nothing can fail.
+ *
+ * The scan that looks for holes also notes what all slots have in common, and what any has. If the
+ * range is pages that allow something and nothing else, then the commit need not look again.
  */
 #ifndef MMI_PAGING_RADIX_EDIT_H
 #define MMI_PAGING_RADIX_EDIT_H

@@ -5,6 +5,9 @@
  * Prepare walks to each missing table once. Missing tables of level 0 are taken and filled with
  * their leaves right away, while they are in the cache; those above are only taken. Commit walks
  * the same way and links: what is below 512 leaves costs one walk and one store.
+ *
+ * One page whose tables exist, which is what faults ask for, is mapped by one walk that checks and
+ * stores. Whatever else it finds, the long way finds out anew, and tells.
  */
 #ifndef MMI_PAGING_RADIX_MAP_H
 #define MMI_PAGING_RADIX_MAP_H
