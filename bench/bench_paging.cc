@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <mm/arch/x86_64.h>
@@ -133,10 +134,15 @@ class Machine
 
     bool unmap(uint64_t len)
     {
+        return unmap_at(kStart, len);
+    }
+
+    bool unmap_at(uint64_t at, uint64_t len)
+    {
         mm_gather gather;
 
         if (mm_gather_begin(&gather, &user_) != MM_OK ||
-            mm_paging_unmap(&user_, {{kStart}, len}, 0, &gather) != MM_OK) {
+            mm_paging_unmap(&user_, {{at}, len}, 0, &gather) != MM_OK) {
             return false;
         }
         mm_gather_end(&gather);
@@ -244,8 +250,72 @@ void paging_map2m(benchmark::State &state)
 }
 BENCHMARK(paging_map2m);
 
-// One page at a time, as faults do; its tables exist.
-void paging_map_one(benchmark::State &state)
+// --- one page, from the root, into tables that exist ---------------------------------------------
+
+constexpr uint64_t kSingleTables = 64;
+constexpr uint64_t kSingles = kSingleTables * 511; // the first page of each stays mapped
+
+// The addresses of all pages but those, in ascending order or at random.
+std::vector<uint64_t> single_addresses(bool at_random)
+{
+    std::vector<uint64_t> addresses;
+    t_prng prng;
+
+    t_prng_seed(&prng, 2);
+    for (uint64_t page = 0; page < kSingleTables * 512; page++) {
+        if (page % 512 != 0) {
+            addresses.push_back(kStart + page * k4K);
+        }
+    }
+    for (uint64_t i = addresses.size(); at_random && i > 1; i--) {
+        std::swap(addresses[i - 1], addresses[t_prng_below(&prng, i)]);
+    }
+    return addresses;
+}
+
+void map_single(benchmark::State &state, bool at_random)
+{
+    auto machine = std::make_unique<Machine>();
+    std::vector<uint64_t> addresses = single_addresses(at_random);
+    bool good = machine->ok();
+
+    for (uint64_t table = 0; table < kSingleTables; table++) {
+        good = good && mm_paging_map(machine->user(), {{kStart + table * k2M}, k4K}, {k1G}, kRw,
+                                     MM_MEMTYPE_WB, 0) == MM_OK;
+    }
+    for (auto _ : state) {
+        for (uint64_t at : addresses) {
+            good =
+                mm_paging_map(machine->user(), {{at}, k4K}, {at}, kRw, MM_MEMTYPE_WB, 0) == MM_OK &&
+                good;
+        }
+        state.PauseTiming();
+        for (uint64_t table = 0; table < kSingleTables; table++) {
+            good = good && machine->unmap_at(kStart + table * k2M + k4K, k2M - k4K);
+        }
+        if (!good) {
+            fail(state);
+            return;
+        }
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kSingles));
+}
+
+void paging_map_single(benchmark::State &state)
+{
+    map_single(state, false);
+}
+BENCHMARK(paging_map_single);
+
+void paging_map_single_random(benchmark::State &state)
+{
+    map_single(state, true);
+}
+BENCHMARK(paging_map_single_random);
+
+// What a fault and a discard do: with gather and flush, its table stays.
+void paging_map_unmap_single(benchmark::State &state)
 {
     auto machine = std::make_unique<Machine>();
     mm_gather gather;
@@ -263,7 +333,41 @@ void paging_map_one(benchmark::State &state)
     }
     state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(paging_map_one);
+BENCHMARK(paging_map_unmap_single);
+
+// --- split: one page of a 2 MiB leaf is protected, in a table that is allocated and zeroed -------
+
+constexpr uint64_t kSplits = 64;
+
+void paging_split(benchmark::State &state)
+{
+    auto machine = std::make_unique<Machine>();
+    mm_gather gather;
+    bool good = machine->ok();
+
+    machine->make_live();
+    for (auto _ : state) {
+        state.PauseTiming();
+        good = good && machine->map(kSplits * k2M, MM_PAGING_MAX_2M, kRw);
+        state.ResumeTiming();
+        for (uint64_t leaf = 0; leaf < kSplits; leaf++) {
+            struct mm_vrange page = {{kStart + leaf * k2M + 17 * k4K}, k4K};
+
+            good =
+                good && mm_gather_begin(&gather, machine->user()) == MM_OK &&
+                mm_paging_protect(machine->user(), page, kRead, MM_PAGING_SPLIT, &gather) == MM_OK;
+            mm_gather_end(&gather);
+        }
+        state.PauseTiming();
+        if (!good || !machine->unmap(kSplits * k2M)) {
+            fail(state);
+            return;
+        }
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kSplits));
+}
+BENCHMARK(paging_split);
 
 // --- unmap and protect ---------------------------------------------------------------------------
 
@@ -292,15 +396,15 @@ void unmap_pages(benchmark::State &state, bool live)
 
 void paging_unmap4k(benchmark::State &state)
 {
-    unmap_pages(state, true);
+    unmap_pages(state, false);
 }
 BENCHMARK(paging_unmap4k);
 
-void paging_unmap4k_unused(benchmark::State &state)
+void paging_unmap4k_live(benchmark::State &state)
 {
-    unmap_pages(state, false);
+    unmap_pages(state, true);
 }
-BENCHMARK(paging_unmap4k_unused);
+BENCHMARK(paging_unmap4k_live);
 
 // One exchange a page is what keeps accessed and dirty bits.
 void paging_exchange_floor(benchmark::State &state)
@@ -318,13 +422,15 @@ void paging_exchange_floor(benchmark::State &state)
 }
 BENCHMARK(paging_exchange_floor);
 
-void paging_protect4k(benchmark::State &state)
+void protect_pages(benchmark::State &state, bool live)
 {
     auto machine = std::make_unique<Machine>();
     mm_gather gather;
     bool write = false;
 
-    machine->make_live();
+    if (live) {
+        machine->make_live();
+    }
     if (!machine->ok() || !machine->map(kPages * k4K, MM_PAGING_ONLY_4K, kRw)) {
         fail(state);
         return;
@@ -341,7 +447,18 @@ void paging_protect4k(benchmark::State &state)
     }
     state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPages));
 }
+
+void paging_protect4k(benchmark::State &state)
+{
+    protect_pages(state, false);
+}
 BENCHMARK(paging_protect4k);
+
+void paging_protect4k_live(benchmark::State &state)
+{
+    protect_pages(state, true);
+}
+BENCHMARK(paging_protect4k_live);
 
 // --- clone --------------------------------------------------------------------------------------
 
@@ -350,13 +467,15 @@ void share(void *ctx, mm_pfn_t, uint64_t nr)
     *static_cast<uint64_t *>(ctx) += nr;
 }
 
-void paging_clone4k(benchmark::State &state)
+void clone_pages(benchmark::State &state, bool live)
 {
     auto machine = std::make_unique<Machine>();
     uint64_t shared = 0;
     mm_gather gather;
 
-    machine->make_live();
+    if (live) {
+        machine->make_live();
+    }
     if (!machine->ok()) {
         fail(state);
         return;
@@ -382,7 +501,19 @@ void paging_clone4k(benchmark::State &state)
     benchmark::DoNotOptimize(shared);
     state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPages));
 }
-BENCHMARK(paging_clone4k);
+
+// As fork does it: the hardware walks the parent, every page loses the right to write.
+void paging_clone_page(benchmark::State &state)
+{
+    clone_pages(state, true);
+}
+BENCHMARK(paging_clone_page);
+
+void paging_clone_page_unused(benchmark::State &state)
+{
+    clone_pages(state, false);
+}
+BENCHMARK(paging_clone_page_unused);
 
 // --- translate ----------------------------------------------------------------------------------
 //
