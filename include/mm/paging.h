@@ -314,7 +314,8 @@ mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, m
  *         | MM_ERR_UNSUPPORTED (a type that the CPU lacks) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT
  *         (as for mm_paging_init_kernel()) | what the source answers; the last two only where a
  *         leaf is split, as for mm_paging_unmap()
- * Locks:  the owner's; none that is ever taken with interrupts off. Sleeps: never.
+ * Locks:  the owner's; none that is ever taken with interrupts off; not preempted to another CPU.
+ *         It spins until the other CPUs have flushed. Sleeps: never.
  * Cost:   one load a slot; on a live root one compare-and-exchange and one store a leaf that
  *         changes, and one flush on every CPU; else one store a leaf.
  */
@@ -342,7 +343,8 @@ mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, 
  * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
  *         | MM_ERR_INVALID_ADDRESS (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_NOT_INITIALIZED
- * Locks:  the owner's; none that is ever taken with interrupts off. Sleeps: never.
+ * Locks:  the owner's; none that is ever taken with interrupts off; not preempted to another CPU.
+ *         It spins until the other CPUs have flushed. Sleeps: never.
  * Cost:   a few loads for a table whose leaves disagree early, two a leaf for one that merges, and
  *         one free; at most one flush on every CPU for each of the two sizes, none if nothing
  *         merges or nobody walks the root.
@@ -353,7 +355,7 @@ mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uin
 /**
  * Unlink every table of ours that holds nothing and that the range touches, and hand it to the
  * gather; then those above that hold nothing any more. Unmapping leaves none behind; slots that
- * were emptied one by one do. Tables behind the kernel's root entries stay.
+ * are emptied one by one can. Tables behind the kernel's root entries stay.
  *
  * @param range   any inside the user range, or inside one of the kernel's declared ranges, aligned
  *                or not
