@@ -172,7 +172,9 @@ static void build_root(struct memory *m)
     must_have_room(mm_paging_init_kernel(&m->kernel, &config), "kernel's page tables");
     must_have_room(mm_paging_map_sections(&m->kernel, m->boot.sections, m->boot.nr_sections),
                    "kernel's image");
-    must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap), "direct map");
+    must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap, m->boot.sections,
+                                        m->boot.nr_sections),
+                   "direct map");
     map_apic(m);
     for (uint32_t cpu = 0; cpu < m->nr_cpus; cpu++) {
         struct mm_vrange guard = mm_vrange(percpu_stack_guard(cpu), MM_PAGE_SIZE);

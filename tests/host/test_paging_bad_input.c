@@ -744,7 +744,7 @@ static void test_injection_bringup(void **state)
     assert_int_equal(mm_bootmap_add(&map, mm_prange(mm_paddr(0), 0x9f000), MM_BOOT_USABLE), MM_OK);
     assert_int_equal(
         mm_bootmap_add(&map, mm_prange(mm_paddr(P1G), P1G + P2M + P4K), MM_BOOT_USABLE), MM_OK);
-    INJECT(f, mm_paging_map_direct(&m->kernel, &map, &direct));
+    INJECT(f, mm_paging_map_direct(&m->kernel, &map, &direct, NULL, 0));
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW + P1G, 3 * P1G, MM_PAGING_SKIP_HOLES), MM_OK);
 }
 

@@ -417,7 +417,7 @@ static void test_direct_map(void **state)
     add(&map, 5 * P1G + 0x800, 0x900, MM_BOOT_ACPI_RECLAIM);
     add(&map, 6 * P1G, P2M, MM_BOOT_RUNTIME);
     add(&map, 6 * P1G + P2M, P2M, MM_BOOT_ACPI_NVS);
-    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &direct), MM_OK);
+    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &direct, NULL, 0), MM_OK);
     assert_int_equal(t_leaf(&m->kernel, base + 0x9e000).prot, MM_PROT_RW | MM_PROT_GLOBAL);
     assert_true(t_is_hole(&m->kernel, base + 0x9f000)); /* partly reserved */
     assert_true(t_is_hole(&m->kernel, base + 0xa0000));
@@ -439,7 +439,7 @@ static void direct_fails(struct t_paging *m, struct mm_bootmap *map,
                          const struct mm_physmap *physmap, mm_status_t wanted)
 {
     uint64_t before = t_state(m, NULL);
-    mm_status_t status = mm_paging_map_direct(&m->kernel, map, physmap);
+    mm_status_t status = mm_paging_map_direct(&m->kernel, map, physmap, NULL, 0);
 
     if (status != wanted) {
         fail_msg("%s, not %s", mm_status_str(status), mm_status_str(wanted));
@@ -461,8 +461,9 @@ static void test_bad_direct_map(void **state)
     assert_int_equal(mm_bootmap_init(&map, entries, 8), MM_OK);
     add(&map, 0, 0x9f000, MM_BOOT_USABLE);
     add(&map, P1G, 4 * P1G, MM_BOOT_USABLE);
-    assert_int_equal(mm_paging_map_direct(NULL, &map, &direct), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_paging_map_direct(&no_table, &map, &direct), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(mm_paging_map_direct(NULL, &map, &direct, NULL, 0), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_paging_map_direct(&no_table, &map, &direct, NULL, 0),
+                     MM_ERR_NOT_INITIALIZED);
     direct_fails(m, NULL, &direct, MM_ERR_INVALID_ARGUMENT);
     direct_fails(m, &map, NULL, MM_ERR_INVALID_ARGUMENT);
     direct_fails(m, &none, &direct, MM_ERR_NOT_INITIALIZED);
@@ -479,7 +480,7 @@ static void test_bad_direct_map(void **state)
     /* Only what the window reaches: the low piece is cut at both ends, the high one is out. */
     odd.first = mm_paddr(2 * P4K);
     odd.len = 5 * P4K;
-    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &odd), MM_OK);
+    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &odd, NULL, 0), MM_OK);
     assert_int_equal(m->kernel.nr_leaves[0], 5);
     assert_int_equal(t_paddr(&m->kernel, T_KERNEL_LOW + 2 * P4K), 2 * P4K);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, MM_PAGING_SKIP_HOLES), MM_OK);

@@ -20,7 +20,7 @@ struct run {
     bool scattered;
 };
 
-static void put_prot(struct mmi_line *line, mm_prot_t prot)
+void mmi_line_prot(struct mmi_line *line, mm_prot_t prot)
 {
     static const struct {
         mm_prot_t bit;
@@ -50,7 +50,7 @@ static void print(const struct run *run)
     mmi_line_size(&line, run->range.len);
     mmi_line_pad(&line, 52);
     mmi_line_str(&line, run->leaf == MM_SIZE_4K ? "4K " : run->leaf == MM_SIZE_2M ? "2M " : "1G ");
-    put_prot(&line, run->prot);
+    mmi_line_prot(&line, run->prot);
     mmi_line_str(&line, " ");
     mmi_line_str(&line, mm_memtype_str(run->type));
     mmi_line_pad(&line, 65);

@@ -34,4 +34,9 @@ static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struc
     return gather != NULL && gather->magic == MMI_GATHER_MAGIC && gather->pt == pt;
 }
 
+struct mmi_line;
+
+/** Rights as letters: "rw-u-". */
+void mmi_line_prot(struct mmi_line *line, mm_prot_t prot);
+
 #endif

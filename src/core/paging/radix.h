@@ -41,7 +41,8 @@
  * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
  * codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
  * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
- * codec_write_protect, codec_split, codec_decode, codec_malformed. A slot of all zeroes is empty.
+ * codec_write_protect, codec_split, codec_decode, codec_malformed, codec_names_memory, codec_named,
+ * codec_same_table. A slot of all zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -580,5 +581,7 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 #include "radix_clone.h"
 
 #include "radix_root.h"
+
+#include "radix_audit.h"
 
 #endif
