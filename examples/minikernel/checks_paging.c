@@ -10,6 +10,7 @@
 #include "check.h"
 #include "checks.h"
 #include "layout.h"
+#include "log.h"
 #include "probe.h"
 
 #define APIC_VERSION 0x30 // Intel SDM vol. 3A, 11.4.8

@@ -189,7 +189,7 @@ static void print_layout(struct memory *m)
     must(mm_paging_get_stats(&m->kernel, &s), "page-table statistics");
     log_print("paging  %lu tables; leaves: %lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB; the layout:\n",
               s.nr_tables, s.nr_leaves[0], s.nr_leaves[1], s.nr_leaves[2]);
-    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47)),
+    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47), 0),
          "page-table layout");
 }
 

@@ -495,16 +495,21 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 MM_MUST_CHECK
 mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 
+/** dump: what is not mapped in the declared ranges is shown as well */
+#define MM_PAGING_DUMP_HOLES 1u
+
 /**
- * Print the layout through the log op: one line for each run of equal attributes (range, size of
- * leaf, permissions, type, what physical address).
+ * Print the layout through the log op: which root, one line for each run of equal attributes (range,
+ * its size, size of its leaves, permissions, type, what physical memory), and a line of totals.
+ * Leaves are whole, also where they stick out of the range.
  *
- * @return as mm_paging_walk()
+ * @param flags  MM_PAGING_DUMP_HOLES
+ * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS
  * Locks:  the owner's. Sleeps: never.
  * Cost:   as mm_paging_walk(), and a line a run.
  */
 MM_MUST_CHECK
-mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range);
+mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags);
 
 /* --- page faults, for every architecture ------------------------------------------------------ */
 

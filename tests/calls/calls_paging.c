@@ -117,7 +117,7 @@ static int do_check(const uint64_t *a)
 
 static int do_dump(const uint64_t *a)
 {
-    return (int)mm_paging_dump(T_P(0), T_RANGE(1));
+    return (int)mm_paging_dump(T_P(0), T_RANGE(1), T_W32(3));
 }
 
 /* `a`: given, roots, their number, two of them, kinds. */
@@ -415,7 +415,8 @@ static const struct t_call paging[] = {
      .args = {PT}},
     {.name = "mm_paging_dump",
      .invoke = do_dump,
-     .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096)}},
+     .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096),
+              T_BITS("flags", 0, MM_PAGING_DUMP_HOLES)}},
     {.name = "mm_paging_audit_memory_size", .invoke = do_audit_size, .args = {AUDIT}},
     {.name = "mm_paging_audit",
      .invoke = do_audit,

@@ -317,10 +317,10 @@ static void test_looking(void **state)
           mm_paging_walk(pt, t_range(P4K, UINT64_MAX - P4K), see, &seen));
     assert_int_equal(seen, 0);
 
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_dump(NULL, t_range(0, P4K)));
-    FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_dump(&none, t_range(0, P4K)));
-    FAILS(f, MM_ERR_INVALID_SIZE, mm_paging_dump(pt, t_range(0, 0)));
-    FAILS(f, MM_ERR_INVALID_ADDRESS, mm_paging_dump(pt, t_range(HALF, P4K)));
+    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_dump(NULL, t_range(0, P4K), 0));
+    FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_dump(&none, t_range(0, P4K), 0));
+    FAILS(f, MM_ERR_INVALID_SIZE, mm_paging_dump(pt, t_range(0, 0), 0));
+    FAILS(f, MM_ERR_INVALID_ADDRESS, mm_paging_dump(pt, t_range(HALF, P4K), 0));
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_get_stats(NULL, &stats));
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_get_stats(pt, NULL));
     FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_get_stats(&none, &stats));

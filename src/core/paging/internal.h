@@ -34,6 +34,9 @@ static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struc
     return gather != NULL && gather->magic == MMI_GATHER_MAGIC && gather->pt == pt;
 }
 
+/** What a walk of a range answers before it begins. */
+mm_status_t mmi_paging_check_walk(const struct mm_pagetable *pt, struct mm_vrange range);
+
 struct mmi_line;
 
 /** Rights as letters: "rw-u-". */
