@@ -532,20 +532,30 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
                                    uint32_t nr_sections);
 
 /**
- * Map all of RAM and ACPI memory that `physmap` reaches at its base, readable and writable, never
- * executable, global where the CPU can, with the largest leaves. Firmware runtime, devices and
- * holes are left out; frames are those of mm_bootmap_next_frames(). All is mapped, or nothing.
+ * Map all of RAM and ACPI memory that `physmap` reaches at its base, never executable, global where
+ * the CPU can, with the largest leaves. Firmware runtime, devices and holes are left out; frames
+ * are those of mm_bootmap_next_frames(). All is mapped, or nothing.
  *
+ * It is readable and writable, but where the image has sections that are not writable: there it is
+ * read-only, so that text which cannot be written where it is linked cannot be written here. A
+ * kernel that patches its text does so through a mapping of its own.
+ *
+ * @param sections  those of mm_paging_map_sections(), before or after it; NULL with nr_sections 0:
+ *                  no image lies in memory
  * @return as mm_paging_map(), and MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NOT_ALIGNED and
  *         MM_ERR_INVALID_SIZE (what `physmap` reaches) | MM_ERR_UNSUPPORTED (`physmap` has ops)
- *         | MM_ERR_NO_MEMORY (also: the op of the page table's physmap maps no frame)
+ *         | MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_SIZE, MM_ERR_NOT_ALIGNED,
+ *         MM_ERR_ALREADY_MAPPED and MM_ERR_PERMISSION_DENIED (sections, as for
+ *         mm_paging_map_sections()) | MM_ERR_NO_MEMORY (also: the op of the page table's physmap
+ *         maps no frame)
  * Owner:  memory that is mapped stays whose it is.
  * Locks:  the owner's; nobody else uses `map`. Sleeps: never.
- * Cost:   as mm_paging_map(), and one frame for the time of the call.
+ * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map_direct(struct mm_pagetable *pt, struct mm_bootmap *map,
-                                 const struct mm_physmap *physmap);
+                                 const struct mm_physmap *physmap,
+                                 const struct mm_boot_section *sections, uint32_t nr_sections);
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
@@ -571,16 +581,21 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 MM_MUST_CHECK
 mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 
+/** dump: what is not mapped in the declared ranges is shown as well */
+#define MM_PAGING_DUMP_HOLES 1u
+
 /**
- * Print the layout through the log op: one line for each run of equal attributes (range, size of
- * leaf, permissions, type, what physical address).
+ * Print the layout through the log op: which root, one line for each run of equal attributes (range,
+ * its size, size of its leaves, permissions, type, what physical memory), and a line of totals.
+ * Leaves are whole, also where they stick out of the range.
  *
- * @return as mm_paging_walk()
+ * @param flags  MM_PAGING_DUMP_HOLES
+ * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS
  * Locks:  the owner's. Sleeps: never.
  * Cost:   as mm_paging_walk(), and a line a run.
  */
 MM_MUST_CHECK
-mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range);
+mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags);
 
 /* --- page faults, for every architecture ------------------------------------------------------ */
 

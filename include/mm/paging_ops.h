@@ -14,6 +14,17 @@
 
 MM_BEGIN_DECLS
 
+/** What the walk of the audit tells of. */
+enum mmi_entry {
+    MMI_ENTRY_LEAF = 0,         /**< present; the mapping is what is effective */
+    MMI_ENTRY_NAMES_MEMORY = 1, /**< not present; `paddr` is what it names */
+    MMI_ENTRY_UNSEEN = 2, /**< leads to a table, at `paddr`, that the physmap does not reach */
+};
+
+/** `entry`: as it stands in the table. False ends the walk. */
+typedef bool (*mm_paging_entry_fn)(void *ctx, const struct mm_mapping *mapping, uint64_t entry,
+                                   enum mmi_entry what);
+
 struct mm_paging_ops {
     /** Bits of a virtual address now, and of a physical one. */
     unsigned (*vaddr_bits)(void *ctx);
@@ -51,6 +62,10 @@ struct mm_paging_ops {
     mm_status_t (*replace)(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr, mm_prot_t prot,
                            uint32_t flags, struct mm_gather *gather);
     mm_status_t (*check)(const struct mm_pagetable *pt);
+    /** Tell of every entry of the whole root, declared or not, but those that allow nothing, and
+     * those of the root that `beside` (NULL: none) has as well. */
+    void (*view)(const struct mm_pagetable *pt, const struct mm_pagetable *beside,
+                 mm_paging_entry_fn tell, void *ctx);
     /** Switch this CPU to the page table's root. */
     void (*activate)(struct mm_pagetable *pt);
     /** The root that this CPU walks; and walk another, dropping every translation. */

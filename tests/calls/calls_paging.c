@@ -4,6 +4,7 @@
  */
 #include "calls.h"
 
+#include <mm/paging_audit.h>
 #include <mm/tlb.h>
 
 #include <string.h>
@@ -116,7 +117,36 @@ static int do_check(const uint64_t *a)
 
 static int do_dump(const uint64_t *a)
 {
-    return (int)mm_paging_dump(T_P(0), T_RANGE(1));
+    return (int)mm_paging_dump(T_P(0), T_RANGE(1), T_W32(3));
+}
+
+/* `a`: given, roots, their number, two of them, kinds. */
+static struct mm_paging_audit audit_of(const uint64_t *a, const struct mm_pagetable **roots)
+{
+    struct mm_paging_audit audit = {.nr_roots = T_W32(2), .kinds = T_W32(5)};
+
+    roots[0] = T_P(3);
+    roots[1] = T_P(4);
+    audit.roots = a[1] == 0 ? NULL : roots;
+    return audit;
+}
+
+static int do_audit_size(const uint64_t *a)
+{
+    const struct mm_pagetable *roots[2];
+    struct mm_paging_audit audit = audit_of(a, roots);
+
+    return (int)mm_paging_audit_memory_size(a[0] == 0 ? NULL : &audit, T_P(6));
+}
+
+static int do_audit(const uint64_t *a)
+{
+    const struct mm_pagetable *roots[2];
+    struct mm_paging_audit audit = audit_of(a, roots);
+
+    audit.memory = T_P(7);
+    audit.len = a[8];
+    return (int)mm_paging_audit(a[0] == 0 ? NULL : &audit, T_P(6));
 }
 
 static int do_gather_begin(const uint64_t *a)
@@ -262,6 +292,44 @@ static unsigned kernels(uint64_t *v)
     return 5;
 }
 
+static unsigned audit_kernels(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)&t_w.kernel;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)&t_w.user;
+    v[3] = (uint64_t)(uintptr_t)&t_w.fresh.pt;
+    v[4] = (uint64_t)(uintptr_t)&t_w.gone.pt;
+    return 5;
+}
+
+static unsigned audit_users(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)&t_w.user;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)&t_w.kernel;
+    v[3] = (uint64_t)(uintptr_t)&t_w.user2;
+    v[4] = (uint64_t)(uintptr_t)&t_w.gone.pt;
+    return 5;
+}
+
+static unsigned audit_memory(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)t_w.out2;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)t_w.out2 + 4;
+    return 3;
+}
+
+static unsigned audit_lengths(uint64_t *v)
+{
+    v[0] = sizeof(t_w.out2);
+    v[1] = 0;
+    v[2] = 1;
+    v[3] = 32;
+    v[4] = 63;
+    return 5;
+}
+
 /* Frames that a gather can release: of the world, or none. */
 static unsigned own_frames(uint64_t *v)
 {
@@ -275,6 +343,9 @@ static unsigned own_frames(uint64_t *v)
         T_NUM("kernel", T_ARENA), T_NUM("kernel.len", T_ARENA_LEN),                                \
         T_OF("nr_kernel_ranges", range_counts), T_NUM("user", 0), T_NUM("user.len", T_USER_LEN)
 #define PT T_LIVE_GONE(user, pt)
+#define AUDIT                                                                                      \
+    T_GIVEN("audit"), T_GIVEN("roots"), T_UPTO("nr_roots", 2, 2), T_OF("kernel", audit_kernels),   \
+        T_OF("user", audit_users), T_BITS("kinds", 0, MM_AUDIT_ALL), T_OUT
 
 static const struct t_call paging[] = {
     {.name = "mm_paging_init_kernel",
@@ -344,7 +415,12 @@ static const struct t_call paging[] = {
      .args = {PT}},
     {.name = "mm_paging_dump",
      .invoke = do_dump,
-     .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096)}},
+     .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096),
+              T_BITS("flags", 0, MM_PAGING_DUMP_HOLES)}},
+    {.name = "mm_paging_audit_memory_size", .invoke = do_audit_size, .args = {AUDIT}},
+    {.name = "mm_paging_audit",
+     .invoke = do_audit,
+     .args = {AUDIT, T_OF("memory", audit_memory), T_OF("len", audit_lengths)}},
     {.name = "mm_gather_begin", .invoke = do_gather_begin, .args = {T_PTR(fresh.gather), PT}},
     {.name = "mm_gather_end", .invoke = do_gather_end, .args = {T_PTR(gather)}},
     {.name = "mm_gather_end",

@@ -511,4 +511,24 @@ static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsi
     return NULL;
 }
 
+/* --- for audits ------------------------------------------------------------------------------- */
+
+/** Whether a slot that is not empty is one that is not present and yet names memory, which a CPU
+ * may read ahead of the fault (L1TF, INTEL-SA-00161). */
+static inline bool codec_names_memory(uint64_t slot)
+{
+    return (slot & ENTRY_P) == 0 && (slot & SOFT_ONES) != SOFT_ONES;
+}
+
+static inline mm_paddr_t codec_named(const codec_t *cx, uint64_t slot)
+{
+    return mm_paddr(slot & ENTRY_ADDRESS & ~cx->encryption_mask);
+}
+
+/** Whether two entries lead to the same table with the same rights. */
+static inline bool codec_same_table(uint64_t a, uint64_t b)
+{
+    return ((a ^ b) & (ENTRY_P | ENTRY_PS | ENTRY_RW | ENTRY_US | ENTRY_NX | ENTRY_ADDRESS)) == 0;
+}
+
 #endif

@@ -156,6 +156,7 @@ static const struct mm_paging_ops paging_ops = {
     .clone = radix_clone,
     .replace = radix_replace,
     .check = radix_check,
+    .view = radix_view,
     .activate = paging_activate,
     .current_root = paging_current_root,
     .load_root = paging_load_root,

@@ -42,4 +42,12 @@ static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struc
 void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift,
                           bool global);
 
+/** What a walk of a range answers before it begins. */
+mm_status_t mmi_paging_check_walk(const struct mm_pagetable *pt, struct mm_vrange range);
+
+struct mmi_line;
+
+/** Rights as letters: "rw-u-". */
+void mmi_line_prot(struct mmi_line *line, mm_prot_t prot);
+
 #endif

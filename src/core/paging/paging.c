@@ -470,16 +470,12 @@ mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
     return pt->backend.ops->translate(pt, at, out);
 }
 
-mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range,
-                           mm_paging_visit_fn visit, void *ctx)
+mm_status_t mmi_paging_check_walk(const struct mm_pagetable *pt, struct mm_vrange range)
 {
     mm_status_t status = mmi_pagetable_check(pt);
 
     if (status != MM_OK) {
         return status;
-    }
-    if (visit == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
     }
     if (range.len == 0) {
         return MM_ERR_INVALID_SIZE;
@@ -488,7 +484,21 @@ mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range
         !mm_vrange_canonical(range, pt->backend.ops->vaddr_bits(pt->backend.ctx))) {
         return MM_ERR_INVALID_ADDRESS;
     }
-    return pt->backend.ops->walk(pt, range, visit, ctx);
+    return MM_OK;
+}
+
+mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range,
+                           mm_paging_visit_fn visit, void *ctx)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status == MM_OK && visit == NULL) {
+        status = MM_ERR_INVALID_ARGUMENT;
+    }
+    if (status == MM_OK) {
+        status = mmi_paging_check_walk(pt, range);
+    }
+    return status != MM_OK ? status : pt->backend.ops->walk(pt, range, visit, ctx);
 }
 
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt)

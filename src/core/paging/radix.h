@@ -43,7 +43,8 @@
  * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
  * codec_write_protect, codec_split, codec_decode, codec_malformed, codec_is_leaf,
  * codec_is_present, codec_is_chained, codec_join, codec_used, codec_retype, codec_break,
- * codec_is_broken, codec_mend. A slot of all zeroes is empty.
+ * codec_is_broken, codec_mend, codec_names_memory, codec_named, codec_same_table. A slot of all
+ * zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -586,5 +587,7 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 #include "radix_type.h"
 
 #include "radix_merge.h"
+
+#include "radix_audit.h"
 
 #endif
