@@ -9,9 +9,10 @@
 #include "check.h"
 #include "model_pages_mm.h"
 #include "prng.h"
-#include "t_paging.h"
+#include "t_tlb.h"
 
-#define NR_HOT 32u
+#define NR_HOT   32u
+#define NR_OTHER 10u /* more roots than a CPU keeps PCIDs for */
 
 /* What takes long: ranges of many pages, clones, running out of frames, hashes before and after,
  * comparisons of everything. First they are dense; then, in a plain build, rare among many more
@@ -39,6 +40,7 @@ struct setup {
     bool pcid;
     bool invpcid;
     unsigned nr_cpus;
+    bool shoots;
 };
 
 struct run {
@@ -50,8 +52,11 @@ struct run {
     unsigned nr_windows;
     const struct setup *setup;
     unsigned nr_cpus;
-    struct mm_pagetable other;    /* a user root with nothing in it */
-    struct mm_pagetable stranger; /* another kernel root, likewise */
+    struct mm_pagetable other[NR_OTHER]; /* user roots with nothing in them */
+    struct mm_pagetable stranger;        /* another kernel root, likewise; without a tlb */
+    struct t_tlb tlb;                    /* if `shoots` */
+    bool shoots;                         /* the CPUs are told by the library's shootdown */
+    uint32_t offline;                    /* CPUs that are gone for now */
     bool user;
     bool idle;   /* a user root that no CPU is in */
     bool cloned; /* several calls in one operation: some may have succeeded */

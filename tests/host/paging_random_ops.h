@@ -107,9 +107,13 @@ static inline void audit(const struct run *r, const struct mm_pagetable *copy)
     struct mm_vrange none = {{0}, 0};
 
     t_ledger_root(ledger, &m->kernel, NULL, none);
-    t_ledger_root(ledger, &r->stranger, NULL, none);
+    if (!r->shoots) {
+        t_ledger_root(ledger, &r->stranger, NULL, none);
+    }
     t_ledger_root(ledger, &m->user, &m->kernel, none);
-    t_ledger_root(ledger, &r->other, &m->kernel, none);
+    for (unsigned i = 0; i < NR_OTHER; i++) {
+        t_ledger_root(ledger, &r->other[i], &m->kernel, none);
+    }
     if (copy != NULL) {
         t_ledger_root(ledger, copy, &m->kernel, none);
     }
