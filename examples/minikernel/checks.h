@@ -22,9 +22,12 @@ void checks_cpu(struct memory *m);
 
 /**
  * Every processor is protected as the first; all of them in the frame allocator, a cache and the heap
- * at once. The others halt at the end: what follows runs on one.
+ * at once.
  */
 void checks_smp(struct memory *m);
+
+/** All processors unmap what others have touched, and nobody sees what is gone; nobody waits for ever. */
+void checks_shootdown(struct memory *m, const struct options *options);
 
 /** The kernel's own root: rights of the image, direct map, no identity map, guards, devices. */
 void checks_paging(struct memory *m);

@@ -52,11 +52,13 @@ static void fail_as_asked(const struct options *options)
     }
 }
 
-static void run_checks(void)
+static void run_checks(const struct options *options)
 {
     checks_reclaimed(&memory);
     checks_cpu(&memory);
     checks_smp(&memory);
+    checks_shootdown(&memory, options);
+    smp_stop(); // what follows runs on one
     checks_paging(&memory);
     checks_leaf(&memory);
     checks_nodes(&memory);
@@ -95,7 +97,7 @@ _Noreturn void kmain(uint32_t boot_info)
     memory_handle_faults(&memory);
 
     fail_as_asked(&options);
-    run_checks();
+    run_checks(&options);
     checks_truth(&memory, &options);
     memory_draw(&memory);
     memory_stop_rest(&memory);

@@ -77,6 +77,10 @@ static bool parse_word(const char *word, struct options *out)
         out->truth_5_levels = true;
         return parse_truth(value, out);
     }
+    value = after(word, "stress=");
+    if (value != NULL) {
+        return parse_size(value, &out->stress);
+    }
     if (is(word, "test=nomap")) {
         out->no_map = true;
     } else if (is(word, "test=fail")) {

@@ -11,6 +11,7 @@
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
  *     truth5=...   the same of the table with 5 levels
+ *     stress=STEPS of each processor when all of them unmap; without the word a few
  *
  * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
  */
@@ -35,6 +36,7 @@ struct options {
     bool corrupt;
     enum options_truth truth;
     bool truth_5_levels;
+    uint64_t stress; /**< 0: as many as a usual run has */
     uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
 };
 

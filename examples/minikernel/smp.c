@@ -5,6 +5,7 @@
 //
 //     trampoline.S ──> run(): its own GS, segments, interrupt table       on the root of boot.S
 //                      what protects memory, then the kernel's root       (NX bits need EFER.NXE)
+//                      in between: it can be told what others unmap       before it walks that root
 //                      work, whenever there is any
 //                      the root of boot.S again, and halt
 //
@@ -17,10 +18,10 @@
 #include <stddef.h>
 
 #include "apic.h"
-#include "cpu.h"
 #include "log.h"
 #include "panic.h"
 #include "percpu.h"
+#include "shootdown.h"
 
 void *memcpy(void *restrict to, const void *restrict from, size_t len);
 
@@ -67,6 +68,7 @@ static _Noreturn void halt(void)
 {
     must(mm_paging_load_root(memory->kernel.backend, memory->boot_root),
          "switch to the first root");
+    shootdown_offline();
     atomic_fetch_add(&nr_arrived, 1);
     for (;;) {
         __asm__ volatile("cli\n\thlt");
@@ -77,13 +79,14 @@ static _Noreturn void run(uint32_t number)
 {
     percpu_enter(number);
     must(mm_x86_64_enable(&memory->arch), "CPU protection");
-    must(mm_paging_activate(&memory->kernel), "switch to the kernel's root");
     percpu_self()->apic_id = apic_id();
+    shootdown_online();
+    must(mm_paging_activate(&memory->kernel), "switch to the kernel's root");
     atomic_fetch_add(&nr_arrived, 1);
 
     for (unsigned taken = 0;; taken++) {
         while (atomic_load(&nr_jobs) == taken) {
-            cpu_relax();
+            shootdown_relax();
         }
         if (job == NULL) {
             halt();
@@ -169,7 +172,7 @@ void smp_run(void (*work)(void *ctx, uint32_t cpu), void *ctx)
     hand_out(work, ctx);
     work(ctx, 0);
     while (atomic_load(&nr_done) != nr_running - 1) {
-        cpu_relax();
+        shootdown_relax();
     }
 }
 
@@ -183,7 +186,7 @@ void smp_barrier(void)
         return;
     }
     while (atomic_load(&nr_barriers) == now) {
-        cpu_relax();
+        shootdown_relax();
     }
 }
 
@@ -192,7 +195,7 @@ void smp_stop(void)
     atomic_store(&nr_arrived, 0);
     hand_out(NULL, NULL);
     while (atomic_load(&nr_arrived) != nr_running - 1) {
-        cpu_relax();
+        shootdown_relax();
     }
     nr_running = 1;
 }
