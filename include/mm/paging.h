@@ -45,6 +45,7 @@ MM_BEGIN_DECLS
 
 struct mm_gather;
 struct mm_pagetable;
+struct mm_tlb; /* tlb.h */
 
 /* --- what a slot holds ------------------------------------------------------------------------ */
 
@@ -100,11 +101,30 @@ struct mm_paging_config {
     uint32_t nr_kernel_ranges; /**< 1 to MM_PAGING_MAX_KERNEL_RANGES */
     /** Where user roots map; page-aligned, lower half; length 0: no user roots. */
     struct mm_vrange user;
+    /** The CPUs that walk these roots, and how to reach them: made by mm_tlb_init() for the same
+     * backend, and of one kernel root at a time. NULL: one CPU, no PCIDs. User roots inherit it. */
+    struct mm_tlb *tlb;
+};
+
+/** A set of CPUs: CPU n is bit n % 64 of word n / 64. */
+struct mm_cpu_mask {
+    uint64_t bits[MM_MAX_CPUS / 64];
+};
+
+/** Generations of flushes that a page table remembers: a CPU that is further behind drops all. */
+#define MM_TLB_RING 16u
+
+/** What one generation flushed (tlb.h). Each word is written and read atomically. */
+struct mm_tlb_record {
+    uint64_t seq;   /**< twice its generation; and 1: it is being written */
+    uint64_t first; /**< first byte, and last */
+    uint64_t last;
+    uint64_t how; /**< log2 of the smallest leaf that went; 256: a global one among them */
 };
 
 /**
  * One root and its tables. Storage is the caller's; fields are the library's: `c` = constant after
- * init, `o` = the owner's lock.
+ * init, `o` = the owner's lock, `a` = atomic.
  */
 struct mm_pagetable {
     uint32_t magic;                   /**< c */
@@ -121,6 +141,11 @@ struct mm_pagetable {
     struct mm_vrange user;                                       /**< c */
     uint64_t nr_tables;    /**< o: tables owned, root included */
     uint64_t nr_leaves[3]; /**< o: leaves of 4 KiB, 2 MiB, 1 GiB behind its own root entries */
+    struct mm_tlb *tlb;    /**< c: NULL: one CPU */
+    uint64_t id;           /**< c: of all roots that its tlb ever had */
+    uint64_t gen;          /**< a: flushes so far; counts on from any value, and wraps */
+    struct mm_tlb_record ring[MM_TLB_RING]; /**< a: by generation */
+    struct mm_cpu_mask cpus; /**< a: of a user root: the CPUs that have it loaded, or may have */
 };
 
 struct mm_paging_stats {
@@ -134,7 +159,9 @@ struct mm_paging_stats {
  *
  * @param pt  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; no backend or source,
- *         an op is missing, no kernel range, a physmap that wraps) | MM_ERR_INVALID_ADDRESS (a
+ *         an op is missing, no kernel range, a physmap that wraps; `tlb` was made for another
+ *         backend) | MM_ERR_NOT_INITIALIZED (`tlb`) | MM_ERR_BUSY (`tlb` has a kernel root)
+ *         | MM_ERR_INVALID_ADDRESS (a
  *         range wraps, is not canonical, overlaps another, or shares a root entry with `user`;
  *         `user` is not in the lower half) | MM_ERR_INVALID_SIZE (a kernel range is empty)
  *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges) | MM_ERR_FAULT (a frame
@@ -190,9 +217,11 @@ mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_conf
  * storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_BUSY (it is the root in use on this CPU)
+ *         | MM_ERR_BUSY (it is the root in use on this CPU; with a tlb: a
+ *         CPU has it loaded; a kernel root: a CPU is online)
  * Locks:  none; no CPU uses the root, and no user root of a kernel root that is destroyed exists.
- *         Sleeps: never.
+ *         Sleeps: never. It waits for nobody: translations of a root that no CPU has loaded cannot
+ *         be used.
  * Cost:   one load for each slot of each table; for a kernel root one flush of everything.
  */
 MM_MUST_CHECK
@@ -343,15 +372,38 @@ mm_paddr_t mm_paging_root(const struct mm_pagetable *pt);
  * Make this the root that this CPU walks. The code that runs, its stack and `pt` must be mapped in
  * it.
  *
- * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the owner's; not preempted to another CPU. Interrupts as the caller likes. Sleeps: never.
+ * With a tlb, the CPU is one of the page table's from here until it loads another: it is
+ * interrupted when translations go. With PCIDs, translations of its last stay are kept if they are
+ * still good. The root that is already loaded is not loaded again.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED (also: this CPU is not online in the tlb)
+ *         | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  without a tlb the owner's; with one none, and the page table is not destroyed meanwhile.
+ *         Not preempted to another CPU, and with a tlb with interrupts off, or with the platform's
+ *         op interrupt_save, so that no handler ends a gather or switches roots in the midst.
+ *         Sleeps: never, and waits for nobody.
  * Cost:   one load of the root register; for a kernel root one flush of everything.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_activate(struct mm_pagetable *pt);
 
 /**
- * The root that this CPU walks now, whoever made it.
+ * Go to the kernel's root, from a user's or from any: what a CPU does that has nothing to do in a
+ * space, so that flushes of that space leave it alone, and before the space goes. As
+ * mm_paging_activate() of that root, but kernel translations that are good are kept.
+ *
+ * @param kernel  a kernel root
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED (also: this CPU is not online in the tlb)
+ *         | MM_ERR_INVALID_ARGUMENT (null; a user root)
+ * Locks:  as mm_paging_activate().
+ * Cost:   one load of the root register.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_leave(struct mm_pagetable *kernel);
+
+/**
+ * The root that this CPU walks now, whoever made it: its address, with no bit that the register
+ * holds beside.
  *
  * @return {0} for a backend without ops
  * Locks:  none; any context. Cost: O(1).
@@ -361,7 +413,8 @@ mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend);
 /**
  * Walk a root that is no page table of the library: to go back to the boot loader's. All
  * translations of this CPU are dropped, global ones too. The code that runs and its stack must be
- * mapped in it.
+ * mapped in it. A CPU that is online in a tlb leaves to the kernel's root first (mm_paging_leave()),
+ * and is taken offline after (mm_tlb_offline()) unless it comes back.
  *
  * @param root  what mm_paging_current_root() told earlier
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a backend without ops) | MM_ERR_NOT_ALIGNED (root)

@@ -43,9 +43,24 @@ struct mm_paging_ops {
     /** The root that this CPU walks; and walk another, dropping every translation. */
     mm_paddr_t (*current_root)(void *ctx);
     void (*load_root)(void *ctx, mm_paddr_t root);
-    /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything). */
-    void (*flush)(struct mm_pagetable *pt, const struct mm_vrange *ranges, uint32_t nr_ranges,
-                  bool global);
+    /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything); shifts: by range,
+     * log2 of the smallest leaf that went. */
+    void (*flush)(struct mm_pagetable *pt, const struct mm_vrange *ranges, const uint8_t *shifts,
+                  uint32_t nr_ranges, bool global);
+    /**
+     * The rest serves the shootdown (tlb.h), which decides what this CPU must forget. ASIDs are
+     * names under which translations are kept while another root is loaded (PCIDs); how many there
+     * are: 0 is always one.
+     */
+    uint32_t (*nr_asids)(void *ctx);
+    /** Walk this root under this ASID; `keep`: what is cached under it is still good. */
+    void (*load)(void *ctx, mm_paddr_t root, uint32_t asid, bool keep);
+    /** Drop the leaves of at least 1 << shift bytes that hold a byte of `first` to `last`: what is
+     * cached under the ASID in use, tables on the way to anywhere too, and what is global. */
+    void (*flush_pages)(void *ctx, uint64_t first, uint64_t last, unsigned shift);
+    /** Drop all under the ASID in use that is not global; and all there is, under any ASID. */
+    void (*flush_asid)(void *ctx);
+    void (*flush_everything)(void *ctx);
     /** The table after one that unmap has chained to a gather; all but slot 0 of it is empty. */
     mm_pfn_t (*chain_next)(const struct mm_pagetable *pt, mm_pfn_t table);
 };

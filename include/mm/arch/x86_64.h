@@ -58,6 +58,7 @@ struct mm_x86_64_enabled {
     bool nx;            /**< EFER.NXE: without it bit 63 of an entry is reserved */
     bool write_protect; /**< CR0.WP */
     bool global_pages;  /**< CR4.PGE */
+    bool pcid;          /**< CR4.PCIDE, and CR4.PGE */
     bool pat;           /**< the PAT MSR holds the library's table: WC and WP are available */
     bool smep;
     bool smap;
@@ -89,7 +90,7 @@ mm_status_t mm_x86_64_init(struct mm_x86_64 *arch, const struct mm_x86_64_cpu_op
 
 /**
  * Switch on, on this CPU, what it has of: NX, CR0.WP, global pages, the PAT table, SMEP, SMAP,
- * UMIP. To be called on each CPU, and before page tables are built (an entry carries NX only if
+ * UMIP, PCIDs (with global pages only; bits 11:0 of CR3 are cleared for that). To be called on each CPU, and before page tables are built (an entry carries NX only if
  * EFER.NXE is set).
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)

@@ -60,6 +60,8 @@ static void look(struct mm_x86_64 *arch)
     e->write_protect = (cr0 & CR0_WP) != 0;
     e->global_pages = (cr4 & CR4_PGE) != 0;
     e->pat = arch->features.pat && arch->ops->read_msr(arch->ctx, MSR_PAT) == PAT_TABLE;
+    /* PCIDs without PGE could not all be dropped at once. */
+    e->pcid = (cr4 & CR4_PCIDE) != 0 && e->global_pages;
     e->smep = (cr4 & CR4_SMEP) != 0;
     e->smap = (cr4 & CR4_SMAP) != 0;
     e->umip = (cr4 & CR4_UMIP) != 0;
@@ -91,6 +93,21 @@ static void cr_set(const struct mm_x86_64 *arch, unsigned cr, uint64_t bits)
     if ((now & bits) != bits) {
         arch->ops->write_cr(arch->ctx, cr, now | bits);
     }
+}
+
+/** SDM vol. 3A, 4.10.1: MOV to CR4 that sets PCIDE is #GP unless CR3[11:0] is 0. What may stand
+ * there before are PCD and PWT of the root (4.5, table 4-12): it is ordinary memory. */
+static void set_pcide(const struct mm_x86_64 *arch)
+{
+    uint64_t cr3 = arch->ops->read_cr(arch->ctx, 3);
+
+    if ((arch->ops->read_cr(arch->ctx, 4) & CR4_PCIDE) != 0) {
+        return;
+    }
+    if ((cr3 & CR3_PCID) != 0) {
+        arch->ops->write_cr(arch->ctx, 3, cr3 & ~CR3_PCID);
+    }
+    cr_set(arch, 4, CR4_PCIDE);
 }
 
 /** The library's table of memory types. SDM vol. 3A, 12.12.4: the TLB may hold types of the old
@@ -137,6 +154,9 @@ mm_status_t mm_x86_64_enable(struct mm_x86_64 *arch)
     cr_set(arch, 4,
            (f->global_pages ? CR4_PGE : 0) | (f->smep ? CR4_SMEP : 0) | (f->smap ? CR4_SMAP : 0) |
                (f->umip ? CR4_UMIP : 0));
+    if (f->pcid && f->global_pages) {
+        set_pcide(arch);
+    }
     look(arch);
     return MM_OK;
 }

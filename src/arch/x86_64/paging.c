@@ -10,6 +10,10 @@
  *     a few pages                      INVLPG each: global or not, and all paging-structure caches
  *     more, none of them global        load CR3 again
  *     more, a global one among them    INVPCID of everything, or CR4.PGE off and on
+ *
+ * With them (CR4.PCIDE, 4.10.1), the same instructions reach the PCID in use and what is global;
+ * the last line reaches all PCIDs. What another PCID holds is dropped when CR3 is loaded with it
+ * and bit 63 clear: so INVPCID is never needed. Whoever has no struct mm_tlb stays in PCID 0.
  */
 #include "codec.h"
 #include "core/paging/radix.h"
@@ -56,8 +60,23 @@ static void flush_all(const struct mm_x86_64 *arch, bool global)
     }
 }
 
+/* SDM vol. 3A, 4.10.4.1: one INVLPG drops all that is cached of a large leaf, in whatever pieces
+ * (4.10.2.3), and all paging-structure caches of the PCID in use. */
+static void paging_flush_pages(void *ctx, uint64_t first, uint64_t last, unsigned shift)
+{
+    const struct mm_x86_64 *arch = ctx;
+    uint64_t size = UINT64_C(1) << shift;
+
+    for (uint64_t at = mm_align_down(first, size);; at += size) {
+        arch->ops->invlpg(arch->ctx, at);
+        if (last - at < size) {
+            break; /* the next page may begin at 2^64 */
+        }
+    }
+}
+
 static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges,
-                         uint32_t nr_ranges, bool global)
+                         const uint8_t *shifts, uint32_t nr_ranges, bool global)
 {
     const struct mm_x86_64 *arch = pt->backend.ctx;
 
@@ -68,15 +87,8 @@ static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges
         flush_all(arch, global);
     }
     for (uint32_t r = 0; r < nr_ranges; r++) {
-        uint64_t last = mm_vrange_last(ranges[r]).raw;
-        uint64_t at = mm_align_down(ranges[r].start.raw, MM_PAGE_SIZE);
-
-        for (; at <= last; at += MM_PAGE_SIZE) {
-            arch->ops->invlpg(arch->ctx, at);
-            if (last - at < MM_PAGE_SIZE) {
-                break; /* the next page may begin at 2^64 */
-            }
-        }
+        paging_flush_pages(pt->backend.ctx, ranges[r].start.raw, mm_vrange_last(ranges[r]).raw,
+                           shifts[r]);
     }
 }
 
@@ -98,6 +110,33 @@ static void paging_load_root(void *ctx, mm_paddr_t root)
     flush_all(arch, true);
 }
 
+/* --- for several CPUs (tlb.h) ----------------------------------------------------------------- */
+
+static uint32_t paging_nr_asids(void *ctx)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    return arch->enabled.pcid ? NR_PCIDS : 1;
+}
+
+static void paging_load(void *ctx, mm_paddr_t root, uint32_t asid, bool keep)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    arch->ops->write_cr(arch->ctx, 3,
+                        root.raw | arch->encryption_mask | asid | (keep ? CR3_KEEP : 0));
+}
+
+static void paging_flush_asid(void *ctx)
+{
+    flush_all(ctx, false);
+}
+
+static void paging_flush_everything(void *ctx)
+{
+    flush_all(ctx, true);
+}
+
 static const struct mm_paging_ops paging_ops = {
     .vaddr_bits = paging_vaddr_bits,
     .paddr_bits = paging_paddr_bits,
@@ -117,6 +156,11 @@ static const struct mm_paging_ops paging_ops = {
     .current_root = paging_current_root,
     .load_root = paging_load_root,
     .flush = paging_flush,
+    .nr_asids = paging_nr_asids,
+    .load = paging_load,
+    .flush_pages = paging_flush_pages,
+    .flush_asid = paging_flush_asid,
+    .flush_everything = paging_flush_everything,
     .chain_next = radix_chain_next,
 };
 

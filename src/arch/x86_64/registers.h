@@ -11,12 +11,18 @@
 #define X86_64_MAGIC 0x3436784du /* "Mx64": a live struct mm_x86_64 */
 
 /* Vol. 3A, 2.5: control registers. */
-#define CR0_WP   (UINT64_C(1) << 16)
-#define CR4_PGE  (UINT64_C(1) << 7)
-#define CR4_UMIP (UINT64_C(1) << 11)
-#define CR4_LA57 (UINT64_C(1) << 12)
-#define CR4_SMEP (UINT64_C(1) << 20)
-#define CR4_SMAP (UINT64_C(1) << 21)
+#define CR0_WP    (UINT64_C(1) << 16)
+#define CR4_PGE   (UINT64_C(1) << 7)
+#define CR4_UMIP  (UINT64_C(1) << 11)
+#define CR4_LA57  (UINT64_C(1) << 12)
+#define CR4_PCIDE (UINT64_C(1) << 17)
+#define CR4_SMEP  (UINT64_C(1) << 20)
+#define CR4_SMAP  (UINT64_C(1) << 21)
+
+/* Vol. 3A, 4.10.4.1: CR3 while CR4.PCIDE is set. Bits 11:0 are the PCID. */
+#define CR3_PCID UINT64_C(0xfff)
+#define CR3_KEEP (UINT64_C(1) << 63)
+#define NR_PCIDS 4096u
 
 /* Vol. 4, 2.1: architectural MSRs. */
 #define MSR_PAT  0x277u

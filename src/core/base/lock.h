@@ -11,6 +11,17 @@
 #include "atomic.h"
 #include <mm/platform.h>
 
+/** One turn of a spinning wait. */
+static inline void mmi_relax(const struct mm_platform *platform)
+{
+    if (platform->ops != NULL && platform->ops->relax != NULL) {
+        platform->ops->relax(platform->ctx);
+    }
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
 static inline bool mmi_lock_try(uint32_t *lock)
 {
     return mmi_load(lock) == 0 && __atomic_exchange_n(lock, 1u, __ATOMIC_ACQUIRE) == 0;
@@ -19,12 +30,7 @@ static inline bool mmi_lock_try(uint32_t *lock)
 static inline void mmi_lock(uint32_t *lock, const struct mm_platform *platform)
 {
     while (!mmi_lock_try(lock)) {
-        if (platform->ops != NULL && platform->ops->relax != NULL) {
-            platform->ops->relax(platform->ctx);
-        }
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#endif
+        mmi_relax(platform);
     }
 }
 

@@ -9,7 +9,7 @@
  * its whole range at the start.
  */
 #include "core/base/report.h"
-#include "internal.h"
+#include "shootdown.h"
 
 mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt)
 {
@@ -61,7 +61,13 @@ static uint32_t nearest(const struct mm_gather *gather, struct mm_vrange r)
     return best;
 }
 
-void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global)
+static void widen(struct mm_gather *gather, uint32_t i, struct mm_vrange range, unsigned shift)
+{
+    gather->ranges[i] = span(gather->ranges[i], range);
+    gather->shifts[i] = gather->shifts[i] > shift ? (uint8_t)shift : gather->shifts[i];
+}
+
+void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift, bool global)
 {
     if (gather == NULL || gather->magic != MMI_GATHER_MAGIC || range.len == 0 ||
         !mm_vrange_valid(range)) {
@@ -70,27 +76,40 @@ void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool 
     gather->global |= global ? 1u : 0u;
     for (uint32_t i = 0; i < gather->nr_ranges; i++) {
         if (adjoins(gather->ranges[i], range)) {
-            gather->ranges[i] = span(gather->ranges[i], range);
+            widen(gather, i, range, shift);
             return;
         }
     }
     if (gather->nr_ranges < MM_GATHER_MAX_RANGES) {
+        gather->shifts[gather->nr_ranges] = (uint8_t)shift;
         gather->ranges[gather->nr_ranges++] = range;
     } else {
-        uint32_t i = nearest(gather, range);
-
-        gather->ranges[i] = span(gather->ranges[i], range);
+        widen(gather, nearest(gather, range), range, shift);
     }
 }
 
-/** Pages of all ranges; at most one more than a flush goes through one by one. */
+void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global)
+{
+    mmi_gather_add(gather, range, MM_PAGE_SHIFT, global);
+}
+
+void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift)
+{
+    for (uint32_t i = 0; i < gather->nr_ranges; i++) {
+        if (at - gather->ranges[i].start.raw < gather->ranges[i].len && gather->shifts[i] > shift) {
+            gather->shifts[i] = (uint8_t)shift;
+        }
+    }
+}
+
+/** Leaves of all ranges, at most: the smallest leaf counts for its range. */
 static uint64_t pages_of(const struct mm_gather *gather)
 {
     uint64_t pages = 0;
 
-    for (uint32_t i = 0; i < gather->nr_ranges && pages <= MM_GATHER_FLUSH_PAGES; i++) {
-        uint64_t first = gather->ranges[i].start.raw >> MM_PAGE_SHIFT;
-        uint64_t last = mm_vrange_last(gather->ranges[i]).raw >> MM_PAGE_SHIFT;
+    for (uint32_t i = 0; i < gather->nr_ranges; i++) {
+        uint64_t first = gather->ranges[i].start.raw >> gather->shifts[i];
+        uint64_t last = mm_vrange_last(gather->ranges[i]).raw >> gather->shifts[i];
 
         pages += last - first + 1;
     }
@@ -100,12 +119,18 @@ static uint64_t pages_of(const struct mm_gather *gather)
 static void flush(const struct mm_gather *gather)
 {
     struct mm_pagetable *pt = gather->pt;
-    bool all = pages_of(gather) > MM_GATHER_FLUSH_PAGES;
+    uint64_t most = pt->tlb != NULL ? pt->tlb->flush_pages : MM_GATHER_FLUSH_PAGES;
+    bool all = pages_of(gather) > most;
+    uint32_t nr = all ? 0 : gather->nr_ranges;
 
     if (gather->nr_ranges == 0) {
         return;
     }
-    pt->backend.ops->flush(pt, gather->ranges, all ? 0 : gather->nr_ranges, gather->global != 0);
+    if (pt->tlb != NULL) {
+        mmi_tlb_flush(pt, gather->ranges, gather->shifts, nr, gather->global != 0);
+    } else {
+        pt->backend.ops->flush(pt, gather->ranges, gather->shifts, nr, gather->global != 0);
+    }
     if (all) {
         mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, 0, 0);
     }

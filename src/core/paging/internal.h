@@ -19,6 +19,15 @@ static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
     return pt->magic == MMI_PAGETABLE_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
+/** log2 of a leaf that is larger than any: none has been seen yet. */
+#define MMI_GATHER_NO_LEAF 30u
+
+/** As mm_gather_add_range(), of which the smallest leaf is known: 1 << shift bytes. */
+void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift, bool global);
+
+/** A leaf of 1 << shift bytes goes, in a range that was added with MMI_GATHER_NO_LEAF. */
+void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift);
+
 /** Whether the gather was begun for this page table. */
 static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struct mm_pagetable *pt)
 {

@@ -8,7 +8,7 @@
  *                   └────────> gather.c (flush, then release)
  */
 #include "core/base/mem.h"
-#include "internal.h"
+#include "shootdown.h"
 
 /* --- configuration ---------------------------------------------------------------------------- */
 
@@ -26,6 +26,18 @@ static mm_status_t check_parts(const struct mm_paging_config *config)
     }
     if (!mm_range_fits(physmap->first.raw, physmap->len)) {
         return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (config->tlb != NULL) {
+        if (config->tlb->magic != MMI_TLB_MAGIC) {
+            return MM_ERR_NOT_INITIALIZED;
+        }
+        if (config->tlb->backend.ops != config->backend.ops ||
+            config->tlb->backend.ctx != config->backend.ctx) {
+            return MM_ERR_INVALID_ARGUMENT;
+        }
+        if (config->tlb->kernel != NULL) {
+            return MM_ERR_BUSY;
+        }
     }
     return config->nr_kernel_ranges <= MM_PAGING_MAX_KERNEL_RANGES ? MM_OK : MM_ERR_LIMIT;
 }
@@ -99,17 +111,24 @@ static mm_status_t kernel_begin(struct mm_pagetable *pt, const struct mm_paging_
     memcpy(pt->kernel_ranges, config->kernel_ranges,
            config->nr_kernel_ranges * sizeof(pt->kernel_ranges[0]));
     pt->user = config->user;
+    pt->tlb = config->tlb;
     return MM_OK;
 }
 
 static mm_status_t begin_done(struct mm_pagetable *pt, mm_status_t status)
 {
-    if (status == MM_OK) {
-        pt->magic = MMI_PAGETABLE_MAGIC;
-    } else {
+    if (status != MM_OK) {
         memset(pt, 0, sizeof(*pt)); /* as it was handed over */
+        return status;
     }
-    return status;
+    pt->magic = MMI_PAGETABLE_MAGIC;
+    if (pt->tlb != NULL) {
+        mmi_tlb_begin(pt);
+    }
+    if (pt->tlb != NULL && pt->is_user == 0) {
+        mmi_store_release(&pt->tlb->kernel, pt);
+    }
+    return MM_OK;
 }
 
 mm_status_t mm_paging_init_kernel(struct mm_pagetable *pt, const struct mm_paging_config *config)
@@ -157,6 +176,9 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
     pt->nr_kernel_ranges = kernel->nr_kernel_ranges;
     memcpy(pt->kernel_ranges, kernel->kernel_ranges, sizeof(pt->kernel_ranges));
     pt->user = kernel->user;
+    pt->tlb = kernel->tlb;
+    /* Other CPUs load it under no lock: it is changed as if they had from the start. */
+    pt->active = kernel->tlb != NULL ? 1 : 0;
     return begin_done(pt, pt->backend.ops->init_user(pt, kernel));
 }
 
@@ -170,10 +192,17 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
     if (pt->backend.ops->current_root(pt->backend.ctx).raw == pt->root.raw) {
         return MM_ERR_BUSY;
     }
+    if (pt->tlb != NULL && mmi_tlb_in_use(pt)) {
+        return MM_ERR_BUSY;
+    }
     if (pt->is_user == 0) {
-        pt->backend.ops->flush(pt, NULL, 0, true); /* its global translations outlive its use */
+        pt->backend.ops->flush(pt, NULL, NULL, 0,
+                               true); /* its global translations outlive its use */
     }
     pt->backend.ops->destroy(pt);
+    if (pt->tlb != NULL && pt->is_user == 0) {
+        mmi_store_release(&pt->tlb->kernel, NULL);
+    }
     memset(pt, 0, sizeof(*pt));
     return MM_OK;
 }
@@ -366,17 +395,6 @@ mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt)
 {
     return mmi_pagetable_check(pt) == MM_OK ? pt->root : mm_paddr(0);
-}
-
-mm_status_t mm_paging_activate(struct mm_pagetable *pt)
-{
-    mm_status_t status = mmi_pagetable_check(pt);
-
-    if (status == MM_OK) {
-        pt->active = 1; /* before the hardware walks it: from here on every access is atomic */
-        pt->backend.ops->activate(pt);
-    }
-    return status;
 }
 
 mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend)
