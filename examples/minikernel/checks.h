@@ -26,8 +26,14 @@ void checks_cpu(struct memory *m);
  */
 void checks_smp(struct memory *m);
 
-/** All processors unmap what others have touched, and nobody sees what is gone; nobody waits for ever. */
+/** All processors unmap what others have touched, and nobody sees what is gone. */
 void checks_shootdown(struct memory *m, const struct options *options);
+
+/** Processors that wait for each other to flush, with interrupts off and locks held: nobody hangs. */
+void checks_standoff(struct memory *m, const struct options *options);
+
+/** A space is cloned while all other processors store to it. */
+void checks_fork(struct memory *m, const struct options *options);
 
 /** The kernel's own root: rights of the image, direct map, no identity map, guards, devices. */
 void checks_paging(struct memory *m);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Unmapping on several processors: a stress, in which all of them map, touch and unmap pages of the
-// kernel's and of users' page tables that several are in, and hand frames on to each other; and
-// standoffs, in which processors wait for each other in every way that must not end in a deadlock.
-// On one processor the same runs, and there is nobody to interrupt.
+// kernel's and of users' page tables that several are in, and hand frames on to each other. On one
+// processor the same runs, and there is nobody to interrupt.
 //
 // Which processor does what in which order is up to the machine: a seed gives a similar run again.
 
@@ -22,10 +21,10 @@
 #include "smp.h"
 
 #define SEED           UINT64_C(0x73686f6f74)
-#define STEPS          2000 // of each processor; the option stress= says otherwise
+#define STEPS          6000 // of all processors; the option stress= says otherwise
 #define STEPS_TOGETHER 250  // after so many the fast wait for the slow
 #define STEPS_ALIKE    32   // so long interrupts stay on, or off
-#define ROUNDS         60   // of each standoff, by stress= in proportion
+#define LOOKS          4    // in one step
 
 #define NR_ARENAS  11 // the kernel's, and users': more than a processor keeps translations of
 #define USER_BASE  (UINT64_C(3) << 36)
@@ -71,19 +70,21 @@ static void step(struct worker *w)
 {
     uint64_t r = random_next(&w->random);
     uint32_t slot = r >> 8 & (ARENA_SLOTS - 1);
-    uint32_t few = 1 + (r >> 16 & 7);
+    uint32_t few = 1 + (r >> 16 & 15);
     struct arena *seen = (r >> 20 & 3) != 0 ? w->in : &arenas[0];
     struct arena *any = (r >> 24 & 3) != 0 ? seen : &arenas[(r >> 32) % NR_ARENAS];
     uint32_t what = r % 64;
 
     if (what < 24) {
-        arena_look(seen, w, slot);
+        for (uint32_t i = 0; i < LOOKS; i++) {
+            arena_look(seen, w, (slot + i * few) % ARENA_SLOTS);
+        }
     } else if (what < 36) {
         arena_store(seen, w, slot);
     } else if (what < 46) {
         arena_fill(any, w, slot, few);
     } else if (what < 51) {
-        arena_drop(any, w, slot, few, (r >> 28 & 1) != 0, NULL);
+        arena_drop(any, w, slot, few / 2 + 1, (r >> 28 & 1) != 0, NULL);
     } else if (what < 52) {
         arena_drop(any, w, 0, ARENA_SLOTS, (r >> 28 & 1) != 0, NULL); // all are too many for one by one
     } else if (what < 56) {
@@ -290,138 +291,12 @@ static void check_stress(void)
     CHECK("frames of all arenas are back", memory_nr_free(memory) == nr_free);
 }
 
-// ---- standoffs --------------------------------------------------------------------------------------
-
-// Each processor has a page of the kernel's root, and all of them have all of these cached.
-static struct lock table_lock;
-static struct lock held; // across the end of gathers: who spins for it serves
-static mm_pfn_t standoff_frames[PERCPU_MAX];
-static atomic_uint nr_stale;
-static uint32_t nr_rounds;
-
-static mm_vaddr_t page_of(uint32_t cpu)
-{
-    return mm_vaddr(LAYOUT_WINDOW + 2 * MM_SIZE_1G + cpu * MM_PAGE_SIZE);
-}
-
-static void map_mine(uint32_t cpu)
-{
-    lock_take(&table_lock);
-    must(mm_paging_map(&memory->kernel, mm_vrange(page_of(cpu), MM_PAGE_SIZE),
-                       mm_pfn_addr(standoff_frames[cpu]), MM_PROT_RW | MM_PROT_GLOBAL,
-                       MM_MEMTYPE_WB, 0),
-         "a page of each");
-    lock_give(&table_lock);
-}
-
-static void unmap_mine(uint32_t cpu)
-{
-    struct mm_gather gather;
-
-    must(mm_gather_begin(&gather, &memory->kernel), "gather");
-    lock_take(&table_lock);
-    must(mm_paging_unmap(&memory->kernel, mm_vrange(page_of(cpu), MM_PAGE_SIZE), 0, &gather),
-         "a page of each");
-    lock_give(&table_lock);
-    mm_gather_end(&gather);
-}
-
-// From a barrier to a barrier: all pages are there, then none is.
-static void standoff(uint32_t cpu, void (*how)(uint32_t cpu, uint32_t round))
-{
-    for (uint32_t round = 0; round < nr_rounds; round++) {
-        map_mine(cpu);
-        smp_barrier();
-        for (uint32_t other = 0; other < smp_nr(); other++) {
-            (void)probe_get(page_of(other));
-        }
-        smp_barrier();
-        how(cpu, round);
-        smp_barrier();
-        for (uint32_t other = 0; other < smp_nr(); other++) {
-            atomic_fetch_add(&nr_stale, !probe_unmapped(page_of(other)));
-        }
-        smp_barrier();
-    }
-}
-
-// All end a gather at once, with interrupts off.
-static void how_at_once(uint32_t cpu, uint32_t round)
-{
-    (void)round;
-    unmap_mine(cpu);
-}
-
-// One by one under a lock, for which the others spin with interrupts off; the holder has them on.
-static void how_under_lock(uint32_t cpu, uint32_t round)
-{
-    lock_take(&held);
-    if (round % 2 == 0) {
-        cpu_interrupts_on();
-    }
-    unmap_mine(cpu);
-    cpu_interrupts_off();
-    lock_give(&held);
-}
-
-// Both: some under the lock, some not, with interrupts on and off.
-static void how_mixed(uint32_t cpu, uint32_t round)
-{
-    uint32_t part = (cpu + round) % 3;
-
-    if (part == 0) {
-        unmap_mine(cpu);
-        lock_take(&held);
-        lock_give(&held);
-    } else if (part == 1) {
-        how_under_lock(cpu, round);
-    } else {
-        cpu_interrupts_on();
-        unmap_mine(cpu);
-        cpu_interrupts_off();
-    }
-}
-
-static void stand_off(void *ctx, uint32_t cpu)
-{
-    void (*const *how)(uint32_t cpu, uint32_t round) = ctx;
-
-    standoff(cpu, *how);
-}
-
-static void check_standoff(const char *name, void (*how)(uint32_t cpu, uint32_t round))
-{
-    struct mm_tlb_stats stats = {0};
-
-    atomic_store(&nr_stale, 0);
-    must(mm_tlb_get_stats(&memory->tlb, &stats), "what flushes came to");
-    smp_run(stand_off, &how);
-    stats = stats_since(&stats);
-    log_print("  standoff: %u x %u gathers, %lu shootdowns, %lu interrupts, %u stale\n", smp_nr(),
-              nr_rounds, stats.nr_shootdowns, stats.nr_interrupts, atomic_load(&nr_stale));
-    CHECK(name, atomic_load(&nr_stale) == 0 &&
-                    (smp_nr() == 1 || stats.nr_shootdowns >= (uint64_t)smp_nr() * nr_rounds));
-}
-
-static void check_standoffs(void)
-{
-    for (uint32_t cpu = 0; cpu < smp_nr(); cpu++) {
-        must(mm_frame_alloc(&memory->frames, NULL, &standoff_frames[cpu]), "a frame");
-    }
-    check_standoff("all end a gather at once, with interrupts off", how_at_once);
-    check_standoff("who spins for an initiator's lock with interrupts off serves", how_under_lock);
-    check_standoff("initiators with and without a lock, interrupts on and off", how_mixed);
-    for (uint32_t cpu = 0; cpu < smp_nr(); cpu++) {
-        mm_frame_free(&memory->frames, standoff_frames[cpu], 0);
-    }
-}
-
 void checks_shootdown(struct memory *m, const struct options *options)
 {
+    uint64_t steps = options->stress != 0 ? options->stress : STEPS;
+
     check_theme("unmapping on all processors");
     memory = m;
-    nr_steps = options->stress != 0 ? (uint32_t)options->stress : STEPS;
-    nr_rounds = nr_steps * ROUNDS / STEPS;
+    nr_steps = (uint32_t)(steps / smp_nr());
     check_stress();
-    check_standoffs();
 }

@@ -58,6 +58,8 @@ static void run_checks(const struct options *options)
     checks_cpu(&memory);
     checks_smp(&memory);
     checks_shootdown(&memory, options);
+    checks_standoff(&memory, options);
+    checks_fork(&memory, options);
     smp_stop(); // what follows runs on one
     checks_paging(&memory);
     checks_leaf(&memory);

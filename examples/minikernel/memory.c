@@ -225,8 +225,7 @@ void memory_start_paging(struct memory *m)
     shootdown_init(m);
     build_root(m);
     m->boot_root = mm_paging_current_root(m->kernel.backend);
-    shootdown_online();
-    must(mm_paging_activate(&m->kernel), "switch to the kernel's root");
+    shootdown_enter(m);
     m->tables.highest = mm_paddr(0);
     print_layout(m);
 }
@@ -235,8 +234,7 @@ void memory_start_paging(struct memory *m)
 // mapped after the window was lifted.
 void memory_stop_paging(struct memory *m)
 {
-    must(mm_paging_load_root(m->kernel.backend, m->boot_root), "switch to the first root");
-    shootdown_offline();
+    shootdown_leave(m);
     must(mm_paging_destroy(&m->kernel), "end of the kernel's page tables");
     must(mm_tlb_destroy(&m->tlb), "end of flushes on all processors");
 }
@@ -305,5 +303,5 @@ void memory_enter(struct memory *m, struct mm_space *space)
 {
     must(mm_space_activate(space != NULL ? space : mm_space_kernel(&m->spaces)),
          "switch of spaces");
-    m->current = space;
+    m->current[percpu_self()->number] = space;
 }

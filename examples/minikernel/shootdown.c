@@ -71,15 +71,22 @@ void shootdown_init(struct memory *m)
     trap_set_interrupt(TRAP_SHOOTDOWN, handle);
 }
 
-void shootdown_online(void)
+// Online comes first: a translation that is cached while nobody would tell is never forgotten. The
+// interrupt controller's registers are mapped in the kernel's root only; what was sent before it was
+// on, and had a name, is lost: so there is one look more.
+void shootdown_enter(struct memory *m)
 {
+    must(mm_tlb_online(&m->tlb), "a processor that comes");
+    must(mm_paging_activate(&m->kernel), "switch to the kernel's root");
+    percpu_self()->apic_id = apic_id();
     apic_enable(TRAP_SPURIOUS);
-    must(mm_tlb_online(tlb), "a processor that comes");
+    mm_tlb_service(&m->tlb);
 }
 
-void shootdown_offline(void)
+void shootdown_leave(struct memory *m)
 {
-    must(mm_tlb_offline(tlb), "a processor that goes");
+    must(mm_paging_load_root(m->kernel.backend, m->boot_root), "switch to the first root");
+    must(mm_tlb_offline(&m->tlb), "a processor that goes");
 }
 
 uint64_t shootdown_nr_sent(uint32_t cpu)

@@ -11,9 +11,11 @@
 /** Make `m->tlb` for all processors. The kernel's root is made after, and names it. */
 void shootdown_init(struct memory *m);
 
-/** The calling processor comes: before it walks the kernel's root; or goes: after it has left. */
-void shootdown_online(void);
-void shootdown_offline(void);
+/** The calling processor goes to the kernel's root, and is told from there on what others unmap. */
+void shootdown_enter(struct memory *m);
+
+/** It goes to the root of boot.S, and is told no more. */
+void shootdown_leave(struct memory *m);
 
 /**
  * For every turn of a loop that waits, whatever it waits for: a processor that spins with interrupts

@@ -5,7 +5,6 @@
 //
 //     trampoline.S ──> run(): its own GS, segments, interrupt table       on the root of boot.S
 //                      what protects memory, then the kernel's root       (NX bits need EFER.NXE)
-//                      in between: it can be told what others unmap       before it walks that root
 //                      work, whenever there is any
 //                      the root of boot.S again, and halt
 //
@@ -66,9 +65,7 @@ static atomic_uint nr_barriers;
 
 static _Noreturn void halt(void)
 {
-    must(mm_paging_load_root(memory->kernel.backend, memory->boot_root),
-         "switch to the first root");
-    shootdown_offline();
+    shootdown_leave(memory);
     atomic_fetch_add(&nr_arrived, 1);
     for (;;) {
         __asm__ volatile("cli\n\thlt");
@@ -79,9 +76,7 @@ static _Noreturn void run(uint32_t number)
 {
     percpu_enter(number);
     must(mm_x86_64_enable(&memory->arch), "CPU protection");
-    percpu_self()->apic_id = apic_id();
-    shootdown_online();
-    must(mm_paging_activate(&memory->kernel), "switch to the kernel's root");
+    shootdown_enter(memory);
     atomic_fetch_add(&nr_arrived, 1);
 
     for (unsigned taken = 0;; taken++) {
@@ -134,7 +129,6 @@ void smp_start(struct memory *m)
     mm_pfn_t page;
 
     memory = m;
-    percpu_self()->apic_id = apic_id();
     if (m->nr_cpus > 1) {
         must(mm_frame_alloc(&m->frames, &request, &page), "a page below 1 MiB to start in");
         for (uint32_t i = 0; i < m->processors.nr; i++) {
