@@ -21,6 +21,7 @@
 #include <mm/heap.h>
 #include <mm/paging.h>
 #include <mm/space.h>
+#include <mm/tlb.h>
 #include <mm/user.h>
 
 MM_BEGIN_DECLS
@@ -41,6 +42,9 @@ struct mm_system_config {
     struct mm_prange mapped;
     struct mm_platform platform;
     struct mm_paging_backend backend;
+    /** For more than one CPU: made by mm_tlb_init() before, with the same backend. This CPU comes
+     * online in it here, each other one by itself. NULL: one CPU. */
+    struct mm_tlb *tlb;
     /** The kernel's image, each section with its protection; may be NULL. */
     const struct mm_boot_section *sections;
     /** Mapped readable and writable; may be NULL. */
@@ -99,7 +103,8 @@ struct mm_system {
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | what
  *         mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
  *         mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(), mm_pool_init(),
- *         mm_heap_init(), mm_spaces_init(), mm_user_init() and mm_dma_init() answer. On error
+ *         mm_heap_init(), mm_spaces_init(), mm_user_init(), mm_dma_init() and
+ *         mm_tlb_online() answer. On error
  *         everything is undone, the root before is walked again, and `system` is zeroed.
  * Locks:  none; one CPU, at boot.
  * Cost:   that of its calls; the direct map with the largest leaves dominates.
@@ -113,8 +118,8 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
  * `frames` stay with them.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space, a
- *         DMA region, a heap object, a cache of the pool or a page of `pages` is alive: nothing was
- *         done)
+ *         DMA region, a heap object, a cache of the pool or a page of `pages` is alive, or another CPU
+ *         is online: nothing was done)
  * Locks:  none; no other CPU is in any of the rooms. The root before still exists, and holds the
  *         code that runs, its stack, `system`, and the direct map of all memory. (If the boot
  *         loader's maps less, load one that maps all: tables may lie anywhere.)

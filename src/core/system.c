@@ -36,6 +36,7 @@ static mm_status_t start_paging(struct mm_system *system, const struct mm_system
         .kernel_ranges = config->kernel_ranges,
         .nr_kernel_ranges = config->nr_kernel_ranges,
         .user = config->user,
+        .tlb = config->tlb,
     };
     mm_status_t status = mm_paging_init_kernel(&system->kernel, &paging);
 
@@ -47,6 +48,9 @@ static mm_status_t start_paging(struct mm_system *system, const struct mm_system
     }
     if (status == MM_OK) {
         status = map_devices(system, config);
+    }
+    if (status == MM_OK && config->tlb != NULL) {
+        status = mm_tlb_online(config->tlb);
     }
     if (status == MM_OK) {
         system->root_before = mm_paging_current_root(config->backend);
@@ -109,6 +113,26 @@ static uint64_t slab_bytes(const struct mm_cache *cache)
     return mm_cache_get_stats(cache, &stats) == MM_OK ? stats.slab_bytes : 0;
 }
 
+/* Whether a CPU besides one, which is this, runs on the kernel's root. */
+static bool others_online(const struct mm_system *system)
+{
+    struct mm_cpu_mask cpus;
+    uint64_t seen = 0;
+
+    if (mm_tlb_cpus(&system->kernel, &cpus) != MM_OK) {
+        return false; /* there is no tlb */
+    }
+    for (unsigned word = 0; word < MM_MAX_CPUS / 64; word++) {
+        uint64_t bits = cpus.bits[word];
+
+        if (bits != 0 && (seen != 0 || (bits & (bits - 1)) != 0)) {
+            return true;
+        }
+        seen |= bits;
+    }
+    return false;
+}
+
 /*
  * Whether a room holds what its user has not given back: then nothing can be taken down. DMA is not
  * asked: it is the first to be taken down, and refuses by itself.
@@ -120,6 +144,9 @@ static bool in_use(struct mm_system *system)
     struct mm_spaces_stats spaces = {0};
     uint32_t ours = 1; /* users of the pool: the heap, and the caches of spaces */
 
+    if (others_online(system)) {
+        return true;
+    }
     /* Without spaces the counts stay 0. */
     if (mm_spaces_get_stats(&system->spaces, &spaces) == MM_OK &&
         (spaces.nr_spaces != 0 || spaces.nr_kernel_refs != 0)) {
@@ -154,6 +181,9 @@ static bool stop(struct mm_system *system, struct mm_paging_backend backend)
 
     if (ok && system->active != 0) {
         ok = stopped(mm_paging_load_root(backend, system->root_before));
+    }
+    if (ok && system->kernel.tlb != NULL) {
+        ok = stopped(mm_tlb_offline(system->kernel.tlb));
     }
     return ok && stopped(mm_paging_destroy(&system->kernel)) &&
            stopped(mm_frame_destroy_to_map(&system->frames, system->map));

@@ -153,22 +153,49 @@ static void test_old_cpus(void **state)
 static void test_enable(void **state)
 {
     (void)state;
-    cpu->mmu.cr3 = 0x5000;
+    cpu->mmu.cr3 = 0x5018; /* PCD and PWT of the root go: the CPU would not set PCIDE (SDM 3A,
+                              4.10.1) */
     init();
     assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
     assert_true(arch.enabled.nx && arch.enabled.write_protect && arch.enabled.global_pages &&
-                arch.enabled.pat && arch.enabled.smep && arch.enabled.smap && arch.enabled.umip);
+                arch.enabled.pat && arch.enabled.smep && arch.enabled.smap && arch.enabled.umip &&
+                arch.enabled.pcid);
     assert_int_equal(cpu->mmu.efer, 0x500 | T_MMU_EFER_NXE);
     assert_int_equal(cpu->mmu.pat, PAT);
     assert_int_equal(cpu->mmu.cr0, 0x80000011 | T_MMU_CR0_WP);
-    assert_int_equal(cpu->mmu.cr4,
-                     0x20 | T_MMU_CR4_PGE | T_MMU_CR4_UMIP | T_MMU_CR4_SMEP | T_MMU_CR4_SMAP);
+    assert_int_equal(cpu->mmu.cr4, 0x20 | T_MMU_CR4_PGE | T_MMU_CR4_UMIP | T_MMU_CR4_SMEP |
+                                       T_MMU_CR4_SMAP | T_MMU_CR4_PCIDE);
     assert_int_equal(cpu->mmu.cr3, 0x5000);
     assert_true(cpu->nr_cr3 > 0); /* types of the old PAT are out of the TLB */
     /* Again, as on each CPU: nothing is left to write. */
     cpu->nr_msr = cpu->nr_cr3 = cpu->nr_cr4 = 0;
     assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
     assert_int_equal(cpu->nr_msr + cpu->nr_cr3 + cpu->nr_cr4, 0);
+}
+
+/* Without global pages, not all PCIDs could be dropped at once: they stay off. And where somebody
+ * has switched them on, they stay on. */
+static void test_enable_pcids(void **state)
+{
+    (void)state;
+    cpus.has.pge = false;
+    init();
+    assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
+    assert_false(arch.enabled.pcid);
+    assert_int_equal(cpu->mmu.cr4 & T_MMU_CR4_PCIDE, 0);
+    setup(state);
+    cpus.has.pcid = false;
+    init();
+    assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
+    assert_false(arch.enabled.pcid);
+    setup(state);
+    cpu->mmu.cr4 |= T_MMU_CR4_PCIDE | T_MMU_CR4_PGE;
+    cpu->mmu.cr3 = 0x5007;
+    init();
+    assert_true(arch.enabled.pcid);
+    assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
+    assert_int_equal(cpu->mmu.cr3, 0x5007);
+    assert_int_equal(mm_paging_current_root(mm_x86_64_backend(&arch)).raw, 0x5000);
 }
 
 /* With global pages on already, a new PAT drops global translations as well: they hold types of
@@ -240,6 +267,7 @@ int main(void)
         cmocka_unit_test_setup(test_each_feature_alone, setup),
         cmocka_unit_test_setup(test_old_cpus, setup),
         cmocka_unit_test_setup(test_enable, setup),
+        cmocka_unit_test_setup(test_enable_pcids, setup),
         cmocka_unit_test_setup(test_enable_after_others, setup),
         cmocka_unit_test_setup(test_fault_codes, setup),
     };
