@@ -336,9 +336,9 @@ static void protect(struct arena *arena, uint32_t slot, mm_prot_t prot, int stat
     struct mm_gather gather;
 
     must(mm_gather_begin(&gather, arena->pt), "gather");
-    must(mm_paging_protect(arena->pt, pages_of(arena, slot, 1), prot | rights_of(arena), 0,
-                           &gather),
-         "protection of a page");
+    must(
+        mm_paging_protect(arena->pt, pages_of(arena, slot, 1), prot | rights_of(arena), 0, &gather),
+        "protection of a page");
     arena->slots[slot].state = state;
     lock_give(&arena->lock);
     mm_gather_end(&gather);
@@ -371,8 +371,9 @@ void arena_seal(struct arena *arena, struct worker *w, uint32_t slot)
         shootdown_relax();
     }
     if (sum_of_stores(arena->m, frame) != before) {
-        wrong("a store comes after the page was write-protected", pages_of(arena, slot, 1).start.raw,
-              words_of(arena->m, frame)[0], atomic_load(&s->oldest), atomic_load(&s->newest));
+        wrong("a store comes after the page was write-protected",
+              pages_of(arena, slot, 1).start.raw, words_of(arena->m, frame)[0],
+              atomic_load(&s->oldest), atomic_load(&s->newest));
     }
     lock_take(&arena->lock);
     protect(arena, slot, MM_PROT_RW, SLOT_MAPPED);

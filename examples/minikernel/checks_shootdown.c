@@ -21,7 +21,7 @@
 #include "smp.h"
 
 #define SEED           UINT64_C(0x73686f6f74)
-#define STEPS          6000 // of all processors; the option stress= says otherwise
+#define STEPS          2400 // of all processors; the option stress= says otherwise
 #define STEPS_TOGETHER 250  // after so many the fast wait for the slow
 #define STEPS_ALIKE    32   // so long interrupts stay on, or off
 #define LOOKS          4    // in one step
@@ -86,7 +86,8 @@ static void step(struct worker *w)
     } else if (what < 51) {
         arena_drop(any, w, slot, few / 2 + 1, (r >> 28 & 1) != 0, NULL);
     } else if (what < 52) {
-        arena_drop(any, w, 0, ARENA_SLOTS, (r >> 28 & 1) != 0, NULL); // all are too many for one by one
+        arena_drop(any, w, 0, ARENA_SLOTS, (r >> 28 & 1) != 0,
+                   NULL); // all are too many for one by one
     } else if (what < 56) {
         hand_on(any, w, slot);
     } else if (what < 59) {

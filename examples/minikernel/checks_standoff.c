@@ -20,10 +20,11 @@
 #include "smp.h"
 #include "trap.h"
 
-#define ROUNDS          96 // of a standoff, divided among the processors
-#define STEPS_FOR_ROUND 64 // of the option stress=, for one of these
+#define ROUNDS          32 // of a standoff, divided among the processors
+#define STEPS_FOR_ROUND 80 // of the option stress=, for one of these
 #define CALLS           8  // handlers that unmap, for one round
 #define SLOTS_OF_CALL   4
+#define TURNS_OF_CALL   100
 
 static struct memory *memory;
 static struct lock table_lock;
@@ -193,7 +194,14 @@ static void be_called(void *ctx, uint32_t cpu)
         }
     }
     cpu_interrupts_off();
-    smp_barrier(); // a call that is under way ends with interrupts off: nobody calls any more
+    smp_barrier(); // nobody calls any more,
+    if (cpu == 0) {
+        cpu_interrupts_on(); // and a call that is still on its way comes now
+        for (int i = 0; i < TURNS_OF_CALL; i++) {
+            cpu_relax();
+        }
+        cpu_interrupts_off();
+    }
     must(mm_paging_leave(&memory->kernel), "back to the kernel's root");
 }
 

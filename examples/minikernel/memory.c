@@ -51,9 +51,9 @@ void memory_enable_cpu(struct memory *m)
     log_print("cpu     addresses of %u bits, physical ones of %u; pages up to %s\n",
               m->arch.features.vaddr_bits, m->arch.features.paddr_bits,
               m->arch.features.page_1g ? "1 GiB" : "2 MiB");
-    log_print("cpu     on:%s%s%s%s%s%s%s\n", on->nx ? " nx" : "", on->write_protect ? " wp" : "",
+    log_print("cpu     on:%s%s%s%s%s%s%s%s\n", on->nx ? " nx" : "", on->write_protect ? " wp" : "",
               on->global_pages ? " global" : "", on->pat ? " pat" : "", on->smep ? " smep" : "",
-              on->smap ? " smap" : "", on->umip ? " umip" : "");
+              on->smap ? " smap" : "", on->umip ? " umip" : "", on->pcid ? " pcid" : "");
 }
 
 // ---- frames -------------------------------------------------------------------------------------

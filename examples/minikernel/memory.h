@@ -57,8 +57,9 @@ struct memory {
     /** Told of each frame that page tables give back, before it is free; NULL: nobody. */
     void (*on_release)(struct memory *m, mm_pfn_t frame);
 
-    _Atomic uint64_t nr_user_faults;   /**< page faults in user copies, */
-    _Atomic uint64_t nr_open_handlers; /**< those handled with user memory open: none, if all is well */
+    _Atomic uint64_t nr_user_faults; /**< page faults in user copies, */
+    _Atomic uint64_t
+        nr_open_handlers; /**< those handled with user memory open: none, if all is well */
 
     struct mm_space *current[PERCPU_MAX]; /**< user space that is active there; NULL: none */
 };

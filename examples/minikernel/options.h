@@ -8,6 +8,7 @@
  *     test=panic   the kernel reads an address that is not mapped
  *     test=panic-on-1  the same, on processor 1
  *     test=corrupt the kernel frees a frame twice
+ *     test=deaf    it waits for other processors with a lock held for which they may only spin
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
  *     truth5=...   the same of the table with 5 levels
@@ -34,9 +35,10 @@ struct options {
     bool panic;
     bool panic_on_1;
     bool corrupt;
+    bool deaf;
     enum options_truth truth;
     bool truth_5_levels;
-    uint64_t stress; /**< 0: as many as a usual run has */
+    uint64_t stress;     /**< 0: as many as a usual run has */
     uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
 };
 
