@@ -260,6 +260,8 @@ static void write_cr3(struct t_cpu *cpu, uint64_t value)
     cpu->nr_loads++;
     if (!keep) {
         t_caches_drop(cpu, T_DROP_OWN, pcid);
+    } else {
+        t_caches_wake(cpu, pcid);
     }
 }
 

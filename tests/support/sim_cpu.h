@@ -92,6 +92,7 @@ struct t_tlb_entry {
     uint8_t rights; /**< T_MMU_MAY_... */
     bool global;
     bool dirty;
+    bool dead; /**< where it leads was freed while its PCID was not in use */
     struct t_cpu_seen seen;
 };
 
@@ -101,6 +102,7 @@ struct t_psc_entry {
     uint64_t table;
     uint16_t pcid;
     uint8_t rights; /**< of the entries on the way */
+    bool dead;      /**< as above */
     struct t_cpu_seen seen;
 };
 
@@ -144,6 +146,11 @@ struct t_cpus {
     /** t_cpus_freed() is called for each frame that becomes free: the sweep need not ask again
      * while it was not. */
     bool told;
+    /** What is cached under a PCID that is not in use, and not global, may be stale: it cannot be
+     * used. It must be gone when CR3 is loaded with that PCID and bit 63 set. So a frame may be
+     * freed that such an entry leads to; the entry is dead from then on, and a load that keeps it
+     * is what is wrong. False: whatever is cached must be right, in use or not. */
+    bool asleep;
     uint64_t nr_freed;
     struct t_prng prng;
     unsigned noise; /**< one chance in about so many is taken; 0: nothing happens by itself */

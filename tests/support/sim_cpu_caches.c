@@ -171,6 +171,7 @@ static void fill_psc(struct t_cpu *cpu, uint64_t at, const struct t_mmu_walk *wa
         e->table = entry & T_MMU_ADDRESS;
         e->pcid = (uint16_t)pcid;
         e->rights = (uint8_t)rights;
+        e->dead = false;
         e->seen.epoch = 0;
         cpu->psc_used |= UINT32_C(1) << n;
         if (is_free(cpu->cpus, e->table)) {

@@ -26,6 +26,9 @@ void t_tlb_drop_page(struct t_cpu *cpu, uint64_t at, enum t_drop which, unsigned
 void t_psc_drop(struct t_cpu *cpu, unsigned pcid);
 void t_psc_drop_at(struct t_cpu *cpu, uint64_t at, unsigned pcid);
 
+/** CR3 was loaded with a PCID whose entries stay: none of them may be dead. */
+void t_caches_wake(struct t_cpu *cpu, unsigned pcid);
+
 /** Remember an address for speculation. */
 static inline void t_cpus_remember(struct t_cpus *cpus, uint64_t at)
 {

@@ -189,12 +189,18 @@ static const char *tlb_differs(const struct t_tlb_entry *e, const struct t_mmu_w
     return e->global == walk->global ? NULL : "disagrees about global";
 }
 
+/* Whether the CPU cannot use an entry as it is, and the test knows that. */
+static bool sleeps(const struct sweep *s, unsigned pcid, bool global)
+{
+    return s->cpus->asleep && !global && pcid != t_cpu_pcid(s->cpu);
+}
+
 static void sweep_tlb(const struct sweep *s, struct t_tlb_entry *e)
 {
     struct t_mmu_walk walk;
     const char *what;
 
-    if (holds_still(s, &e->seen)) {
+    if (sleeps(s, e->pcid, e->global) || holds_still(s, &e->seen)) {
         return;
     }
     if (!walk_root(s, e->start, e->global, e->pcid, &walk)) {
@@ -243,7 +249,7 @@ static void sweep_psc(const struct sweep *s, struct t_psc_entry *e, unsigned lev
     struct t_mmu_walk walk;
     const char *what;
 
-    if (holds_still(s, &e->seen)) {
+    if (sleeps(s, e->pcid, false) || holds_still(s, &e->seen)) {
         return;
     }
     if (!walk_root(s, e->start, false, e->pcid, &walk)) {
@@ -320,30 +326,66 @@ const char *t_cpus_sweep(struct t_cpus *cpus, enum t_sweep how)
     return cpus->wrong;
 }
 
+/* --- at the moment of waking --------------------------------------------------------------------- */
+
+void t_caches_wake(struct t_cpu *cpu, unsigned pcid)
+{
+    for (uint64_t left = cpu->tlb_used; left != 0; left &= left - 1) {
+        const struct t_tlb_entry *e = &cpu->tlb[__builtin_ctzll(left)];
+
+        if (e->dead && !e->global && e->pcid == pcid) {
+            t_cpus_note(cpu->cpus,
+                        "CPU %u: CR3 0x%llx keeps PCID %u, whose TLB translates 0x%llx to 0x%llx, "
+                        "which was freed meanwhile",
+                        cpu->number, (ull)cpu->mmu.cr3, pcid, (ull)e->start, (ull)e->paddr);
+        }
+    }
+    for (uint32_t left = cpu->psc_used; left != 0; left &= left - 1) {
+        const struct t_psc_entry *e = &cpu->psc[__builtin_ctz(left)];
+
+        if (e->dead && e->pcid == pcid) {
+            t_cpus_note(cpu->cpus,
+                        "CPU %u: CR3 0x%llx keeps PCID %u, which leads 0x%llx to the table 0x%llx, "
+                        "which was freed meanwhile",
+                        cpu->number, (ull)cpu->mmu.cr3, pcid, (ull)e->start, (ull)e->table);
+        }
+    }
+}
+
 /* --- at the moment of freeing ---------------------------------------------------------------- */
 
 static void holds(const struct sweep *s, uint64_t paddr, uint64_t len)
 {
-    const struct t_cpu *cpu = s->cpu;
+    struct t_cpu *cpu = s->cpu;
 
     if ((cpu->mmu.cr3 & T_MMU_ADDRESS) - paddr < len) {
         t_cpus_note(s->cpus, "CPU %u: 0x%llx is its root", cpu->number,
                     (ull)(cpu->mmu.cr3 & T_MMU_ADDRESS));
     }
     for (uint64_t left = cpu->tlb_used; left != 0; left &= left - 1) {
-        const struct t_tlb_entry *e = &cpu->tlb[__builtin_ctzll(left)];
+        struct t_tlb_entry *e = &cpu->tlb[__builtin_ctzll(left)];
 
-        if ((e->global || cpu->roots[e->pcid] != T_CPU_NO_ROOT) &&
-            (paddr - e->paddr < e->size || e->paddr - paddr < len)) {
+        if ((!e->global && cpu->roots[e->pcid] == T_CPU_NO_ROOT) ||
+            !(paddr - e->paddr < e->size || e->paddr - paddr < len)) {
+            continue;
+        }
+        if (sleeps(s, e->pcid, e->global)) {
+            e->dead = true;
+        } else {
             t_cpus_note(s->cpus, "CPU %u, PCID %u: the TLB translates 0x%llx to 0x%llx (%llu KiB)",
                         cpu->number, e->pcid, (ull)e->start, (ull)e->paddr, (ull)e->size >> 10);
         }
     }
     for (uint32_t left = cpu->psc_used; left != 0; left &= left - 1) {
         unsigned n = (unsigned)__builtin_ctz(left);
-        const struct t_psc_entry *e = &cpu->psc[n];
+        struct t_psc_entry *e = &cpu->psc[n];
 
-        if (cpu->roots[e->pcid] != T_CPU_NO_ROOT && e->table - paddr < len) {
+        if (cpu->roots[e->pcid] == T_CPU_NO_ROOT || e->table - paddr >= len) {
+            continue;
+        }
+        if (sleeps(s, e->pcid, false)) {
+            e->dead = true;
+        } else {
             t_cpus_note(s->cpus,
                         "CPU %u, PCID %u: the cache of entries of level %u leads 0x%llx to the "
                         "table 0x%llx",
