@@ -133,6 +133,7 @@ struct mm_pagetable {
     uint32_t adopted;                 /**< c: root was built by someone else */
     uint32_t active;                  /**< o: it has been activated: the hardware may walk it */
     mm_paddr_t root;                  /**< c */
+    uint64_t paddr_end;               /**< c: no leaf has an address from here on */
     struct mm_paging_backend backend; /**< c */
     struct mm_physmap physmap;        /**< c */
     struct mm_frame_source source;    /**< c */

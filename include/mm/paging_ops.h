@@ -26,6 +26,10 @@ struct mm_paging_ops {
     void (*destroy)(struct mm_pagetable *pt);
     mm_status_t (*map)(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
                        mm_prot_t prot, mm_memtype_t type, uint32_t flags);
+    /** The same for one page of write-back memory in a user root, and no flags: what faults ask
+     * for. */
+    mm_status_t (*map_page)(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+                            mm_prot_t prot);
     mm_status_t (*unmap)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
                          struct mm_gather *gather);
     mm_status_t (*protect)(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
@@ -61,7 +65,7 @@ struct mm_paging_ops {
     /** Drop all under the ASID in use that is not global; and all there is, under any ASID. */
     void (*flush_asid)(void *ctx);
     void (*flush_everything)(void *ctx);
-    /** The table after one that unmap has chained to a gather; all but slot 0 of it is empty. */
+    /** The table after one that unmap has chained to a gather. */
     mm_pfn_t (*chain_next)(const struct mm_pagetable *pt, mm_pfn_t table);
 };
 

@@ -478,8 +478,10 @@ void t_watch_before(struct t_watch *w, const void *at, uint32_t size, bool store
     if (!w->tables[frame].held) {
         t_watch_wrong(w, "an access to frame %#x, which the source has", frame);
     }
-    if (size == 8 && w->walker != T_WATCH_IDLE) {
-        walker_sets(w, frame, (unsigned)(offset % 4096 / 8));
+    if (size <= 16 && w->walker != T_WATCH_IDLE) { /* an entry, or two in one step */
+        for (uint64_t i = offset % 4096 / 8; i < (offset % 4096 + size) / 8; i++) {
+            walker_sets(w, frame, (unsigned)i);
+        }
     }
     if (store) {
         w->pending = true;

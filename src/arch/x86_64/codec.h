@@ -130,15 +130,21 @@ static inline uint64_t codec_table(const codec_t *cx, mm_pfn_t table, bool user)
            ENTRY_OWNED | (user ? ENTRY_US : 0);
 }
 
-/** Physical address of the table that a slot points to. */
-static inline uint64_t codec_table_paddr(const codec_t *cx, uint64_t slot)
+/** Whether a slot points to a table of ours for the user, by one comparison. */
+static inline bool codec_is_user_table(uint64_t slot)
 {
-    return slot & ENTRY_ADDRESS & ~cx->encryption_mask;
+    return (uint8_t)slot == (ENTRY_P | ENTRY_RW | ENTRY_US | ENTRY_A);
+}
+
+/** What of a slot that points to a table is its physical address, which is in place. */
+static inline uint64_t codec_table_mask(const codec_t *cx)
+{
+    return ENTRY_ADDRESS & ~cx->encryption_mask;
 }
 
 static inline mm_pfn_t codec_table_pfn(const codec_t *cx, uint64_t slot)
 {
-    return mm_pfn(codec_table_paddr(cx, slot) >> CODEC_SHIFT);
+    return mm_pfn((slot & codec_table_mask(cx)) >> CODEC_SHIFT);
 }
 
 static inline bool codec_is_owned(uint64_t slot)
@@ -229,7 +235,7 @@ static inline uint64_t codec_prot(const codec_t *cx, mm_prot_t prot)
     return ENTRY_P | ((prot & MM_PROT_WRITE) != 0 ? ENTRY_RW : 0) |
            ((prot & MM_PROT_USER) != 0 ? ENTRY_US : 0) |
            ((prot & MM_PROT_GLOBAL) != 0 && cx->enabled.global_pages ? ENTRY_G : 0) |
-           ((prot & MM_PROT_EXEC) == 0 && cx->enabled.nx ? ENTRY_NX : 0);
+           ((uint64_t)((prot & MM_PROT_EXEC) == 0) & (uint64_t)cx->enabled.nx) << 63;
 }
 
 static inline uint64_t codec_leaf(const codec_t *cx, unsigned level, mm_paddr_t paddr,
@@ -265,6 +271,12 @@ static inline mm_paddr_t codec_paddr(const codec_t *cx, uint64_t slot, unsigned 
     return mm_paddr(slot & ENTRY_ADDRESS & ~cx->encryption_mask & ~(size - 1));
 }
 
+/** What of a leaf of level 0 that allows something is its physical address, which is in place. */
+static inline uint64_t codec_page_mask(const codec_t *cx)
+{
+    return ENTRY_ADDRESS & ~cx->encryption_mask;
+}
+
 static inline mm_memtype_t codec_type(const codec_t *cx, uint64_t slot, unsigned level)
 {
     return (slot & ENTRY_P) == 0 ? (mm_memtype_t)((soft_payload(slot) >> SOFT_TYPE_SHIFT) & 7)
@@ -276,6 +288,24 @@ static inline bool codec_is_global(uint64_t slot)
     return (slot & (ENTRY_P | ENTRY_G)) == (ENTRY_P | ENTRY_G);
 }
 
+/** Whether a leaf allows anything, or bits of codec_prot() do. */
+static inline bool codec_is_present(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0;
+}
+
+/** A leaf that allows something under another protection that does. */
+static inline uint64_t codec_reprotect_present(uint64_t slot, uint64_t bits)
+{
+    return (slot & ~ENTRY_PROT) | bits;
+}
+
+/** Whether that changes a leaf, given the bits that all leaves have and those that any has. */
+static inline bool codec_reprotect_changes(uint64_t every, uint64_t any, uint64_t bits)
+{
+    return (((every ^ bits) | (any ^ bits)) & ENTRY_PROT) != 0;
+}
+
 /** The same leaf under another protection; accessed and dirty stay. */
 static inline uint64_t codec_reprotect(const codec_t *cx, uint64_t slot, unsigned level,
                                        uint64_t bits)
@@ -284,8 +314,8 @@ static inline uint64_t codec_reprotect(const codec_t *cx, uint64_t slot, unsigne
     bool dirty;
     uint64_t now;
 
-    if ((slot & bits & ENTRY_P) != 0) {
-        return (slot & ~ENTRY_PROT) | bits;
+    if (codec_is_present(slot & bits)) {
+        return codec_reprotect_present(slot, bits);
     }
     if ((slot & ENTRY_P) != 0) {
         used = (slot & ENTRY_A) != 0;
@@ -302,10 +332,21 @@ static inline uint64_t codec_reprotect(const codec_t *cx, uint64_t slot, unsigne
                      soft_payload(now) | (used ? SOFT_A : 0) | (dirty ? SOFT_D : 0));
 }
 
-/** The same leaf without the right to write. */
+/** For leaves that allow something: whether writing is allowed; and the leaf without that. */
+static inline bool codec_is_writable(uint64_t slot)
+{
+    return (slot & ENTRY_RW) != 0;
+}
+
+static inline uint64_t codec_without_write(uint64_t slot)
+{
+    return slot & ~ENTRY_RW;
+}
+
+/** Any leaf without the right to write. */
 static inline uint64_t codec_write_protect(uint64_t slot)
 {
-    return (slot & ENTRY_P) != 0 ? slot & ~ENTRY_RW : slot;
+    return codec_is_present(slot) ? codec_without_write(slot) : slot;
 }
 
 /** The first of the 512 leaves that a leaf of `level` (not 0) splits into. */

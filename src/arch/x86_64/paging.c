@@ -145,6 +145,7 @@ static const struct mm_paging_ops paging_ops = {
     .adopt = radix_adopt,
     .destroy = radix_destroy,
     .map = radix_map,
+    .map_page = radix_map_page,
     .unmap = radix_unmap,
     .protect = radix_protect,
     .translate = radix_translate,

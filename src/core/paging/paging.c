@@ -7,6 +7,7 @@
  *     kernel ──> paging.c ──> struct mm_paging_ops ──> radix.h over a codec
  *                   └────────> gather.c (flush, then release)
  */
+#include "core/base/compiler.h"
 #include "core/base/mem.h"
 #include "shootdown.h"
 
@@ -104,6 +105,7 @@ static mm_status_t kernel_begin(struct mm_pagetable *pt, const struct mm_paging_
         return status;
     }
     pt->backend = config->backend;
+    pt->paddr_end = UINT64_C(1) << config->backend.ops->paddr_bits(config->backend.ctx);
     pt->physmap = *config->physmap;
     pt->source = config->source;
     pt->platform = config->platform;
@@ -170,6 +172,7 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
     }
     pt->is_user = 1;
     pt->backend = kernel->backend;
+    pt->paddr_end = kernel->paddr_end;
     pt->physmap = kernel->physmap;
     pt->source = kernel->source;
     pt->platform = kernel->platform;
@@ -247,15 +250,13 @@ static mm_status_t check_prot(const struct mm_pagetable *pt, mm_prot_t prot)
 
 static mm_status_t check_paddr(const struct mm_pagetable *pt, mm_paddr_t paddr, uint64_t len)
 {
-    unsigned bits = pt->backend.ops->paddr_bits(pt->backend.ctx);
-
     if ((paddr.raw & MM_PAGE_MASK) != 0) {
         return MM_ERR_NOT_ALIGNED;
     }
     if (!mm_range_fits(paddr.raw, len)) {
         return MM_ERR_INVALID_SIZE;
     }
-    return (paddr.raw + (len - 1)) >> bits == 0 ? MM_OK : MM_ERR_INVALID_ADDRESS;
+    return paddr.raw + (len - 1) < pt->paddr_end ? MM_OK : MM_ERR_INVALID_ADDRESS;
 }
 
 /** What unmap and protect have in common. */
@@ -278,15 +279,29 @@ static mm_status_t check_edit(const struct mm_pagetable *pt, struct mm_vrange ra
 
 /* --- ranges ----------------------------------------------------------------------------------- */
 
-mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
-                          mm_prot_t prot, mm_memtype_t type, uint32_t flags)
+#define MAP_FLAGS (MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M)
+
+/** Whether a call asks for one page of memory of the user's, and all that is checked here is in
+ * order. The user range is whole pages: one that begins in it ends in it. */
+static inline bool is_user_page(const struct mm_pagetable *pt, struct mm_vrange range,
+                                mm_paddr_t paddr, mm_prot_t prot)
+{
+    return range.len == MM_PAGE_SIZE && ((range.start.raw | paddr.raw) & MM_PAGE_MASK) == 0 &&
+           range.start.raw - pt->user.start.raw < pt->user.len && paddr.raw < pt->paddr_end &&
+           (prot & ~(MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == MM_PROT_USER;
+}
+
+__attribute__((noinline)) static mm_status_t map_range(struct mm_pagetable *pt,
+                                                       struct mm_vrange range, mm_paddr_t paddr,
+                                                       mm_prot_t prot, mm_memtype_t type,
+                                                       uint32_t flags)
 {
     mm_status_t status = mmi_pagetable_check(pt);
 
     if (status == MM_OK && (uint32_t)type >= MM_MEMTYPE_COUNT) {
         status = MM_ERR_INVALID_ARGUMENT;
     }
-    if (status == MM_OK && (flags & ~(MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M)) != 0) {
+    if (status == MM_OK && (flags & ~MAP_FLAGS) != 0) {
         status = MM_ERR_INVALID_FLAGS;
     }
     if (status == MM_OK) {
@@ -299,6 +314,18 @@ mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_pa
         status = check_paddr(pt, paddr, range.len);
     }
     return status != MM_OK ? status : pt->backend.ops->map(pt, range, paddr, prot, type, flags);
+}
+
+mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+                          mm_prot_t prot, mm_memtype_t type, uint32_t flags)
+{
+    /* What faults ask for, page by page, has a way of its own. */
+    if (MMI_LIKELY(pt != NULL && pt->magic == MMI_PAGETABLE_MAGIC && pt->is_user != 0 &&
+                   is_user_page(pt, range, paddr, prot) && type == MM_MEMTYPE_WB &&
+                   (flags & ~MAP_FLAGS) == 0)) {
+        return pt->backend.ops->map_page(pt, range, paddr, prot);
+    }
+    return map_range(pt, range, paddr, prot, type, flags);
 }
 
 mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,

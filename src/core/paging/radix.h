@@ -26,6 +26,7 @@
  *     and dirty bits that the hardware sets between are kept. Others are plainly stored.
  *   - An empty table is unlinked first, and then chained to the gather through its slot 0, in a
  *     form that the hardware takes for not present; paging-structure caches may still lead there.
+ *     Only of a root that the hardware never walked may the other slots keep what they hold.
  *
  * Tables carry the widest rights, leaves decide. Tables that hang in the tree are ours if their
  * entry is marked so (codec_is_owned); others belong to whoever built an adopted root, stay linked
@@ -37,7 +38,7 @@
  *
  * The codec: CODEC_SHIFT, CODEC_BITS, CODEC_MAX_LEVELS, CODEC_LEAF_LEVELS; codec_t; codec_of,
  * codec_levels, codec_canonical, codec_max_leaf, codec_paddr_bits, codec_is_table, codec_table,
- * codec_table_pfn, codec_table_paddr, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
+ * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
  * codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
  * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
  * codec_write_protect, codec_split, codec_decode, codec_malformed. A slot of all zeroes is empty.
@@ -46,6 +47,7 @@
 #define MMI_PAGING_RADIX_H
 
 #include "core/base/atomic.h"
+#include "core/base/compiler.h"
 #include "core/base/mem.h"
 #include "core/base/report.h"
 #include "internal.h"
@@ -168,12 +170,13 @@ static inline uint64_t *table_down(const struct mm_pagetable *pt, uint64_t *slot
     return table_get(pt, child);
 }
 
-/** A zeroed frame that can be a table here; MM_ERR_FAULT if it cannot. */
-static mm_status_t table_alloc(const struct mm_pagetable *pt, mm_pfn_t *out)
+/** A frame that can be a table here, zeroed unless all of it will be written before it is linked;
+ * MM_ERR_FAULT if it cannot. */
+static mm_status_t table_alloc(const struct mm_pagetable *pt, bool zeroed, mm_pfn_t *out)
 {
     struct mm_prange bytes;
     mm_pfn_t table = {0};
-    mm_status_t status = pt->source.ops->alloc(pt->source.ctx, MM_OWNER_PAGE_TABLE, true, &table);
+    mm_status_t status = pt->source.ops->alloc(pt->source.ctx, MM_OWNER_PAGE_TABLE, zeroed, &table);
 
     if (status != MM_OK) {
         return status;
@@ -217,9 +220,12 @@ static inline bool table_is_empty(const uint64_t *slots)
 struct plan {
     uint64_t nr_spare; /**< empty but for the chain; last in, first out */
     mm_pfn_t spare;
+    bool whole;         /**< spare tables will be written whole, so they are not zeroed first */
     uint64_t nr_filled; /**< of level 0, leaves written (slot 0 at the end); first in, first out */
     mm_pfn_t filled_first;
     mm_pfn_t filled_last;
+    uint64_t every; /**< bits that all slots of the range have, if they are of level 0 and were */
+    uint64_t any;   /**< looked at, else 0; and those that any has */
     uint64_t counted[CODEC_MAX_LEVELS]; /**< by level: the last span for which a table was taken */
 };
 
@@ -244,7 +250,7 @@ static mm_status_t plan_spare(const struct mm_pagetable *pt, struct plan *plan)
 {
     mm_pfn_t table;
     uint64_t *slots;
-    mm_status_t status = table_alloc(pt, &table);
+    mm_status_t status = table_alloc(pt, !plan->whole, &table);
 
     if (status == MM_OK) {
         slots = table_get(pt, table);
@@ -373,16 +379,24 @@ RADIX_APART mm_status_t translate_by_ops(const struct mm_pagetable *pt, uint64_t
     return translate_end(codec_of(pt), at, p.slot, p.level, p.rights, out);
 }
 
+/** The slot for an address in a table of a level that lies in a direct map. */
+RADIX_INLINE uint64_t *slot_at(uint64_t base, uint64_t table, uint64_t at, unsigned level)
+{
+    uint64_t offset = (at >> (CODEC_SHIFT + CODEC_BITS * level - 3)) & ((RADIX_SLOTS - 1) * 8);
+
+    return (uint64_t *)(uintptr_t)(base + (table + offset));
+}
+
 /** One level of a walk through a direct map; what is loaded depends on where it was found, so the
  * hardware keeps the order. */
 #define TRANSLATE_LEVEL(n)                                                                         \
     if ((n) <= top) {                                                                              \
-        slot = mmi_load((uint64_t *)(uintptr_t)(base + table) + slot_index(at, (n)));              \
+        slot = mmi_load(slot_at(base, table, at, (n)));                                            \
         if (!codec_is_table(slot, (n))) {                                                          \
             return translate_above(cx, at, slot, (n), rights, out);                                \
         }                                                                                          \
         rights = codec_rights_below(rights, slot);                                                 \
-        table = codec_table_paddr(cx, slot);                                                       \
+        table = slot & mask;                                                                       \
     }
 
 static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t address,
@@ -393,6 +407,7 @@ static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t add
     uint64_t base = pt->physmap.base;
     uint64_t table = pt->root.raw;
     uint64_t rights = codec_rights_all();
+    uint64_t mask = codec_table_mask(cx);
     unsigned top = root_level(cx);
     uint64_t slot;
 
@@ -407,11 +422,42 @@ static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t add
     TRANSLATE_LEVEL(3u)
     TRANSLATE_LEVEL(2u)
     TRANSLATE_LEVEL(1u)
-    slot = mmi_load((uint64_t *)(uintptr_t)(base + table) + slot_index(at, 0));
+    slot = mmi_load(slot_at(base, table, at, 0));
     return translate_end(cx, at, slot, 0, rights, out);
 }
 
 #undef TRANSLATE_LEVEL
+
+#define PAGE_LEVEL(n)                                                                              \
+    if ((n) <= top) {                                                                              \
+        slot = *slot_at(base, table, at, (n));                                                     \
+        if (MMI_UNLIKELY(!codec_is_user_table(slot))) {                                            \
+            return false;                                                                          \
+        }                                                                                          \
+        table = slot & mask;                                                                       \
+    }
+
+/** The slot of level 0 of an address of the user, through a direct map; false: there may be none.
+ * Plain loads, which may be folded: the owner's lock keeps entries of tables as they are, and A,
+ * which the hardware would set, is set in ours. */
+RADIX_INLINE bool page_slot(const struct mm_pagetable *pt, const codec_t *cx, uint64_t at,
+                            uint64_t **out)
+{
+    uint64_t base = pt->physmap.base;
+    uint64_t table = pt->root.raw;
+    uint64_t mask = codec_table_mask(cx);
+    unsigned top = root_level(cx);
+    uint64_t slot;
+
+    PAGE_LEVEL(4u)
+    PAGE_LEVEL(3u)
+    PAGE_LEVEL(2u)
+    PAGE_LEVEL(1u)
+    *out = slot_at(base, table, at, 0);
+    return true;
+}
+
+#undef PAGE_LEVEL
 
 /* --- a range ---------------------------------------------------------------------------------- */
 

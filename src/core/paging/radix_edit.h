@@ -4,6 +4,9 @@
  *
  * Only the two ends of a range can cut a large leaf; each cut needs at most one table for each
  * level that may hold leaves, less one. They are reserved first, then nothing can fail.
+ *
+ * The scan that looks for holes also notes what all slots have in common, and what any has. If the
+ * range is pages that allow something and nothing else, then the commit need not look again.
  */
 #ifndef MMI_PAGING_RADIX_EDIT_H
 #define MMI_PAGING_RADIX_EDIT_H
@@ -15,13 +18,57 @@
 struct scan {
     uint64_t bits; /**< what the tables above must allow */
     bool holes_ok;
+    struct plan *plan;
 };
+
+/** Whether none of the slots is empty. */
+static inline bool all_taken(const uint64_t *slots, unsigned nr)
+{
+    for (unsigned n = 0; n < nr; n++) {
+        if (mmi_load(&slots[n]) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/** Note what the slots have in common: four at a time, no branch between them. */
+static void scan_pages(struct plan *plan, const uint64_t *slots, unsigned nr)
+{
+    uint64_t every = UINT64_MAX;
+    uint64_t any = 0;
+    unsigned n = 0;
+
+    for (; nr - n >= 4; n += 4) {
+        uint64_t a = mmi_load(&slots[n]);
+        uint64_t b = mmi_load(&slots[n + 1]);
+        uint64_t c = mmi_load(&slots[n + 2]);
+        uint64_t d = mmi_load(&slots[n + 3]);
+
+        every &= (a & b) & (c & d);
+        any |= (a | b) | (c | d);
+    }
+    for (; n < nr; n++) {
+        every &= mmi_load(&slots[n]);
+        any |= mmi_load(&slots[n]);
+    }
+    plan->every &= every;
+    plan->any |= any;
+}
 
 static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     const struct scan *scan = arg;
     unsigned n = 0;
 
+    if (s->level == 0 && codec_rights_allow(s->rights[0], scan->bits)) {
+        *nr = end - i + 1;
+        scan_pages(scan->plan, &s->slots[i], *nr);
+        return codec_is_present(scan->plan->every) || scan->holes_ok || all_taken(&s->slots[i], *nr)
+                   ? MM_OK
+                   : MM_ERR_NOT_MAPPED;
+    }
+    scan->plan->every = 0; /* not pages alone */
     for (; i + n <= end; n++) {
         uint64_t slot = mmi_load(&s->slots[i + n]);
 
@@ -58,6 +105,7 @@ static mm_status_t plan_cuts(const struct mm_pagetable *pt, const codec_t *cx, u
     uint64_t cuts[2] = {first, last + 1}; /* the end of the address space, 0, cuts nothing */
     uint64_t beside[2] = {first, last};
 
+    plan->whole = true; /* a split writes all slots */
     for (unsigned c = 0; c < 2; c++) {
         unsigned level = cut_level(pt, cx, cuts[c], beside[c]);
         unsigned lowest = level;
@@ -85,7 +133,8 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
                                      struct plan *plan)
 {
     uint64_t last = mm_vrange_last(range).raw;
-    struct scan scan = {.bits = bits, .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0};
+    struct scan scan = {
+        .bits = bits, .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0, .plan = plan};
     mm_status_t status = MM_OK;
 
     plan_begin(plan);
@@ -94,10 +143,12 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
         struct sweep s;
         const struct sweep_hooks hooks = {.slots = scan_slots};
 
+        plan->every = UINT64_MAX;
         sweep_begin(&s, pt, range.start.raw, last);
         status = sweep_run(&s, hooks, &scan);
     }
-    if (status == MM_OK) {
+    /* Where all is pages, none is cut. */
+    if (status == MM_OK && !codec_is_present(plan->every)) {
         status = plan_cuts(pt, cx, range.start.raw, last, flags, plan);
     }
     if (status != MM_OK) {
@@ -115,6 +166,42 @@ static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool
         return mmi_cas(slot, old, now);
     }
     mmi_store(slot, now);
+    return true;
+}
+
+/* Two neighbours, the first of even index, are changed in one step where the CPU can. */
+#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
+__extension__ typedef unsigned __int128 slots_t;
+
+static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
+                             uint64_t to_b)
+{
+    /* Not the __atomic builtin, which calls a library. Full barrier (GCC manual, 6.54). */
+    if (MMI_LIKELY(__sync_bool_compare_and_swap((slots_t *)(void *)slots, (slots_t)*b << 64 | *a,
+                                                (slots_t)to_b << 64 | to_a))) {
+        return true;
+    }
+    *a = mmi_load(&slots[0]);
+    *b = mmi_load(&slots[1]);
+    return false;
+}
+#else
+static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
+                             uint64_t to_b)
+{
+    return mmi_cas(&slots[0], a, to_a) && mmi_cas(&slots[1], b, to_b);
+}
+#endif
+
+/** slot_change() of two. */
+static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
+                                uint64_t to_b, bool live)
+{
+    if (live) {
+        return slots_cas(slots, a, b, to_a, to_b);
+    }
+    mmi_store(&slots[0], to_a);
+    mmi_store(&slots[1], to_b);
     return true;
 }
 
@@ -201,6 +288,7 @@ struct unmap {
     struct mm_gather *gather;
     bool live;
     bool release;
+    bool full;      /**< all that is in the range is pages that allow something */
     bool global;    /**< a global translation went since the gather was told */
     mm_pfn_t first; /**< frames not yet in the gather */
     uint64_t nr;
@@ -227,9 +315,64 @@ static inline void unmap_frames(struct unmap *u, mm_pfn_t first, uint64_t nr)
     u->nr = nr;
 }
 
-static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+/** Whether the current table is of level 0, and all that it translates is in the range. */
+static inline bool sweep_covers(const struct sweep *s)
 {
-    struct unmap *u = arg;
+    return s->level == 0 && slot_first(s->at, 1) >= s->first && slot_last(s->at, 1) <= s->last;
+}
+
+/** How many of the slots are not empty. */
+static inline unsigned count_taken(const uint64_t *slots, unsigned nr)
+{
+    unsigned taken = 0;
+
+#pragma GCC unroll 8
+    for (unsigned n = 0; n < nr; n++) {
+        taken += mmi_load(&slots[n]) != 0 ? 1u : 0u;
+    }
+    return taken;
+}
+
+/** Exchange pages of a live table for nothing: how many there were. */
+static unsigned unmap_live(struct unmap *u, uint64_t *slots, unsigned nr)
+{
+    bool global = false;
+    unsigned leaves = 0;
+
+    for (unsigned n = 0; n < nr; n++) {
+        uint64_t slot;
+
+        if (!u->full && mmi_load(&slots[n]) == 0) {
+            continue;
+        }
+        slot = mmi_exchange(&slots[n], 0);
+        leaves++;
+        global |= codec_is_global(slot);
+    }
+    u->global |= global;
+    return leaves;
+}
+
+/**
+ * Pages of a table that the hardware does not walk. One that goes away whole keeps what it holds:
+ * no walk will come by before its frame is written anew. (No user root has global pages.)
+ */
+static unsigned unmap_unused(const struct sweep *s, uint64_t *slots, unsigned nr, bool full)
+{
+    unsigned leaves = full ? nr : count_taken(slots, nr);
+
+    if (!sweep_covers(s)) {
+        for (unsigned n = 0; n < nr; n++) {
+            mmi_store(&slots[n], 0);
+        }
+    }
+    return leaves;
+}
+
+/** The same for slots of any level, and frames that are handed over. */
+static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
+                             struct unmap *u)
+{
     bool live = u->live;
     bool release = u->release;
     bool global = false;
@@ -267,6 +410,19 @@ static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsign
     return MM_OK;
 }
 
+static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    struct unmap *u = arg;
+
+    if (s->level != 0 || u->release) {
+        return unmap_any(s, i, end, nr, u);
+    }
+    *nr = end - i + 1;
+    u->pt->nr_leaves[0] -=
+        u->live ? unmap_live(u, &s->slots[i], *nr) : unmap_unused(s, &s->slots[i], *nr, u->full);
+    return MM_OK;
+}
+
 static bool unmap_leave(struct sweep *s, void *arg)
 {
     const struct unmap *u = arg;
@@ -274,9 +430,7 @@ static bool unmap_leave(struct sweep *s, void *arg)
     if (s->level + 1 == root_level(s->cx) && u->pt->is_user == 0) {
         return false; /* user roots hold copies of the entry */
     }
-    /* No leaf is left in a table of level 0 all of which was in the range. */
-    return (s->level == 0 && slot_first(s->at, 1) >= s->first && slot_last(s->at, 1) <= s->last) ||
-           table_is_empty(s->slots);
+    return sweep_covers(s) || table_is_empty(s->slots);
 }
 
 /** Chain a table, which nothing points to but stale caches of the hardware, to the gather. */
@@ -318,6 +472,7 @@ static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, 
     if (status != MM_OK) {
         return status;
     }
+    u.full = codec_is_present(plan.every);
     mm_gather_add_range(gather, range, false);
     split_ends(pt, cx, range, &plan, gather);
     status = unmap_sweep(&u, range);
@@ -335,13 +490,52 @@ static mm_pfn_t radix_chain_next(const struct mm_pagetable *pt, mm_pfn_t table)
 struct protect {
     uint64_t bits;
     bool live;
+    bool full; /**< all that is in the range is pages that allow something */
     bool changed;
     bool global;
 };
 
-static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+/** Pages that allow something, and will: of a table that the hardware does not walk. */
+static void protect_unused(uint64_t bits, uint64_t *slots, unsigned nr)
 {
-    struct protect *p = arg;
+#pragma GCC unroll 4
+    for (unsigned n = 0; n < nr; n++) {
+        mmi_store(&slots[n], codec_reprotect_present(mmi_load(&slots[n]), bits));
+    }
+}
+
+/** The same of a table that it may walk: up to the first page that allows nothing; how many. */
+static unsigned protect_live(struct protect *p, uint64_t *slots, unsigned nr)
+{
+    uint64_t bits = p->bits;
+    bool changed = false;
+    bool global = false;
+    unsigned n = 0;
+
+    for (; n < nr; n++) {
+        uint64_t old = mmi_load(&slots[n]);
+        uint64_t now;
+
+        if (!codec_is_present(old)) {
+            break;
+        }
+        do {
+            now = codec_reprotect_present(old, bits);
+            if (now == old) {
+                break;
+            }
+            changed = true;
+            global |= codec_is_global(old);
+        } while (!mmi_cas(&slots[n], &old, now));
+    }
+    p->changed |= changed;
+    p->global |= global;
+    return n;
+}
+
+static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
+                               struct protect *p)
+{
     uint64_t bits = p->bits;
     bool live = p->live;
     bool changed = false;
@@ -374,6 +568,27 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
     return MM_OK;
 }
 
+static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    struct protect *p = arg;
+
+    if (s->level == 0 && codec_is_present(p->bits)) {
+        *nr = end - i + 1;
+        if (p->full && !p->live) {
+            protect_unused(p->bits, &s->slots[i], *nr);
+            return MM_OK;
+        }
+        if (p->live) {
+            *nr = protect_live(p, &s->slots[i], *nr);
+            if (*nr != 0) {
+                return MM_OK;
+            }
+            end = i; /* one that is not so simple */
+        }
+    }
+    return protect_any(s, i, end, nr, p);
+}
+
 RADIX_APART mm_status_t protect_sweep(const struct mm_pagetable *pt, struct protect *p,
                                       struct mm_vrange range)
 {
@@ -395,6 +610,8 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
     if (status != MM_OK) {
         return status;
     }
+    p.full = codec_is_present(plan.every);
+    p.changed = p.full && !p.live && codec_reprotect_changes(plan.every, plan.any, p.bits);
     split_ends(pt, cx, range, &plan, gather);
     status = protect_sweep(pt, &p, range);
     if (p.changed) {

@@ -5,6 +5,9 @@
  * Prepare walks to each missing table once. Missing tables of level 0 are taken and filled with
  * their leaves right away, while they are in the cache; those above are only taken. Commit walks
  * the same way and links: what is below 512 leaves costs one walk and one store.
+ *
+ * One page whose tables exist, which is what faults ask for, is mapped by one walk that checks and
+ * stores. Whatever else it finds, the long way finds out anew, and tells.
  */
 #ifndef MMI_PAGING_RADIX_MAP_H
 #define MMI_PAGING_RADIX_MAP_H
@@ -44,8 +47,9 @@ static void fill_leaves(uint64_t *slots, unsigned nr, uint64_t slot, unsigned le
     uint64_t step = codec_step(slot, level);
 
     if (step != 0) {
-        for (unsigned i = 0; i < nr; i++, slot += step) {
-            mmi_store_release(&slots[i], slot);
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < nr; i++) {
+            mmi_store_release(&slots[i], slot + i * step);
         }
         return;
     }
@@ -54,12 +58,24 @@ static void fill_leaves(uint64_t *slots, unsigned nr, uint64_t slot, unsigned le
     }
 }
 
-/** Leaves of level 0 from `at` on in one table: up to its end or the job's. */
-static inline unsigned job_run(const struct map_job *job, uint64_t at)
+/** Whole leaves of a level from `at` on in one table: up to its end or the job's. */
+static inline unsigned job_run(const struct map_job *job, uint64_t at, unsigned level)
 {
-    uint64_t last = slot_last(at, 1) < job->last ? slot_last(at, 1) : job->last;
+    uint64_t left = (job->last - at + 1) >> (CODEC_SHIFT + CODEC_BITS * level);
+    unsigned room = RADIX_SLOTS - slot_index(at, level);
 
-    return slot_index(last, 0) - slot_index(at, 0) + 1;
+    return left < room ? (unsigned)left : room;
+}
+
+/** How many of `nr` slots, the first of which is empty, lead to the first that is not. */
+static inline unsigned empty_run(const uint64_t *slots, unsigned nr)
+{
+    unsigned n = 1;
+
+    while (n < nr && mmi_load(&slots[n]) == 0) {
+        n++;
+    }
+    return n;
 }
 
 /** Take a table of level 0 and write its leaves; slot 0 is the chain's until it is linked. */
@@ -68,13 +84,14 @@ static mm_status_t plan_filled(const struct mm_pagetable *pt, const codec_t *cx,
 {
     mm_pfn_t table;
     uint64_t *slots;
-    mm_status_t status = table_alloc(pt, &table);
+    unsigned nr = job_run(job, at, 0);
+    mm_status_t status = table_alloc(pt, nr != RADIX_SLOTS, &table);
 
     if (status != MM_OK) {
         return status;
     }
     slots = table_get(pt, table);
-    fill_leaves(&slots[slot_index(at, 0)], job_run(job, at),
+    fill_leaves(&slots[slot_index(at, 0)], nr,
                 codec_leaf(cx, 0, job_paddr(job, at), job->bits, job->type), 0);
     slots[0] = codec_chain(mm_pfn(0));
     table_put(pt, slots);
@@ -90,6 +107,26 @@ static mm_status_t plan_filled(const struct mm_pagetable *pt, const codec_t *cx,
     return MM_OK;
 }
 
+/** Whether all that the leaves at the probe take is free, `nr` slots at most: how many are. A table
+ * among them ends the run: what it holds is looked at in turn. */
+static mm_status_t map_vacant(const struct probe *p, unsigned level, unsigned *nr)
+{
+    const uint64_t *slots = &p->slots[p->index];
+    unsigned n;
+
+    if (p->slot != 0) {
+        return MM_ERR_ALREADY_MAPPED;
+    }
+    if (p->level == level) {
+        n = empty_run(slots, *nr);
+        if (n < *nr && !codec_is_table(mmi_load(&slots[n]), level)) {
+            return MM_ERR_ALREADY_MAPPED;
+        }
+        *nr = n;
+    }
+    return MM_OK;
+}
+
 static mm_status_t map_prepare(const struct mm_pagetable *pt, const codec_t *cx,
                                const struct map_job *job, struct plan *plan)
 {
@@ -97,38 +134,29 @@ static mm_status_t map_prepare(const struct mm_pagetable *pt, const codec_t *cx,
 
     for (;;) {
         struct probe p;
-        uint64_t done;
         unsigned level;
-        bool taken;
-        mm_status_t status = MM_OK;
+        unsigned nr;
+        mm_status_t status;
 
         probe_to(pt, cx, at, &p);
-        taken = p.slot != 0;
-        for (unsigned i = 1; p.level == 0 && i < job_run(job, at) && !taken; i++) {
-            taken = mmi_load(&p.slots[p.index + i]) != 0;
-        }
-        table_put(pt, p.slots);
-        if (taken) {
-            return MM_ERR_ALREADY_MAPPED;
-        }
-        if (!codec_rights_allow(p.rights, job->bits)) {
-            return MM_ERR_PERMISSION_DENIED;
-        }
         level = best_level(job, at, p.level < job->max ? p.level : job->max);
-        done = slot_last(at, level);
-        if (level == 0) {
-            done = slot_last(at, 1) < job->last ? slot_last(at, 1) : job->last;
+        nr = job_run(job, at, level);
+        status = map_vacant(&p, level, &nr);
+        table_put(pt, p.slots);
+        if (status == MM_OK && !codec_rights_allow(p.rights, job->bits)) {
+            status = MM_ERR_PERMISSION_DENIED;
         }
-        if (p.level > level) {
+        if (status == MM_OK && p.level > level) {
             status = plan_path(pt, plan, at, p.level, level == 0 ? 1 : level);
             if (status == MM_OK && level == 0) {
                 status = plan_filled(pt, cx, plan, job, at);
             }
         }
-        if (status != MM_OK || done == job->last) {
+        at += nr * level_size(level) - 1;
+        if (status != MM_OK || at == job->last) {
             return status;
         }
-        at = done + 1;
+        at++;
     }
 }
 
@@ -154,7 +182,7 @@ static uint64_t map_step(struct mm_pagetable *pt, const codec_t *cx, const struc
     unsigned want = best_level(job, at, job->max);
     unsigned level = root_level(cx);
     uint64_t *slots = table_get(pt, root_pfn(pt));
-    unsigned nr = 1;
+    unsigned nr;
 
     for (;; level--) {
         uint64_t *slot = &slots[slot_index(at, level)];
@@ -170,7 +198,7 @@ static uint64_t map_step(struct mm_pagetable *pt, const codec_t *cx, const struc
             break;
         }
         if (level == 1) {
-            nr = job_run(job, at);
+            nr = job_run(job, at, 0);
             link_filled(pt, cx, job, plan, at, slot);
             table_put(pt, slots);
             pt->nr_leaves[0] += nr;
@@ -181,15 +209,9 @@ static uint64_t map_step(struct mm_pagetable *pt, const codec_t *cx, const struc
         table_put(pt, slots);
         slots = below;
     }
-    if (level == 0) {
-        nr = job_run(job, at);
-    } else {
-        unsigned i = slot_index(at, level);
-        uint64_t left = (job->last - at + 1) >> (CODEC_SHIFT + CODEC_BITS * level);
-
-        while (nr < left && i + nr < RADIX_SLOTS && mmi_load(&slots[i + nr]) == 0) {
-            nr++;
-        }
+    nr = job_run(job, at, level);
+    if (level != 0) {
+        nr = empty_run(&slots[slot_index(at, level)], nr); /* up to a table */
     }
     fill_leaves(&slots[slot_index(at, level)], nr,
                 codec_leaf(cx, level, job_paddr(job, at), job->bits, job->type), level);
@@ -233,6 +255,23 @@ static mm_status_t radix_map(struct mm_pagetable *pt, struct mm_vrange range, mm
             return MM_OK;
         }
     }
+}
+
+/** A page of memory: where its tables exist, one walk both checks and stores. */
+static mm_status_t radix_map_page(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+                                  mm_prot_t prot)
+{
+    const codec_t *cx = codec_of(pt);
+    uint64_t bits = codec_prot(cx, MM_PROT_USER | (prot & (MM_PROT_RW | MM_PROT_EXEC)));
+    uint64_t *slot;
+
+    if (MMI_LIKELY(pt->physmap.ops == NULL && page_slot(pt, cx, range.start.raw, &slot) &&
+                   mmi_load(slot) == 0)) {
+        mmi_store_release(slot, codec_leaf(cx, 0, paddr, bits, MM_MEMTYPE_WB));
+        pt->nr_leaves[0]++;
+        return MM_OK;
+    }
+    return radix_map(pt, mm_vrange(range.start, MM_PAGE_SIZE), paddr, prot, MM_MEMTYPE_WB, 0);
 }
 
 #endif

@@ -81,7 +81,7 @@ static mm_status_t radix_init_user(struct mm_pagetable *pt, const struct mm_page
     mm_pfn_t table;
     uint64_t *root;
     uint64_t *shared;
-    mm_status_t status = table_alloc(pt, &table);
+    mm_status_t status = table_alloc(pt, true, &table);
 
     if (status != MM_OK) {
         return status;

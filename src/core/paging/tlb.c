@@ -135,6 +135,15 @@ static void drop_all(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, uint64_t kernel
     }
 }
 
+/** Say that a generation was seen; an interrupt may have said so of a newer one. */
+static void move_on(uint64_t *seen, uint64_t to)
+{
+    uint64_t from = mmi_load(seen);
+
+    while (!mmi_gen_reached(from, to) && !mmi_cas(seen, &from, to)) {
+    }
+}
+
 /** Drop on this CPU what a page table has flushed since `*seen`. */
 static void catch_up(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, struct mm_pagetable *pt,
                      uint64_t *seen)
@@ -169,8 +178,7 @@ static void catch_up(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, struct mm_paget
     } else {
         mmi_tlb_count(&cpu->stats.nr_pages, pages);
     }
-    while (!mmi_gen_reached(from, to) && !mmi_cas(seen, &from, to)) {
-    }
+    move_on(seen, to);
 }
 
 void mm_tlb_service(struct mm_tlb *tlb)

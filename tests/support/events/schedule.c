@@ -46,6 +46,7 @@ struct cpu {
     bool started;
     bool done;
     bool asleep;
+    uint64_t turned; /* nr_writes when its last turn ended */
     bool stored; /* a plain store was told, and is made by now or soon */
     uint64_t nr_events;
     const void *looked_at;
@@ -364,6 +365,18 @@ void t_schedule_spin(void)
     }
 }
 
+void t_schedule_turn(void)
+{
+    struct cpu *me = &s.cpus[s.current];
+
+    if (on_a_cpu()) {
+        me->asleep = me->turned == s.nr_writes;
+        point(__builtin_return_address(0));
+        me->asleep = false;
+        me->turned = s.nr_writes;
+    }
+}
+
 /* ---- a run ------------------------------------------------------------------------------------- */
 
 static void fiber_main(void)
@@ -408,6 +421,7 @@ static void reset(struct cpu *cpu)
     cpu->started = false;
     cpu->done = false;
     cpu->asleep = false;
+    cpu->turned = UINT64_MAX;
     cpu->stored = false;
     cpu->nr_events = 0;
     cpu->looked_at = NULL;

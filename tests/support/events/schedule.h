@@ -96,6 +96,9 @@ unsigned t_schedule_cpu(void);
 void t_schedule_point(void);
 /** This CPU waits: it does not go on before another one has written something. */
 void t_schedule_spin(void);
+/** The same at the end of a turn that looks at several words: this CPU sleeps only if nothing was
+ * written since its last turn ended. A turn must not write anything itself. */
+void t_schedule_turn(void);
 /** The schedule has failed; does not return. Outside of a race: prints, and aborts. */
 _Noreturn void t_schedule_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** The panic hook's end: caught by t_schedule_catch(), or fails the schedule. */
