@@ -35,6 +35,9 @@ void checks_standoff(struct memory *m, const struct options *options);
 /** A space is cloned while all other processors store to it. */
 void checks_fork(struct memory *m, const struct options *options);
 
+/** Measures what it costs to flush page by page, and all at once: only if it is asked for. */
+void checks_threshold(struct memory *m);
+
 /** The kernel's own root: rights of the image, direct map, no identity map, guards, devices. */
 void checks_paging(struct memory *m);
 

@@ -66,6 +66,14 @@ static inline uint64_t cpu_rflags(void)
     return value;
 }
 
+/** After what came before it. */
+static inline uint64_t cpu_timestamp(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
+}
+
 static inline uint64_t cpu_read_cr2(void)
 {
     uint64_t value;

@@ -87,6 +87,9 @@ static void run_checks(const struct options *options)
     checks_space(&memory);
     checks_user(&memory);
     checks_dma(&memory);
+    if (options->threshold) {
+        checks_threshold(&memory);
+    }
     checks_both(&memory);
 }
 

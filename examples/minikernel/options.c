@@ -91,6 +91,8 @@ static bool parse_word(const char *word, struct options *out)
         out->panic_on_1 = true;
     } else if (is(word, "test=corrupt")) {
         out->corrupt = true;
+    } else if (is(word, "test=threshold")) {
+        out->threshold = true;
     } else if (is(word, "test=deaf")) {
         out->deaf = true;
     } else {

@@ -9,6 +9,7 @@
  *     test=panic-on-1  the same, on processor 1
  *     test=corrupt the kernel frees a frame twice
  *     test=deaf    it waits for other processors with a lock held for which they may only spin
+ *     test=threshold  measure from how many pages on a flush should drop everything
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
  *     truth5=...   the same of the table with 5 levels
@@ -36,6 +37,7 @@ struct options {
     bool panic_on_1;
     bool corrupt;
     bool deaf;
+    bool threshold;
     enum options_truth truth;
     bool truth_5_levels;
     uint64_t stress;     /**< 0: as many as a usual run has */
