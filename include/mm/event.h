@@ -27,6 +27,8 @@ enum mm_event_kind {
     MM_EVENT_SPACE_DESTROY = 7,
     /** A fault was handled: `address` is virtual, `len` the outcome (enum mm_fault_result). */
     MM_EVENT_SPACE_FAULT = 8,
+    /** A table became one leaf: `address` and `len` of the leaf, virtual. */
+    MM_EVENT_LEAF_MERGE = 9,
 };
 
 struct mm_event {

@@ -73,10 +73,13 @@ struct mm_mapping {
 /** unmap, protect: pages that are not mapped are passed over; without: MM_ERR_NOT_MAPPED */
 #define MM_PAGING_SKIP_HOLES 2u
 /** unmap, replace: frames go to the gather, which gives them to the source of frames, one by one */
-#define MM_PAGING_RELEASE   4u
-#define MM_PAGING_ONLY_4K   8u  /**< map: no leaf above 4 KiB */
-#define MM_PAGING_MAX_2M    16u /**< map: no leaf above 2 MiB */
-#define MM_PAGING_FLAGS_ALL 31u
+#define MM_PAGING_RELEASE 4u
+#define MM_PAGING_ONLY_4K 8u  /**< map: no leaf above 4 KiB */
+#define MM_PAGING_MAX_2M  16u /**< map: no leaf above 2 MiB */
+/** map, protect: then merge as mm_paging_merge() does, which see for what may be held and touched;
+ * not above the size that ONLY_4K and MAX_2M allow */
+#define MM_PAGING_MERGE     32u
+#define MM_PAGING_FLAGS_ALL 63u
 
 /* --- backend ---------------------------------------------------------------------------------- */
 
@@ -234,7 +237,8 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
  * @param prot   for a user root with MM_PROT_USER, for a kernel root without
- * @param flags  MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M (the smaller counts)
+ * @param flags  MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M (the smaller counts) | MM_PAGING_MERGE (also
+ *               with what was mapped beside the range before)
  * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED (range, paddr)
  *         | MM_ERR_INVALID_SIZE (length 0, range or paddr wraps) | MM_ERR_INVALID_ADDRESS (range:
  *         outside the declared ranges; paddr: beyond the CPU's) | MM_ERR_INVALID_ARGUMENT (null,
@@ -243,8 +247,9 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
  *         narrow the protection) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
  *         mm_paging_init_kernel()) | what the source answers
  * Owner:  the frames mapped stay the caller's; tables are the page table's.
- * Locks:  the owner's. Sleeps: never.
- * Cost:   one store a leaf, one frame a table; one walk for 512 leaves.
+ * Locks:  the owner's; with MM_PAGING_MERGE as mm_paging_merge(). Sleeps: never.
+ * Cost:   one store a leaf, one frame a table; one walk for 512 leaves. With MM_PAGING_MERGE that of
+ *         mm_paging_merge().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
@@ -274,16 +279,97 @@ mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uin
  * Give every page of the range this protection. Memory type, accessed and dirty stay.
  *
  * @param prot    as for mm_paging_map()
- * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
+ * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE
  * @param gather  begun for `pt`; the range is added to it if a leaf changes
  * @return as mm_paging_unmap(), and MM_ERR_INVALID_FLAGS (prot) | MM_ERR_PERMISSION_DENIED (as for
  *         mm_paging_map())
- * Locks:  the owner's. Sleeps: never.
- * Cost:   one load a slot, one compare-and-exchange a leaf that changes.
+ * Locks:  the owner's; with MM_PAGING_MERGE as mm_paging_merge(). Sleeps: never.
+ * Cost:   one load a slot, one compare-and-exchange a leaf that changes. With MM_PAGING_MERGE that
+ *         of mm_paging_merge().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
                               uint32_t flags, struct mm_gather *gather);
+
+/**
+ * Give every page of the range this memory type. All else stays: frame, protection, accessed,
+ * dirty. A page that allows nothing changes the type that it will come back with; a leaf that has
+ * the type already is left alone.
+ *
+ * Two types of one page must never be in use at once. So on a root that the hardware may walk, the
+ * leaves are first made not present, then every CPU drops their translations, then they come back
+ * with the new type (SDM vol. 3A, 12.12.4; APM vol. 2, 7.8.7). Meanwhile who touches the range takes
+ * a fault, the kernel too: the code that runs, its stack, what an interrupt handler needs, and the
+ * tables as the physmap shows them must not lie in it.
+ *
+ * What the caches hold of the memory is the caller's to write back and drop, on every CPU that may
+ * have used it, after the call and before the first use under the new type (the same sections; a
+ * CPU with self-snooping, CPUID.1:EDX[27], needs it not). So are other mappings of the same frames,
+ * e.g. in the direct map: each gets the new type with a call of its own.
+ *
+ * @param flags  MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null, type) | MM_ERR_INVALID_FLAGS
+ *         | MM_ERR_UNSUPPORTED (a type that the CPU lacks) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT
+ *         (as for mm_paging_init_kernel()) | what the source answers; the last two only where a
+ *         leaf is split, as for mm_paging_unmap()
+ * Locks:  the owner's; none that is ever taken with interrupts off; not preempted to another CPU.
+ *         It spins until the other CPUs have flushed. Sleeps: never.
+ * Cost:   one load a slot; on a live root one compare-and-exchange and one store a leaf that
+ *         changes, and one flush on every CPU; else one store a leaf.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, mm_memtype_t type,
+                               uint32_t flags);
+
+/**
+ * Put one larger leaf in the place of each table whose 512 leaves agree: they follow each other in
+ * memory from an address that the larger size allows, and are alike in all but accessed and dirty,
+ * of which the larger leaf has what any of them had. 4 KiB leaves become leaves of 2 MiB, and these
+ * leaves of 1 GiB where the CPU has them; pages that allow nothing merge among each other. Tried is
+ * every table that the range touches, also with its leaves beside the range; a larger leaf reaches
+ * into one declared range only. Tables that are not ours (adopted roots) stay.
+ *
+ * On a root that the hardware may walk, no address ever has translations of two sizes (SDM vol. 3A,
+ * 4.10.2.3): the tables that merge are unlinked, every CPU drops what it knows of them, then comes
+ * the larger leaf. Meanwhile who touches what they map takes a fault: the code that runs, its stack,
+ * what an interrupt handler needs, and the tables as the physmap shows them must not lie there.
+ *
+ * The call needs no memory: with good arguments it cannot fail. The tables go back to the source
+ * before it returns. Frames and what they hold are left alone.
+ *
+ * @param[out] nr_merged  larger leaves made, of both sizes; NULL: who cares; untouched on error
+ * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
+ *         | MM_ERR_INVALID_ADDRESS (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's; none that is ever taken with interrupts off; not preempted to another CPU.
+ *         It spins until the other CPUs have flushed. Sleeps: never.
+ * Cost:   a few loads for a table whose leaves disagree early, two a leaf for one that merges, and
+ *         one free; at most one flush on every CPU for each of the two sizes, none if nothing
+ *         merges or nobody walks the root.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uint64_t *nr_merged);
+
+/**
+ * Unlink every table of ours that holds nothing and that the range touches, and hand it to the
+ * gather; then those above that hold nothing any more. Unmapping leaves none behind; slots that
+ * are emptied one by one can. Tables behind the kernel's root entries stay.
+ *
+ * @param range   any inside the user range, or inside one of the kernel's declared ranges, aligned
+ *                or not
+ * @param gather  begun for `pt`; a page of each table that goes is added to it
+ * @return MM_OK | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the
+ *         declared ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page
+ *         table) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load for each slot of each table above the lowest; of others up to the first slot that
+ *         holds something.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
+                              struct mm_gather *gather);
 
 /**
  * What is at an address, in either half. A leaf that allows nothing is reported as a leaf with

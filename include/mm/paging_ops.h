@@ -34,6 +34,15 @@ struct mm_paging_ops {
                          struct mm_gather *gather);
     mm_status_t (*protect)(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
                            uint32_t flags, struct mm_gather *gather);
+    /** `type` is known; whether the CPU has it is the backend's to say. */
+    mm_status_t (*set_type)(struct mm_pagetable *pt, struct mm_vrange range, mm_memtype_t type,
+                            uint32_t flags);
+    /** Merge the tables that `range` touches and that lie in `within`, into leaves of at most what
+     * MM_PAGING_ONLY_4K and MM_PAGING_MAX_2M of `flags` allow; returns the number of larger leaves
+     * made. */
+    uint64_t (*merge)(struct mm_pagetable *pt, struct mm_vrange range, struct mm_vrange within,
+                      uint32_t flags);
+    void (*reclaim)(struct mm_pagetable *pt, struct mm_vrange range, struct mm_gather *gather);
     mm_status_t (*translate)(const struct mm_pagetable *pt, mm_vaddr_t at, struct mm_mapping *out);
     mm_status_t (*walk)(const struct mm_pagetable *pt, struct mm_vrange range,
                         mm_paging_visit_fn visit, void *ctx);

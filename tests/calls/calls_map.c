@@ -27,6 +27,21 @@ static int do_protect(const uint64_t *a)
     return (int)mm_paging_protect(T_P(0), T_RANGE(1), T_W32(3), T_W32(4), T_P(5));
 }
 
+static int do_set_type(const uint64_t *a)
+{
+    return (int)mm_paging_set_type(T_P(0), T_RANGE(1), (mm_memtype_t)T_W32(3), T_W32(4));
+}
+
+static int do_merge(const uint64_t *a)
+{
+    return (int)mm_paging_merge(T_P(0), T_RANGE(1), T_P(3));
+}
+
+static int do_reclaim(const uint64_t *a)
+{
+    return (int)mm_paging_reclaim(T_P(0), T_RANGE(1), T_P(3));
+}
+
 static int do_clone(const uint64_t *a)
 {
     return (int)mm_paging_clone(T_P(0), T_P(1), T_RANGE(2), t_world_share, NULL, T_P(4));
@@ -200,15 +215,11 @@ static unsigned tables(uint64_t *v)
 /* The library releases frames of the source: what is no RAM must not reach it. */
 static unsigned flags_but_release(uint64_t *v)
 {
-    static const uint64_t all[] = {MM_PAGING_SPLIT,
-                                   0,
-                                   MM_PAGING_SKIP_HOLES,
-                                   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES,
-                                   MM_PAGING_ONLY_4K,
-                                   MM_PAGING_MAX_2M,
-                                   MM_PAGING_FLAGS_ALL + 1,
-                                   UINT64_C(1) << 31,
-                                   UINT32_MAX};
+    static const uint64_t all[] = {MM_PAGING_SPLIT,      0,
+                                   MM_PAGING_SKIP_HOLES, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES,
+                                   MM_PAGING_ONLY_4K,    MM_PAGING_MAX_2M,
+                                   MM_PAGING_MERGE,      MM_PAGING_FLAGS_ALL + 1,
+                                   UINT64_C(1) << 31,    UINT32_MAX};
 
     memcpy(v, all, sizeof(all));
     return sizeof(all) / sizeof(all[0]);
@@ -238,6 +249,9 @@ static unsigned replace_flags(uint64_t *v)
     T_NUM("start", at), T_NUM("len", len), T_OF("flags", flags_but_release), GATHER
 #define PROTECT(at, len)                                                                           \
     T_NUM("start", at), T_NUM("len", len), PROT, T_OF("flags", flags_but_release), GATHER
+#define TYPE(at, len)                                                                              \
+    T_NUM("start", at), T_NUM("len", len), T_ENUM("type", MM_MEMTYPE_UC, MM_MEMTYPE_COUNT),        \
+        T_OF("flags", flags_but_release)
 #define CLONE(at, len)                                                                             \
     T_LIVE_GONE(user, pt), T_OF("to", tables), T_NUM("start", at), T_NUM("len", len), GATHER
 #define SECTIONS(nr)                                                                               \
@@ -323,6 +337,36 @@ static const struct t_call mappings[] = {
      .args = {T_LIVE_(spare.system.kernel), T_NUM("start", T_ARENA), T_NUM("len", PAGE),
               T_BITS("prot", MM_PROT_RW, MM_PROT_ALL), T_UPTO("flags", 0, 0),
               T_PTR(gather_kernel)}},
+    {.name = "mm_paging_set_type", .invoke = do_set_type, .args = {PT, TYPE(T_AT, 8 * PAGE)}},
+    {.name = "mm_paging_set_type",
+     .note = "part of a large leaf",
+     .invoke = do_set_type,
+     .flags = T_CAN_FAIL,
+     .args = {PT, TYPE(T_AT_LARGE + PAGE, 2 * PAGE)}},
+    {.name = "mm_paging_set_type",
+     .note = "a page of a gigabyte",
+     .invoke = do_set_type,
+     .setup = gigabyte,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {PT, TYPE(0x100000000 + 5 * PAGE, PAGE)}},
+    {.name = "mm_paging_set_type",
+     .note = "a large leaf, tables beyond reach",
+     .invoke = do_set_type,
+     .setup = short_reach,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_LIVE_(user), TYPE(T_AT_LARGE + PAGE, 2 * PAGE)}},
+    {.name = "mm_paging_set_type",
+     .note = "no memory types",
+     .invoke = do_set_type,
+     .setup = cpu_without_pat,
+     .flags = T_BAD_ONLY,
+     .args = {PT, TYPE(T_AT, PAGE)}},
+    {.name = "mm_paging_merge",
+     .invoke = do_merge,
+     .args = {PT, T_NUM("start", T_AT), T_NUM("len", 8 * PAGE), T_OUT}},
+    {.name = "mm_paging_reclaim",
+     .invoke = do_reclaim,
+     .args = {PT, T_NUM("start", T_AT), T_NUM("len", 8 * PAGE), GATHER}},
     {.name = "mm_paging_clone",
      .invoke = do_clone,
      .flags = T_CAN_FAIL,

@@ -11,8 +11,7 @@
 #include "prng.h"
 #include "t_paging.h"
 
-#define NR_CPUS 4u
-#define NR_HOT  32u
+#define NR_HOT 32u
 
 /* What takes long: ranges of many pages, clones, running out of frames, hashes before and after,
  * comparisons of everything. First they are dense; then, in a plain build, rare among many more
@@ -31,6 +30,17 @@ struct window {
     uint64_t len;
 };
 
+/* The world of a run: what the CPUs have, how many there are, and which root is worked on. */
+struct setup {
+    char name[48];
+    bool user;
+    bool la57;
+    bool page_1g;
+    bool pcid;
+    bool invpcid;
+    unsigned nr_cpus;
+};
+
 struct run {
     struct t_paging *m;
     struct mm_pagetable *pt;
@@ -38,7 +48,8 @@ struct run {
     struct t_mpages model;
     struct window windows[4];
     unsigned nr_windows;
-    const char *name;
+    const struct setup *setup;
+    unsigned nr_cpus;
     struct mm_pagetable other;    /* a user root with nothing in it */
     struct mm_pagetable stranger; /* another kernel root, likewise */
     bool user;
@@ -157,6 +168,28 @@ static inline bool compare_leaf(void *ctx, const struct mm_mapping *leaf)
     compare_at(c->r, c->pt, leaf->page.start.raw, c->shared);
     compare_at(c->r, c->pt, mm_vrange_last(leaf->page).raw, c->shared);
     return true;
+}
+
+/* The same of a short range: what is mapped there is the model's, and as many pages. */
+static inline void compare_range(struct run *r, struct mm_vrange range)
+{
+    struct count c = {.r = r, .pt = r->pt};
+    uint64_t end = range.start.raw + range.len; /* may be 0 */
+    uint64_t mapped = 0;
+    uint64_t next = range.start.raw;
+
+    assert_int_equal(mm_paging_walk(r->pt, range, compare_leaf, &c), MM_OK);
+    while (next != end) { /* leaf by leaf: the first and the last may stick out */
+        const struct t_mpage *page = t_mpages_at(&r->model, next);
+        uint64_t size = page == NULL ? P4K : UINT64_C(1) << page->leaf;
+
+        mapped += page == NULL ? 0 : 1;
+        next = (next & ~(size - 1)) + size;
+        if (next - range.start.raw > range.len) {
+            break;
+        }
+    }
+    assert_int_equal(c.nr[0] + c.nr[1] + c.nr[2], mapped);
 }
 
 /* Every leaf is in the model, and there are as many; the library's own check agrees. */

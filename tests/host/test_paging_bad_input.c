@@ -90,7 +90,7 @@ static void test_map(void **state)
     FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_map(&none, page, at, T_URW, MM_MEMTYPE_WB, 0));
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_map(pt, page, at, T_URW, (mm_memtype_t)6, 0));
     FAILS(f, MM_ERR_INVALID_FLAGS, mm_paging_map(pt, page, at, T_URW, MM_MEMTYPE_WB, 1));
-    FAILS(f, MM_ERR_INVALID_FLAGS, mm_paging_map(pt, page, at, T_URW, MM_MEMTYPE_WB, 32));
+    FAILS(f, MM_ERR_INVALID_FLAGS, mm_paging_map(pt, page, at, T_URW, MM_MEMTYPE_WB, 64));
     FAILS(f, MM_ERR_INVALID_FLAGS, mm_paging_map(pt, page, at, T_URW | 32, MM_MEMTYPE_WB, 0));
     FAILS(f, MM_ERR_INVALID_FLAGS, t_map(pt, 8 * P1G, P1G, P4K, MM_PROT_RW));
     FAILS(f, MM_ERR_INVALID_FLAGS, t_map(pt, 8 * P1G, P1G, P4K, T_URW | MM_PROT_GLOBAL));
@@ -164,7 +164,7 @@ static void edit_statuses(struct fixture *f, edit_fn *edit)
     FAILS(f, MM_ERR_INVALID_ARGUMENT, edit(pt, page, 0, &f->kernel));
     FAILS(f, MM_ERR_INVALID_ARGUMENT, edit(pt, page, 0, &stale));
     FAILS(f, MM_ERR_INVALID_FLAGS, edit(pt, page, MM_PAGING_ONLY_4K, &f->user));
-    FAILS(f, MM_ERR_INVALID_FLAGS, edit(pt, page, 32, &f->user));
+    FAILS(f, MM_ERR_INVALID_FLAGS, edit(pt, page, 64, &f->user));
     FAILS(f, MM_ERR_NOT_ALIGNED, edit(pt, t_range(6 * P1G + 8, P4K), 0, &f->user));
     FAILS(f, MM_ERR_NOT_ALIGNED, edit(pt, t_range(6 * P1G, 8), 0, &f->user));
     FAILS(f, MM_ERR_INVALID_SIZE, edit(pt, t_range(6 * P1G, 0), 0, &f->user));

@@ -300,6 +300,16 @@ void t_kvm_close(struct t_kvm *vm)
     *vm = (struct t_kvm){.kvm = -1, .vm = -1, .vcpu = -1};
 }
 
+void t_kvm_set_root(struct t_kvm *vm, uint64_t root)
+{
+    for (unsigned slot = SLOT_USER; slot <= SLOT_SUPERVISOR; slot++) {
+        words(vm, root)[slot] = words(vm, vm->root)[slot];
+    }
+    vm->root = root;
+    vm->sregs->cr3 = root;
+    vm->stale = true;
+}
+
 /* --- accesses --------------------------------------------------------------------------------- */
 
 void t_kvm_set_regs(struct t_kvm *vm, bool wp, bool smep, bool smap, bool nxe)

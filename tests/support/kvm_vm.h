@@ -51,6 +51,9 @@ const char *t_kvm_open(struct t_kvm *vm, uint64_t root);
 
 void t_kvm_close(struct t_kvm *vm);
 
+/** Walk another root from the next access on; its last slots become the machine's. */
+void t_kvm_set_root(struct t_kvm *vm, uint64_t root);
+
 /** Set CR0.WP, CR4.SMEP, CR4.SMAP and EFER.NXE from the next access on. */
 void t_kvm_set_regs(struct t_kvm *vm, bool wp, bool smep, bool smap, bool nxe);
 

@@ -168,6 +168,12 @@ static inline mm_pfn_t codec_chain_pfn(uint64_t slot)
     return mm_pfn(soft_payload(slot));
 }
 
+/** Whether a slot holds codec_chain(): also the place of a table while it is merged. */
+static inline bool codec_is_chained(uint64_t slot)
+{
+    return (slot & ENTRY_P) == 0 && slot != 0 && soft_kind(slot) == SOFT_CHAIN;
+}
+
 /* --- rights along a path: RW and US AND, NX ORs (SDM vol. 3A, 4.6.1) -------------------------- */
 
 static inline uint64_t codec_rights_all(void)
@@ -358,6 +364,89 @@ static inline uint64_t codec_split(uint64_t slot, unsigned level)
     return (slot & ~(ENTRY_PS | ENTRY_PAT_LARGE)) |
            ((slot & ENTRY_PAT_LARGE) != 0 ? ENTRY_PAT_4K : 0);
 }
+
+/** Whether a slot that is neither empty nor a table holds a leaf, not a soft value. */
+static inline bool codec_is_leaf(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0 || soft_kind(slot) == SOFT_FORBIDDEN;
+}
+
+/** Whether a leaf allows anything, or bits of codec_prot() do. */
+static inline bool codec_is_present(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0;
+}
+
+/** The bits of a leaf that say accessed and dirty. */
+static inline uint64_t codec_used(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0 ? ENTRY_A | ENTRY_D : soft_make(0, SOFT_A | SOFT_D) & ~SOFT_ONES;
+}
+
+/** The leaf of `level` (not 0) that 512 leaves are whose first is given: what codec_split() undoes. */
+static inline uint64_t codec_join(uint64_t slot, unsigned level)
+{
+    if ((slot & ENTRY_P) == 0 || level != 1) {
+        return slot;
+    }
+    return (slot & ~ENTRY_PAT_4K) | ENTRY_PS | ((slot & ENTRY_PAT_4K) != 0 ? ENTRY_PAT_LARGE : 0);
+}
+
+/* --- another type: by way of a form that is not present --------------------------------------- */
+
+/** The same leaf with another memory type. */
+static inline uint64_t codec_retype(const codec_t *cx, uint64_t slot, unsigned level,
+                                    mm_memtype_t type)
+{
+    uint64_t bits = slot & ~(ENTRY_ADDRESS | ENTRY_PWT | ENTRY_PCD | ENTRY_PAT_4K);
+    uint64_t types = UINT64_C(7) << SOFT_TYPE_SHIFT;
+
+    if ((slot & ENTRY_P) != 0) {
+        return codec_leaf(cx, level, codec_paddr(cx, slot, level), bits, type);
+    }
+    return soft_make(soft_kind(slot),
+                     (soft_payload(slot) & ~types) | ((uint64_t)type << SOFT_TYPE_SHIFT));
+}
+
+/*
+ * A leaf while its type changes: not present, and of a frame's address only bits 12 to 42 are where
+ * they were; 44 to 51 are ones, so that it names no memory (L1TF), and 43 is zero, which no soft
+ * slot has. Nine bits of the frame lie where the type and bits without meaning were. All else is in
+ * place, so that a bit which the hardware sets at the last moment is none that was moved.
+ *
+ *   63 62 59  57      52 51   44 43 42           12  11..8   7   6  5   4 3    2  1   0
+ *   NX key    address    ones    0  address 12-42    kept   ad.  D  A  addr.  US RW   0
+ *             46-51                                          45        43,44
+ */
+#define BROKEN_ONES (SOFT_ONES & (SOFT_ONES << 1))
+#define BROKEN_KEPT                                                                                \
+    (ENTRY_RW | ENTRY_US | ENTRY_A | ENTRY_D | mmi_mask(8, 4) | mmi_mask(59, 4) | ENTRY_NX)
+
+static inline uint64_t codec_break(const codec_t *cx, uint64_t slot, unsigned level)
+{
+    uint64_t paddr = codec_paddr(cx, slot, level).raw;
+    uint64_t high = paddr >> 43;
+
+    return (slot & BROKEN_KEPT) | BROKEN_ONES | (paddr & mmi_mask(12, 31)) | ((high & 3) << 3) |
+           (((high >> 2) & 1) << 7) | ((high >> 3) << 52);
+}
+
+static inline bool codec_is_broken(uint64_t slot)
+{
+    return (slot & (SOFT_ONES | ENTRY_P)) == BROKEN_ONES;
+}
+
+static inline uint64_t codec_mend(const codec_t *cx, uint64_t slot, unsigned level,
+                                  mm_memtype_t type)
+{
+    uint64_t high =
+        ((slot >> 3) & 3) | (((slot >> 7) & 1) << 2) | (((slot >> 52) & mmi_mask(0, 6)) << 3);
+
+    return codec_leaf(cx, level, mm_paddr((slot & mmi_mask(12, 31)) | (high << 43)),
+                      ENTRY_P | (slot & BROKEN_KEPT), type);
+}
+
+/* --- decode ----------------------------------------------------------------------------------- */
 
 /** Protection of a present leaf from its effective rights; most bits are where they belong. */
 static inline mm_prot_t codec_prot_of(uint64_t slot, uint64_t effective)

@@ -103,41 +103,53 @@ void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift)
 }
 
 /** Leaves of all ranges, at most: the smallest leaf counts for its range. */
-static uint64_t pages_of(const struct mm_gather *gather)
+static uint64_t pages_of(const struct mm_vrange *ranges, const uint8_t *shifts, uint32_t nr_ranges)
 {
     uint64_t pages = 0;
 
-    for (uint32_t i = 0; i < gather->nr_ranges; i++) {
-        uint64_t first = gather->ranges[i].start.raw >> gather->shifts[i];
-        uint64_t last = mm_vrange_last(gather->ranges[i]).raw >> gather->shifts[i];
+    for (uint32_t i = 0; i < nr_ranges; i++) {
+        uint64_t first = ranges[i].start.raw >> shifts[i];
+        uint64_t last = mm_vrange_last(ranges[i]).raw >> shifts[i];
 
         pages += last - first + 1;
     }
     return pages;
 }
 
-static void flush(const struct mm_gather *gather)
+static void flush_ranges(struct mm_pagetable *pt, const struct mm_vrange *ranges,
+                         const uint8_t *shifts, uint32_t nr_ranges, bool global)
 {
-    struct mm_pagetable *pt = gather->pt;
     uint64_t most = pt->tlb != NULL ? pt->tlb->flush_pages : MM_GATHER_FLUSH_PAGES;
-    bool all = pages_of(gather) > most;
-    uint32_t nr = all ? 0 : gather->nr_ranges;
+    bool all = pages_of(ranges, shifts, nr_ranges) > most;
+    uint32_t nr = all ? 0 : nr_ranges;
 
-    if (gather->nr_ranges == 0) {
-        return;
-    }
     if (pt->tlb != NULL) {
-        mmi_tlb_flush(pt, gather->ranges, gather->shifts, nr, gather->global != 0);
+        mmi_tlb_flush(pt, ranges, shifts, nr, global);
     } else {
-        pt->backend.ops->flush(pt, gather->ranges, gather->shifts, nr, gather->global != 0);
+        pt->backend.ops->flush(pt, ranges, shifts, nr, global);
     }
     if (all) {
         mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, 0, 0);
     }
-    for (uint32_t i = 0; i < gather->nr_ranges && !all; i++) {
-        mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, gather->ranges[i].start.raw,
-                  gather->ranges[i].len);
+    for (uint32_t i = 0; i < nr; i++) {
+        mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, ranges[i].start.raw, ranges[i].len);
     }
+}
+
+static void flush(const struct mm_gather *gather)
+{
+    if (gather->nr_ranges != 0) {
+        flush_ranges(gather->pt, gather->ranges, gather->shifts, gather->nr_ranges,
+                     gather->global != 0);
+    }
+}
+
+void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift,
+                          bool global)
+{
+    uint8_t shifts = (uint8_t)shift;
+
+    flush_ranges(pt, &range, &shifts, 1, global);
 }
 
 /** After the flush only. */

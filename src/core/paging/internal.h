@@ -34,4 +34,12 @@ static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struc
     return gather != NULL && gather->magic == MMI_GATHER_MAGIC && gather->pt == pt;
 }
 
+/**
+ * Before it returns, every CPU has dropped what it knows of the range: translations, of which the
+ * smallest leaf had 1 << shift bytes, and ways through tables that were unlinked. For calls that
+ * break before they make; no lock that is ever taken with interrupts off may be held.
+ */
+void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift,
+                          bool global);
+
 #endif

@@ -212,18 +212,18 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
 
 /* --- arguments -------------------------------------------------------------------------------- */
 
-/** Whether the range lies in one that was declared for this page table. */
-static bool declared(const struct mm_pagetable *pt, struct mm_vrange range)
+/** The range that was declared for this page table and in which `range` lies; NULL: none. */
+static const struct mm_vrange *declared(const struct mm_pagetable *pt, struct mm_vrange range)
 {
     if (pt->is_user != 0) {
-        return mm_vrange_covers(pt->user, range);
+        return mm_vrange_covers(pt->user, range) ? &pt->user : NULL;
     }
     for (uint32_t i = 0; i < pt->nr_kernel_ranges; i++) {
         if (mm_vrange_covers(pt->kernel_ranges[i], range)) {
-            return true;
+            return &pt->kernel_ranges[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 static mm_status_t check_range(const struct mm_pagetable *pt, struct mm_vrange range)
@@ -234,7 +234,7 @@ static mm_status_t check_range(const struct mm_pagetable *pt, struct mm_vrange r
     if (range.len == 0 || !mm_vrange_valid(range)) {
         return MM_ERR_INVALID_SIZE;
     }
-    return declared(pt, range) ? MM_OK : MM_ERR_INVALID_ADDRESS;
+    return declared(pt, range) != NULL ? MM_OK : MM_ERR_INVALID_ADDRESS;
 }
 
 static mm_status_t check_prot(const struct mm_pagetable *pt, mm_prot_t prot)
@@ -279,6 +279,16 @@ static mm_status_t check_edit(const struct mm_pagetable *pt, struct mm_vrange ra
 
 /* --- ranges ----------------------------------------------------------------------------------- */
 
+/** What MM_PAGING_MERGE adds to a call that went well. */
+static mm_status_t merge_after(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                               mm_status_t status)
+{
+    if (status == MM_OK && (flags & MM_PAGING_MERGE) != 0) {
+        (void)pt->backend.ops->merge(pt, range, *declared(pt, range), flags);
+    }
+    return status;
+}
+
 #define MAP_FLAGS (MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M)
 
 /** Whether a call asks for one page of memory of the user's, and all that is checked here is in
@@ -301,7 +311,7 @@ __attribute__((noinline)) static mm_status_t map_range(struct mm_pagetable *pt,
     if (status == MM_OK && (uint32_t)type >= MM_MEMTYPE_COUNT) {
         status = MM_ERR_INVALID_ARGUMENT;
     }
-    if (status == MM_OK && (flags & ~MAP_FLAGS) != 0) {
+    if (status == MM_OK && (flags & ~(MAP_FLAGS | MM_PAGING_MERGE)) != 0) {
         status = MM_ERR_INVALID_FLAGS;
     }
     if (status == MM_OK) {
@@ -313,7 +323,10 @@ __attribute__((noinline)) static mm_status_t map_range(struct mm_pagetable *pt,
     if (status == MM_OK) {
         status = check_paddr(pt, paddr, range.len);
     }
-    return status != MM_OK ? status : pt->backend.ops->map(pt, range, paddr, prot, type, flags);
+    if (status != MM_OK) {
+        return status;
+    }
+    return merge_after(pt, range, flags, pt->backend.ops->map(pt, range, paddr, prot, type, flags));
 }
 
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
@@ -340,13 +353,72 @@ mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uin
 mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
                               uint32_t flags, struct mm_gather *gather)
 {
-    mm_status_t status =
-        check_edit(pt, range, flags, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES, gather);
+    mm_status_t status = check_edit(
+        pt, range, flags, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE, gather);
 
     if (status == MM_OK) {
         status = check_prot(pt, prot);
     }
-    return status != MM_OK ? status : pt->backend.ops->protect(pt, range, prot, flags, gather);
+    if (status != MM_OK) {
+        return status;
+    }
+    return merge_after(pt, range, flags, pt->backend.ops->protect(pt, range, prot, flags, gather));
+}
+
+mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, mm_memtype_t type,
+                               uint32_t flags)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status == MM_OK && (uint32_t)type >= MM_MEMTYPE_COUNT) {
+        status = MM_ERR_INVALID_ARGUMENT;
+    }
+    if (status == MM_OK && (flags & ~(MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES)) != 0) {
+        status = MM_ERR_INVALID_FLAGS;
+    }
+    if (status == MM_OK) {
+        status = check_range(pt, range);
+    }
+    return status != MM_OK ? status : pt->backend.ops->set_type(pt, range, type, flags);
+}
+
+mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uint64_t *nr_merged)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+    uint64_t nr;
+
+    if (status == MM_OK) {
+        status = check_range(pt, range);
+    }
+    if (status != MM_OK) {
+        return status;
+    }
+    nr = pt->backend.ops->merge(pt, range, *declared(pt, range), 0);
+    if (nr_merged != NULL) {
+        *nr_merged = nr;
+    }
+    return MM_OK;
+}
+
+mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
+                              struct mm_gather *gather)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mmi_gather_is_for(gather, pt)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (range.len == 0 || !mm_vrange_valid(range)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    if (declared(pt, range) == NULL) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
+    pt->backend.ops->reclaim(pt, range, gather);
+    return MM_OK;
 }
 
 mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,

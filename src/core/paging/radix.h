@@ -41,7 +41,9 @@
  * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
  * codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
  * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
- * codec_write_protect, codec_split, codec_decode, codec_malformed. A slot of all zeroes is empty.
+ * codec_write_protect, codec_split, codec_decode, codec_malformed, codec_is_leaf,
+ * codec_is_present, codec_is_chained, codec_join, codec_used, codec_retype, codec_break,
+ * codec_is_broken, codec_mend. A slot of all zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -580,5 +582,9 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 #include "radix_clone.h"
 
 #include "radix_root.h"
+
+#include "radix_type.h"
+
+#include "radix_merge.h"
 
 #endif

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The random test of page tables: one operation on the library and on the flat model. Include after
+ * paging_random.h.
+ */
+#ifndef PAGING_RANDOM_OPS_H
+#define PAGING_RANDOM_OPS_H
+
+#include "ledger_mm.h"
+#include "paging_random.h"
+
+/* --- operations ------------------------------------------------------------------------------ */
+
+static inline mm_status_t op_map(struct run *r, struct mm_vrange range)
+{
+    static const struct {
+        uint32_t flags;
+        unsigned largest;
+    } sizes[] = {{0, 0}, {0, 0}, {MM_PAGING_MAX_2M, 21}, {MM_PAGING_ONLY_4K, 12}};
+    uint64_t paddr = random_paddr(r, range.start.raw);
+    mm_prot_t prot = random_prot(r);
+    mm_memtype_t type = (mm_memtype_t)t_prng_below(&r->prng, MM_MEMTYPE_COUNT);
+    unsigned size = (unsigned)t_prng_below(&r->prng, 4);
+    mm_status_t status;
+
+    if (size == 3 && range.len > 64 * P2M) {
+        size = 0; /* no thousands of tables */
+    }
+    status = mm_paging_map(r->pt, range, mm_paddr(paddr), prot, type, sizes[size].flags);
+    if (status != MM_ERR_NO_MEMORY) {
+        assert_int_equal(
+            status, t_mpages_status_mm(t_mpages_map(&r->model, range.start.raw, paddr, range.len,
+                                                    prot, (uint16_t)type, sizes[size].largest)));
+    }
+    return status;
+}
+
+static inline mm_status_t op_unmap(struct run *r, struct mm_vrange range, struct mm_gather *gather)
+{
+    uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
+    mm_status_t status = mm_paging_unmap(r->pt, range, flags, gather);
+
+    if (status != MM_ERR_NO_MEMORY) {
+        assert_int_equal(status,
+                         t_mpages_status_mm(t_mpages_unmap(&r->model, range.start.raw, range.len,
+                                                           t_mpages_flags_mm(flags))));
+    }
+    return status;
+}
+
+static inline mm_status_t op_protect(struct run *r, struct mm_vrange range,
+                                     struct mm_gather *gather)
+{
+    uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
+    mm_prot_t prot = random_prot(r);
+    mm_status_t status = mm_paging_protect(r->pt, range, prot, flags, gather);
+
+    if (status != MM_ERR_NO_MEMORY) {
+        assert_int_equal(status,
+                         t_mpages_status_mm(t_mpages_protect(&r->model, range.start.raw, range.len,
+                                                             prot, t_mpages_flags_mm(flags))));
+    }
+    return status;
+}
+
+static inline mm_status_t op_replace(struct run *r, struct mm_vrange range,
+                                     struct mm_gather *gather)
+{
+    uint64_t at = range.start.raw;
+    uint64_t paddr = random_paddr(r, at) & ~(P4K - 1);
+    mm_prot_t prot = random_prot(r);
+    mm_status_t status = mm_paging_replace(r->pt, mm_vaddr(at), mm_paddr(paddr), prot, 0, gather);
+    const struct t_mpage *page = t_mpages_at(&r->model, at);
+    uint16_t type;
+
+    if (page == NULL) {
+        assert_int_equal(status, MM_ERR_NOT_MAPPED);
+    } else if (page->leaf != 12) {
+        assert_int_equal(status, MM_ERR_HUGE_PAGE);
+    } else {
+        assert_int_equal(status, MM_OK);
+        type = page->type;
+        assert_int_equal(t_mpages_unmap(&r->model, at, P4K, 0), T_MPAGES_OK);
+        assert_int_equal(t_mpages_map(&r->model, at, paddr, P4K, prot, type, 12), T_MPAGES_OK);
+    }
+    return status;
+}
+
+static inline void count_shared(void *ctx, mm_pfn_t first, uint64_t nr)
+{
+    uint64_t *frames = ctx;
+
+    (void)first;
+    *frames += nr;
+}
+
+static inline uint32_t refs_of_source(const void *ctx, uint64_t frame)
+{
+    return ((const struct t_paging *)ctx)->used[frame] ? 1 : 0;
+}
+
+/* Each frame that the source has given is a table of one of the roots. */
+static inline void audit(const struct run *r, const struct mm_pagetable *copy)
+{
+    const struct t_paging *m = r->m;
+    struct t_ledger *ledger = t_ledger_open_of(refs_of_source, m, t_ram_base(m->ram), T_TABLES);
+    struct mm_vrange none = {{0}, 0};
+
+    t_ledger_root(ledger, &m->kernel, NULL, none);
+    t_ledger_root(ledger, &r->stranger, NULL, none);
+    t_ledger_root(ledger, &m->user, &m->kernel, none);
+    t_ledger_root(ledger, &r->other, &m->kernel, none);
+    if (copy != NULL) {
+        t_ledger_root(ledger, copy, &m->kernel, none);
+    }
+    T_LEGAL(t_ledger_close(ledger, 0));
+}
+
+/* Clone all windows into a new root, compare, and take it down again. */
+static inline mm_status_t op_clone(struct run *r, struct mm_gather *gather)
+{
+    struct mm_pagetable copy = {0};
+    mm_status_t status = mm_paging_init_user(&copy, &r->m->kernel);
+    uint64_t frames = 0;
+    unsigned done = 0;
+
+    r->cloned = true;
+    if (status != MM_OK) {
+        return status;
+    }
+    for (; done < r->nr_windows && status == MM_OK; done++) {
+        const struct window *w = &r->windows[done];
+
+        status =
+            mm_paging_clone(r->pt, &copy, t_range(w->start, w->len), count_shared, &frames, gather);
+        if (status == MM_OK) { /* both sides lose the right to write */
+            for (uint64_t i = 0; i < w->len / P4K; i++) {
+                struct t_mpage *page = &r->model.windows[done].pages[i];
+
+                if (page->leaf != 0 && (page->prot & MM_PROT_WRITE) != 0) {
+                    page->prot = t_mpages_reported(page->prot) & ~MM_PROT_WRITE;
+                }
+            }
+        }
+    }
+    mm_gather_end(gather);
+    if (status == MM_OK) {
+        assert_int_equal(frames, t_mpages_count(&r->model, 0));
+        compare_all(r, &copy, true);
+    }
+    assert_int_equal(mm_paging_check(&copy), MM_OK);
+    audit(r, &copy);
+    assert_int_equal(mm_paging_destroy(&copy), MM_OK);
+    return status;
+}
+
+static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
+                                        struct mm_gather *gather)
+{
+    switch (t_prng_below(&r->prng, 20)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+        return op_map(r, range);
+    case 8:
+    case 9:
+    case 10:
+    case 11:
+    case 12:
+        return op_unmap(r, range, gather);
+    case 13:
+    case 14:
+    case 15:
+    case 16:
+    case 17:
+        return op_protect(r, range, gather);
+    case 18:
+        return op_replace(r, range, gather);
+    default:
+        return r->user && t_prng_chance(&r->prng, 1, every(r, 20)) ? op_clone(r, gather) : MM_OK;
+    }
+}
+
+#endif
