@@ -155,7 +155,7 @@ compile() {
     case $2 in
     host.*) targets=("test_${2#host.}") ;;
     fuzz.*) targets=("fuzz_${2#fuzz.}") ;;
-    qemu.*) targets=(all) ;;
+    qemu.*) targets=(minikernel_iso) ;;
     esac
     ninja -C "$1" -j "$jobs" "${targets[@]}" >"$log" 2>&1
 }

@@ -66,10 +66,25 @@ mm_add_boot(64M.plain.4cpus 120 success "${mm_all_passed}" SAYS plain 4cpus
 # No table of processors; and more processors than the kernel has room for.
 mm_add_boot(64M.no_acpi 120 success "${mm_all_passed}" SAYS no_acpi
     ARGUMENTS -m 64M -cpu max -smp 4 -no-acpi)
-mm_add_boot(64M.12cpus 240 success "${mm_all_passed}" SAYS 12cpus
-    ARGUMENTS -m 64M -cpu max -smp 12)
+mm_add_boot(64M.14cpus 240 success "${mm_all_passed}" SAYS 14cpus shootdown
+    ARGUMENTS -m 64M -cpu max -smp 14 -smbios type=1,version=stress=4800)
 # Twelve threads that wait for each other: nothing beside them.
-set_tests_properties("${MM_TEST_PREFIX}qemu.64M.12cpus" PROPERTIES PROCESSORS 2 COST 500)
+set_tests_properties("${MM_TEST_PREFIX}qemu.64M.14cpus" PROPERTIES PROCESSORS 2 COST 500)
+# Unmapping on several processors, a part of each boot above, for longer. The time limit is the check
+# that nobody waits for ever.
+mm_add_boot(shootdown 120 success "${mm_all_passed}" SAYS 4cpus shootdown
+    ARGUMENTS -m 64M -cpu max -smp 4 -smbios type=1,version=stress=8000)
+set_tests_properties("${MM_TEST_PREFIX}qemu.shootdown" PROPERTIES PROCESSORS 2)
+function(mm_add_long_shootdown name cpu cpus)
+    mm_add_boot(shootdown.${name} 1200 success "${mm_all_passed}" SAYS shootdown
+        ARGUMENTS -m 64M -cpu ${cpu} -smp ${cpus} -smbios type=1,version=stress=200000)
+    set_tests_properties("${MM_TEST_PREFIX}qemu.shootdown.${name}" PROPERTIES
+        LABELS "qemu;long" PROCESSORS 2)
+endfunction()
+mm_add_long_shootdown(2cpus max 2)
+mm_add_long_shootdown(4cpus max 4)
+mm_add_long_shootdown(12cpus max 12)
+mm_add_long_shootdown(plain qemu64,-nx,-pge,-pat 4)
 # Several nodes: two of two processors each; one without memory and one without processors.
 set(mm_two_nodes -m 512M -smp 4
     -object memory-backend-ram,id=m0,size=256M -object memory-backend-ram,id=m1,size=256M
@@ -118,4 +133,6 @@ mm_add_failing_boot(less_than_kernel limit=1M "${mm_too_little}")
 mm_add_failing_boot(failed_check test=fail "^minikernel: [1-9][0-9]* checks passed, 1 failed$")
 mm_add_failing_boot(panic test=panic "^panic: ")
 mm_add_failing_boot(corruption test=corrupt "^panic: ")
+# A wait under a lock for which others may only spin, before it is a deadlock.
+mm_add_failing_boot(deaf test=deaf "^panic: paging: a flush must wait for other CPUs" -smp 4)
 mm_add_failing_boot(panic_on_1 test=panic-on-1 "^  on processor 1$" -smp 4)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Intel SDM vol. 3A, 11.4 (registers), 11.6.1 (interrupt command register) and 9.4.4 (how to start a
-// processor).
+// Intel SDM vol. 3A, 11.4 (registers), 11.5.1 (local vector table), 11.6.1 (interrupt command
+// register), 11.8.5 (end of interrupt), 11.9 (spurious interrupts) and 9.4.4 (how to start a processor).
 
 #include "apic.h"
 
@@ -10,8 +10,15 @@
 #include "panic.h"
 
 #define REGISTER_ID       0x20
+#define REGISTER_PRIORITY 0x80
+#define REGISTER_TAKEN    0xb0
+#define REGISTER_SPURIOUS 0xf0
 #define REGISTER_ICR_LOW  0x300
 #define REGISTER_ICR_HIGH 0x310
+#define REGISTER_TIMER    0x320
+#define REGISTER_LINT0    0x350
+#define ENABLED           0x100u
+#define MASKED            0x10000u
 #define ICR_INIT          0x500u
 #define ICR_START         0x600u
 #define ICR_LEVEL_ASSERT  0x4000u
@@ -57,6 +64,19 @@ void apic_wait_us(uint32_t microseconds)
     }
 }
 
+void apic_enable(uint8_t spurious)
+{
+    *reg(REGISTER_TIMER) = MASKED;
+    *reg(REGISTER_LINT0) = MASKED; // where the firmware may have put the legacy controllers
+    *reg(REGISTER_PRIORITY) = 0;   // no vector is too low
+    *reg(REGISTER_SPURIOUS) = ENABLED | spurious;
+}
+
+void apic_taken(void)
+{
+    *reg(REGISTER_TAKEN) = 0;
+}
+
 static void send(uint32_t id, uint32_t command)
 {
     uint32_t spins = 0;
@@ -78,5 +98,17 @@ void apic_start(uint32_t id, uint8_t page)
     for (int i = 0; i < 2; i++) {
         send(id, ICR_START | ICR_LEVEL_ASSERT | page);
         apic_wait_us(200);
+    }
+}
+
+// The two halves of the command must not be parted by a handler that sends as well.
+void apic_interrupt(uint32_t id, uint8_t vector)
+{
+    uint64_t flags = cpu_rflags();
+
+    cpu_interrupts_off();
+    send(id, ICR_LEVEL_ASSERT | vector);
+    if ((flags & CPU_RFLAGS_IF) != 0) {
+        cpu_interrupts_on();
     }
 }

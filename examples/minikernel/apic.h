@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The local interrupt controller, through its registers at LAYOUT_APIC: only what it takes to start
- * another processor.
+ * The local interrupt controller, through its registers at LAYOUT_APIC: what it takes to start
+ * another processor, and to interrupt it.
  */
 #ifndef MINIKERNEL_APIC_H
 #define MINIKERNEL_APIC_H
@@ -18,6 +18,19 @@ uint32_t apic_id(void);
  * @param page  number of the page below 1 MiB that the code begins
  */
 void apic_start(uint32_t id, uint8_t page);
+
+/**
+ * Let the controller of the calling processor take interrupts from other processors, and no others.
+ *
+ * @param spurious  vector of interrupts that turn out to be none
+ */
+void apic_enable(uint8_t spurious);
+
+/** Interrupt another processor. May be interrupted itself. */
+void apic_interrupt(uint32_t id, uint8_t vector);
+
+/** The interrupt that is being handled here has been taken: the next may come. */
+void apic_taken(void);
 
 /** Pass some time, by the interval timer. At most 50000. */
 void apic_wait_us(uint32_t microseconds);

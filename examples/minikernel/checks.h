@@ -22,9 +22,21 @@ void checks_cpu(struct memory *m);
 
 /**
  * Every processor is protected as the first; all of them in the frame allocator, a cache and the heap
- * at once. The others halt at the end: what follows runs on one.
+ * at once.
  */
 void checks_smp(struct memory *m);
+
+/** All processors unmap what others have touched, and nobody sees what is gone. */
+void checks_shootdown(struct memory *m, const struct options *options);
+
+/** Processors that wait for each other to flush, with interrupts off and locks held: nobody hangs. */
+void checks_standoff(struct memory *m, const struct options *options);
+
+/** A space is cloned while all other processors store to it. */
+void checks_fork(struct memory *m, const struct options *options);
+
+/** Measures what it costs to flush page by page, and all at once: only if it is asked for. */
+void checks_threshold(struct memory *m);
 
 /** The kernel's own root: rights of the image, direct map, no identity map, guards, devices. */
 void checks_paging(struct memory *m);

@@ -3,7 +3,7 @@
 // All processors: each protected as the first is, then all of them in the frame allocator, a cache and
 // the heap at once. On a machine with one processor the same checks run on that.
 //
-// Translations are only added meanwhile, never removed: a processor cannot yet be told to forget one.
+// Translations are only added meanwhile: checks_shootdown.c removes them.
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -488,5 +488,4 @@ void checks_smp(struct memory *m)
     check_cache(m);
     check_heap(m);
     CHECK("the frame allocator's state agrees with itself", mm_frame_check(&m->frames) == MM_OK);
-    smp_stop();
 }

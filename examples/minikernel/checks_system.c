@@ -11,6 +11,7 @@
 #include "checks.h"
 #include "layout.h"
 #include "probe.h"
+#include "shootdown.h"
 
 extern const char image_text_start[];
 
@@ -22,11 +23,12 @@ static mm_status_t start(struct memory *m, struct mm_system *system)
         .mapped = mm_prange(mm_paddr(0), LAYOUT_BOOT_MAPPED),
         .platform = platform_ops(),
         .backend = mm_x86_64_backend(&m->arch),
+        .tlb = &m->tlb,
         .sections = m->boot.sections,
         .nr_sections = m->boot.nr_sections,
         .kernel_ranges = memory_ranges,
         .nr_kernel_ranges = MEMORY_NR_RANGES,
-        .nr_cpus = 1,
+        .nr_cpus = m->nr_cpus,
         .user = mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
         .kernel_space = mm_vrange(mm_vaddr(LAYOUT_ARENA_BASE), LAYOUT_ENTRY_LEN),
         .user_ops = m->arch.enabled.smap ? &mm_x86_64_user_smap_ops : &mm_x86_64_user_ops,
@@ -69,6 +71,7 @@ void checks_system(struct memory *m)
     mm_pfn_t frame;
 
     check_theme("the usual kernel in one call");
+    shootdown_init(m); // for all processors, though only this one comes
     if (!CHECK("all rooms come up", start(m, &system) == MM_OK)) {
         return;
     }
@@ -88,4 +91,5 @@ void checks_system(struct memory *m)
           mm_system_destroy(&system) == MM_OK &&
               mm_paging_current_root(backend).raw == m->boot_root.raw &&
               mm_bootmap_usable_bytes(&m->map) == m->usable_bytes);
+    must(mm_tlb_destroy(&m->tlb), "end of flushes on all processors");
 }

@@ -38,11 +38,40 @@ static inline void cpu_relax(void)
     __asm__ volatile("pause");
 }
 
+static inline void cpu_interrupts_on(void)
+{
+    __asm__ volatile("sti" : : : "memory");
+}
+
+static inline void cpu_interrupts_off(void)
+{
+    __asm__ volatile("cli" : : : "memory");
+}
+
+/** User memory under SMAP: open, then closed. Only where SMAP is on. */
+static inline void cpu_open_user(void)
+{
+    __asm__ volatile("stac" : : : "memory");
+}
+
+static inline void cpu_close_user(void)
+{
+    __asm__ volatile("clac" : : : "memory");
+}
+
 static inline uint64_t cpu_rflags(void)
 {
     uint64_t value;
     __asm__ volatile("pushfq\n\tpopq %0" : "=r"(value) : : "memory");
     return value;
+}
+
+/** After what came before it. */
+static inline uint64_t cpu_timestamp(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
 }
 
 static inline uint64_t cpu_read_cr2(void)

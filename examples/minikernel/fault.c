@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "layout.h"
 #include "memory.h"
+#include "percpu.h"
 #include "trap.h"
 
 static struct memory *memory;
@@ -40,7 +41,7 @@ static bool handle(struct trap_frame *frame, uint64_t address)
     }
     memory->nr_user_faults++;
     memory->nr_open_handlers += (cpu_rflags() & CPU_RFLAGS_AC) != 0;
-    if (!resolve(memory->current, &fault)) {
+    if (!resolve(memory->current[percpu_self()->number], &fault)) {
         frame->rip = resume;
     }
     return true;

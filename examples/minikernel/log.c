@@ -15,7 +15,8 @@
 #include "serial.h"
 
 // Who prints: the number of the processor, and 1; 0: nobody. An exception in the middle of a line
-// prints through its own processor's lock.
+// prints through its own processor's lock. Who waits only spins, so that the log works everywhere:
+// the printer must not wait for others (lock.h).
 static atomic_uint printer;
 static unsigned depth; // of the printer
 
@@ -30,11 +31,13 @@ void log_begin(void)
             cpu_relax();
         }
     }
+    percpu_self()->nr_deaf_locks++;
     depth++;
 }
 
 void log_end(void)
 {
+    percpu_self()->nr_deaf_locks--;
     if (--depth == 0) {
         atomic_store(&printer, 0);
     }

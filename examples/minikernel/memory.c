@@ -11,6 +11,7 @@
 #include "log.h"
 #include "panic.h"
 #include "percpu.h"
+#include "shootdown.h"
 
 /** What tables, heap, spaces and the checks need beside metadata, with room to spare. */
 #define MEMORY_MINIMUM (UINT64_C(16) << 20)
@@ -50,9 +51,9 @@ void memory_enable_cpu(struct memory *m)
     log_print("cpu     addresses of %u bits, physical ones of %u; pages up to %s\n",
               m->arch.features.vaddr_bits, m->arch.features.paddr_bits,
               m->arch.features.page_1g ? "1 GiB" : "2 MiB");
-    log_print("cpu     on:%s%s%s%s%s%s%s\n", on->nx ? " nx" : "", on->write_protect ? " wp" : "",
+    log_print("cpu     on:%s%s%s%s%s%s%s%s\n", on->nx ? " nx" : "", on->write_protect ? " wp" : "",
               on->global_pages ? " global" : "", on->pat ? " pat" : "", on->smep ? " smep" : "",
-              on->smap ? " smap" : "", on->umip ? " umip" : "");
+              on->smap ? " smap" : "", on->umip ? " umip" : "", on->pcid ? " pcid" : "");
 }
 
 // ---- frames -------------------------------------------------------------------------------------
@@ -155,16 +156,38 @@ const struct mm_vrange memory_ranges[MEMORY_NR_RANGES] = {
     {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
 };
 
+// Page tables take frames from the window, and a check may look at what they give back.
+static mm_status_t take_frame(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
+{
+    struct memory *m = ctx;
+    struct mm_frame_source window = mm_frame_source_within(&m->tables);
+
+    return window.ops->alloc(window.ctx, owner, zeroed, out);
+}
+
+static void give_frame(void *ctx, mm_pfn_t frame)
+{
+    struct memory *m = ctx;
+    struct mm_frame_source window = mm_frame_source_within(&m->tables);
+
+    if (m->on_release != NULL) {
+        m->on_release(m, frame);
+    }
+    window.ops->free(window.ctx, frame);
+}
+
 static void build_root(struct memory *m)
 {
+    static const struct mm_frame_source_ops source = {.alloc = take_frame, .free = give_frame};
     struct mm_paging_config config = {
         .backend = mm_x86_64_backend(&m->arch),
         .physmap = &m->physmap,
-        .source = mm_frame_source_within(&m->tables),
+        .source = {.ops = &source, .ctx = m},
         .platform = platform_ops(),
         .kernel_ranges = memory_ranges,
         .nr_kernel_ranges = MEMORY_NR_RANGES,
         .user = mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
+        .tlb = &m->tlb,
     };
     if (m->boot.nr_sections == 0 || m->boot.nr_sections > MM_MULTIBOOT2_MAX_SECTIONS) {
         give_up("the boot information does not tell the sections of the kernel's image");
@@ -201,9 +224,10 @@ void memory_start_paging(struct memory *m)
         .frames = &m->frames,
         .highest = mm_paddr(LAYOUT_BOOT_MAPPED - 1),
     };
+    shootdown_init(m);
     build_root(m);
     m->boot_root = mm_paging_current_root(m->kernel.backend);
-    must(mm_paging_activate(&m->kernel), "switch to the kernel's root");
+    shootdown_enter(m);
     m->tables.highest = mm_paddr(0);
     print_layout(m);
 }
@@ -212,8 +236,9 @@ void memory_start_paging(struct memory *m)
 // mapped after the window was lifted.
 void memory_stop_paging(struct memory *m)
 {
-    must(mm_paging_load_root(m->kernel.backend, m->boot_root), "switch to the first root");
+    shootdown_leave(m);
     must(mm_paging_destroy(&m->kernel), "end of the kernel's page tables");
+    must(mm_tlb_destroy(&m->tlb), "end of flushes on all processors");
 }
 
 mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flags)
@@ -280,5 +305,5 @@ void memory_enter(struct memory *m, struct mm_space *space)
 {
     must(mm_space_activate(space != NULL ? space : mm_space_kernel(&m->spaces)),
          "switch of spaces");
-    m->current = space;
+    m->current[percpu_self()->number] = space;
 }

@@ -14,6 +14,7 @@
 #include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/space.h>
+#include <mm/tlb.h>
 #include <mm/user.h>
 
 #include "acpi.h"
@@ -42,7 +43,9 @@ struct memory {
     struct mm_frames frames;
     uint64_t nr_reclaimed;         /**< frames that the boot loader had */
     struct mm_frame_window tables; /**< where page tables may come from */
-    mm_paddr_t boot_root;          /**< the root that boot.S built */
+    struct mm_tlb tlb;             /**< what all processors have cached: shootdown.c */
+    struct mm_tlb_cpu tlb_cpus[PERCPU_MAX];
+    mm_paddr_t boot_root; /**< the root that boot.S built */
     struct mm_pagetable kernel;
     struct mm_page_frames pages;
     struct mm_pool pool;
@@ -51,10 +54,14 @@ struct memory {
     struct mm_dma dma;
     struct mm_user user;
 
-    uint64_t nr_user_faults;   /**< page faults in user copies, */
-    uint64_t nr_open_handlers; /**< and those handled with user memory open: none, if all is well */
+    /** Told of each frame that page tables give back, before it is free; NULL: nobody. */
+    void (*on_release)(struct memory *m, mm_pfn_t frame);
 
-    struct mm_space *current; /**< user space that is active; NULL: none */
+    _Atomic uint64_t nr_user_faults; /**< page faults in user copies, */
+    _Atomic uint64_t
+        nr_open_handlers; /**< those handled with user memory open: none, if all is well */
+
+    struct mm_space *current[PERCPU_MAX]; /**< user space that is active there; NULL: none */
 };
 
 /** Where the kernel maps: see layout.h. */

@@ -77,6 +77,10 @@ static bool parse_word(const char *word, struct options *out)
         out->truth_5_levels = true;
         return parse_truth(value, out);
     }
+    value = after(word, "stress=");
+    if (value != NULL) {
+        return parse_size(value, &out->stress);
+    }
     if (is(word, "test=nomap")) {
         out->no_map = true;
     } else if (is(word, "test=fail")) {
@@ -87,6 +91,10 @@ static bool parse_word(const char *word, struct options *out)
         out->panic_on_1 = true;
     } else if (is(word, "test=corrupt")) {
         out->corrupt = true;
+    } else if (is(word, "test=threshold")) {
+        out->threshold = true;
+    } else if (is(word, "test=deaf")) {
+        out->deaf = true;
     } else {
         return false;
     }

@@ -8,9 +8,12 @@
  *     test=panic   the kernel reads an address that is not mapped
  *     test=panic-on-1  the same, on processor 1
  *     test=corrupt the kernel frees a frame twice
+ *     test=deaf    it waits for other processors with a lock held for which they may only spin
+ *     test=threshold  measure from how many pages on a flush should drop everything
  *     truth=all    the whole permission truth table; without the word a small part of it
  *     truth=NUMBER one case of it
  *     truth5=...   the same of the table with 5 levels
+ *     stress=STEPS of each processor when all of them unmap; without the word a few
  *
  * QEMU passes a word on with -smbios type=1,version=WORD (grub.cfg picks it up).
  */
@@ -33,8 +36,11 @@ struct options {
     bool panic;
     bool panic_on_1;
     bool corrupt;
+    bool deaf;
+    bool threshold;
     enum options_truth truth;
     bool truth_5_levels;
+    uint64_t stress;     /**< 0: as many as a usual run has */
     uint64_t truth_case; /**< for OPTIONS_TRUTH_ONE */
 };
 

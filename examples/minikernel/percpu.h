@@ -15,13 +15,15 @@
 #include "trap.h"
 
 /** More are not started. */
-#define PERCPU_MAX 8
+#define PERCPU_MAX 12
 
 struct percpu {
     struct trap_recovery recovery; /**< first: trap_entry.S finds it at the base of GS */
     struct percpu *self;           /**< percpu_self() reads it through GS */
     uint32_t number;               /**< from 0: the processor that the firmware started */
     uint32_t apic_id;
+    uint32_t nr_deaf_locks; /**< locks held that others wait for with interrupts off: lock.h */
+    uint64_t nr_interrupts; /**< that other processors sent, and this one took */
     struct gdt gdt;
 };
 

@@ -17,10 +17,10 @@
 #include <stddef.h>
 
 #include "apic.h"
-#include "cpu.h"
 #include "log.h"
 #include "panic.h"
 #include "percpu.h"
+#include "shootdown.h"
 
 void *memcpy(void *restrict to, const void *restrict from, size_t len);
 
@@ -65,8 +65,7 @@ static atomic_uint nr_barriers;
 
 static _Noreturn void halt(void)
 {
-    must(mm_paging_load_root(memory->kernel.backend, memory->boot_root),
-         "switch to the first root");
+    shootdown_leave(memory);
     atomic_fetch_add(&nr_arrived, 1);
     for (;;) {
         __asm__ volatile("cli\n\thlt");
@@ -77,13 +76,12 @@ static _Noreturn void run(uint32_t number)
 {
     percpu_enter(number);
     must(mm_x86_64_enable(&memory->arch), "CPU protection");
-    must(mm_paging_activate(&memory->kernel), "switch to the kernel's root");
-    percpu_self()->apic_id = apic_id();
+    shootdown_enter(memory);
     atomic_fetch_add(&nr_arrived, 1);
 
     for (unsigned taken = 0;; taken++) {
         while (atomic_load(&nr_jobs) == taken) {
-            cpu_relax();
+            shootdown_relax();
         }
         if (job == NULL) {
             halt();
@@ -131,7 +129,6 @@ void smp_start(struct memory *m)
     mm_pfn_t page;
 
     memory = m;
-    percpu_self()->apic_id = apic_id();
     if (m->nr_cpus > 1) {
         must(mm_frame_alloc(&m->frames, &request, &page), "a page below 1 MiB to start in");
         for (uint32_t i = 0; i < m->processors.nr; i++) {
@@ -169,7 +166,7 @@ void smp_run(void (*work)(void *ctx, uint32_t cpu), void *ctx)
     hand_out(work, ctx);
     work(ctx, 0);
     while (atomic_load(&nr_done) != nr_running - 1) {
-        cpu_relax();
+        shootdown_relax();
     }
 }
 
@@ -183,7 +180,7 @@ void smp_barrier(void)
         return;
     }
     while (atomic_load(&nr_barriers) == now) {
-        cpu_relax();
+        shootdown_relax();
     }
 }
 
@@ -192,7 +189,7 @@ void smp_stop(void)
     atomic_store(&nr_arrived, 0);
     hand_out(NULL, NULL);
     while (atomic_load(&nr_arrived) != nr_running - 1) {
-        cpu_relax();
+        shootdown_relax();
     }
     nr_running = 1;
 }

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 //
 // The interrupt table and the decision what an exception means: resolved by memory management,
-// expected by a check, or the end.
+// expected by a check, or the end. Interrupts come from other processors, or they are the end, too.
 
 #include "trap.h"
 
 #include <stddef.h>
 
+#include "apic.h"
 #include "cpu.h"
 #include "gdt.h"
 #include "panic.h"
 #include "percpu.h"
 
 #define NR_EXCEPTIONS  32
+#define NR_VECTORS     256
 #define GATE_INTERRUPT 0x8e // present, ring 0, interrupts off inside
 
 // Intel SDM vol. 3A, 6.14.1.
@@ -34,8 +36,9 @@ struct idt_pointer {
 extern const char trap_stubs[];
 extern const char trap_resume[];
 
-static struct gate idt[NR_EXCEPTIONS];
+static struct gate idt[NR_VECTORS];
 static trap_page_fault_fn page_fault_handler;
+static void (*handlers[NR_VECTORS])(void);
 
 void trap_handle(struct trap_frame *frame);
 
@@ -61,7 +64,7 @@ static void mask_legacy_interrupts(void)
 void trap_init(void)
 {
     mask_legacy_interrupts();
-    for (unsigned vector = 0; vector < NR_EXCEPTIONS; vector++) {
+    for (unsigned vector = 0; vector < NR_VECTORS; vector++) {
         uint8_t ist = vector == TRAP_DOUBLE_FAULT ? GDT_IST_DOUBLE_FAULT : 0;
         set_gate(vector, (uintptr_t)trap_stubs + UINT64_C(16) * vector, ist);
     }
@@ -91,8 +94,30 @@ static void recover(struct trap_recovery *recovery, struct trap_frame *frame, ui
     frame->rflags &= ~(CPU_RFLAGS_AC | CPU_RFLAGS_DF);
 }
 
+void trap_set_interrupt(uint8_t vector, void (*handler)(void))
+{
+    handlers[vector] = handler;
+}
+
+static void take_interrupt(struct trap_frame *frame)
+{
+    if (frame->vector == TRAP_SPURIOUS) { // was none: nothing is to be ended either
+        return;
+    }
+    if (handlers[frame->vector] == NULL) {
+        panic("interrupt %lu has no handler", frame->vector);
+    }
+    percpu_self()->nr_interrupts++;
+    apic_taken(); // first: what is sent while the handler runs comes after it
+    handlers[frame->vector]();
+}
+
 void trap_handle(struct trap_frame *frame)
 {
+    if (frame->vector >= NR_EXCEPTIONS) {
+        take_interrupt(frame);
+        return;
+    }
     struct trap_recovery *recovery = &percpu_self()->recovery;
     uint64_t address = cpu_read_cr2();
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Exceptions: how the kernel receives them, and how a check provokes one and goes on.
+ * Exceptions: how the kernel receives them, and how a check provokes one and goes on. Interrupts: from
+ * other processors only.
  */
 #ifndef MINIKERNEL_TRAP_H
 #define MINIKERNEL_TRAP_H
@@ -12,6 +13,11 @@
 #define TRAP_DOUBLE_FAULT       8
 #define TRAP_GENERAL_PROTECTION 13
 #define TRAP_PAGE_FAULT         14
+
+/** Vectors of interrupts. The low four bits of the spurious one are ones (SDM vol. 3A, 11.9). */
+#define TRAP_SHOOTDOWN 0xe0
+#define TRAP_CALL      0xe1 // of the checks
+#define TRAP_SPURIOUS  0xff
 
 // Page-fault error code, Intel SDM vol. 3A, 4.7.
 #define TRAP_PF_PRESENT  (1u << 0)
@@ -53,7 +59,7 @@ struct trap_recovery {
  */
 bool trap_try(void (*function)(void *), void *argument, struct trap_report *report);
 
-/** Fill the table; mask the legacy interrupt controllers. Interrupts stay off for good. */
+/** Fill the table; mask the legacy interrupt controllers. Interrupts are off but where a check wants them. */
 void trap_init(void);
 
 /** Make the table that of this processor. */
@@ -63,5 +69,8 @@ void trap_load(void);
 typedef bool (*trap_page_fault_fn)(struct trap_frame *frame, uint64_t address);
 
 void trap_set_page_fault(trap_page_fault_fn handler);
+
+/** Called for each interrupt of this vector, with interrupts off. */
+void trap_set_interrupt(uint8_t vector, void (*handler)(void));
 
 #endif

@@ -8,16 +8,16 @@
 
 // One stub of 16 bytes a vector, so that C finds stub n at trap_stubs + 16 n. Vectors 8, 10 to 14,
 // 17, 21, 29 and 30 push an error code (Intel SDM vol. 3A, 6.15; AMD APM vol. 2, 8.2); the others
-// get a zero, and all frames look alike.
+// get a zero, and all frames look alike. Vectors from 32 on are interrupts.
 #define WITH_ERROR_CODE 0x60227d00
 
     .balign 16
     .globl trap_stubs
 trap_stubs:
     .set vector, 0
-    .rept 32
+    .rept 256
     .balign 16
-    .if ((WITH_ERROR_CODE >> vector) & 1) == 0
+    .if vector >= 32 || ((WITH_ERROR_CODE >> vector) & 1) == 0
     pushq $0
     .endif
     pushq $vector
