@@ -578,6 +578,8 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 
 #include "radix_map.h"
 
+#include "radix_pages.h"
+
 #include "radix_edit.h"
 
 #include "radix_clone.h"

@@ -21,54 +21,22 @@ struct scan {
     struct plan *plan;
 };
 
-/** Whether none of the slots is empty. */
-static inline bool all_taken(const uint64_t *slots, unsigned nr)
-{
-    for (unsigned n = 0; n < nr; n++) {
-        if (mmi_load(&slots[n]) == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/** Note what the slots have in common: four at a time, no branch between them. */
-static void scan_pages(struct plan *plan, const uint64_t *slots, unsigned nr)
-{
-    uint64_t every = UINT64_MAX;
-    uint64_t any = 0;
-    unsigned n = 0;
-
-    for (; nr - n >= 4; n += 4) {
-        uint64_t a = mmi_load(&slots[n]);
-        uint64_t b = mmi_load(&slots[n + 1]);
-        uint64_t c = mmi_load(&slots[n + 2]);
-        uint64_t d = mmi_load(&slots[n + 3]);
-
-        every &= (a & b) & (c & d);
-        any |= (a | b) | (c | d);
-    }
-    for (; n < nr; n++) {
-        every &= mmi_load(&slots[n]);
-        any |= mmi_load(&slots[n]);
-    }
-    plan->every &= every;
-    plan->any |= any;
-}
-
 static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     const struct scan *scan = arg;
     unsigned n = 0;
 
-    if (s->level == 0 && codec_rights_allow(s->rights[0], scan->bits)) {
-        *nr = end - i + 1;
-        scan_pages(scan->plan, &s->slots[i], *nr);
-        return codec_is_present(scan->plan->every) || scan->holes_ok || all_taken(&s->slots[i], *nr)
-                   ? MM_OK
-                   : MM_ERR_NOT_MAPPED;
+    if (s->level != 0) {
+        scan->plan->every = 0; /* not pages alone */
+    } else if (codec_rights_allow(s->rights[0], scan->bits)) {
+        uint64_t every = pages_look(&s->slots[i], end - i + 1, &scan->plan->any);
+
+        scan->plan->every &= every;
+        if (codec_is_present(every)) {
+            *nr = end - i + 1;
+            return MM_OK;
+        }
     }
-    scan->plan->every = 0; /* not pages alone */
     for (; i + n <= end; n++) {
         uint64_t slot = mmi_load(&s->slots[i + n]);
 
@@ -158,52 +126,6 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
 }
 
 /* --- commit: splits --------------------------------------------------------------------------- */
-
-/** Change a slot that holds *old; false, and *old anew, if the hardware was faster. */
-static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool live)
-{
-    if (live) {
-        return mmi_cas(slot, old, now);
-    }
-    mmi_store(slot, now);
-    return true;
-}
-
-/* Two neighbours, the first of even index, are changed in one step where the CPU can. */
-#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
-__extension__ typedef unsigned __int128 slots_t;
-
-static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
-                             uint64_t to_b)
-{
-    /* Not the __atomic builtin, which calls a library. Full barrier (GCC manual, 6.54). */
-    if (MMI_LIKELY(__sync_bool_compare_and_swap((slots_t *)(void *)slots, (slots_t)*b << 64 | *a,
-                                                (slots_t)to_b << 64 | to_a))) {
-        return true;
-    }
-    *a = mmi_load(&slots[0]);
-    *b = mmi_load(&slots[1]);
-    return false;
-}
-#else
-static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
-                             uint64_t to_b)
-{
-    return mmi_cas(&slots[0], a, to_a) && mmi_cas(&slots[1], b, to_b);
-}
-#endif
-
-/** slot_change() of two. */
-static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
-                                uint64_t to_b, bool live)
-{
-    if (live) {
-        return slots_cas(slots, a, b, to_a, to_b);
-    }
-    mmi_store(&slots[0], to_a);
-    mmi_store(&slots[1], to_b);
-    return true;
-}
 
 /** Leaves of a level are no more; a level that has none is a malformed entry. */
 static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
@@ -321,55 +243,7 @@ static inline bool sweep_covers(const struct sweep *s)
     return s->level == 0 && slot_first(s->at, 1) >= s->first && slot_last(s->at, 1) <= s->last;
 }
 
-/** How many of the slots are not empty. */
-static inline unsigned count_taken(const uint64_t *slots, unsigned nr)
-{
-    unsigned taken = 0;
-
-#pragma GCC unroll 8
-    for (unsigned n = 0; n < nr; n++) {
-        taken += mmi_load(&slots[n]) != 0 ? 1u : 0u;
-    }
-    return taken;
-}
-
-/** Exchange pages of a live table for nothing: how many there were. */
-static unsigned unmap_live(struct unmap *u, uint64_t *slots, unsigned nr)
-{
-    bool global = false;
-    unsigned leaves = 0;
-
-    for (unsigned n = 0; n < nr; n++) {
-        uint64_t slot;
-
-        if (!u->full && mmi_load(&slots[n]) == 0) {
-            continue;
-        }
-        slot = mmi_exchange(&slots[n], 0);
-        leaves++;
-        global |= codec_is_global(slot);
-    }
-    u->global |= global;
-    return leaves;
-}
-
-/**
- * Pages of a table that the hardware does not walk. One that goes away whole keeps what it holds:
- * no walk will come by before its frame is written anew. (No user root has global pages.)
- */
-static unsigned unmap_unused(const struct sweep *s, uint64_t *slots, unsigned nr, bool full)
-{
-    unsigned leaves = full ? nr : count_taken(slots, nr);
-
-    if (!sweep_covers(s)) {
-        for (unsigned n = 0; n < nr; n++) {
-            mmi_store(&slots[n], 0);
-        }
-    }
-    return leaves;
-}
-
-/** The same for slots of any level, and frames that are handed over. */
+/** Slots of any level and any kind, and frames that are handed over. */
 static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
                              struct unmap *u)
 {
@@ -410,16 +284,31 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
     return MM_OK;
 }
 
+/**
+ * Pages that all allow something. Where the hardware does not walk, a table that goes away whole
+ * keeps what it holds: no walk will come by before its frame is written anew. (No user root has
+ * global pages.)
+ */
+static void unmap_pages(struct sweep *s, uint64_t *slots, unsigned nr, struct unmap *u)
+{
+    if (u->live) {
+        u->global |= pages_exchange(slots, nr);
+    } else if (!sweep_covers(s)) {
+        pages_clear(slots, nr);
+    }
+    u->pt->nr_leaves[0] -= nr;
+}
+
 static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     struct unmap *u = arg;
+    uint64_t *slots = &s->slots[i];
 
-    if (s->level != 0 || u->release) {
+    if (s->level != 0 || u->release || !(u->full || pages_present(slots, end - i + 1))) {
         return unmap_any(s, i, end, nr, u);
     }
     *nr = end - i + 1;
-    u->pt->nr_leaves[0] -=
-        u->live ? unmap_live(u, &s->slots[i], *nr) : unmap_unused(s, &s->slots[i], *nr, u->full);
+    unmap_pages(s, slots, *nr, u);
     return MM_OK;
 }
 
@@ -495,44 +384,6 @@ struct protect {
     bool global;
 };
 
-/** Pages that allow something, and will: of a table that the hardware does not walk. */
-static void protect_unused(uint64_t bits, uint64_t *slots, unsigned nr)
-{
-#pragma GCC unroll 4
-    for (unsigned n = 0; n < nr; n++) {
-        mmi_store(&slots[n], codec_reprotect_present(mmi_load(&slots[n]), bits));
-    }
-}
-
-/** The same of a table that it may walk: up to the first page that allows nothing; how many. */
-static unsigned protect_live(struct protect *p, uint64_t *slots, unsigned nr)
-{
-    uint64_t bits = p->bits;
-    bool changed = false;
-    bool global = false;
-    unsigned n = 0;
-
-    for (; n < nr; n++) {
-        uint64_t old = mmi_load(&slots[n]);
-        uint64_t now;
-
-        if (!codec_is_present(old)) {
-            break;
-        }
-        do {
-            now = codec_reprotect_present(old, bits);
-            if (now == old) {
-                break;
-            }
-            changed = true;
-            global |= codec_is_global(old);
-        } while (!mmi_cas(&slots[n], &old, now));
-    }
-    p->changed |= changed;
-    p->global |= global;
-    return n;
-}
-
 static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
                                struct protect *p)
 {
@@ -575,11 +426,11 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
     if (s->level == 0 && codec_is_present(p->bits)) {
         *nr = end - i + 1;
         if (p->full && !p->live) {
-            protect_unused(p->bits, &s->slots[i], *nr);
+            pages_reprotect(&s->slots[i], *nr, p->bits);
             return MM_OK;
         }
         if (p->live) {
-            *nr = protect_live(p, &s->slots[i], *nr);
+            *nr = pages_reprotect_live(&s->slots[i], *nr, p->bits, &p->changed, &p->global);
             if (*nr != 0) {
                 return MM_OK;
             }
