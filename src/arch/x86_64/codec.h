@@ -371,12 +371,6 @@ static inline bool codec_is_leaf(uint64_t slot)
     return (slot & ENTRY_P) != 0 || soft_kind(slot) == SOFT_FORBIDDEN;
 }
 
-/** Whether a leaf allows anything, or bits of codec_prot() do. */
-static inline bool codec_is_present(uint64_t slot)
-{
-    return (slot & ENTRY_P) != 0;
-}
-
 /** The bits of a leaf that say accessed and dirty. */
 static inline uint64_t codec_used(uint64_t slot)
 {
