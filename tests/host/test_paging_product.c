@@ -365,7 +365,7 @@ static void test_looking(void **state)
         assert_int_equal(status, whole      ? MM_OK
                                  : len == 0 ? MM_ERR_INVALID_SIZE
                                             : MM_ERR_INVALID_ADDRESS);
-        assert_int_equal(mm_paging_dump(at.pt, t_range(start, len)), status);
+        assert_int_equal(mm_paging_dump(at.pt, t_range(start, len), 0), status);
         assert_true(whole || nr_seen == 0);
         assert_int_equal(before, state_of(p));
     }
