@@ -61,6 +61,7 @@ struct run {
     bool idle;   /* a user root that no CPU is in */
     bool cloned; /* several calls in one operation: some may have succeeded */
     bool done;
+    uint64_t nr_merged;   /* larger leaves */
     unsigned rarity;      /* 1, or RARITY */
     unsigned operation;   /* now, in the dense part or the sparse one */
     uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */

@@ -157,6 +157,7 @@ static void operate(struct run *r, unsigned nr, unsigned rarity)
     compare_all(r, r->pt, false);
     audit(r, NULL);
     assert_true(failed > 0);
+    assert_true(r->nr_merged > 0);
     count_hits(r, &nr_hits[1], &nr_speculated[1]);
     assert_true(nr_hits[1] - nr_hits[0] > nr / 20); /* the sweep saw something */
     assert_true(nr_speculated[1] - nr_speculated[0] > nr / 20);

@@ -200,6 +200,66 @@ enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, ui
     return status;
 }
 
+enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, uint64_t len,
+                                       uint16_t type, unsigned flags)
+{
+    enum t_mpages_status status = prepare(model, start, len, flags);
+
+    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
+        struct t_mpage *page = entry(model, (start >> SHIFT) + i);
+
+        page->type = page->leaf != 0 ? type : 0;
+    }
+    return status;
+}
+
+/* Whether `pages` pages from `first` on are leaves of `leaf` that follow each other alike. */
+static bool agree(const struct t_mpages *model, uint64_t first, uint64_t pages, unsigned leaf,
+                  uint32_t (*alike)(uint32_t prot))
+{
+    const struct t_mpage *one = entry(model, first);
+
+    if (one == NULL || one->leaf != leaf || (one->paddr >> SHIFT) % pages != 0) {
+        return false;
+    }
+    for (uint64_t i = 1; i < pages; i++) {
+        const struct t_mpage *page = entry(model, first + i);
+
+        if (page == NULL || page->leaf != leaf || page->type != one->type ||
+            page->paddr != one->paddr + (i << SHIFT) ||
+            (alike != NULL ? alike(page->prot) != alike(one->prot) : page->prot != one->prot)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t t_mpages_merge(struct t_mpages *model, uint64_t start, uint64_t len, unsigned largest,
+                        uint32_t (*alike)(uint32_t prot))
+{
+    uint64_t nr = 0;
+
+    if (largest == 0 || largest > model->largest) {
+        largest = model->largest;
+    }
+    for (unsigned leaf = 21; leaf <= largest; leaf += 9) {
+        uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
+        uint64_t block = (start >> SHIFT) / pages;
+        uint64_t last = ((start + (len - 1)) >> SHIFT) / pages;
+
+        for (; block <= last; block++) {
+            if (!agree(model, block * pages, pages, leaf - 9, alike)) {
+                continue;
+            }
+            for (uint64_t i = 0; i < pages; i++) {
+                entry(model, block * pages + i)->leaf = (uint8_t)leaf;
+            }
+            nr++;
+        }
+    }
+    return nr;
+}
+
 const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr)
 {
     const struct t_mpage *page = entry(model, vaddr >> SHIFT);

@@ -68,6 +68,19 @@ enum t_mpages_status t_mpages_unmap(struct t_mpages *model, uint64_t start, uint
 enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, uint64_t len,
                                       uint32_t prot, unsigned flags);
 
+enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, uint64_t len,
+                                       uint16_t type, unsigned flags);
+
+/**
+ * Every 512 leaves that make one of the next size, and one page of which is in the range, become
+ * it: `alike` maps protections that the hardware cannot tell apart to one (NULL: it can all).
+ * `largest` as for t_mpages_map().
+ *
+ * @return larger leaves made, of all sizes
+ */
+uint64_t t_mpages_merge(struct t_mpages *model, uint64_t start, uint64_t len, unsigned largest,
+                        uint32_t (*alike)(uint32_t prot));
+
 /** The page of an address; NULL when it is outside of the windows or not mapped. */
 const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr);
 
