@@ -278,6 +278,26 @@ static void test_split_alone(void **state)
     t_paging_delete(m);
 }
 
+/* More pages than are flushed one by one, global ones. */
+static void test_many_global_pages(void **state)
+{
+    struct t_paging *m = break_machine(false, true);
+
+    (void)state;
+    assert_int_equal(mm_paging_map(&m->kernel, t_range(T_KERNEL_LOW, P2M), mm_paddr(3 * P1G),
+                                   MM_PROT_RW | MM_PROT_GLOBAL, MM_MEMTYPE_WB, MM_PAGING_ONLY_4K),
+                     MM_OK);
+    for (unsigned i = 0; i < 512; i += 64) {
+        all_access(m, &m->kernel, T_KERNEL_LOW + i * P4K, 0);
+    }
+    break_arm(&m->kernel, T_KERNEL_LOW, P2M);
+    assert_int_equal(set_type(&m->kernel, T_KERNEL_LOW, P2M, MM_MEMTYPE_UC, 0), MM_OK);
+    assert_int_equal(break_disarm(), 1);
+    t_nothing_stale(m);
+    assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, 0), MM_OK);
+    t_paging_delete(m);
+}
+
 static void test_holes(void **state)
 {
     struct t_paging *m = break_machine(false, true);
@@ -482,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_encryption_mask),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_split_alone),
+        cmocka_unit_test(test_many_global_pages),
         cmocka_unit_test(test_holes),
         cmocka_unit_test(test_a_write_before_the_flush),
         cmocka_unit_test(test_broken_slots_name_no_memory),
