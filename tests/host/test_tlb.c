@@ -474,11 +474,13 @@ static void test_smallest_leaf_counts(void **state)
             uint64_t cut = i * 20 * P4K;
 
             assert_int_equal(t_map(&m->user, AT + P2M, 8 * P1G + P2M, P2M, T_URW), MM_OK);
-            assert_int_equal(t_map(&m->user, AT + 2 * P2M, LEAF, 5 * P4K, T_URW), MM_OK);
-            for (uint64_t at = P2M; at < 2 * P2M + 5 * P4K; at += 17 * P4K) {
+            for (uint64_t at = P2M; at < 2 * P2M; at += 17 * P4K) {
                 all_access(t, AT + at, T_MMU_USER | T_MMU_WRITE, T_CPU_DONE);
             }
-            all_access(t, AT + 2 * P2M + 4 * P4K, T_MMU_USER | T_MMU_WRITE, T_CPU_DONE);
+            if (i % 4 != 3) {
+                assert_int_equal(t_map(&m->user, AT + 2 * P2M, LEAF, 5 * P4K, T_URW), MM_OK);
+                all_access(t, AT + 2 * P2M + 4 * P4K, T_MMU_USER | T_MMU_WRITE, T_CPU_DONE);
+            }
             m->cpus.now = i % m->cpus.nr;
             if (i % 2 == 0) {
                 assert_int_equal(t_unmap(&m->user, AT + P2M + cut, P4K, MM_PAGING_SPLIT), MM_OK);
