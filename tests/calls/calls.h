@@ -158,6 +158,7 @@ struct t_call_list {
     X(hotplug)                                                                                     \
     X(pressure)                                                                                    \
     X(paging)                                                                                      \
+    X(tlb)                                                                                         \
     X(map)                                                                                         \
     X(pool)                                                                                        \
     X(heap)                                                                                        \

@@ -338,6 +338,18 @@ static unsigned own_frames(uint64_t *v)
     return 2;
 }
 
+/* Roots that are to use a tlb which was never made, or which has a kernel root. */
+static void with_no_tlb(void)
+{
+    t_w.use_tlb = &t_w.never.tlb;
+}
+
+static void with_a_tlb_in_use(void)
+{
+    t_w.use_tlb = &t_w.tlb;
+    t_w.tlb.kernel = &t_w.kernel;
+}
+
 #define CONFIG                                                                                     \
     T_GIVEN("config"), T_GIVEN("backend"), T_GIVEN("source"), T_OF("physmap", physmaps),           \
         T_NUM("kernel", T_ARENA), T_NUM("kernel.len", T_ARENA_LEN),                                \
@@ -383,6 +395,30 @@ static const struct t_call paging[] = {
      .note = "a malformed entry",
      .invoke = do_adopt,
      .setup = malformed_root,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
+    {.name = "mm_paging_init_kernel",
+     .note = "a tlb that was never made",
+     .invoke = do_init_kernel,
+     .setup = with_no_tlb,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG}},
+    {.name = "mm_paging_init_kernel",
+     .note = "a tlb in use",
+     .invoke = do_init_kernel,
+     .setup = with_a_tlb_in_use,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG}},
+    {.name = "mm_paging_adopt",
+     .note = "a tlb that was never made",
+     .invoke = do_adopt,
+     .setup = with_no_tlb,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
+    {.name = "mm_paging_adopt",
+     .note = "a tlb in use",
+     .invoke = do_adopt,
+     .setup = with_a_tlb_in_use,
      .flags = T_BAD_ONLY,
      .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
     {.name = "mm_paging_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.pt, pt)}},

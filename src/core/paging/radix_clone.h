@@ -21,6 +21,7 @@ struct clone {
     uint64_t end;   /**< up to, not including, here */
     bool live;
     bool changed;
+    unsigned shift; /**< of the smallest leaf that there may be */
 };
 
 /** Anything in the way? */
@@ -194,6 +195,7 @@ static mm_status_t clone_slots(struct sweep *s, unsigned i, unsigned end, unsign
     uint64_t *copy = NULL;
     unsigned n = 0;
 
+    c->shift = leaf_shift(s->level) < c->shift ? leaf_shift(s->level) : c->shift;
     while (i + n <= end) {
         uint64_t *at = &s->slots[i + n];
         uint64_t old = mmi_load(at);
@@ -266,6 +268,7 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
         .share = share,
         .ctx = ctx,
         .live = radix_is_live(from),
+        .shift = MMI_GATHER_NO_LEAF,
     };
     mm_status_t status = clone_sweep_vacant(to, range);
 
@@ -281,7 +284,7 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
     status = clone_sweep_commit(&c, range);
     clone_report(&c);
     if (c.changed) {
-        mm_gather_add_range(gather, range, false);
+        mmi_gather_add(gather, range, c.shift, false);
     }
     return status;
 }

@@ -127,6 +127,12 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
 
 /* --- commit: splits --------------------------------------------------------------------------- */
 
+/** log2 of the bytes that a leaf of a level maps. */
+static inline unsigned leaf_shift(unsigned level)
+{
+    return CODEC_SHIFT + CODEC_BITS * level;
+}
+
 /** Leaves of a level are no more; a level that has none is a malformed entry. */
 static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
 {
@@ -303,7 +309,9 @@ static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsign
 {
     struct unmap *u = arg;
     uint64_t *slots = &s->slots[i];
+    uint64_t at = sweep_address(s, i);
 
+    mmi_gather_leaf(u->gather, at > s->first ? at : s->first, leaf_shift(s->level));
     if (s->level != 0 || u->release || !(u->full || pages_present(slots, end - i + 1))) {
         return unmap_any(s, i, end, nr, u);
     }
@@ -362,7 +370,7 @@ static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, 
         return status;
     }
     u.full = codec_is_present(plan.every);
-    mm_gather_add_range(gather, range, false);
+    mmi_gather_add(gather, range, MMI_GATHER_NO_LEAF, false);
     split_ends(pt, cx, range, &plan, gather);
     status = unmap_sweep(&u, range);
     unmap_pass_on(&u);
@@ -382,6 +390,7 @@ struct protect {
     bool full; /**< all that is in the range is pages that allow something */
     bool changed;
     bool global;
+    unsigned shift; /**< of the smallest leaf that there may be */
 };
 
 static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
@@ -423,6 +432,7 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
 {
     struct protect *p = arg;
 
+    p->shift = leaf_shift(s->level) < p->shift ? leaf_shift(s->level) : p->shift;
     if (s->level == 0 && codec_is_present(p->bits)) {
         *nr = end - i + 1;
         if (p->full && !p->live) {
@@ -454,7 +464,8 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
                                  uint32_t flags, struct mm_gather *gather)
 {
     const codec_t *cx = codec_of(pt);
-    struct protect p = {.bits = codec_prot(cx, prot), .live = radix_is_live(pt)};
+    struct protect p = {
+        .bits = codec_prot(cx, prot), .live = radix_is_live(pt), .shift = MMI_GATHER_NO_LEAF};
     struct plan plan;
     mm_status_t status = edit_prepare(pt, cx, range, flags, p.bits, &plan);
 
@@ -466,7 +477,7 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
     split_ends(pt, cx, range, &plan, gather);
     status = protect_sweep(pt, &p, range);
     if (p.changed) {
-        mm_gather_add_range(gather, range, p.global);
+        mmi_gather_add(gather, range, p.shift, p.global);
     }
     return status;
 }

@@ -83,6 +83,14 @@ static void leave_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, bool st
     }
 }
 
+/** Before the hardware walks it: from here on every access is atomic. */
+static void set_active(struct mm_pagetable *pt)
+{
+    if (mmi_load(&pt->active) == 0) {
+        mmi_store(&pt->active, 1);
+    }
+}
+
 static void load_root(struct mm_tlb *tlb, uint32_t self, struct mm_pagetable *pt, bool fresh)
 {
     struct mm_tlb_cpu *cpu = &tlb->cpus[self];
@@ -94,6 +102,7 @@ static void load_root(struct mm_tlb *tlb, uint32_t self, struct mm_pagetable *pt
     if (old == pt && !stray && !fresh) {
         return;
     }
+    set_active(pt);
     if (pt->is_user != 0) {
         mmi_cpu_enter(&pt->cpus, self);
     }
@@ -132,12 +141,10 @@ mm_status_t mm_paging_activate(struct mm_pagetable *pt)
     if (status != MM_OK) {
         return status;
     }
-    if (mmi_load(&pt->active) == 0) {
-        mmi_store(&pt->active, 1); /* before the hardware walks it: from here on all is atomic */
-    }
     if (pt->tlb != NULL) {
         return mmi_tlb_switch(pt, pt->is_user == 0);
     }
+    set_active(pt);
     pt->backend.ops->activate(pt);
     return MM_OK;
 }
@@ -152,12 +159,10 @@ mm_status_t mm_paging_leave(struct mm_pagetable *kernel)
     if (kernel->is_user != 0) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (mmi_load(&kernel->active) == 0) {
-        mmi_store(&kernel->active, 1);
-    }
     if (kernel->tlb != NULL) {
         return mmi_tlb_switch(kernel, false);
     }
+    set_active(kernel);
     kernel->backend.ops->load(kernel->backend.ctx, kernel->root, 0, false);
     return MM_OK;
 }
