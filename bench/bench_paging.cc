@@ -660,4 +660,80 @@ void paging_translate_many_floor(benchmark::State &state)
 }
 BENCHMARK(paging_translate_many_floor);
 
+// --- translate, page after page: a cursor keeps the table ----------------------------------------
+
+std::vector<uint64_t> ascending_addresses()
+{
+    std::vector<uint64_t> addresses;
+
+    for (uint64_t page = 0; page < kPages; page++) {
+        addresses.push_back(kStart + page * k4K + page % 512 * 8);
+    }
+    return addresses;
+}
+
+#if defined(MM_PAGING_CURSOR_MAGIC)
+// One by one, as above, and through a function pointer on both sides.
+mm_status_t cursor_translate(mm_paging_cursor *cursor, mm_vaddr_t at, mm_mapping *out)
+{
+    return mm_paging_cursor_translate(cursor, at, out);
+}
+
+void paging_translate_cursor(benchmark::State &state)
+{
+    auto machine = std::make_unique<Machine>();
+    std::vector<uint64_t> addresses = ascending_addresses();
+    mm_status_t (*volatile translate)(mm_paging_cursor *, mm_vaddr_t, mm_mapping *) =
+        cursor_translate;
+    mm_paging_cursor cursor = {};
+    bool good = machine->ok() && machine->map(kPages * k4K, MM_PAGING_ONLY_4K, kRw) &&
+                mm_paging_cursor_begin(&cursor, machine->user(), {{kStart}, kPages * k4K}) == MM_OK;
+
+    for (auto _ : state) {
+        uint64_t before = 0;
+
+        for (uint64_t address : addresses) {
+            mm_mapping leaf;
+
+            good = translate(&cursor, {address + (before & 1)}, &leaf) == MM_OK && good;
+            before = leaf.paddr.raw;
+        }
+        benchmark::DoNotOptimize(before);
+    }
+    if (!good) {
+        fail(state);
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPages));
+}
+#else
+void paging_translate_cursor(benchmark::State &state)
+{
+    state.SkipWithError("not supported: cursors");
+}
+#endif
+BENCHMARK(paging_translate_cursor);
+
+void paging_translate_cursor_floor(benchmark::State &state)
+{
+    auto machine = std::make_unique<Machine>();
+    std::vector<uint64_t> addresses = ascending_addresses();
+    uint64_t (*volatile walk)(uint64_t, uint64_t, uint64_t) = bare_walk;
+    bool good = machine->ok() && machine->map(kPages * k4K, MM_PAGING_ONLY_4K, kRw);
+    uint64_t root = mm_paging_root(machine->user()).raw;
+
+    for (auto _ : state) {
+        uint64_t before = 0;
+
+        for (uint64_t address : addresses) {
+            before = walk(machine->base(), root, address + (before & 1));
+        }
+        benchmark::DoNotOptimize(before);
+    }
+    if (!good) {
+        fail(state);
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPages));
+}
+BENCHMARK(paging_translate_cursor_floor);
+
 } // namespace
