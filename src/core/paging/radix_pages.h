@@ -12,28 +12,30 @@
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
-/** What slots have in common, and add to what any has: four at a time, no branch between them. */
+/** What slots have in common, and add to what any has: no branch between them. */
 static uint64_t pages_look(const uint64_t *slots, unsigned nr, uint64_t *in_any)
 {
-    uint64_t every = UINT64_MAX;
-    uint64_t any = *in_any;
+    uint64_t every[2] = {UINT64_MAX, UINT64_MAX};
+    uint64_t any[2] = {*in_any, 0};
     unsigned n = 0;
 
-    for (; nr - n >= 4; n += 4) {
-        uint64_t a = mmi_load(&slots[n]);
-        uint64_t b = mmi_load(&slots[n + 1]);
-        uint64_t c = mmi_load(&slots[n + 2]);
-        uint64_t d = mmi_load(&slots[n + 3]);
+    for (; nr - n >= 8; n += 8) {
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < 8; i++) {
+            uint64_t slot = mmi_load(&slots[n + i]);
 
-        every &= (a & b) & (c & d);
-        any |= (a | b) | (c | d);
+            every[i & 1] &= slot;
+            any[i & 1] |= slot;
+        }
     }
     for (; n < nr; n++) {
-        every &= mmi_load(&slots[n]);
-        any |= mmi_load(&slots[n]);
+        uint64_t slot = mmi_load(&slots[n]);
+
+        every[0] &= slot;
+        any[0] |= slot;
     }
-    *in_any = any;
-    return every;
+    *in_any = any[0] | any[1];
+    return every[0] & every[1];
 }
 
 /** Whether all are pages that allow something. */
@@ -115,7 +117,7 @@ RADIX_APART void pages_clear(uint64_t *slots, unsigned nr)
  * hardware does not walk. */
 RADIX_APART void pages_reprotect(uint64_t *slots, unsigned nr, uint64_t bits)
 {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (unsigned n = 0; n < nr; n++) {
         mmi_store(&slots[n], codec_reprotect_present(mmi_load(&slots[n]), bits));
     }
