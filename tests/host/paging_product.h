@@ -119,6 +119,7 @@ struct arguments {
 #define TAKES_LENGTH  256u /**< of physical memory too: as long as the range */
 #define ONLY_USER     512u
 #define LEAVES_HOLES  1024u /**< no range is too full or too empty */
+#define NEVER_FAILS   2048u /**< with good arguments */
 
 struct call {
     const char *name;
@@ -154,19 +155,43 @@ static inline mm_status_t call_replace(const struct arguments *a)
                              a->gather);
 }
 
+static inline mm_status_t call_set_type(const struct arguments *a)
+{
+    return mm_paging_set_type(a->pt, t_range(a->at, a->len), (mm_memtype_t)a->type, a->flags);
+}
+
+static inline mm_status_t call_merge(const struct arguments *a)
+{
+    uint64_t nr_merged = UINT64_MAX;
+    mm_status_t status = mm_paging_merge(a->pt, t_range(a->at, a->len), &nr_merged);
+
+    assert_true((status == MM_OK) == (nr_merged != UINT64_MAX));
+    return status;
+}
+
+static inline mm_status_t call_reclaim(const struct arguments *a)
+{
+    return mm_paging_reclaim(a->pt, t_range(a->at, a->len), a->gather);
+}
+
 #define EDITS (TAKES_RANGE | TAKES_ALIGNED | TAKES_FLAGS | TAKES_GATHER)
 
 static const struct call calls[] = {
     {"map", call_map,
      TAKES_RANGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_LENGTH | TAKES_PROT | TAKES_TYPE |
          TAKES_FLAGS,
-     MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M},
+     MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M | MM_PAGING_MERGE},
     {"unmap", call_unmap, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE},
-    {"protect", call_protect, EDITS | TAKES_PROT, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES},
+    {"protect", call_protect, EDITS | TAKES_PROT,
+     MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE},
     {"clone", call_clone, TAKES_RANGE | TAKES_ALIGNED | TAKES_GATHER | ONLY_USER | LEAVES_HOLES, 0},
     {"replace", call_replace,
      TAKES_PAGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_PROT | TAKES_FLAGS | TAKES_GATHER,
      MM_PAGING_RELEASE},
+    {"set_type", call_set_type, TAKES_RANGE | TAKES_ALIGNED | TAKES_TYPE | TAKES_FLAGS,
+     MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES},
+    {"merge", call_merge, TAKES_RANGE | TAKES_ALIGNED | NEVER_FAILS, 0},
+    {"reclaim", call_reclaim, TAKES_RANGE | TAKES_GATHER | NEVER_FAILS, 0},
 };
 
 #define NR_CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -210,16 +235,16 @@ static const struct fault faults[] = {
     {"length 2^64 - a page", R, 3, F_LEN, UINT64_MAX - P4K + 1, false, 0, MM_ERR_INVALID_SIZE},
     {"over the end of everything", R, 3, F_AT, UINT64_MAX - P4K + 1, false, 2 * P4K,
      MM_ERR_INVALID_SIZE},
-    {"start 2^47", A, 3, F_AT, HALF, false, 0, MM_ERR_INVALID_ADDRESS},
-    {"start 2^56", A, 3, F_AT, UINT64_C(1) << 56, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"start 2^47", 0, 3, F_AT, HALF, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"start 2^56", 0, 3, F_AT, UINT64_C(1) << 56, false, 0, MM_ERR_INVALID_ADDRESS},
     {"over the end of the user's", R, 1, F_AT, HALF - P4K, false, 2 * P4K, MM_ERR_INVALID_ADDRESS},
-    {"the kernel's range", A, 1, F_AT, T_KERNEL_LOW, false, 0, MM_ERR_INVALID_ADDRESS},
-    {"the user's range", A, 2, F_AT, 4 * P1G, false, 0, MM_ERR_INVALID_ADDRESS},
-    {"a page below", A, 2, F_AT, T_KERNEL_LOW - P4K, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"the kernel's range", 0, 1, F_AT, T_KERNEL_LOW, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"the user's range", 0, 2, F_AT, 4 * P1G, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"a page below", 0, 2, F_AT, T_KERNEL_LOW - P4K, false, 0, MM_ERR_INVALID_ADDRESS},
     {"into the range", R, 2, F_AT, T_KERNEL_LOW - P4K, false, 2 * P4K, MM_ERR_INVALID_ADDRESS},
     {"out of the range", R, 2, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN - P4K, false, 2 * P4K,
      MM_ERR_INVALID_ADDRESS},
-    {"between two ranges", A, 2, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN, false, 0,
+    {"between two ranges", 0, 2, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN, false, 0,
      MM_ERR_INVALID_ADDRESS},
     {"frame + 1", P, 3, F_PADDR, 1, true, 0, MM_ERR_NOT_ALIGNED},
     {"frame - 1", P, 3, F_PADDR, UINT64_MAX, true, 0, MM_ERR_NOT_ALIGNED},

@@ -132,7 +132,16 @@ static inline uint64_t random_paddr(struct run *r, uint64_t at)
     }
 }
 
+/* What a CPU has set in a leaf must be told until it is mapped anew. */
+#define MARK_ACCESSED 1u
+#define MARK_DIRTY    2u
+
 /* --- comparing ------------------------------------------------------------------------------- */
+
+static inline unsigned marks_of(const struct mm_mapping *leaf)
+{
+    return (leaf->accessed ? MARK_ACCESSED : 0) | (leaf->dirty ? MARK_DIRTY : 0);
+}
 
 static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at,
                               bool shared)
@@ -151,11 +160,13 @@ static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint
     prot = t_mpages_reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
     if (status != MM_OK || leaf.paddr.raw + (at - leaf.page.start.raw) != page->paddr + at % P4K ||
         leaf.prot != prot || leaf.type != (mm_memtype_t)page->type ||
-        leaf.page.len != UINT64_C(1) << page->leaf) {
-        fail_msg("%#llx: status %d, %#llx prot %x type %d leaf %#llx; model %#llx %x %d %u",
-                 (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
-                 (int)leaf.type, (unsigned long long)leaf.page.len, (unsigned long long)page->paddr,
-                 prot, page->type, page->leaf);
+        leaf.page.len != UINT64_C(1) << page->leaf || (page->marks & ~marks_of(&leaf)) != 0) {
+        fail_msg(
+            "%#llx: status %d, %#llx prot %x type %d leaf %#llx marks %x; model %#llx %x %d %u "
+            "%x",
+            (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
+            (int)leaf.type, (unsigned long long)leaf.page.len, marks_of(&leaf),
+            (unsigned long long)page->paddr, prot, page->type, page->leaf, page->marks);
     }
 }
 

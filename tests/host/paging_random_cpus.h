@@ -204,6 +204,8 @@ static inline void random_access(struct run *r, uint64_t at)
     }
     if (answer == T_CPU_DONE) {
         assert_int_equal(paddr, page->paddr + at % P4K);
+        ((struct t_mpage *)(uintptr_t)page)->marks |=
+            MARK_ACCESSED | ((access & T_MMU_WRITE) != 0 ? MARK_DIRTY : 0);
         r->hot[r->nr_hot++ % NR_HOT] = at;
     }
 }

@@ -213,21 +213,21 @@ enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, u
     return status;
 }
 
-/* Whether `pages` pages from `first` on are leaves of `leaf` that follow each other alike. */
-static bool agree(const struct t_mpages *model, uint64_t first, uint64_t pages, unsigned leaf,
-                  uint32_t (*alike)(uint32_t prot))
+/* Whether the pages of one larger leaf, from `vpn` on, are 512 smaller ones that could be it. */
+static bool could_be_one(const struct t_mpages *model, uint64_t vpn, unsigned leaf,
+                         t_mpages_alike_fn alike)
 {
-    const struct t_mpage *one = entry(model, first);
+    uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
+    const struct t_mpage *first = entry(model, vpn);
 
-    if (one == NULL || one->leaf != leaf || (one->paddr >> SHIFT) % pages != 0) {
+    if (first == NULL || (first->paddr & ((UINT64_C(1) << leaf) - 1)) != 0) {
         return false;
     }
-    for (uint64_t i = 1; i < pages; i++) {
-        const struct t_mpage *page = entry(model, first + i);
+    for (uint64_t i = 0; i < pages; i++) {
+        const struct t_mpage *page = entry(model, vpn + i);
 
-        if (page == NULL || page->leaf != leaf || page->type != one->type ||
-            page->paddr != one->paddr + (i << SHIFT) ||
-            (alike != NULL ? alike(page->prot) != alike(one->prot) : page->prot != one->prot)) {
+        if (page == NULL || page->leaf != leaf - 9 || page->type != first->type ||
+            page->paddr != first->paddr + (i << SHIFT) || !alike(page, first)) {
             return false;
         }
     }
@@ -235,29 +235,25 @@ static bool agree(const struct t_mpages *model, uint64_t first, uint64_t pages, 
 }
 
 uint64_t t_mpages_merge(struct t_mpages *model, uint64_t start, uint64_t len, unsigned largest,
-                        uint32_t (*alike)(uint32_t prot))
+                        t_mpages_alike_fn alike)
 {
-    uint64_t nr = 0;
+    uint64_t merged = 0;
 
-    if (largest == 0 || largest > model->largest) {
-        largest = model->largest;
-    }
+    largest = largest == 0 || largest > model->largest ? model->largest : largest;
     for (unsigned leaf = 21; leaf <= largest; leaf += 9) {
         uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
-        uint64_t block = (start >> SHIFT) / pages;
         uint64_t last = ((start + (len - 1)) >> SHIFT) / pages;
 
-        for (; block <= last; block++) {
-            if (!agree(model, block * pages, pages, leaf - 9, alike)) {
-                continue;
+        for (uint64_t n = (start >> SHIFT) / pages; n <= last; n++) {
+            if (could_be_one(model, n * pages, leaf, alike)) {
+                for (uint64_t i = 0; i < pages; i++) {
+                    entry(model, n * pages + i)->leaf = (uint8_t)leaf;
+                }
+                merged++;
             }
-            for (uint64_t i = 0; i < pages; i++) {
-                entry(model, block * pages + i)->leaf = (uint8_t)leaf;
-            }
-            nr++;
         }
     }
-    return nr;
+    return merged;
 }
 
 const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr)
