@@ -159,6 +159,7 @@ struct t_call_list {
     X(pressure)                                                                                    \
     X(paging)                                                                                      \
     X(map)                                                                                         \
+    X(slot)                                                                                        \
     X(pool)                                                                                        \
     X(heap)                                                                                        \
     X(space)                                                                                       \
