@@ -38,8 +38,8 @@
  *
  * The codec: CODEC_SHIFT, CODEC_BITS, CODEC_MAX_LEVELS, CODEC_LEAF_LEVELS; codec_t; codec_of,
  * codec_levels, codec_canonical, codec_max_leaf, codec_paddr_bits, codec_is_table, codec_table,
- * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
- * codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
+ * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown,
+ * codec_chain, codec_chain_pfn, codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
  * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
  * codec_write_protect, codec_split, codec_decode, codec_malformed, codec_is_leaf,
  * codec_is_present, codec_is_chained, codec_join, codec_used, codec_retype, codec_break,

@@ -4,8 +4,7 @@
  *
  * Prepare takes a table for each that the copy lacks. Commit takes the right to write from each
  * leaf in one step and copies what it found, so the copy has the accessed and dirty bits too.
- * Pages go two at a time.
- * Soft slots are copied as they are.
+ * Pages go two at a time. Soft slots are copied as they are.
  */
 #ifndef MMI_PAGING_RADIX_CLONE_H
 #define MMI_PAGING_RADIX_CLONE_H
