@@ -64,7 +64,65 @@ struct mm_mapping {
     enum mm_slot_kind kind;
     bool accessed;
     bool dirty;
+    uint8_t software; /**< what the kernel says of the page: bits of MM_SOFTWARE_ALL */
+    uint8_t key;      /**< protection key, 0 to 15 */
 };
+
+/** Software bits of a leaf: the hardware ignores them. */
+#define MM_SOFTWARE_ALL 7u
+
+/** A soft slot holds one of these many kinds, from 0 on, and so many bits of payload. */
+#define MM_SOFT_KINDS        10u
+#define MM_SOFT_PAYLOAD_BITS 50u
+
+/**
+ * One slot, whatever it holds. To write a leaf, all from `paddr` to `dirty` counts; to write a soft
+ * slot, `soft_kind` and `payload`.
+ */
+struct mm_slot {
+    struct mm_vrange page; /**< what the slot covers */
+    enum mm_slot_kind kind;
+    mm_prot_t prot;    /**< of a leaf: what is effective, as in struct mm_mapping */
+    mm_paddr_t paddr;  /**< of a leaf's first byte */
+    mm_memtype_t type; /**< of a leaf */
+    uint8_t software;  /**< of a leaf */
+    uint8_t key;       /**< of a leaf */
+    bool accessed;     /**< of a leaf */
+    bool dirty;        /**< of a leaf */
+    uint8_t soft_kind; /**< of a soft slot: below MM_SOFT_KINDS */
+    uint64_t payload;  /**< of a soft slot: below 2^MM_SOFT_PAYLOAD_BITS */
+    uint64_t raw;      /**< as the hardware reads it: what mm_paging_slot_cas() compares */
+};
+
+static inline struct mm_slot mm_slot_empty(void)
+{
+    struct mm_slot slot = {
+        {{0}, 0}, MM_SLOT_EMPTY, MM_PROT_NONE, {0}, MM_MEMTYPE_WB, 0, 0, false, false, 0, 0, 0};
+
+    return slot;
+}
+
+static inline struct mm_slot mm_slot_soft(uint8_t soft_kind, uint64_t payload)
+{
+    struct mm_slot slot = mm_slot_empty();
+
+    slot.kind = MM_SLOT_SOFT;
+    slot.soft_kind = soft_kind;
+    slot.payload = payload;
+    return slot;
+}
+
+/** A leaf that was not yet accessed, without software bits and under key 0. */
+static inline struct mm_slot mm_slot_leaf(mm_paddr_t paddr, mm_prot_t prot, mm_memtype_t type)
+{
+    struct mm_slot slot = mm_slot_empty();
+
+    slot.kind = MM_SLOT_LEAF;
+    slot.paddr = paddr;
+    slot.prot = prot;
+    slot.type = type;
+    return slot;
+}
 
 /* --- flags ------------------------------------------------------------------------------------ */
 
@@ -80,6 +138,10 @@ struct mm_mapping {
  * not above the size that ONLY_4K and MAX_2M allow */
 #define MM_PAGING_MERGE     32u
 #define MM_PAGING_FLAGS_ALL 63u
+
+/* What mm_paging_harvest() clears. */
+#define MM_PAGING_ACCESSED 1u
+#define MM_PAGING_DIRTY    2u
 
 /* --- backend ---------------------------------------------------------------------------------- */
 
@@ -150,12 +212,16 @@ struct mm_pagetable {
     uint64_t gen;          /**< a: flushes so far; counts on from any value, and wraps */
     struct mm_tlb_record ring[MM_TLB_RING]; /**< a: by generation */
     struct mm_cpu_mask cpus; /**< a: of a user root: the CPUs that have it loaded, or may have */
+    uint64_t nr_soft;        /**< o: soft slots of any size, likewise */
+    uint64_t nr_unlinked;    /**< o: tables unlinked so far: a cursor that remembers one notices */
+    uint32_t sparse;         /**< o: mm_paging_slot_cas() may have left an empty table */
 };
 
 struct mm_paging_stats {
     uint64_t nr_tables;    /**< owned, root included */
     uint64_t nr_leaves[3]; /**< 4 KiB, 2 MiB, 1 GiB */
     uint64_t mapped_bytes;
+    uint64_t nr_soft; /**< soft slots, whatever they cover */
 };
 
 /**
@@ -233,7 +299,7 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
 
 /**
  * Map `range` to the physical range of the same length at `paddr`, with the largest leaves that
- * alignment, length and the CPU allow. Nothing may be mapped there yet.
+ * alignment, length and the CPU allow. Nothing may be mapped there yet, and no soft slot be there.
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
  * @param prot   for a user root with MM_PROT_USER, for a kernel root without
@@ -256,7 +322,8 @@ mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_pa
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags);
 
 /**
- * Remove translations. Tables that become empty go to the gather.
+ * Remove translations, and soft slots. Tables that become empty go to the gather. A large soft slot
+ * of which part goes is split like a leaf; its parts say the same.
  *
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
  * @param gather  begun for `pt`; the range is added to it
@@ -276,7 +343,8 @@ mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uin
                             struct mm_gather *gather);
 
 /**
- * Give every page of the range this protection. Memory type, accessed and dirty stay.
+ * Give every page of the range this protection. Memory type, accessed, dirty, software bits and key
+ * stay. A soft slot is a hole.
  *
  * @param prot    as for mm_paging_map()
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE
@@ -373,7 +441,7 @@ mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
 
 /**
  * What is at an address, in either half. A leaf that allows nothing is reported as a leaf with
- * MM_PROT_NONE.
+ * MM_PROT_NONE; a soft slot is a hole of kind MM_SLOT_SOFT.
  *
  * @param[out] out  untouched on error but MM_ERR_NOT_MAPPED, where it describes the hole
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_INVALID_ADDRESS (not canonical)
@@ -389,7 +457,7 @@ mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
 typedef bool (*mm_paging_visit_fn)(void *ctx, const struct mm_mapping *mapping);
 
 /**
- * Visit every leaf that overlaps `range`, whole; holes are not visited. Any range in one canonical
+ * Visit every leaf that overlaps `range`, whole; holes and soft slots are not visited. Any range in one canonical
  * half is allowed, aligned or not, declared or not.
  *
  * @return MM_OK (also if the visitor ended it) | MM_ERR_INVALID_SIZE (length 0)
@@ -407,14 +475,15 @@ typedef void (*mm_paging_share_fn)(void *ctx, mm_pfn_t first, uint64_t nr);
 
 /**
  * Copy-on-write copy between two user roots: every leaf of `range` in `from` appears in `to` with
- * the same frame, type, accessed and dirty, without the right to write in both. `to` must hold
- * nothing there.
+ * the same frame, type, accessed, dirty, software bits and key, without the right to write in both.
+ * Soft slots are copied as they are, and `share` is not told of them. `to` must hold nothing there.
  *
  * @param share   called once for each run of frames, after all that can fail; it takes the
  *                references. NULL: nobody counts.
  * @param gather  begun for `from`: its translations are narrowed
- * @return MM_OK | MM_ERR_ALREADY_MAPPED (to) | MM_ERR_HUGE_PAGE (a leaf of `from` sticks out of the
- *         range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (to; an empty table in
+ *         the place of a large leaf, too) | MM_ERR_HUGE_PAGE (a leaf or soft slot of `from` sticks
+ *         out of the range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
  *         | MM_ERR_INVALID_ADDRESS (outside the user range) | MM_ERR_INVALID_ARGUMENT (null; gather
  *         of another page table; `from` and `to` are one, of different backends, or not both user
  *         roots) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
@@ -428,8 +497,8 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
                             struct mm_gather *gather);
 
 /**
- * Replace the frame and protection of one mapped 4 KiB page (copy-on-write break); the memory type
- * stays, accessed and dirty begin anew. The old translation goes to the gather, and with
+ * Replace the frame and protection of one mapped 4 KiB page (copy-on-write break); memory type,
+ * software bits and key stay, accessed and dirty begin anew. The old translation goes to the gather, and with
  * MM_PAGING_RELEASE the old frame too.
  *
  * @param flags   MM_PAGING_RELEASE
@@ -446,6 +515,271 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
 MM_MUST_CHECK
 mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
                               mm_prot_t prot, uint32_t flags, struct mm_gather *gather);
+
+/* --- slots ------------------------------------------------------------------------------------ */
+
+/**
+ * What the slot of an address holds, in either half; a hole above the smallest slots is reported as
+ * a whole.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_INVALID_ADDRESS (not canonical) | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's, which others that only get and exchange slots may share. Sleeps: never.
+ * Cost:   one load a level.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, struct mm_slot *out);
+
+/**
+ * Write a slot, if it still holds what was seen: empty, leaf or soft may become empty, leaf or
+ * soft. Missing tables are made. Two CPUs may do so at once, on the same slot too: one of them is
+ * told MM_ERR_BUSY. What the hardware sets meanwhile (accessed, dirty) is a change like any other,
+ * so none is lost.
+ *
+ * A leaf may become one of another frame and protection, as with mm_paging_replace(); never one of
+ * another size or memory type, which a CPU must not see side by side (SDM vol. 3A, 4.10.2.3, 12.12.4):
+ * write an empty or soft slot, end the gather, write the leaf. Tables that become empty stay, until
+ * mm_paging_unmap() passes over them.
+ *
+ * @param at      aligned to `len`, in the declared ranges
+ * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
+ * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared. Written
+ *                on MM_ERR_BUSY alone: what is there now
+ * @param now     by mm_slot_empty(), mm_slot_soft() or mm_slot_leaf()
+ * @param gather  begun for `pt`; a leaf that was seen goes to it. NULL: only if none was
+ * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen, and
+ *         larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
+ *         | MM_ERR_NOT_ALIGNED (at, paddr) | MM_ERR_INVALID_SIZE (len; paddr wraps)
+ *         | MM_ERR_INVALID_ADDRESS (at: outside the declared ranges; paddr: beyond the CPU's)
+ *         | MM_ERR_INVALID_ARGUMENT (null; kind, payload, type, software bits or key are none;
+ *         gather of another page table, or none for a leaf) | MM_ERR_INVALID_FLAGS (prot)
+ *         | MM_ERR_UNSUPPORTED (a size, type or key that the CPU lacks; a leaf of another type)
+ *         | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
+ * Owner:  frames stay the caller's; an old one is not to be used again before the gather has ended.
+ * Locks:  the owner's, which others that only get and exchange slots may share; then source and
+ *         physmap are called by several at once. Sleeps: never.
+ * Cost:   one walk, one compare-and-exchange; one frame for each table that is missing.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t len,
+                               struct mm_slot *seen, const struct mm_slot *now,
+                               struct mm_gather *gather);
+
+/* --- what leaves say besides ------------------------------------------------------------------ */
+
+/**
+ * Set and clear software bits of every leaf of the range. No translation changes.
+ *
+ * @param set, clear  bits of MM_SOFTWARE_ALL, none in both
+ * @param flags       MM_PAGING_SKIP_HOLES
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (a large leaf sticks out: nothing is split)
+ *         | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS
+ *         (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null; set, clear)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   as mm_paging_protect().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_set_software(struct mm_pagetable *pt, struct mm_vrange range, uint32_t set,
+                                   uint32_t clear, uint32_t flags);
+
+/**
+ * Give every leaf of the range this protection key. The hardware asks it for pages of the user, if
+ * CR4.PKE is set (SDM vol. 3A, 4.6.2).
+ *
+ * @param key     0 to 15
+ * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
+ * @param gather  begun for `pt`; the range is added to it if a leaf changes
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; key; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_UNSUPPORTED (a key but 0, and the CPU has none)
+ *         | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
+ *         | what the source answers
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   as mm_paging_protect().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_set_key(struct mm_pagetable *pt, struct mm_vrange range, uint32_t key,
+                              uint32_t flags, struct mm_gather *gather);
+
+/**
+ * Clear accessed or dirty of every leaf that overlaps the range, and report each as it was, in
+ * ascending order. Reading and clearing is one step, so what the hardware sets meanwhile is either
+ * reported or still there. A bit is set again once the gather has ended and the page is used.
+ *
+ * @param what    MM_PAGING_ACCESSED | MM_PAGING_DIRTY
+ * @param fn      false ends the harvest after this leaf; must not change the page table. NULL:
+ *                nobody is told
+ * @param gather  begun for `pt`; leaves that had such a bit are added to it
+ * @return MM_OK (also if `fn` ended it) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0,
+ *         wraps) | MM_ERR_INVALID_ADDRESS (outside the declared ranges)
+ *         | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS (what) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load for each slot of each table in the range, one locked AND a leaf that had a bit.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_harvest(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
+                              mm_paging_visit_fn fn, void *ctx, struct mm_gather *gather);
+
+/* --- cursors ---------------------------------------------------------------------------------- */
+
+/**
+ * A place in a range that remembers the table it stands in, so that going on is one step and the
+ * root is walked once in 512 pages (with a physmap that has ops: each time). Storage is the
+ * caller's, fields are the library's, all under the owner's lock. Other calls on the page table
+ * may come between: a cursor notices that tables were unlinked, and walks anew. It must not outlive
+ * the page table. There is nothing to end.
+ */
+struct mm_paging_cursor {
+    uint32_t magic;
+    uint32_t at_end; /**< the place is the end of the range */
+    struct mm_pagetable *pt;
+    struct mm_vrange range;
+    mm_vaddr_t place;
+    /* The table that is remembered, of the smallest slots. */
+    uint64_t first;       /**< the addresses that it covers, and `range` */
+    uint64_t len;         /**< 0: none is remembered */
+    uint64_t *slots;      /**< the table */
+    uint64_t nr_unlinked; /**< of `pt`, when it was found */
+    uint64_t rights;      /**< the backend's: of the tables above */
+    /* The leaf that was decoded last: one that is alike but in its address says the same. */
+    uint64_t address;        /**< bits of a slot that are address */
+    uint64_t alike;          /**< the others; `address` itself: nothing is decoded */
+    struct mm_mapping known; /**< `page` and `paddr` do not count */
+};
+
+#define MM_PAGING_CURSOR_MAGIC 0x7243504du /* "MPCr" */
+
+/**
+ * Begin at the start of a range, in one canonical half, declared or not.
+ *
+ * @param cursor  storage of any content
+ * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0) | MM_ERR_INVALID_ADDRESS (not
+ *         canonical, wraps) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED (pt)
+ * Owner:  the caller keeps the storage, and `pt` alive while it is used.
+ * Locks:  the owner's. Sleeps: never. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_begin(struct mm_paging_cursor *cursor, struct mm_pagetable *pt,
+                                   struct mm_vrange range);
+
+/**
+ * Put the place elsewhere in the range.
+ *
+ * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_ADDRESS (outside of the range)
+ *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_seek(struct mm_paging_cursor *cursor, mm_vaddr_t at);
+
+/**
+ * The leaf or soft slot at the place, or else the next one in the range, whole. The place moves to
+ * its end.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_MAPPED (there is none; the place is the end of the range)
+ *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load for each slot that is passed over, one walk for each table.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_next(struct mm_paging_cursor *cursor, struct mm_slot *out);
+
+/**
+ * mm_paging_translate() with the cursor's memory, for any address of the range; the place stays.
+ * This is what mm_paging_cursor_translate() calls when it does not know the answer.
+ *
+ * @param[out] out  as for mm_paging_translate()
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_INVALID_ADDRESS (outside of the range)
+ *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load in a table that is remembered, else one a level.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_find(struct mm_paging_cursor *cursor, mm_vaddr_t at,
+                                  struct mm_mapping *out);
+
+/**
+ * mm_paging_translate() with the cursor's memory, for any address of the range; the place stays.
+ *
+ * @param[out] out  as for mm_paging_translate()
+ * @return as mm_paging_cursor_find()
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load, if the leaf before was in the same table and differed in its frame alone.
+ */
+MM_MUST_CHECK
+static inline mm_status_t mm_paging_cursor_translate(struct mm_paging_cursor *cursor, mm_vaddr_t at,
+                                                     struct mm_mapping *out)
+{
+    if (cursor != NULL && out != NULL && cursor->magic == MM_PAGING_CURSOR_MAGIC &&
+        at.raw - cursor->first < cursor->len && cursor->nr_unlinked == cursor->pt->nr_unlinked) {
+        uint64_t slot =
+            __atomic_load_n(&cursor->slots[(at.raw >> MM_PAGE_SHIFT) & 511], __ATOMIC_RELAXED);
+
+        if ((slot & ~cursor->address) == cursor->alike) {
+            *out = cursor->known;
+            out->page.start.raw = at.raw & ~MM_PAGE_MASK;
+            out->paddr.raw = slot & cursor->address;
+            return MM_OK;
+        }
+    }
+    return mm_paging_cursor_find(cursor, at, out);
+}
+
+/**
+ * Map one leaf at the place, and go on behind it. Where an empty table of smaller leaves was left,
+ * it is filled with such.
+ *
+ * @param len  of the leaf: 4 KiB, 2 MiB or 1 GiB
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED (the place or paddr, to `len`)
+ *         | MM_ERR_INVALID_SIZE (len is none of a leaf, or runs out of the range; paddr wraps)
+ *         | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared ranges; paddr:
+ *         beyond the CPU's) | MM_ERR_INVALID_ARGUMENT (null, type) | MM_ERR_INVALID_FLAGS (prot)
+ *         | MM_ERR_UNSUPPORTED (a size or type that the CPU lacks) | MM_ERR_PERMISSION_DENIED (as
+ *         for mm_paging_map()) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers
+ * Owner:  as mm_paging_map().
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one store; once in 512 pages a walk, and a frame for each table that is missing.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t paddr, uint64_t len,
+                                 mm_prot_t prot, mm_memtype_t type);
+
+/**
+ * Remove the leaf or soft slot at the place, whole, and go on behind it.
+ *
+ * @param flags   MM_PAGING_RELEASE
+ * @param gather  begun for the cursor's page table; the leaf is added to it
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out of
+ *         the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
+ * Owner:  as mm_paging_unmap().
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one exchange; when it was the last of a table, as mm_paging_unmap().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_unmap(struct mm_paging_cursor *cursor, uint32_t flags,
+                                   struct mm_gather *gather);
+
+/**
+ * Give the leaf at the place, whole, this protection, and go on behind it.
+ *
+ * @param gather  begun for the cursor's page table; the leaf is added to it if it changes
+ * @return as mm_paging_cursor_unmap() | MM_ERR_INVALID_FLAGS (prot) | MM_ERR_PERMISSION_DENIED (as
+ *         for mm_paging_map())
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one compare-and-exchange.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_protect(struct mm_paging_cursor *cursor, mm_prot_t prot,
+                                     struct mm_gather *gather);
 
 /**
  * Physical address of the root: what the hardware's root register wants.
@@ -571,7 +905,8 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 
 /**
  * Walk all tables of its own: every entry is well formed, no leaf of the kernel is open to the user
- * and no user leaf the kernel's, no table of ours is empty, and there are as many tables and leaves
+ * and no user leaf the kernel's, no table of ours is empty (but where mm_paging_slot_cas() emptied
+ * some), and there are as many tables and leaves
  * as were counted (so none is shared). Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)

@@ -160,6 +160,7 @@ struct t_call_list {
     X(paging)                                                                                      \
     X(tlb)                                                                                         \
     X(map)                                                                                         \
+    X(slot)                                                                                        \
     X(pool)                                                                                        \
     X(heap)                                                                                        \
     X(space)                                                                                       \

@@ -49,5 +49,17 @@ struct mmi_line;
 
 /** Rights as letters: "rw-u-". */
 void mmi_line_prot(struct mmi_line *line, mm_prot_t prot);
+/* --- arguments, as most calls check them ------------------------------------------------------ */
+
+/** Aligned, neither empty nor wrapping, declared. */
+mm_status_t mmi_paging_check_range(const struct mm_pagetable *pt, struct mm_vrange range);
+
+mm_status_t mmi_paging_check_prot(const struct mm_pagetable *pt, mm_prot_t prot);
+
+mm_status_t mmi_paging_check_paddr(const struct mm_pagetable *pt, mm_paddr_t paddr, uint64_t len);
+
+/** What edits of a range have in common: page table, gather, flags, range. */
+mm_status_t mmi_paging_check_edit(const struct mm_pagetable *pt, struct mm_vrange range,
+                                  uint32_t flags, uint32_t known, const struct mm_gather *gather);
 
 #endif

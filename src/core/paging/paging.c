@@ -277,6 +277,29 @@ static mm_status_t check_edit(const struct mm_pagetable *pt, struct mm_vrange ra
     return check_range(pt, range);
 }
 
+/* For the calls of other files. */
+
+mm_status_t mmi_paging_check_prot(const struct mm_pagetable *pt, mm_prot_t prot)
+{
+    return check_prot(pt, prot);
+}
+
+mm_status_t mmi_paging_check_paddr(const struct mm_pagetable *pt, mm_paddr_t paddr, uint64_t len)
+{
+    return check_paddr(pt, paddr, len);
+}
+
+mm_status_t mmi_paging_check_range(const struct mm_pagetable *pt, struct mm_vrange range)
+{
+    return check_range(pt, range);
+}
+
+mm_status_t mmi_paging_check_edit(const struct mm_pagetable *pt, struct mm_vrange range,
+                                  uint32_t flags, uint32_t known, const struct mm_gather *gather)
+{
+    return check_edit(pt, range, flags, known, gather);
+}
+
 /* --- ranges ----------------------------------------------------------------------------------- */
 
 /** What MM_PAGING_MERGE adds to a call that went well. */
@@ -532,6 +555,7 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
     }
     out->nr_tables = pt->nr_tables;
     memcpy(out->nr_leaves, pt->nr_leaves, sizeof(out->nr_leaves));
+    out->nr_soft = pt->nr_soft;
     out->mapped_bytes = pt->nr_leaves[0] * MM_SIZE_4K + pt->nr_leaves[1] * MM_SIZE_2M +
                         pt->nr_leaves[2] * MM_SIZE_1G;
     return MM_OK;

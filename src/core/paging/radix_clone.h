@@ -4,7 +4,7 @@
  *
  * Prepare takes a table for each that the copy lacks. Commit takes the right to write from each
  * leaf in one step and copies what it found, so the copy has the accessed and dirty bits too.
- * Pages go two at a time.
+ * Pages go two at a time. Soft slots are copied as they are.
  */
 #ifndef MMI_PAGING_RADIX_CLONE_H
 #define MMI_PAGING_RADIX_CLONE_H
@@ -66,9 +66,12 @@ static mm_status_t clone_reserve(struct sweep *s, unsigned i, unsigned end, unsi
         if (at < s->first || slot_last(at, s->level) > s->last) {
             return MM_ERR_HUGE_PAGE;
         }
-        if (!reserved) {
+        if (!reserved || s->level != 0) {
             probe_to(c->to, s->cx, at, &p);
             table_put(c->to, p.slots);
+            if (p.level < s->level) {
+                return MM_ERR_ALREADY_MAPPED; /* an empty table that an exchange of slots left */
+            }
             status = plan_path(c->to, c->plan, at, p.level, s->level);
             if (status != MM_OK) {
                 return status;
@@ -125,6 +128,11 @@ static void clone_leaf(struct sweep *s, struct clone *c, uint64_t *slot, uint64_
 {
     uint64_t old = mmi_load(slot);
 
+    if (codec_is_soft(old)) {
+        mmi_store_release(copy, old);
+        c->to->nr_soft++;
+        return;
+    }
     while (codec_write_protect(old) != old) {
         c->changed = true;
         if (slot_change(slot, &old, codec_write_protect(old), c->live)) {

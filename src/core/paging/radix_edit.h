@@ -15,10 +15,14 @@
 
 /* --- prepare ---------------------------------------------------------------------------------- */
 
+/** A flag of edit_prepare() alone: a soft slot is a hole. */
+#define EDIT_SOFT_STAYS (1u << 31)
+
 struct scan {
     uint64_t bits; /**< what the tables above must allow */
     bool holes_ok;
     struct plan *plan;
+    bool soft_stays; /**< a soft slot is a hole */
 };
 
 static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
@@ -39,11 +43,12 @@ static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigne
     }
     for (; i + n <= end; n++) {
         uint64_t slot = mmi_load(&s->slots[i + n]);
+        bool hole = slot == 0 || (scan->soft_stays && codec_is_soft(slot));
 
-        if (slot == 0 && !scan->holes_ok) {
+        if (hole && !scan->holes_ok) {
             return MM_ERR_NOT_MAPPED;
         }
-        if (slot != 0 && !codec_rights_allow(s->rights[s->level], scan->bits)) {
+        if (!hole && !codec_rights_allow(s->rights[s->level], scan->bits)) {
             return MM_ERR_PERMISSION_DENIED;
         }
         if (n > 0 && codec_is_table(slot, s->level)) {
@@ -57,12 +62,15 @@ static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigne
 /** Level of the large leaf that is cut by a range that begins or ends at `cut`, one of whose bytes
  * beside the cut is `at`; 0: none is. */
 static unsigned cut_level(const struct mm_pagetable *pt, const codec_t *cx, uint64_t cut,
-                          uint64_t at)
+                          uint64_t at, bool soft_stays)
 {
     struct probe p;
 
     probe_to(pt, cx, at, &p);
     table_put(pt, p.slots);
+    if (soft_stays && codec_is_soft(p.slot)) {
+        return 0;
+    }
     return p.slot != 0 && (cut & (level_size(p.level) - 1)) != 0 ? p.level : 0;
 }
 
@@ -75,7 +83,7 @@ static mm_status_t plan_cuts(const struct mm_pagetable *pt, const codec_t *cx, u
 
     plan->whole = true; /* a split writes all slots */
     for (unsigned c = 0; c < 2; c++) {
-        unsigned level = cut_level(pt, cx, cuts[c], beside[c]);
+        unsigned level = cut_level(pt, cx, cuts[c], beside[c], plan->soft_stays);
         unsigned lowest = level;
         mm_status_t status;
 
@@ -101,11 +109,14 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
                                      struct plan *plan)
 {
     uint64_t last = mm_vrange_last(range).raw;
-    struct scan scan = {
-        .bits = bits, .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0, .plan = plan};
+    struct scan scan = {.bits = bits,
+                        .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0,
+                        .soft_stays = (flags & EDIT_SOFT_STAYS) != 0,
+                        .plan = plan};
     mm_status_t status = MM_OK;
 
     plan_begin(plan);
+    plan->soft_stays = scan.soft_stays;
     /* Without holes to find, only tables of others could object. */
     if (!scan.holes_ok || (pt->adopted != 0 && bits != 0)) {
         struct sweep s;
@@ -166,6 +177,10 @@ static void split_leaf(struct mm_pagetable *pt, const codec_t *cx, uint64_t *slo
     } while (!slot_change(slot, &old, codec_table(cx, table, pt->is_user != 0), radix_is_live(pt)));
     table_put(pt, below);
     pt->nr_tables++;
+    if (codec_is_soft(old)) {
+        pt->nr_soft += RADIX_SLOTS - 1;
+        return;
+    }
     leaves_gone(pt, level, 1);
     pt->nr_leaves[level - 1] += RADIX_SLOTS;
 }
@@ -184,12 +199,15 @@ static void split_at(struct mm_pagetable *pt, const codec_t *cx, uint64_t cut, u
         if (!codec_is_table(was, level)) {
             struct mm_vrange leaf = mm_vrange(mm_vaddr(slot_first(at, level)), level_size(level));
 
-            if (was == 0 || (cut & (level_size(level) - 1)) == 0) {
+            if (was == 0 || (cut & (level_size(level) - 1)) == 0 ||
+                (plan->soft_stays && codec_is_soft(was))) {
                 break;
             }
             split_leaf(pt, cx, slot, level, plan);
-            mm_gather_add_range(gather, leaf, codec_is_global(was));
-            mmi_event(&pt->platform, MM_EVENT_LEAF_SPLIT, pt, leaf.start.raw, leaf.len);
+            if (codec_is_leaf(was)) {
+                mm_gather_add_range(gather, leaf, codec_is_global(was));
+                mmi_event(&pt->platform, MM_EVENT_LEAF_SPLIT, pt, leaf.start.raw, leaf.len);
+            }
             was = mmi_load(slot);
         }
         slots = table_down(pt, slots, codec_table_pfn(cx, was));
@@ -257,6 +275,7 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
     bool release = u->release;
     bool global = false;
     uint64_t leaves = 0;
+    uint64_t soft = 0;
     unsigned n = 0;
 
     for (; i + n <= end; n++) {
@@ -274,6 +293,10 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
         } else {
             mmi_store(at, 0);
         }
+        if (codec_is_soft(slot)) {
+            soft++;
+            continue;
+        }
         leaves++;
         global |= codec_is_global(slot);
         if (release) {
@@ -286,6 +309,7 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
     if (leaves != 0) {
         leaves_gone(u->pt, s->level, leaves);
     }
+    u->pt->nr_soft -= soft;
     *nr = n;
     return MM_OK;
 }
@@ -341,6 +365,7 @@ static void unmap_unlinked(struct sweep *s, mm_pfn_t table, void *arg)
     u->gather->tables = table;
     u->gather->nr_tables++;
     u->pt->nr_tables--;
+    u->pt->nr_unlinked++;
 }
 
 RADIX_APART mm_status_t unmap_sweep(struct unmap *u, struct mm_vrange range)
@@ -413,6 +438,9 @@ static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsign
         if (codec_is_table(old, s->level)) {
             break;
         }
+        if (codec_is_soft(old)) {
+            continue;
+        }
         do {
             now = codec_reprotect(s->cx, old, s->level, bits);
             if (now == old) {
@@ -467,7 +495,7 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
     struct protect p = {
         .bits = codec_prot(cx, prot), .live = radix_is_live(pt), .shift = MMI_GATHER_NO_LEAF};
     struct plan plan;
-    mm_status_t status = edit_prepare(pt, cx, range, flags, p.bits, &plan);
+    mm_status_t status = edit_prepare(pt, cx, range, flags | EDIT_SOFT_STAYS, p.bits, &plan);
 
     if (status != MM_OK) {
         return status;
@@ -495,7 +523,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
 
     probe_to(pt, cx, at.raw, &p);
     old = p.slot;
-    if (old == 0) {
+    if (!codec_is_leaf(old)) {
         status = MM_ERR_NOT_MAPPED;
     } else if (p.level != 0) {
         status = MM_ERR_HUGE_PAGE;
@@ -504,6 +532,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
     } else {
         uint64_t now = codec_leaf(cx, 0, paddr, bits, codec_type(cx, old, 0));
 
+        now = codec_set_key(codec_set_software(now, codec_software(old)), codec_key(old));
         old = mmi_exchange(&p.slots[p.index], now);
     }
     table_put(pt, p.slots);
@@ -538,6 +567,9 @@ static mm_status_t walk_slots(struct sweep *s, unsigned i, unsigned end, unsigne
         }
         if (codec_is_table(slot, s->level)) {
             break;
+        }
+        if (codec_is_soft(slot)) {
+            continue;
         }
         mapping.page = mm_vrange(mm_vaddr(sweep_address(s, i + n)), level_size(s->level));
         codec_decode(s->cx, slot, s->level, s->rights[s->level], &mapping);

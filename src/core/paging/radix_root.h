@@ -111,6 +111,7 @@ struct survey {
     uint64_t nr_wrong;
     uint64_t nr_tables; /**< ours */
     uint64_t nr_leaves[CODEC_LEAF_LEVELS];
+    uint64_t nr_soft;
     bool owned[CODEC_MAX_LEVELS]; /**< by level: of the path */
 };
 
@@ -146,7 +147,8 @@ static bool survey_leave(struct sweep *s, void *arg)
     struct survey *v = arg;
     bool stays = s->level + 1 == root_level(s->cx) && v->pt->is_user == 0;
 
-    if (!v->adopting && v->owned[s->level] && !stays && table_is_empty(s->slots)) {
+    if (!v->adopting && v->owned[s->level] && !stays && v->pt->sparse == 0 &&
+        table_is_empty(s->slots)) {
         survey_wrong(v, "an empty table is linked", mm_pfn_addr(s->tables[s->level]).raw);
     }
     return false;
@@ -163,6 +165,10 @@ static void survey_leaf(struct sweep *s, struct survey *v, uint64_t slot, uint64
     }
     if (wrong != NULL) {
         survey_wrong(v, wrong, slot);
+        return;
+    }
+    if (codec_is_soft(slot)) {
+        v->nr_soft++;
         return;
     }
     v->nr_leaves[s->level]++;
@@ -245,6 +251,9 @@ static mm_status_t radix_check(const struct mm_pagetable *pt)
             survey_wrong(&v, "leaves mapped are not those counted", v.nr_leaves[level]);
         }
     }
+    if (v.nr_soft != pt->nr_soft) {
+        survey_wrong(&v, "soft slots are not those counted", v.nr_soft);
+    }
     return v.nr_wrong == 0 ? MM_OK : MM_ERR_CORRUPTED;
 }
 
@@ -313,6 +322,7 @@ static mm_status_t radix_adopt(struct mm_pagetable *pt)
         }
     }
     memcpy(pt->nr_leaves, v.nr_leaves, sizeof(pt->nr_leaves));
+    pt->nr_soft = v.nr_soft;
     fill_root(pt, cx, root, &plan);
     table_put(pt, root);
     return MM_OK;

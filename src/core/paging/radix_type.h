@@ -135,7 +135,7 @@ static mm_status_t radix_set_type(struct mm_pagetable *pt, struct mm_vrange rang
     if (!codec_has_type(cx, type)) {
         return MM_ERR_UNSUPPORTED;
     }
-    status = edit_prepare(pt, cx, range, flags, 0, &plan);
+    status = edit_prepare(pt, cx, range, flags | EDIT_SOFT_STAYS, 0, &plan);
     if (status != MM_OK) {
         return status;
     }
