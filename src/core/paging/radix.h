@@ -44,7 +44,7 @@
  * codec_type, codec_is_global, codec_is_leaf, codec_is_present, codec_reprotect,
  * codec_write_protect, codec_split, codec_join, codec_used, codec_retype, codec_break,
  * codec_is_broken, codec_mend, codec_decode, codec_malformed, codec_names_memory, codec_named,
- * codec_same_table. A slot of all zeroes is empty.
+ * codec_same_table, codec_kernel_side. A slot of all zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -216,6 +216,8 @@ static inline bool table_is_empty(const uint64_t *slots)
     }
     return true;
 }
+
+#include "radix_pair.h"
 
 /* --- what a call has reserved ----------------------------------------------------------------- */
 
@@ -526,6 +528,9 @@ RADIX_INLINE void sweep_up(struct sweep *s, const struct sweep_hooks hooks, void
     s->level++;
     slot = &s->slots[slot_index(s->at, s->level)];
     if (unlink && codec_is_owned(mmi_load(slot))) {
+        if (s->level == root_level(s->cx) && mmi_is_pair(s->pt)) {
+            pair_unlink(s->pt, slot_index(s->at, s->level));
+        }
         mmi_store_release(slot, 0);
         hooks.unlinked(s, child, arg);
     }
