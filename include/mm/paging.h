@@ -17,6 +17,12 @@
  *
  * User and kernel never share a table below the root.
  *
+ * Pairs (kernel page-table isolation): with MM_PAGING_PAIRS each user root is two, over the same
+ * tables of the user half. In kernel mode the CPU walks the one that has all of the kernel's, and
+ * where nothing of the user's can be executed; in user mode the other, which has of the kernel only
+ * what a third root holds, the entry root: what is needed to come in (mm_paging_init_entry()).
+ * mm_paging_activate() loads the first; the kernel's exit path loads mm_paging_user_root().
+ *
  * Protection: a leaf that allows anything may be read; a CPU without no-execute (or with it
  * switched off) executes what it may read; MM_PROT_GLOBAL is a hint that a CPU may lack, and only
  * for kernel roots. What translate and walk report is what the hardware enforces. A leaf that
@@ -169,7 +175,12 @@ struct mm_paging_config {
     /** The CPUs that walk these roots, and how to reach them: made by mm_tlb_init() for the same
      * backend, and of one kernel root at a time. NULL: one CPU, no PCIDs. User roots inherit it. */
     struct mm_tlb *tlb;
+    uint32_t flags; /**< MM_PAGING_PAIRS */
 };
+
+/** Of the configuration: user roots are pairs, and no leaf of the kernel's root is global, so that
+ * none outlives the way out to user mode. Only those of the entry root may be. */
+#define MM_PAGING_PAIRS 1u
 
 /** A set of CPUs: CPU n is bit n % 64 of word n / 64. */
 struct mm_cpu_mask {
@@ -192,12 +203,17 @@ struct mm_tlb_record {
  * init, `o` = the owner's lock, `a` = atomic.
  */
 struct mm_pagetable {
-    uint32_t magic;                   /**< c */
-    uint32_t is_user;                 /**< c */
-    uint32_t nr_kernel_ranges;        /**< c */
-    uint32_t adopted;                 /**< c: root was built by someone else */
-    uint32_t active;                  /**< o: it has been activated: the hardware may walk it */
-    mm_paddr_t root;                  /**< c */
+    uint32_t magic;            /**< c */
+    uint32_t is_user;          /**< c */
+    uint32_t nr_kernel_ranges; /**< c */
+    uint32_t adopted;          /**< c: root was built by someone else */
+    uint32_t active;           /**< o: it has been activated: the hardware may walk it */
+    uint32_t pairs;            /**< c: 1: made with MM_PAGING_PAIRS; 2: the entry root */
+    mm_paddr_t root;           /**< c: of a pair the one for user mode */
+    mm_paddr_t kernel_root;    /**< c: what the kernel runs on; but of a pair it is `root` */
+    /** With pairs: the entry root, of a kernel root (NULL: not yet made) and of its user roots; the
+     * kernel root, of an entry root. */
+    struct mm_pagetable *peer;
     uint64_t paddr_end;               /**< c: no leaf has an address from here on */
     struct mm_paging_backend backend; /**< c */
     struct mm_physmap physmap;        /**< c */
@@ -234,7 +250,8 @@ struct mm_paging_stats {
  *         | MM_ERR_INVALID_ADDRESS (a
  *         range wraps, is not canonical, overlaps another, or shares a root entry with `user`;
  *         `user` is not in the lower half) | MM_ERR_INVALID_SIZE (a kernel range is empty)
- *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges) | MM_ERR_FAULT (a frame
+ *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges)
+ *         | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame
  *         of the source that the physmap or the CPU does not reach) | what the source answers,
  *         e.g. MM_ERR_NO_MEMORY
  * Owner:  the caller keeps `pt`; what stands behind backend, physmap and source outlives it.
@@ -250,14 +267,40 @@ mm_status_t mm_paging_init_kernel(struct mm_pagetable *pt, const struct mm_pagin
  * @param pt      zeroed storage
  * @param kernel  made by mm_paging_init_kernel() or mm_paging_adopt(), and outlives `pt`
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_NOT_INITIALIZED (kernel)
- *         | MM_ERR_INVALID_ARGUMENT (null; a user root as `kernel`; its configuration has no user
- *         range) | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
+ *         | MM_ERR_INVALID_ARGUMENT (null; a user or entry root as `kernel`; its configuration has no
+ *         user range; it is for pairs and has no entry root yet) | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
  * Locks:  none; nobody else knows `pt`, and of `kernel` only what never changes is read.
  *         Sleeps: never.
- * Cost:   one frame, and one copy for each root entry of the kernel's ranges.
+ * Cost:   one frame, and one copy for each root entry of the kernel's ranges; a pair: two frames.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetable *kernel);
+
+/**
+ * Make the entry root of a kernel root with pairs: what user mode keeps of the kernel. It has
+ * tables of its own behind `ranges`, and is empty: the kernel maps there, with mm_paging_map(), what
+ * a CPU touches on its way in before it has loaded another root, and on its way out after (the
+ * trampoline's text and its stacks, IDT, GDT, TSS), at the addresses, frames and rights that these
+ * have in the kernel root. All user roots made after have it, also what is mapped in it later.
+ *
+ * It is no root to run on. What is unmapped from it is flushed on this CPU alone: map for good.
+ *
+ * @param entry   zeroed storage
+ * @param kernel  made with MM_PAGING_PAIRS
+ * @param ranges  as kernel ranges, each within one of the kernel's
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_NOT_INITIALIZED (kernel)
+ *         | MM_ERR_INVALID_ARGUMENT (null; no range; `kernel` is a user or entry root, or not for
+ *         pairs) | MM_ERR_BUSY (it has an entry root) | MM_ERR_LIMIT (too many ranges)
+ *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not the kernel's, or overlaps another)
+ *         | MM_ERR_INVALID_SIZE (a range is empty) | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_FAULT (as
+ *         for mm_paging_init_kernel()) | what the source answers
+ * Owner:  the caller keeps `entry`; it outlives all user roots, and goes before `kernel`.
+ * Locks:  none; one CPU. Sleeps: never.
+ * Cost:   as mm_paging_init_kernel().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_init_entry(struct mm_pagetable *entry, struct mm_pagetable *kernel,
+                                 const struct mm_vrange *ranges, uint32_t nr_ranges);
 
 /**
  * Take over a root that someone else built (the boot loader): its mappings are seen, may be changed
@@ -288,7 +331,7 @@ mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_conf
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_BUSY (it is the root in use on this CPU; with a tlb: a
- *         CPU has it loaded; a kernel root: a CPU is online)
+ *         CPU has it loaded; a kernel root: a CPU is online, or it has an entry root)
  * Locks:  none; no CPU uses the root, and no user root of a kernel root that is destroyed exists.
  *         Sleeps: never. It waits for nobody: translations of a root that no CPU has loaded cannot
  *         be used.
@@ -782,12 +825,21 @@ mm_status_t mm_paging_cursor_protect(struct mm_paging_cursor *cursor, mm_prot_t 
                                      struct mm_gather *gather);
 
 /**
- * Physical address of the root: what the hardware's root register wants.
+ * Physical address of the root that the kernel runs on: what the hardware's root register wants.
  *
  * @return {0} if `pt` is null or not initialised
  * Locks:  none; any context. Cost: O(1).
  */
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt);
+
+/**
+ * Physical address of the root for user mode: of a pair the one that the kernel's exit path loads
+ * last; else mm_paging_root().
+ *
+ * @return {0} if `pt` is null or not initialised
+ * Locks:  none; any context. Cost: O(1).
+ */
+mm_paddr_t mm_paging_user_root(const struct mm_pagetable *pt);
 
 /**
  * Make this the root that this CPU walks. The code that runs, its stack and `pt` must be mapped in

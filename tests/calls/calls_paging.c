@@ -38,6 +38,7 @@ static struct mm_paging_config config_of(const uint64_t *a, struct mm_physmap *p
     config.kernel_ranges = ranges;
     config.nr_kernel_ranges = T_W32(7);
     config.user = mm_vrange(mm_vaddr(a[8]), a[9]);
+    config.flags = T_W32(10);
     return config;
 }
 
@@ -56,12 +57,28 @@ static int do_adopt(const uint64_t *a)
     struct mm_physmap physmap;
     struct mm_paging_config config = config_of(a, &physmap, ranges);
 
-    return (int)mm_paging_adopt(T_P(0), a[1] == 0 ? NULL : &config, mm_paddr(a[10]));
+    return (int)mm_paging_adopt(T_P(0), a[1] == 0 ? NULL : &config, mm_paddr(a[11]));
 }
 
 static int do_init_user(const uint64_t *a)
 {
     return (int)mm_paging_init_user(T_P(0), T_P(1));
+}
+
+static int do_init_entry(const uint64_t *a)
+{
+    struct mm_vrange ranges[MM_PAGING_MAX_KERNEL_RANGES + 1];
+
+    for (unsigned i = 0; i <= MM_PAGING_MAX_KERNEL_RANGES; i++) {
+        ranges[i] = mm_vrange(mm_vaddr(T_TOP + i * 8192), 4096);
+    }
+    ranges[0] = T_RANGE(3);
+    return (int)mm_paging_init_entry(T_P(0), T_P(1), a[2] == 0 ? NULL : ranges, T_W32(5));
+}
+
+static int do_user_root(const uint64_t *a)
+{
+    return T_NONZERO(mm_paging_user_root(T_P(0)).raw);
 }
 
 static int do_destroy(const uint64_t *a)
@@ -210,6 +227,23 @@ static void short_kernel(void)
     t_w.spare.pt.physmap = t_w.physmap_short;
 }
 
+static void kernel_of_pairs(void)
+{
+    t_w.kernel.pairs = 1;
+}
+
+static void short_kernel_of_pairs(void)
+{
+    kernel_of_pairs();
+    t_w.kernel.physmap = t_w.physmap_short;
+}
+
+static void kernel_with_entry(void)
+{
+    kernel_of_pairs();
+    t_w.kernel.peer = &t_w.kernel;
+}
+
 static void kernel_without_user(void)
 {
     t_w.spare.pt.user.len = 0;
@@ -353,8 +387,10 @@ static void with_a_tlb_in_use(void)
 #define CONFIG                                                                                     \
     T_GIVEN("config"), T_GIVEN("backend"), T_GIVEN("source"), T_OF("physmap", physmaps),           \
         T_NUM("kernel", T_ARENA), T_NUM("kernel.len", T_ARENA_LEN),                                \
-        T_OF("nr_kernel_ranges", range_counts), T_NUM("user", 0), T_NUM("user.len", T_USER_LEN)
-#define PT T_LIVE_GONE(user, pt)
+        T_OF("nr_kernel_ranges", range_counts), T_NUM("user", 0), T_NUM("user.len", T_USER_LEN),   \
+        T_BITS("flags", 0, MM_PAGING_PAIRS)
+#define ENTRY T_NUM("start", T_TOP + 0x100000), T_NUM("len", 8192), T_OF("nr_ranges", range_counts)
+#define PT    T_LIVE_GONE(user, pt)
 #define AUDIT                                                                                      \
     T_GIVEN("audit"), T_GIVEN("roots"), T_UPTO("nr_roots", 2, 2), T_OF("kernel", audit_kernels),   \
         T_OF("user", audit_users), T_BITS("kinds", 0, MM_AUDIT_ALL), T_OUT
@@ -374,6 +410,23 @@ static const struct t_call paging[] = {
      .setup = kernel_without_user,
      .flags = T_BAD_ONLY,
      .args = {T_FRESH_(pt, kernel), T_LIVE_(spare.pt)}},
+    {.name = "mm_paging_init_entry",
+     .invoke = do_init_entry,
+     .setup = kernel_of_pairs,
+     .flags = T_CAN_FAIL,
+     .args = {T_FRESH_(pt, kernel), T_OF("kernel", kernels), T_GIVEN("ranges"), ENTRY}},
+    {.name = "mm_paging_init_entry",
+     .note = "there is one",
+     .invoke = do_init_entry,
+     .setup = kernel_with_entry,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), T_LIVE_(kernel), T_GIVEN("ranges"), ENTRY}},
+    {.name = "mm_paging_init_entry",
+     .note = "a root beyond reach",
+     .invoke = do_init_entry,
+     .setup = short_kernel_of_pairs,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_FRESH_(pt, kernel), T_LIVE_(kernel), T_GIVEN("ranges"), ENTRY}},
     {.name = "mm_paging_adopt",
      .invoke = do_adopt,
      .setup = foreign_root,
@@ -436,6 +489,7 @@ static const struct t_call paging[] = {
      .invoke = do_walk,
      .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096), T_GIVEN("visit")}},
     {.name = "mm_paging_root", .invoke = do_root, .args = {PT}},
+    {.name = "mm_paging_user_root", .invoke = do_user_root, .args = {PT}},
     {.name = "mm_paging_activate", .invoke = do_activate, .args = {PT}},
     {.name = "mm_paging_current_root", .invoke = do_current_root, .args = {T_GIVEN("backend")}},
     {.name = "mm_paging_load_root",

@@ -183,6 +183,13 @@ static inline uint64_t codec_soft_payload(uint64_t slot)
 
 /* --- tables ----------------------------------------------------------------------------------- */
 
+/** An entry that leads to user tables, for the root that the kernel runs on: nothing there is
+ * executed, so that a way out that forgot to switch roots faults at once. */
+static inline uint64_t codec_kernel_side(const codec_t *cx, uint64_t slot)
+{
+    return slot != 0 && cx->enabled.nx ? slot | ENTRY_NX : slot;
+}
+
 /** Whether a slot points to a table. PS where no leaf may be is a reserved bit: no table. */
 static inline bool codec_is_table(uint64_t slot, unsigned level)
 {

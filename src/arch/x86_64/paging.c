@@ -43,7 +43,7 @@ static mm_paddr_t paging_current_root(void *ctx)
 
 static bool is_current(const struct mm_pagetable *pt)
 {
-    return paging_current_root(pt->backend.ctx).raw == pt->root.raw;
+    return paging_current_root(pt->backend.ctx).raw == pt->kernel_root.raw;
 }
 
 static void flush_all(const struct mm_x86_64 *arch, bool global)
@@ -96,7 +96,7 @@ static void paging_activate(struct mm_pagetable *pt)
 {
     const struct mm_x86_64 *arch = pt->backend.ctx;
 
-    arch->ops->write_cr(arch->ctx, 3, pt->root.raw | arch->encryption_mask);
+    arch->ops->write_cr(arch->ctx, 3, pt->kernel_root.raw | arch->encryption_mask);
     if (pt->is_user == 0) {
         flush_all(arch, true); /* global translations of the root before it, if another kernel's */
     }

@@ -48,6 +48,12 @@ struct audit {
     const struct run *farthest[NR_CLASSES];
 };
 
+/** Root `i` of those that are walked: those asked for, and after them the entry root. */
+static const struct mm_pagetable *root_of(const struct audit *a, uint32_t i)
+{
+    return i < a->asked->nr_roots ? a->asked->roots[i] : a->asked->roots[0]->peer;
+}
+
 /* --- telling ---------------------------------------------------------------------------------- */
 
 static void put_party(struct mmi_line *line, const struct mm_audit_party *party)
@@ -118,7 +124,7 @@ static void tell(struct audit *a, const struct mm_audit_finding *finding)
 static struct mm_audit_party party_at(const struct audit *a, const struct run *run, uint64_t frame)
 {
     struct mm_audit_party party = {
-        .pt = a->asked->roots[run->root],
+        .pt = root_of(a, run->root),
         .at = mm_vaddr(run->at + (frame - run->first) * MM_PAGE_SIZE),
         .prot = run->prot,
         .type = (mm_memtype_t)run->type,
@@ -153,7 +159,7 @@ static void tell_of_entry(struct audit *a, uint32_t kind, const struct mm_mappin
     struct mm_audit_finding finding = {
         .kind = kind,
         .frames = mm_prange(mapping->paddr, MM_PAGE_SIZE),
-        .one = {.pt = a->asked->roots[a->root], .at = mapping->page.start},
+        .one = {.pt = root_of(a, a->root), .at = mapping->page.start},
         .entry = entry,
     };
 
@@ -208,14 +214,18 @@ static bool see(void *ctx, const struct mm_mapping *mapping, uint64_t entry, enu
 
 static void see_all(struct audit *a)
 {
-    const struct mm_paging_audit *asked = a->asked;
+    const struct mm_pagetable *kernel = a->asked->roots[0];
+    uint32_t nr = a->asked->nr_roots + (kernel->pairs == MMI_PAIRS && kernel->peer != NULL ? 1 : 0);
 
     a->nr_runs = 0;
     a->last.nr = 0;
-    for (a->root = 0; a->root < asked->nr_roots && !a->enough; a->root++) {
-        const struct mm_pagetable *pt = asked->roots[a->root];
+    for (a->root = 0; a->root < nr && !a->enough; a->root++) {
+        const struct mm_pagetable *pt = root_of(a, a->root);
+        const struct mm_pagetable *beside = pt->is_user == 0  ? NULL
+                                            : mmi_is_pair(pt) ? pt->peer
+                                                              : kernel;
 
-        pt->backend.ops->view(pt, a->root == 0 ? NULL : asked->roots[0], see, a);
+        pt->backend.ops->view(pt, beside, see, a);
     }
     put_run(a);
 }
@@ -277,15 +287,16 @@ static void joins(struct audit *a, const struct run *run, unsigned class)
 
 static void judge_alone(struct audit *a, const struct run *run)
 {
-    const struct mm_pagetable *pt = a->asked->roots[run->root];
+    const struct mm_pagetable *pt = root_of(a, run->root);
     struct mm_vrange pages = mm_vrange(mm_vaddr(run->at), run->nr * MM_PAGE_SIZE);
     bool user = (run->prot & MM_PROT_USER) != 0;
 
     if ((run->prot & MM_PROT_WRITE) != 0 && (run->prot & MM_PROT_EXEC) != 0) {
         tell_of_frames(a, MM_AUDIT_WRITE_EXEC, run, NULL);
     }
+    /* What a pair has of the entry root's was passed over: any other is one too many. */
     if (user ? !mm_vrange_covers(pt->user, pages)
-             : pt->is_user != 0 && mm_vrange_overlaps(pt->user, pages)) {
+             : pt->is_user != 0 && (mmi_is_pair(pt) || mm_vrange_overlaps(pt->user, pages))) {
         tell_of_frames(a, MM_AUDIT_USER_REACH, run, NULL);
     }
 }

@@ -10,6 +10,22 @@
 #define MMI_PAGETABLE_MAGIC 0x7462504du /* "MPbt" */
 #define MMI_GATHER_MAGIC    0x6874474du /* "MGth" */
 
+/* What mm_pagetable.pairs says. */
+#define MMI_PAIRS      1u
+#define MMI_ENTRY_ROOT 2u
+
+/** Whether it is a user root with a second root for the kernel. */
+static inline bool mmi_is_pair(const struct mm_pagetable *pt)
+{
+    return pt->kernel_root.raw != pt->root.raw;
+}
+
+/** A protection as it is mapped: with pairs, nothing of the kernel's is global. */
+static inline mm_prot_t mmi_paging_prot(const struct mm_pagetable *pt, mm_prot_t prot)
+{
+    return pt->pairs == MMI_PAIRS ? prot & ~MM_PROT_GLOBAL : prot;
+}
+
 /** MM_OK | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED */
 static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
 {

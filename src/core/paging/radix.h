@@ -39,14 +39,15 @@
  * The codec: CODEC_SHIFT, CODEC_BITS, CODEC_MAX_LEVELS, CODEC_LEAF_LEVELS; codec_t; codec_of,
  * codec_levels, codec_canonical, codec_max_leaf, codec_paddr_bits, codec_is_table, codec_table,
  * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown,
- * codec_chain, codec_chain_pfn, codec_rights_all, codec_rights_below, codec_rights_allow,
- * codec_has_type, codec_prot, codec_leaf, codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
- * codec_write_protect, codec_split, codec_decode, codec_malformed, codec_is_leaf,
- * codec_is_present, codec_is_chained, codec_join, codec_used, codec_retype, codec_break,
- * codec_is_broken, codec_mend, codec_names_memory, codec_named, codec_same_table; codec_is_soft,
- * codec_soft, codec_soft_kind, codec_soft_payload; codec_accessed, codec_dirty, codec_used_bits,
- * codec_set_used, codec_software, codec_set_software, codec_key, codec_set_key, codec_has_keys;
- * codec_page_mask. A slot of all zeroes is empty.
+ * codec_chain, codec_chain_pfn, codec_is_chained, codec_rights_all, codec_rights_below,
+ * codec_rights_allow, codec_has_type, codec_prot, codec_leaf, codec_step, codec_next, codec_paddr,
+ * codec_type, codec_is_global, codec_reprotect, codec_write_protect, codec_split, codec_join,
+ * codec_decode, codec_malformed, codec_is_leaf, codec_is_present, codec_used, codec_retype,
+ * codec_break, codec_is_broken, codec_mend, codec_names_memory, codec_named, codec_same_table,
+ * codec_kernel_side; codec_is_soft, codec_soft, codec_soft_kind, codec_soft_payload;
+ * codec_accessed, codec_dirty, codec_used_bits, codec_set_used, codec_software,
+ * codec_set_software, codec_key, codec_set_key, codec_has_keys; codec_page_mask. A slot of all
+ * zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -218,6 +219,8 @@ static inline bool table_is_empty(const uint64_t *slots)
     }
     return true;
 }
+
+#include "radix_pair.h"
 
 /* --- what a call has reserved ----------------------------------------------------------------- */
 
@@ -531,6 +534,9 @@ RADIX_INLINE void sweep_up(struct sweep *s, const struct sweep_hooks hooks, void
     s->level++;
     slot = &s->slots[slot_index(s->at, s->level)];
     if (unlink && codec_is_owned(mmi_load(slot))) {
+        if (s->level == root_level(s->cx) && mmi_is_pair(s->pt)) {
+            pair_unlink(s->pt, slot_index(s->at, s->level));
+        }
         mmi_store_release(slot, 0);
         hooks.unlinked(s, child, arg);
     }

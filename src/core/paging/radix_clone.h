@@ -290,6 +290,7 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
         return status;
     }
     status = clone_sweep_commit(&c, range);
+    pair_up(to, range.start.raw, mm_vrange_last(range).raw);
     clone_report(&c);
     if (c.changed) {
         mmi_gather_add(gather, range, c.shift, false);

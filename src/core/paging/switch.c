@@ -61,7 +61,7 @@ static void load_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
     bool keep = tlb->nr_asids > 1 && asid->id == pt->id && asid->kernel_gen == kernel_seen &&
                 (pt->is_user == 0 || asid->gen == gen);
 
-    tlb->backend.ops->load(tlb->backend.ctx, pt->root, i, keep);
+    tlb->backend.ops->load(tlb->backend.ctx, pt->kernel_root, i, keep);
     mmi_tlb_count(keep ? &cpu->stats.nr_asid_hits : &cpu->stats.nr_asid_misses, 1);
     asid->id = pt->id;
     asid->gen = gen;
@@ -96,7 +96,7 @@ static void load_root(struct mm_tlb *tlb, uint32_t self, struct mm_pagetable *pt
     struct mm_tlb_cpu *cpu = &tlb->cpus[self];
     struct mm_pagetable *old = (struct mm_pagetable *)(mmi_load(&cpu->loaded) & ~MMI_TLB_LOADING);
     uint64_t root = tlb->backend.ops->current_root(tlb->backend.ctx).raw;
-    bool stray = old == NULL || root != old->root.raw; /* loaded by mm_paging_load_root() */
+    bool stray = old == NULL || root != old->kernel_root.raw; /* loaded by mm_paging_load_root() */
     uint64_t gen;
 
     if (old == pt && !stray && !fresh) {
@@ -163,7 +163,7 @@ mm_status_t mm_paging_leave(struct mm_pagetable *kernel)
         return mmi_tlb_switch(kernel, false);
     }
     set_active(kernel);
-    kernel->backend.ops->load(kernel->backend.ctx, kernel->root, 0, false);
+    kernel->backend.ops->load(kernel->backend.ctx, kernel->kernel_root, 0, false);
     return MM_OK;
 }
 
