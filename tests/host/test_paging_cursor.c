@@ -171,6 +171,9 @@ static void random_edits(struct slots_rig *r)
         unsigned end;
 
         s_draw_range(r, &first, &end);
+        for (unsigned p = first; p < end && p < first + 20; p++) { /* TLBs know them */
+            s_touch(r, p, t_prng_chance(&r->prng, 1, 2));
+        }
         assert_int_equal(mm_gather_begin(&gather, r->pt), MM_OK);
         assert_int_equal(mm_paging_cursor_seek(&c, mm_vaddr(s_at(first))), MM_OK);
         for (unsigned p = first; p < end && c.at_end == 0 && p < first + 40; p++) {
