@@ -69,6 +69,16 @@ static void test_injection(void **state)
     mm_gather_end(&f->user);
     INJECT(f, mm_paging_clone(pt, &f->copy, t_range(0, HALF), NULL, NULL, &f->user));
     mm_gather_end(&f->user);
+    /* In a leaf of 1 GiB: two tables at each end. */
+    assert_int_equal(t_map(pt, 64 * P1G, P1G, P1G, T_URW), MM_OK);
+    INJECT(f, mm_paging_set_type(pt, t_range(64 * P1G + P4K, P1G - 2 * P4K), MM_MEMTYPE_UC,
+                                 MM_PAGING_SPLIT));
+    INJECT(f, mm_paging_map(pt, t_range(66 * P1G, P2M), mm_paddr(P1G), T_URW, MM_MEMTYPE_WB,
+                            MM_PAGING_ONLY_4K | MM_PAGING_MERGE));
+    assert_int_equal(t_map(pt, 68 * P1G, P1G, P1G, T_URW), MM_OK);
+    INJECT(f, mm_paging_protect(pt, t_range(68 * P1G, P1G / 2), T_UR,
+                                MM_PAGING_SPLIT | MM_PAGING_MERGE, &f->user));
+    mm_gather_end(&f->user);
     INJECT(f, init_kernel(m, &fresh));
     assert_int_equal(mm_paging_destroy(&fresh), MM_OK);
     INJECT(f, mm_paging_init_user(&fresh, &m->kernel));
