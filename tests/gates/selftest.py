@@ -24,6 +24,9 @@ GOOD = {
     "README.md": "Call `mm_one()` of `mm/addr.h`.\n\n```c example=first\n"
                  "#include <mm/addr.h>\nint main(void)\n{\n    return mm_one(1) - 1;\n}\n```\n",
     "docs/locking.md": "| `mm_one` | none |\n",
+    "docs/testing/hazards.md":
+        "<!-- SPDX-License-Identifier: MIT -->\n| hazard | what | tests | seeds |\n|---|---|---|---|\n"
+        "| 1 | one | `host.one` | 1 |\n",
     "tests/seeded/good.patch": "# hazard: 1\n# test: host.one\n--- a/README.md\n+++ b/README.md\n"
                                "@@ -1,2 +1,2 @@\n-Call `mm_one()` of `mm/addr.h`.\n+Call it.\n \n",
     "tests/host/test_one.c": HEAD,
@@ -124,6 +127,10 @@ BREACHES = [
      GOOD["tests/seeded/good.patch"].replace("# test", "# tested")),
     ("seeds", "a fault whose test is gone", "tests/seeded/one.patch",
      GOOD["tests/seeded/good.patch"].replace("host.one", "host.gone")),
+    ("seeds", "a hazard whose test is gone", "docs/testing/hazards.md",
+     GOOD["docs/testing/hazards.md"].replace("host.one", "host.gone")),
+    ("seeds", "a hazard with fewer faults than it says", "docs/testing/hazards.md",
+     GOOD["docs/testing/hazards.md"].replace("| 1 |\n", "| 2 |\n")),
     ("docs", "a name that does not exist", "README.md", GOOD["README.md"] + "Then `mm_gone()`.\n"),
     ("docs", "a link to nowhere", "README.md", GOOD["README.md"] + "See [this](docs/gone.md).\n"),
     ("docs", "a header that does not exist", "README.md", GOOD["README.md"] + "See `mm/gone.h`.\n"),

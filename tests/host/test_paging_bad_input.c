@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * Bad input and failure of page tables: every documented status of every call, the cross product of
- * odd numbers over addresses and lengths, and a source of frames that fails at each point. After
- * each failing call all tables and objects are as before, byte for byte. Hazards 7, 8, 16.
+ * Bad input to page tables: every documented status of every call on mappings, and the cross product
+ * of odd numbers over addresses and lengths. After each failing call all tables and objects are as
+ * before, byte for byte. Hazards 7, 8, 16. Roots: test_paging_bad_roots.c; states of the range:
+ * test_paging_product.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,69 +12,9 @@
 
 #include <cmocka.h>
 
-#include "t_paging.h"
+#include "paging_bad.h"
 
 #include <mm/paging_ops.h>
-
-#define HALF (UINT64_C(1) << 47)
-
-struct fixture {
-    struct t_paging *m;
-    struct mm_gather user;   /* begun for the user root */
-    struct mm_gather kernel; /* begun for the kernel's */
-    struct mm_pagetable copy;
-};
-
-/* A 1 GiB leaf at 1 GiB, a 2 MiB leaf at 4 GiB, a page at 6 GiB; a page of the kernel. */
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-
-    assert_non_null(f);
-    f->m = t_paging_new();
-    t_paging_start(f->m);
-    assert_int_equal(t_map(&f->m->user, P1G, P1G, P1G, T_URW), MM_OK);
-    assert_int_equal(t_map(&f->m->user, 4 * P1G, P1G, P2M, T_URW), MM_OK);
-    assert_int_equal(t_map(&f->m->user, 6 * P1G, P1G, P4K, T_URW), MM_OK);
-    assert_int_equal(t_map(&f->m->kernel, T_KERNEL_LOW, P1G, P4K, MM_PROT_RW), MM_OK);
-    assert_int_equal(mm_paging_init_user(&f->copy, &f->m->kernel), MM_OK);
-    assert_int_equal(mm_gather_begin(&f->user, &f->m->user), MM_OK);
-    assert_int_equal(mm_gather_begin(&f->kernel, &f->m->kernel), MM_OK);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    assert_int_equal(mm_paging_check(&f->copy), MM_OK);
-    assert_int_equal(mm_paging_destroy(&f->copy), MM_OK);
-    t_paging_delete(f->m);
-    free(f);
-    return 0;
-}
-
-static uint64_t state_of(const struct fixture *f)
-{
-    uint64_t hash = t_state(f->m, &f->user);
-
-    hash = t_hash_more(hash, &f->kernel, sizeof(f->kernel));
-    return t_hash_more(hash, &f->copy, sizeof(f->copy));
-}
-
-/* The call fails with this status and changes nothing. */
-#define FAILS(f, wanted, call)                                                                     \
-    do {                                                                                           \
-        uint64_t before_ = state_of(f);                                                            \
-        mm_status_t status_ = (call);                                                              \
-        if (status_ != (wanted)) {                                                                 \
-            fail_msg("%s: %s, not %s", #call, mm_status_str(status_), #wanted);                    \
-        }                                                                                          \
-        if (before_ != state_of(f)) {                                                              \
-            fail_msg("%s: failed and left a trace", #call);                                        \
-        }                                                                                          \
-    } while (0)
 
 /* --- statuses, call by call ---------------------------------------------------------------------
  */
@@ -377,178 +318,7 @@ static void test_gather(void **state)
     assert_int_equal(f->m->released[1] + f->m->released[9], 0);
 }
 
-/* --- making roots
- * --------------------------------------------------------------------------------- */
-
-static void init_fails(struct t_paging *m, const struct mm_paging_config *config,
-                       mm_status_t wanted)
-{
-    static const struct mm_pagetable zero;
-    struct mm_pagetable pt = {0};
-    uint64_t before = t_state(m, NULL);
-    mm_status_t status = mm_paging_init_kernel(&pt, config);
-
-    if (status != wanted) {
-        fail_msg("%s, not %s", mm_status_str(status), mm_status_str(wanted));
-    }
-    assert_memory_equal(&pt, &zero, sizeof(pt));
-    status = mm_paging_adopt(&pt, config, m->kernel.root);
-    if (status != wanted) {
-        fail_msg("adopt: %s, not %s", mm_status_str(status), mm_status_str(wanted));
-    }
-    assert_memory_equal(&pt, &zero, sizeof(pt));
-    assert_int_equal(before, t_state(m, NULL));
-}
-
-#define BAD_CONFIG(wanted, change)                                                                 \
-    do {                                                                                           \
-        struct mm_paging_config config = t_config(m);                                              \
-        struct mm_physmap physmap = *config.physmap;                                               \
-        struct mm_vrange ranges[MM_PAGING_MAX_KERNEL_RANGES + 1] = {                               \
-            {{T_KERNEL_LOW}, P1G}, {{T_KERNEL_LOW + P1G}, P1G}, {{T_KERNEL_TOP}, P1G}};            \
-        struct mm_frame_source_ops source = *config.source.ops;                                    \
-        config.kernel_ranges = ranges;                                                             \
-        config.nr_kernel_ranges = 3;                                                               \
-        config.physmap = &physmap;                                                                 \
-        config.source.ops = &source;                                                               \
-        change;                                                                                    \
-        init_fails(m, &config, wanted);                                                            \
-    } while (0)
-
-static void test_init_kernel(void **state)
-{
-    static const struct mm_physmap_ops half_ops = {.map = t_map_frame};
-    static const struct mm_physmap_ops other_half = {.unmap = t_unmap_frame};
-    struct fixture *f = *state;
-    struct t_paging *m = f->m;
-    struct mm_paging_config good = t_config(m);
-    struct mm_pagetable pt = {0};
-
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_init_kernel(NULL, &good));
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_init_kernel(&pt, NULL));
-    FAILS(f, MM_ERR_ALREADY_INITIALIZED, mm_paging_init_kernel(&m->kernel, &good));
-    FAILS(f, MM_ERR_ALREADY_INITIALIZED, mm_paging_adopt(&m->kernel, &good, m->kernel.root));
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_adopt(NULL, &good, m->kernel.root));
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_adopt(&pt, NULL, m->kernel.root));
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.backend.ops = NULL);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.physmap = NULL);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.source.ops = NULL);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, source.alloc = NULL);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, source.free = NULL);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.kernel_ranges = NULL);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, config.nr_kernel_ranges = 0);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.ops = &half_ops);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.ops = &other_half);
-    BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.first = mm_paddr(P4K); physmap.len = UINT64_MAX);
-    BAD_CONFIG(MM_ERR_LIMIT, config.nr_kernel_ranges = MM_PAGING_MAX_KERNEL_RANGES + 1);
-    BAD_CONFIG(MM_ERR_NOT_ALIGNED, ranges[1].start.raw += 1);
-    BAD_CONFIG(MM_ERR_NOT_ALIGNED, ranges[2].len = 5);
-    BAD_CONFIG(MM_ERR_NOT_ALIGNED, config.user.len = 5);
-    BAD_CONFIG(MM_ERR_NOT_ALIGNED, config.user.start.raw = 5);
-    BAD_CONFIG(MM_ERR_INVALID_SIZE, ranges[2].len = 0);
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, ranges[2].len = 8 * P1G);    /* wraps */
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, ranges[0].start.raw -= P4K); /* not canonical */
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, ranges[1].start.raw -= P4K); /* overlaps */
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, ranges[0].start.raw = 0);    /* in the user's */
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, ranges[0].start.raw = P1G;   /* beside it */
-               config.user.len = P1G);
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, config.user.len = HALF + P4K);       /* not canonical */
-    BAD_CONFIG(MM_ERR_INVALID_ADDRESS, config.user.start.raw = 0 - 8 * P1G; /* the upper half */
-               config.user.len = P1G);
-}
-
-static void test_init_user(void **state)
-{
-    struct fixture *f = *state;
-    struct t_paging *m = f->m;
-    struct mm_pagetable pt = {0};
-    struct mm_pagetable none = {0};
-    struct mm_pagetable lonely = {0};
-    struct mm_paging_config config = t_config(m);
-
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_init_user(NULL, &m->kernel));
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_init_user(&pt, NULL));
-    FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_init_user(&pt, &none));
-    FAILS(f, MM_ERR_ALREADY_INITIALIZED, mm_paging_init_user(&m->user, &m->kernel));
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_init_user(&pt, &m->user));
-    config.user.len = 0;
-    assert_int_equal(mm_paging_init_kernel(&lonely, &config), MM_OK);
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_init_user(&pt, &lonely));
-    assert_int_equal(mm_paging_destroy(&lonely), MM_OK);
-}
-
-static void test_adopt(void **state)
-{
-    struct fixture *f = *state;
-    struct t_paging *m = f->m;
-    struct mm_pagetable pt = {0};
-    struct mm_paging_config config = t_config(m);
-    struct mm_physmap window = m->physmap;
-    uint64_t *root;
-    mm_pfn_t frame = {0};
-
-    FAILS(f, MM_ERR_NOT_ALIGNED, mm_paging_adopt(&pt, &config, mm_paddr(P4K + 8)));
-    FAILS(f, MM_ERR_INVALID_ADDRESS, mm_paging_adopt(&pt, &config, mm_paddr(UINT64_C(1) << 46)));
-    window.len = P4K;
-    config.physmap = &window;
-    FAILS(f, MM_ERR_INVALID_ADDRESS, mm_paging_adopt(&pt, &config, mm_paddr(2 * P4K)));
-    config.physmap = &m->physmap;
-
-    /* Entries that make no sense: in the root, and one that leads nowhere. */
-    assert_int_equal(t_source_alloc(m, MM_OWNER_KERNEL, true, &frame), MM_OK);
-    root = t_table(m, frame.raw);
-    root[256] = 0x1000; /* not present, and not empty */
-    FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
-    root[256] = 2;
-    FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
-    root[256] = (UINT64_C(1) << 46) | 3;
-    FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
-    root[256] = 0x83; /* a leaf where none may be */
-    FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
-    root[256] = 0;
-    window.len = frame.raw * P4K + P4K;
-    config.physmap = &window;
-    root[256] = (window.len + P4K) | 3;
-    FAILS(f, MM_ERR_CORRUPTED, mm_paging_adopt(&pt, &config, mm_pfn_addr(frame)));
-    t_source_free(m, frame);
-}
-
-/* --- frames that cannot be tables
- * ------------------------------------------------------------------- */
-
-static void test_unreachable_tables(void **state)
-{
-    struct fixture *f = *state;
-    struct mm_pagetable *pt = &f->m->user;
-    struct mm_physmap window = pt->physmap;
-
-    /* The window ends with what is in use: the next frame is beyond. */
-    window.first = mm_paddr(0);
-    window.len = f->m->highest * P4K;
-    while (f->m->stack[f->m->nr_stack - 1] < f->m->highest) {
-        f->m->nr_stack--;
-    }
-    pt->physmap = window;
-    FAILS(f, MM_ERR_FAULT, t_map(pt, 16 * P1G, P1G, P4K, T_URW));
-    FAILS(f, MM_ERR_FAULT, mm_paging_unmap(pt, t_range(P1G, P4K), MM_PAGING_SPLIT, &f->user));
-    FAILS(f, MM_ERR_FAULT, protect(pt, t_range(P1G, P4K), MM_PAGING_SPLIT, &f->user));
-    f->copy.physmap = window;
-    FAILS(f, MM_ERR_FAULT, mm_paging_clone(pt, &f->copy, t_range(0, HALF), NULL, NULL, &f->user));
-    f->copy.physmap = pt->physmap = f->m->physmap;
-    {
-        struct mm_pagetable fresh = {0};
-        struct mm_paging_config config = t_config(f->m);
-
-        config.physmap = &window;
-        FAILS(f, MM_ERR_FAULT, mm_paging_init_kernel(&fresh, &config));
-        f->m->kernel.physmap = window;
-        FAILS(f, MM_ERR_FAULT, mm_paging_init_user(&fresh, &f->m->kernel));
-        f->m->kernel.physmap = f->m->physmap;
-    }
-}
-
-/* --- odd numbers
- * ---------------------------------------------------------------------------------------- */
+/* --- odd numbers ------------------------------------------------------------------------------ */
 
 static const uint64_t odd[] = {
     0,
@@ -642,112 +412,6 @@ static void test_cross_product(void **state)
     }
 }
 
-/* --- the source fails at every point
- * ---------------------------------------------------------------------- */
-
-/* Run `call` with the nth allocation failing, alone and with all after it, until it succeeds. */
-#define INJECT(f, call)                                                                            \
-    do {                                                                                           \
-        unsigned points_ = 0;                                                                      \
-        for (uint64_t n_ = 1; n_ < 100; n_++) {                                                    \
-            uint64_t before_ = state_of(f);                                                        \
-            uint64_t used_ = (f)->m->nr_used;                                                      \
-            if (n_ % 2 == 1) {                                                                     \
-                t_inject_nth(&(f)->m->inject, n_ / 2 + 1);                                         \
-            } else {                                                                               \
-                t_inject_from(&(f)->m->inject, n_ / 2);                                            \
-            }                                                                                      \
-            mm_status_t status_ = (call);                                                          \
-            uint64_t fired_ = (f)->m->inject.fired;                                                \
-            t_inject_never(&(f)->m->inject);                                                       \
-            if (fired_ == 0) {                                                                     \
-                assert_int_equal(status_, MM_OK);                                                  \
-                break;                                                                             \
-            }                                                                                      \
-            assert_int_equal(status_, MM_ERR_NO_MEMORY);                                           \
-            assert_int_equal(used_, (f)->m->nr_used);                                              \
-            if (before_ != state_of(f)) {                                                          \
-                fail_msg("%s left a trace", #call);                                                \
-            }                                                                                      \
-            points_++;                                                                             \
-        }                                                                                          \
-        assert_true(points_ > 0);                                                                  \
-    } while (0)
-
-static mm_status_t init_kernel(struct t_paging *m, struct mm_pagetable *pt)
-{
-    struct mm_paging_config config = t_config(m);
-
-    return mm_paging_init_kernel(pt, &config);
-}
-
-static void test_injection(void **state)
-{
-    struct fixture *f = *state;
-    struct t_paging *m = f->m;
-    struct mm_pagetable *pt = &m->user;
-    struct mm_pagetable fresh = {0};
-
-    /* 4 KiB, 2 MiB and 1 GiB leaves, across existing tables, across an entry of the root. */
-    INJECT(f, t_map(pt, 10 * P1G - P2M - P4K, P1G - P2M - P4K, 2 * P1G + 2 * P2M, T_URW));
-    INJECT(f, t_map(pt, 4 * P1G + P2M, P1G + P4K, 5 * P2M, T_URW));
-    INJECT(f, t_map(pt, 512 * P1G - 3 * P4K, P1G, 6 * P4K, T_URW));
-    INJECT(f, t_map(&m->kernel, T_KERNEL_TOP, P1G + P4K, 3 * P2M, MM_PROT_RW));
-    INJECT(f,
-           mm_paging_protect(pt, t_range(P1G + 5 * P4K, P1G / 2), T_UR, MM_PAGING_SPLIT, &f->user));
-    mm_gather_end(&f->user);
-    INJECT(f, mm_paging_unmap(pt, t_range(10 * P1G + P2M + P4K, P1G), MM_PAGING_SPLIT, &f->user));
-    mm_gather_end(&f->user);
-    INJECT(f, mm_paging_clone(pt, &f->copy, t_range(0, HALF), NULL, NULL, &f->user));
-    mm_gather_end(&f->user);
-    INJECT(f, init_kernel(m, &fresh));
-    assert_int_equal(mm_paging_destroy(&fresh), MM_OK);
-    INJECT(f, mm_paging_init_user(&fresh, &m->kernel));
-    assert_int_equal(mm_paging_destroy(&fresh), MM_OK);
-    assert_int_equal(mm_paging_check(pt), MM_OK);
-    assert_int_equal(mm_paging_check(&f->copy), MM_OK);
-}
-
-static void test_injection_adopt(void **state)
-{
-    struct fixture *f = *state;
-    struct t_paging *m = f->m;
-    struct mm_paging_config config = t_config(m);
-    struct mm_pagetable adopted = {0};
-    mm_pfn_t root = {0};
-
-    assert_int_equal(t_source_alloc(m, MM_OWNER_KERNEL, true, &root), MM_OK);
-    INJECT(f, mm_paging_adopt(&adopted, &config, mm_pfn_addr(root)));
-    assert_int_equal(mm_paging_destroy(&adopted), MM_OK);
-    for (unsigned i = 0; i < 512; i++) {
-        assert_int_equal(t_table(m, root.raw)[i], 0);
-    }
-    t_source_free(m, root);
-}
-
-static void test_injection_bringup(void **state)
-{
-    struct fixture *f = *state;
-    struct t_paging *m = f->m;
-    struct mm_boot_section sections[] = {
-        {t_range(T_KERNEL_TOP + P4K, P2M), mm_paddr(P2M + P4K), MM_PROT_RX, 0},
-        {t_range(T_KERNEL_TOP + 2 * P2M, P4K), mm_paddr(3 * P2M), MM_PROT_READ, 0},
-        {t_range(T_KERNEL_TOP + P1G, 5 * P4K), mm_paddr(3 * P2M), MM_PROT_RW, 0},
-    };
-    struct mm_boot_entry entries[16];
-    struct mm_bootmap map = {0};
-    struct mm_physmap direct = mm_physmap_direct(T_KERNEL_LOW + P1G);
-
-    INJECT(f, mm_paging_map_sections(&m->kernel, sections, 3));
-    assert_int_equal(t_unmap(&m->kernel, T_KERNEL_TOP, 2 * P1G, MM_PAGING_SKIP_HOLES), MM_OK);
-    assert_int_equal(mm_bootmap_init(&map, entries, 16), MM_OK);
-    assert_int_equal(mm_bootmap_add(&map, mm_prange(mm_paddr(0), 0x9f000), MM_BOOT_USABLE), MM_OK);
-    assert_int_equal(
-        mm_bootmap_add(&map, mm_prange(mm_paddr(P1G), P1G + P2M + P4K), MM_BOOT_USABLE), MM_OK);
-    INJECT(f, mm_paging_map_direct(&m->kernel, &map, &direct, NULL, 0));
-    assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW + P1G, 3 * P1G, MM_PAGING_SKIP_HOLES), MM_OK);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -759,14 +423,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gather, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_init_kernel, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_init_user, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_adopt, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unreachable_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cross_product, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_injection, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_injection_adopt, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_injection_bringup, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("paging_bad_input", tests, NULL, NULL);
