@@ -5,9 +5,12 @@
 
 #include <stddef.h>
 
+#include <mm/paging_audit.h>
+
 #include "check.h"
 #include "checks.h"
 #include "layout.h"
+#include "log.h"
 #include "probe.h"
 
 #define APIC_VERSION 0x30 // Intel SDM vol. 3A, 11.4.8
@@ -191,6 +194,53 @@ static void check_adopted(struct memory *m)
     must(mm_paging_destroy(&adopted), "end of the adopted root");
 }
 
+// All that is mapped, looked at by frames: what was found is in the log.
+static uint64_t audit(struct memory *m, uint32_t kinds, uint64_t *nr_runs)
+{
+    const struct mm_pagetable *root = &m->kernel;
+    struct mm_paging_audit a = {.roots = &root, .nr_roots = 1, .kinds = kinds};
+    struct mm_frame_request request = {0};
+    uint64_t nr_findings = 0;
+    mm_pfn_t first;
+
+    must(mm_paging_audit_memory_size(&a, &a.len), "size of the audit");
+    *nr_runs = a.len / 32;
+    request.nr_frames = a.len / MM_PAGE_SIZE + 1;
+    must(mm_frame_alloc(&m->frames, &request, &first), "memory for the audit");
+    a.memory = mm_physmap_ptr(&m->physmap, mm_pfn_addr(first));
+    must(mm_paging_audit(&a, &nr_findings), "audit");
+    mm_frame_free_run(&m->frames, first, request.nr_frames);
+    return nr_findings;
+}
+
+static void check_audit(struct memory *m)
+{
+    static const char name[] = "no frame is executable here and writable there";
+    const uint32_t rights = MM_AUDIT_WRITE_EXEC | MM_AUDIT_ALIAS_EXEC;
+    uint64_t nr_runs;
+
+    CHECK("no frame has two memory types, no entry names memory unseen, nothing is the user's",
+          audit(m, MM_AUDIT_USUAL & ~rights, &nr_runs) == 0);
+    log_print("audit   %lu runs of leaves\n", nr_runs);
+    if (!m->arch.enabled.nx) {
+        check_skip(name, "the CPU has no NX");
+    } else {
+        CHECK(name, audit(m, rights, &nr_runs) == 0);
+    }
+}
+
+static void check_direct_text(struct memory *m)
+{
+    struct trap_report r;
+    struct mm_mapping text;
+
+    must(mm_paging_translate(&m->kernel, mm_vaddr_of(image_text_start), &text), "text");
+    uint64_t paddr = text.paddr.raw + ((uint64_t)(uintptr_t)image_text_start - text.page.start.raw);
+    mm_vaddr_t alias = mm_vaddr_of(mm_physmap_ptr(&m->physmap, mm_paddr(paddr)));
+    CHECK("a store to text through the direct map is denied",
+          probe_store(alias, &r) && probe_is(&r, alias, TRAP_PF_PRESENT | TRAP_PF_WRITE));
+}
+
 void checks_paging(struct memory *m)
 {
     uint64_t before = memory_nr_free(m);
@@ -198,6 +248,8 @@ void checks_paging(struct memory *m)
     check_theme("the kernel's page tables");
     check_image(m);
     check_rights(m);
+    check_direct_text(m);
+    check_audit(m);
     check_direct(m);
     check_holes(m);
     check_stack_guard();

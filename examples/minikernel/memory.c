@@ -195,7 +195,9 @@ static void build_root(struct memory *m)
     must_have_room(mm_paging_init_kernel(&m->kernel, &config), "kernel's page tables");
     must_have_room(mm_paging_map_sections(&m->kernel, m->boot.sections, m->boot.nr_sections),
                    "kernel's image");
-    must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap), "direct map");
+    must_have_room(mm_paging_map_direct(&m->kernel, &m->map, &m->physmap, m->boot.sections,
+                                        m->boot.nr_sections),
+                   "direct map");
     map_apic(m);
     for (uint32_t cpu = 0; cpu < m->nr_cpus; cpu++) {
         struct mm_vrange guard = mm_vrange(percpu_stack_guard(cpu), MM_PAGE_SIZE);
@@ -210,7 +212,7 @@ static void print_layout(struct memory *m)
     must(mm_paging_get_stats(&m->kernel, &s), "page-table statistics");
     log_print("paging  %lu tables; leaves: %lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB; the layout:\n",
               s.nr_tables, s.nr_leaves[0], s.nr_leaves[1], s.nr_leaves[2]);
-    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47)),
+    must(mm_paging_dump(&m->kernel, mm_vrange(mm_vaddr(LAYOUT_DIRECT_BASE), UINT64_C(1) << 47), 0),
          "page-table layout");
 }
 

@@ -17,6 +17,7 @@
 #include <mm/heap.h>
 #include <mm/numa.h>
 #include <mm/paging.h>
+#include <mm/paging_audit.h>
 #include <mm/physmap.h>
 #include <mm/platform.h>
 #include <mm/space.h>

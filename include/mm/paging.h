@@ -17,6 +17,12 @@
  *
  * User and kernel never share a table below the root.
  *
+ * Pairs (kernel page-table isolation): with MM_PAGING_PAIRS each user root is two, over the same
+ * tables of the user half. In kernel mode the CPU walks the one that has all of the kernel's, and
+ * where nothing of the user's can be executed; in user mode the other, which has of the kernel only
+ * what a third root holds, the entry root: what is needed to come in (mm_paging_init_entry()).
+ * mm_paging_activate() loads the first; the kernel's exit path loads mm_paging_user_root().
+ *
  * Protection: a leaf that allows anything may be read; a CPU without no-execute (or with it
  * switched off) executes what it may read; MM_PROT_GLOBAL is a hint that a CPU may lack, and only
  * for kernel roots. What translate and walk report is what the hardware enforces. A leaf that
@@ -64,7 +70,65 @@ struct mm_mapping {
     enum mm_slot_kind kind;
     bool accessed;
     bool dirty;
+    uint8_t software; /**< what the kernel says of the page: bits of MM_SOFTWARE_ALL */
+    uint8_t key;      /**< protection key, 0 to 15 */
 };
+
+/** Software bits of a leaf: the hardware ignores them. */
+#define MM_SOFTWARE_ALL 7u
+
+/** A soft slot holds one of these many kinds, from 0 on, and so many bits of payload. */
+#define MM_SOFT_KINDS        10u
+#define MM_SOFT_PAYLOAD_BITS 50u
+
+/**
+ * One slot, whatever it holds. To write a leaf, all from `paddr` to `dirty` counts; to write a soft
+ * slot, `soft_kind` and `payload`.
+ */
+struct mm_slot {
+    struct mm_vrange page; /**< what the slot covers */
+    enum mm_slot_kind kind;
+    mm_prot_t prot;    /**< of a leaf: what is effective, as in struct mm_mapping */
+    mm_paddr_t paddr;  /**< of a leaf's first byte */
+    mm_memtype_t type; /**< of a leaf */
+    uint8_t software;  /**< of a leaf */
+    uint8_t key;       /**< of a leaf */
+    bool accessed;     /**< of a leaf */
+    bool dirty;        /**< of a leaf */
+    uint8_t soft_kind; /**< of a soft slot: below MM_SOFT_KINDS */
+    uint64_t payload;  /**< of a soft slot: below 2^MM_SOFT_PAYLOAD_BITS */
+    uint64_t raw;      /**< as the hardware reads it: what mm_paging_slot_cas() compares */
+};
+
+static inline struct mm_slot mm_slot_empty(void)
+{
+    struct mm_slot slot = {
+        {{0}, 0}, MM_SLOT_EMPTY, MM_PROT_NONE, {0}, MM_MEMTYPE_WB, 0, 0, false, false, 0, 0, 0};
+
+    return slot;
+}
+
+static inline struct mm_slot mm_slot_soft(uint8_t soft_kind, uint64_t payload)
+{
+    struct mm_slot slot = mm_slot_empty();
+
+    slot.kind = MM_SLOT_SOFT;
+    slot.soft_kind = soft_kind;
+    slot.payload = payload;
+    return slot;
+}
+
+/** A leaf that was not yet accessed, without software bits and under key 0. */
+static inline struct mm_slot mm_slot_leaf(mm_paddr_t paddr, mm_prot_t prot, mm_memtype_t type)
+{
+    struct mm_slot slot = mm_slot_empty();
+
+    slot.kind = MM_SLOT_LEAF;
+    slot.paddr = paddr;
+    slot.prot = prot;
+    slot.type = type;
+    return slot;
+}
 
 /* --- flags ------------------------------------------------------------------------------------ */
 
@@ -80,6 +144,10 @@ struct mm_mapping {
  * not above the size that ONLY_4K and MAX_2M allow */
 #define MM_PAGING_MERGE     32u
 #define MM_PAGING_FLAGS_ALL 63u
+
+/* What mm_paging_harvest() clears. */
+#define MM_PAGING_ACCESSED 1u
+#define MM_PAGING_DIRTY    2u
 
 /* --- backend ---------------------------------------------------------------------------------- */
 
@@ -107,7 +175,12 @@ struct mm_paging_config {
     /** The CPUs that walk these roots, and how to reach them: made by mm_tlb_init() for the same
      * backend, and of one kernel root at a time. NULL: one CPU, no PCIDs. User roots inherit it. */
     struct mm_tlb *tlb;
+    uint32_t flags; /**< MM_PAGING_PAIRS */
 };
+
+/** Of the configuration: user roots are pairs, and no leaf of the kernel's root is global, so that
+ * none outlives the way out to user mode. Only those of the entry root may be. */
+#define MM_PAGING_PAIRS 1u
 
 /** A set of CPUs: CPU n is bit n % 64 of word n / 64. */
 struct mm_cpu_mask {
@@ -130,12 +203,17 @@ struct mm_tlb_record {
  * init, `o` = the owner's lock, `a` = atomic.
  */
 struct mm_pagetable {
-    uint32_t magic;                   /**< c */
-    uint32_t is_user;                 /**< c */
-    uint32_t nr_kernel_ranges;        /**< c */
-    uint32_t adopted;                 /**< c: root was built by someone else */
-    uint32_t active;                  /**< o: it has been activated: the hardware may walk it */
-    mm_paddr_t root;                  /**< c */
+    uint32_t magic;            /**< c */
+    uint32_t is_user;          /**< c */
+    uint32_t nr_kernel_ranges; /**< c */
+    uint32_t adopted;          /**< c: root was built by someone else */
+    uint32_t active;           /**< o: it has been activated: the hardware may walk it */
+    uint32_t pairs;            /**< c: 1: made with MM_PAGING_PAIRS; 2: the entry root */
+    mm_paddr_t root;           /**< c: of a pair the one for user mode */
+    mm_paddr_t kernel_root;    /**< c: what the kernel runs on; but of a pair it is `root` */
+    /** With pairs: the entry root, of a kernel root (NULL: not yet made) and of its user roots; the
+     * kernel root, of an entry root. */
+    struct mm_pagetable *peer;
     uint64_t paddr_end;               /**< c: no leaf has an address from here on */
     struct mm_paging_backend backend; /**< c */
     struct mm_physmap physmap;        /**< c */
@@ -150,12 +228,16 @@ struct mm_pagetable {
     uint64_t gen;          /**< a: flushes so far; counts on from any value, and wraps */
     struct mm_tlb_record ring[MM_TLB_RING]; /**< a: by generation */
     struct mm_cpu_mask cpus; /**< a: of a user root: the CPUs that have it loaded, or may have */
+    uint64_t nr_soft;        /**< o: soft slots of any size, likewise */
+    uint64_t nr_unlinked;    /**< o: tables unlinked so far: a cursor that remembers one notices */
+    uint32_t sparse;         /**< o: mm_paging_slot_cas() may have left an empty table */
 };
 
 struct mm_paging_stats {
     uint64_t nr_tables;    /**< owned, root included */
     uint64_t nr_leaves[3]; /**< 4 KiB, 2 MiB, 1 GiB */
     uint64_t mapped_bytes;
+    uint64_t nr_soft; /**< soft slots, whatever they cover */
 };
 
 /**
@@ -168,7 +250,8 @@ struct mm_paging_stats {
  *         | MM_ERR_INVALID_ADDRESS (a
  *         range wraps, is not canonical, overlaps another, or shares a root entry with `user`;
  *         `user` is not in the lower half) | MM_ERR_INVALID_SIZE (a kernel range is empty)
- *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges) | MM_ERR_FAULT (a frame
+ *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges)
+ *         | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame
  *         of the source that the physmap or the CPU does not reach) | what the source answers,
  *         e.g. MM_ERR_NO_MEMORY
  * Owner:  the caller keeps `pt`; what stands behind backend, physmap and source outlives it.
@@ -184,14 +267,40 @@ mm_status_t mm_paging_init_kernel(struct mm_pagetable *pt, const struct mm_pagin
  * @param pt      zeroed storage
  * @param kernel  made by mm_paging_init_kernel() or mm_paging_adopt(), and outlives `pt`
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_NOT_INITIALIZED (kernel)
- *         | MM_ERR_INVALID_ARGUMENT (null; a user root as `kernel`; its configuration has no user
- *         range) | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
+ *         | MM_ERR_INVALID_ARGUMENT (null; a user or entry root as `kernel`; its configuration has no
+ *         user range; it is for pairs and has no entry root yet) | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
  * Locks:  none; nobody else knows `pt`, and of `kernel` only what never changes is read.
  *         Sleeps: never.
- * Cost:   one frame, and one copy for each root entry of the kernel's ranges.
+ * Cost:   one frame, and one copy for each root entry of the kernel's ranges; a pair: two frames.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetable *kernel);
+
+/**
+ * Make the entry root of a kernel root with pairs: what user mode keeps of the kernel. It has
+ * tables of its own behind `ranges`, and is empty: the kernel maps there, with mm_paging_map(), what
+ * a CPU touches on its way in before it has loaded another root, and on its way out after (the
+ * trampoline's text and its stacks, IDT, GDT, TSS), at the addresses, frames and rights that these
+ * have in the kernel root. All user roots made after have it, also what is mapped in it later.
+ *
+ * It is no root to run on. What is unmapped from it is flushed on this CPU alone: map for good.
+ *
+ * @param entry   zeroed storage
+ * @param kernel  made with MM_PAGING_PAIRS
+ * @param ranges  as kernel ranges, each within one of the kernel's
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_NOT_INITIALIZED (kernel)
+ *         | MM_ERR_INVALID_ARGUMENT (null; no range; `kernel` is a user or entry root, or not for
+ *         pairs) | MM_ERR_BUSY (it has an entry root) | MM_ERR_LIMIT (too many ranges)
+ *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not the kernel's, or overlaps another)
+ *         | MM_ERR_INVALID_SIZE (a range is empty) | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_FAULT (as
+ *         for mm_paging_init_kernel()) | what the source answers
+ * Owner:  the caller keeps `entry`; it outlives all user roots, and goes before `kernel`.
+ * Locks:  none; one CPU. Sleeps: never.
+ * Cost:   as mm_paging_init_kernel().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_init_entry(struct mm_pagetable *entry, struct mm_pagetable *kernel,
+                                 const struct mm_vrange *ranges, uint32_t nr_ranges);
 
 /**
  * Take over a root that someone else built (the boot loader): its mappings are seen, may be changed
@@ -222,7 +331,7 @@ mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_conf
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_BUSY (it is the root in use on this CPU; with a tlb: a
- *         CPU has it loaded; a kernel root: a CPU is online)
+ *         CPU has it loaded; a kernel root: a CPU is online, or it has an entry root)
  * Locks:  none; no CPU uses the root, and no user root of a kernel root that is destroyed exists.
  *         Sleeps: never. It waits for nobody: translations of a root that no CPU has loaded cannot
  *         be used.
@@ -233,7 +342,7 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
 
 /**
  * Map `range` to the physical range of the same length at `paddr`, with the largest leaves that
- * alignment, length and the CPU allow. Nothing may be mapped there yet.
+ * alignment, length and the CPU allow. Nothing may be mapped there yet, and no soft slot be there.
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
  * @param prot   for a user root with MM_PROT_USER, for a kernel root without
@@ -256,7 +365,8 @@ mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_pa
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags);
 
 /**
- * Remove translations. Tables that become empty go to the gather.
+ * Remove translations, and soft slots. Tables that become empty go to the gather. A large soft slot
+ * of which part goes is split like a leaf; its parts say the same.
  *
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
  * @param gather  begun for `pt`; the range is added to it
@@ -276,7 +386,8 @@ mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uin
                             struct mm_gather *gather);
 
 /**
- * Give every page of the range this protection. Memory type, accessed and dirty stay.
+ * Give every page of the range this protection. Memory type, accessed, dirty, software bits and key
+ * stay. A soft slot is a hole.
  *
  * @param prot    as for mm_paging_map()
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE
@@ -373,7 +484,7 @@ mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
 
 /**
  * What is at an address, in either half. A leaf that allows nothing is reported as a leaf with
- * MM_PROT_NONE.
+ * MM_PROT_NONE; a soft slot is a hole of kind MM_SLOT_SOFT.
  *
  * @param[out] out  untouched on error but MM_ERR_NOT_MAPPED, where it describes the hole
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_INVALID_ADDRESS (not canonical)
@@ -389,7 +500,7 @@ mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
 typedef bool (*mm_paging_visit_fn)(void *ctx, const struct mm_mapping *mapping);
 
 /**
- * Visit every leaf that overlaps `range`, whole; holes are not visited. Any range in one canonical
+ * Visit every leaf that overlaps `range`, whole; holes and soft slots are not visited. Any range in one canonical
  * half is allowed, aligned or not, declared or not.
  *
  * @return MM_OK (also if the visitor ended it) | MM_ERR_INVALID_SIZE (length 0)
@@ -407,14 +518,15 @@ typedef void (*mm_paging_share_fn)(void *ctx, mm_pfn_t first, uint64_t nr);
 
 /**
  * Copy-on-write copy between two user roots: every leaf of `range` in `from` appears in `to` with
- * the same frame, type, accessed and dirty, without the right to write in both. `to` must hold
- * nothing there.
+ * the same frame, type, accessed, dirty, software bits and key, without the right to write in both.
+ * Soft slots are copied as they are, and `share` is not told of them. `to` must hold nothing there.
  *
  * @param share   called once for each run of frames, after all that can fail; it takes the
  *                references. NULL: nobody counts.
  * @param gather  begun for `from`: its translations are narrowed
- * @return MM_OK | MM_ERR_ALREADY_MAPPED (to) | MM_ERR_HUGE_PAGE (a leaf of `from` sticks out of the
- *         range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (to; an empty table in
+ *         the place of a large leaf, too) | MM_ERR_HUGE_PAGE (a leaf or soft slot of `from` sticks
+ *         out of the range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
  *         | MM_ERR_INVALID_ADDRESS (outside the user range) | MM_ERR_INVALID_ARGUMENT (null; gather
  *         of another page table; `from` and `to` are one, of different backends, or not both user
  *         roots) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
@@ -428,8 +540,8 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
                             struct mm_gather *gather);
 
 /**
- * Replace the frame and protection of one mapped 4 KiB page (copy-on-write break); the memory type
- * stays, accessed and dirty begin anew. The old translation goes to the gather, and with
+ * Replace the frame and protection of one mapped 4 KiB page (copy-on-write break); memory type,
+ * software bits and key stay, accessed and dirty begin anew. The old translation goes to the gather, and with
  * MM_PAGING_RELEASE the old frame too.
  *
  * @param flags   MM_PAGING_RELEASE
@@ -447,13 +559,287 @@ MM_MUST_CHECK
 mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
                               mm_prot_t prot, uint32_t flags, struct mm_gather *gather);
 
+/* --- slots ------------------------------------------------------------------------------------ */
+
 /**
- * Physical address of the root: what the hardware's root register wants.
+ * What the slot of an address holds, in either half; a hole above the smallest slots is reported as
+ * a whole.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_INVALID_ADDRESS (not canonical) | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's, which others that only get and exchange slots may share. Sleeps: never.
+ * Cost:   one load a level.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, struct mm_slot *out);
+
+/**
+ * Write a slot, if it still holds what was seen: empty, leaf or soft may become empty, leaf or
+ * soft. Missing tables are made. Two CPUs may do so at once, on the same slot too: one of them is
+ * told MM_ERR_BUSY. What the hardware sets meanwhile (accessed, dirty) is a change like any other,
+ * so none is lost.
+ *
+ * A leaf may become one of another frame and protection, as with mm_paging_replace(); never one of
+ * another size or memory type, which a CPU must not see side by side (SDM vol. 3A, 4.10.2.3, 12.12.4):
+ * write an empty or soft slot, end the gather, write the leaf. Tables that become empty stay, until
+ * mm_paging_unmap() passes over them.
+ *
+ * @param at      aligned to `len`, in the declared ranges
+ * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
+ * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared. Written
+ *                on MM_ERR_BUSY alone: what is there now
+ * @param now     by mm_slot_empty(), mm_slot_soft() or mm_slot_leaf()
+ * @param gather  begun for `pt`; a leaf that was seen goes to it. NULL: only if none was
+ * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen, and
+ *         larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
+ *         | MM_ERR_NOT_ALIGNED (at, paddr) | MM_ERR_INVALID_SIZE (len; paddr wraps)
+ *         | MM_ERR_INVALID_ADDRESS (at: outside the declared ranges; paddr: beyond the CPU's)
+ *         | MM_ERR_INVALID_ARGUMENT (null; kind, payload, type, software bits or key are none;
+ *         gather of another page table, or none for a leaf) | MM_ERR_INVALID_FLAGS (prot)
+ *         | MM_ERR_UNSUPPORTED (a size, type or key that the CPU lacks; a leaf of another type)
+ *         | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | MM_ERR_NOT_INITIALIZED
+ *         | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
+ * Owner:  frames stay the caller's; an old one is not to be used again before the gather has ended.
+ * Locks:  the owner's, which others that only get and exchange slots may share; then source and
+ *         physmap are called by several at once. Sleeps: never.
+ * Cost:   one walk, one compare-and-exchange; one frame for each table that is missing.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t len,
+                               struct mm_slot *seen, const struct mm_slot *now,
+                               struct mm_gather *gather);
+
+/* --- what leaves say besides ------------------------------------------------------------------ */
+
+/**
+ * Set and clear software bits of every leaf of the range. No translation changes.
+ *
+ * @param set, clear  bits of MM_SOFTWARE_ALL, none in both
+ * @param flags       MM_PAGING_SKIP_HOLES
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (a large leaf sticks out: nothing is split)
+ *         | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS
+ *         (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null; set, clear)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   as mm_paging_protect().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_set_software(struct mm_pagetable *pt, struct mm_vrange range, uint32_t set,
+                                   uint32_t clear, uint32_t flags);
+
+/**
+ * Give every leaf of the range this protection key. The hardware asks it for pages of the user, if
+ * CR4.PKE is set (SDM vol. 3A, 4.6.2).
+ *
+ * @param key     0 to 15
+ * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES
+ * @param gather  begun for `pt`; the range is added to it if a leaf changes
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; key; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_UNSUPPORTED (a key but 0, and the CPU has none)
+ *         | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
+ *         | what the source answers
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   as mm_paging_protect().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_set_key(struct mm_pagetable *pt, struct mm_vrange range, uint32_t key,
+                              uint32_t flags, struct mm_gather *gather);
+
+/**
+ * Clear accessed or dirty of every leaf that overlaps the range, and report each as it was, in
+ * ascending order. Reading and clearing is one step, so what the hardware sets meanwhile is either
+ * reported or still there. A bit is set again once the gather has ended and the page is used.
+ *
+ * @param what    MM_PAGING_ACCESSED | MM_PAGING_DIRTY
+ * @param fn      false ends the harvest after this leaf; must not change the page table. NULL:
+ *                nobody is told
+ * @param gather  begun for `pt`; leaves that had such a bit are added to it
+ * @return MM_OK (also if `fn` ended it) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0,
+ *         wraps) | MM_ERR_INVALID_ADDRESS (outside the declared ranges)
+ *         | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS (what) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load for each slot of each table in the range, one locked AND a leaf that had a bit.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_harvest(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
+                              mm_paging_visit_fn fn, void *ctx, struct mm_gather *gather);
+
+/* --- cursors ---------------------------------------------------------------------------------- */
+
+/**
+ * A place in a range that remembers the table it stands in, so that going on is one step and the
+ * root is walked once in 512 pages (with a physmap that has ops: each time). Storage is the
+ * caller's, fields are the library's, all under the owner's lock. Other calls on the page table
+ * may come between: a cursor notices that tables were unlinked, and walks anew. It must not outlive
+ * the page table. There is nothing to end.
+ */
+struct mm_paging_cursor {
+    uint32_t magic;
+    uint32_t at_end; /**< the place is the end of the range */
+    struct mm_pagetable *pt;
+    struct mm_vrange range;
+    mm_vaddr_t place;
+    /* The table that is remembered, of the smallest slots. */
+    uint64_t first;       /**< the addresses that it covers, and `range` */
+    uint64_t len;         /**< 0: none is remembered */
+    uint64_t *slots;      /**< the table */
+    uint64_t nr_unlinked; /**< of `pt`, when it was found */
+    uint64_t rights;      /**< the backend's: of the tables above */
+    /* The leaf that was decoded last: one that is alike but in its address says the same. */
+    uint64_t address;        /**< bits of a slot that are address */
+    uint64_t alike;          /**< the others; `address` itself: nothing is decoded */
+    struct mm_mapping known; /**< `page` and `paddr` do not count */
+};
+
+#define MM_PAGING_CURSOR_MAGIC 0x7243504du /* "MPCr" */
+
+/**
+ * Begin at the start of a range, in one canonical half, declared or not.
+ *
+ * @param cursor  storage of any content
+ * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0) | MM_ERR_INVALID_ADDRESS (not
+ *         canonical, wraps) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED (pt)
+ * Owner:  the caller keeps the storage, and `pt` alive while it is used.
+ * Locks:  the owner's. Sleeps: never. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_begin(struct mm_paging_cursor *cursor, struct mm_pagetable *pt,
+                                   struct mm_vrange range);
+
+/**
+ * Put the place elsewhere in the range.
+ *
+ * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_ADDRESS (outside of the range)
+ *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never. Cost: O(1).
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_seek(struct mm_paging_cursor *cursor, mm_vaddr_t at);
+
+/**
+ * The leaf or soft slot at the place, or else the next one in the range, whole. The place moves to
+ * its end.
+ *
+ * @param[out] out  untouched on error
+ * @return MM_OK | MM_ERR_NOT_MAPPED (there is none; the place is the end of the range)
+ *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load for each slot that is passed over, one walk for each table.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_next(struct mm_paging_cursor *cursor, struct mm_slot *out);
+
+/**
+ * mm_paging_translate() with the cursor's memory, for any address of the range; the place stays.
+ * This is what mm_paging_cursor_translate() calls when it does not know the answer.
+ *
+ * @param[out] out  as for mm_paging_translate()
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_INVALID_ADDRESS (outside of the range)
+ *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load in a table that is remembered, else one a level.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_find(struct mm_paging_cursor *cursor, mm_vaddr_t at,
+                                  struct mm_mapping *out);
+
+/**
+ * mm_paging_translate() with the cursor's memory, for any address of the range; the place stays.
+ *
+ * @param[out] out  as for mm_paging_translate()
+ * @return as mm_paging_cursor_find()
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one load, if the leaf before was in the same table and differed in its frame alone.
+ */
+MM_MUST_CHECK
+static inline mm_status_t mm_paging_cursor_translate(struct mm_paging_cursor *cursor, mm_vaddr_t at,
+                                                     struct mm_mapping *out)
+{
+    if (cursor != NULL && out != NULL && cursor->magic == MM_PAGING_CURSOR_MAGIC &&
+        at.raw - cursor->first < cursor->len && cursor->nr_unlinked == cursor->pt->nr_unlinked) {
+        uint64_t slot =
+            __atomic_load_n(&cursor->slots[(at.raw >> MM_PAGE_SHIFT) & 511], __ATOMIC_RELAXED);
+
+        if ((slot & ~cursor->address) == cursor->alike) {
+            *out = cursor->known;
+            out->page.start.raw = at.raw & ~MM_PAGE_MASK;
+            out->paddr.raw = slot & cursor->address;
+            return MM_OK;
+        }
+    }
+    return mm_paging_cursor_find(cursor, at, out);
+}
+
+/**
+ * Map one leaf at the place, and go on behind it. Where an empty table of smaller leaves was left,
+ * it is filled with such.
+ *
+ * @param len  of the leaf: 4 KiB, 2 MiB or 1 GiB
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED (the place or paddr, to `len`)
+ *         | MM_ERR_INVALID_SIZE (len is none of a leaf, or runs out of the range; paddr wraps)
+ *         | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared ranges; paddr:
+ *         beyond the CPU's) | MM_ERR_INVALID_ARGUMENT (null, type) | MM_ERR_INVALID_FLAGS (prot)
+ *         | MM_ERR_UNSUPPORTED (a size or type that the CPU lacks) | MM_ERR_PERMISSION_DENIED (as
+ *         for mm_paging_map()) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers
+ * Owner:  as mm_paging_map().
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one store; once in 512 pages a walk, and a frame for each table that is missing.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t paddr, uint64_t len,
+                                 mm_prot_t prot, mm_memtype_t type);
+
+/**
+ * Remove the leaf or soft slot at the place, whole, and go on behind it.
+ *
+ * @param flags   MM_PAGING_RELEASE
+ * @param gather  begun for the cursor's page table; the leaf is added to it
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out of
+ *         the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
+ * Owner:  as mm_paging_unmap().
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one exchange; when it was the last of a table, as mm_paging_unmap().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_unmap(struct mm_paging_cursor *cursor, uint32_t flags,
+                                   struct mm_gather *gather);
+
+/**
+ * Give the leaf at the place, whole, this protection, and go on behind it.
+ *
+ * @param gather  begun for the cursor's page table; the leaf is added to it if it changes
+ * @return as mm_paging_cursor_unmap() | MM_ERR_INVALID_FLAGS (prot) | MM_ERR_PERMISSION_DENIED (as
+ *         for mm_paging_map())
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   one compare-and-exchange.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_cursor_protect(struct mm_paging_cursor *cursor, mm_prot_t prot,
+                                     struct mm_gather *gather);
+
+/**
+ * Physical address of the root that the kernel runs on: what the hardware's root register wants.
  *
  * @return {0} if `pt` is null or not initialised
  * Locks:  none; any context. Cost: O(1).
  */
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt);
+
+/**
+ * Physical address of the root for user mode: of a pair the one that the kernel's exit path loads
+ * last; else mm_paging_root().
+ *
+ * @return {0} if `pt` is null or not initialised
+ * Locks:  none; any context. Cost: O(1).
+ */
+mm_paddr_t mm_paging_user_root(const struct mm_pagetable *pt);
 
 /**
  * Make this the root that this CPU walks. The code that runs, its stack and `pt` must be mapped in
@@ -532,20 +918,30 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
                                    uint32_t nr_sections);
 
 /**
- * Map all of RAM and ACPI memory that `physmap` reaches at its base, readable and writable, never
- * executable, global where the CPU can, with the largest leaves. Firmware runtime, devices and
- * holes are left out; frames are those of mm_bootmap_next_frames(). All is mapped, or nothing.
+ * Map all of RAM and ACPI memory that `physmap` reaches at its base, never executable, global where
+ * the CPU can, with the largest leaves. Firmware runtime, devices and holes are left out; frames
+ * are those of mm_bootmap_next_frames(). All is mapped, or nothing.
  *
+ * It is readable and writable, but where the image has sections that are not writable: there it is
+ * read-only, so that text which cannot be written where it is linked cannot be written here. A
+ * kernel that patches its text does so through a mapping of its own.
+ *
+ * @param sections  those of mm_paging_map_sections(), before or after it; NULL with nr_sections 0:
+ *                  no image lies in memory
  * @return as mm_paging_map(), and MM_ERR_NOT_INITIALIZED (map) | MM_ERR_NOT_ALIGNED and
  *         MM_ERR_INVALID_SIZE (what `physmap` reaches) | MM_ERR_UNSUPPORTED (`physmap` has ops)
- *         | MM_ERR_NO_MEMORY (also: the op of the page table's physmap maps no frame)
+ *         | MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_SIZE, MM_ERR_NOT_ALIGNED,
+ *         MM_ERR_ALREADY_MAPPED and MM_ERR_PERMISSION_DENIED (sections, as for
+ *         mm_paging_map_sections()) | MM_ERR_NO_MEMORY (also: the op of the page table's physmap
+ *         maps no frame)
  * Owner:  memory that is mapped stays whose it is.
  * Locks:  the owner's; nobody else uses `map`. Sleeps: never.
- * Cost:   as mm_paging_map(), and one frame for the time of the call.
+ * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map_direct(struct mm_pagetable *pt, struct mm_bootmap *map,
-                                 const struct mm_physmap *physmap);
+                                 const struct mm_physmap *physmap,
+                                 const struct mm_boot_section *sections, uint32_t nr_sections);
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
@@ -561,7 +957,8 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 
 /**
  * Walk all tables of its own: every entry is well formed, no leaf of the kernel is open to the user
- * and no user leaf the kernel's, no table of ours is empty, and there are as many tables and leaves
+ * and no user leaf the kernel's, no table of ours is empty (but where mm_paging_slot_cas() emptied
+ * some), and there are as many tables and leaves
  * as were counted (so none is shared). Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
@@ -571,16 +968,21 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 MM_MUST_CHECK
 mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 
+/** dump: what is not mapped in the declared ranges is shown as well */
+#define MM_PAGING_DUMP_HOLES 1u
+
 /**
- * Print the layout through the log op: one line for each run of equal attributes (range, size of
- * leaf, permissions, type, what physical address).
+ * Print the layout through the log op: which root, one line for each run of equal attributes (range,
+ * its size, size of its leaves, permissions, type, what physical memory), and a line of totals.
+ * Leaves are whole, also where they stick out of the range.
  *
- * @return as mm_paging_walk()
+ * @param flags  MM_PAGING_DUMP_HOLES
+ * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS
  * Locks:  the owner's. Sleeps: never.
  * Cost:   as mm_paging_walk(), and a line a run.
  */
 MM_MUST_CHECK
-mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range);
+mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags);
 
 /* --- page faults, for every architecture ------------------------------------------------------ */
 

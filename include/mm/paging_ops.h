@@ -14,6 +14,17 @@
 
 MM_BEGIN_DECLS
 
+/** What the walk of the audit tells of. */
+enum mmi_entry {
+    MMI_ENTRY_LEAF = 0,         /**< present; the mapping is what is effective */
+    MMI_ENTRY_NAMES_MEMORY = 1, /**< not present; `paddr` is what it names */
+    MMI_ENTRY_UNSEEN = 2, /**< leads to a table, at `paddr`, that the physmap does not reach */
+};
+
+/** `entry`: as it stands in the table. False ends the walk. */
+typedef bool (*mm_paging_entry_fn)(void *ctx, const struct mm_mapping *mapping, uint64_t entry,
+                                   enum mmi_entry what);
+
 struct mm_paging_ops {
     /** Bits of a virtual address now, and of a physical one. */
     unsigned (*vaddr_bits)(void *ctx);
@@ -50,7 +61,32 @@ struct mm_paging_ops {
                          mm_paging_share_fn share, void *ctx, struct mm_gather *gather);
     mm_status_t (*replace)(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr, mm_prot_t prot,
                            uint32_t flags, struct mm_gather *gather);
+    /** `len` is the size of a leaf, `at` aligned to it, `now` of a kind and values that exist. */
+    mm_status_t (*slot_get)(const struct mm_pagetable *pt, mm_vaddr_t at, struct mm_slot *out);
+    mm_status_t (*slot_cas)(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t len,
+                            struct mm_slot *seen, const struct mm_slot *now,
+                            struct mm_gather *gather);
+    mm_status_t (*set_software)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t set,
+                                uint32_t clear, uint32_t flags);
+    mm_status_t (*set_key)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t key,
+                           uint32_t flags, struct mm_gather *gather);
+    mm_status_t (*harvest)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
+                           mm_paging_visit_fn fn, void *ctx, struct mm_gather *gather);
+    /** `at` is in the range of the cursor; edits: the place is declared, and not the end. */
+    mm_status_t (*cursor_find)(struct mm_paging_cursor *cursor, mm_vaddr_t at,
+                               struct mm_mapping *out);
+    mm_status_t (*cursor_next)(struct mm_paging_cursor *cursor, struct mm_slot *out);
+    mm_status_t (*cursor_map)(struct mm_paging_cursor *cursor, mm_paddr_t paddr, uint64_t len,
+                              mm_prot_t prot, mm_memtype_t type);
+    mm_status_t (*cursor_unmap)(struct mm_paging_cursor *cursor, uint32_t flags,
+                                struct mm_gather *gather);
+    mm_status_t (*cursor_protect)(struct mm_paging_cursor *cursor, mm_prot_t prot,
+                                  struct mm_gather *gather);
     mm_status_t (*check)(const struct mm_pagetable *pt);
+    /** Tell of every entry of the whole root, declared or not, but those that allow nothing, and
+     * those of the root that `beside` (NULL: none) has as well. */
+    void (*view)(const struct mm_pagetable *pt, const struct mm_pagetable *beside,
+                 mm_paging_entry_fn tell, void *ctx);
     /** Switch this CPU to the page table's root. */
     void (*activate)(struct mm_pagetable *pt);
     /** The root that this CPU walks; and walk another, dropping every translation. */

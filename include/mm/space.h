@@ -148,7 +148,7 @@ void mm_space_get(struct mm_space *space);
 /**
  * One reference less; the last one unmaps everything and returns every frame, table and root.
  * The space must then not be active on any CPU. Panics if the space has no reference, if it is
- * active on this CPU, or if the reference to the kernel's space is the manager's; null is an
+ * active on this CPU, or with a tlb on any, or if the reference to the kernel's space is the manager's; null is an
  * illegal instruction.
  *
  * @return true if this was the last
@@ -158,11 +158,14 @@ void mm_space_get(struct mm_space *space);
 bool mm_space_put(struct mm_space *space);
 
 /**
- * Make it the space that this CPU runs in.
+ * Make it the space that this CPU runs in. To leave it for none: mm_paging_leave() of the kernel's
+ * root.
  *
- * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null)
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED (this CPU is not online in
+ *         the tlb of the kernel's root)
  * Owner:  the caller keeps a reference as long as the space is active.
- * Locks:  the space's. Cost: one load of the root register.
+ * Locks:  the space's; none if the kernel's root has a tlb, and then as mm_paging_activate().
+ * Cost:   one load of the root register.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_activate(struct mm_space *space);

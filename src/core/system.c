@@ -41,7 +41,8 @@ static mm_status_t start_paging(struct mm_system *system, const struct mm_system
     mm_status_t status = mm_paging_init_kernel(&system->kernel, &paging);
 
     if (status == MM_OK) {
-        status = mm_paging_map_direct(&system->kernel, config->map, config->physmap);
+        status = mm_paging_map_direct(&system->kernel, config->map, config->physmap,
+                                      config->sections, config->nr_sections);
     }
     if (status == MM_OK && config->nr_sections != 0) {
         status = mm_paging_map_sections(&system->kernel, config->sections, config->nr_sections);

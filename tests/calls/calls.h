@@ -158,7 +158,9 @@ struct t_call_list {
     X(hotplug)                                                                                     \
     X(pressure)                                                                                    \
     X(paging)                                                                                      \
+    X(tlb)                                                                                         \
     X(map)                                                                                         \
+    X(slot)                                                                                        \
     X(pool)                                                                                        \
     X(heap)                                                                                        \
     X(space)                                                                                       \

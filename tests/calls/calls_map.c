@@ -53,38 +53,47 @@ static int do_replace(const uint64_t *a)
                                   T_P(5));
 }
 
-static int do_map_sections(const uint64_t *a)
+/* Sections with one field of the first replaced. */
+static void copy_sections(struct mm_boot_section *copy, uint64_t field, uint64_t value)
 {
-    struct mm_boot_section copy[3];
-
-    memcpy(copy, t_w.sections, sizeof(copy));
-    switch (a[3]) { /* one field of the first section */
+    memcpy(copy, t_w.sections, 3 * sizeof(*copy));
+    switch (field) {
     case 1:
-        copy[0].range.start.raw = a[4];
+        copy[0].range.start.raw = value;
         break;
     case 2:
-        copy[0].range.len = a[4];
+        copy[0].range.len = value;
         break;
     case 3:
-        copy[0].paddr.raw = a[4];
+        copy[0].paddr.raw = value;
         break;
     case 4:
-        copy[0].prot = T_W32(4);
+        copy[0].prot = (uint32_t)value;
         break;
     default:
         break;
     }
+}
+
+static int do_map_sections(const uint64_t *a)
+{
+    struct mm_boot_section copy[3];
+
+    copy_sections(copy, a[3], a[4]);
     return (int)mm_paging_map_sections(T_P(0), a[1] == 0 ? NULL : copy, T_W32(2));
 }
 
 static int do_map_direct(const uint64_t *a)
 {
     struct mm_physmap physmap = {.base = a[3], .first = {a[4]}, .len = a[5]};
+    struct mm_boot_section copy[3];
 
+    copy_sections(copy, a[9], a[10]);
     if (a[6] != 0) {
         physmap.ops = &t_world_physmap_ops;
     }
-    return (int)mm_paging_map_direct(T_P(0), T_P(1), a[2] == 0 ? NULL : &physmap);
+    return (int)mm_paging_map_direct(T_P(0), T_P(1), a[2] == 0 ? NULL : &physmap,
+                                     a[7] == 0 ? NULL : copy, T_W32(8));
 }
 
 /* --- set-ups ----------------------------------------------------------------------------------- */
@@ -258,7 +267,7 @@ static unsigned replace_flags(uint64_t *v)
     T_PTR(sections), T_UPTO("nr_sections", nr, nr), T_OF("field", fields), T_NUM("value", 0)
 #define DIRECT(map, base)                                                                          \
     T_LIVE_(map), T_GIVEN("physmap"), T_NUM("base", base), T_NUM("first", 0),                      \
-        T_NUM("reach", T_RAM_END), T_UPTO("ops", 0, 1)
+        T_NUM("reach", T_RAM_END), T_UPTO("ops", 0, 1), SECTIONS(2)
 
 static const struct t_call mappings[] = {
     {.name = "mm_paging_map",

@@ -4,6 +4,7 @@
  */
 #include "calls.h"
 
+#include <mm/paging_audit.h>
 #include <mm/tlb.h>
 
 #include <string.h>
@@ -37,6 +38,7 @@ static struct mm_paging_config config_of(const uint64_t *a, struct mm_physmap *p
     config.kernel_ranges = ranges;
     config.nr_kernel_ranges = T_W32(7);
     config.user = mm_vrange(mm_vaddr(a[8]), a[9]);
+    config.flags = T_W32(10);
     return config;
 }
 
@@ -55,12 +57,28 @@ static int do_adopt(const uint64_t *a)
     struct mm_physmap physmap;
     struct mm_paging_config config = config_of(a, &physmap, ranges);
 
-    return (int)mm_paging_adopt(T_P(0), a[1] == 0 ? NULL : &config, mm_paddr(a[10]));
+    return (int)mm_paging_adopt(T_P(0), a[1] == 0 ? NULL : &config, mm_paddr(a[11]));
 }
 
 static int do_init_user(const uint64_t *a)
 {
     return (int)mm_paging_init_user(T_P(0), T_P(1));
+}
+
+static int do_init_entry(const uint64_t *a)
+{
+    struct mm_vrange ranges[MM_PAGING_MAX_KERNEL_RANGES + 1];
+
+    for (unsigned i = 0; i <= MM_PAGING_MAX_KERNEL_RANGES; i++) {
+        ranges[i] = mm_vrange(mm_vaddr(T_TOP + i * 8192), 4096);
+    }
+    ranges[0] = T_RANGE(3);
+    return (int)mm_paging_init_entry(T_P(0), T_P(1), a[2] == 0 ? NULL : ranges, T_W32(5));
+}
+
+static int do_user_root(const uint64_t *a)
+{
+    return T_NONZERO(mm_paging_user_root(T_P(0)).raw);
 }
 
 static int do_destroy(const uint64_t *a)
@@ -116,7 +134,36 @@ static int do_check(const uint64_t *a)
 
 static int do_dump(const uint64_t *a)
 {
-    return (int)mm_paging_dump(T_P(0), T_RANGE(1));
+    return (int)mm_paging_dump(T_P(0), T_RANGE(1), T_W32(3));
+}
+
+/* `a`: given, roots, their number, two of them, kinds. */
+static struct mm_paging_audit audit_of(const uint64_t *a, const struct mm_pagetable **roots)
+{
+    struct mm_paging_audit audit = {.nr_roots = T_W32(2), .kinds = T_W32(5)};
+
+    roots[0] = T_P(3);
+    roots[1] = T_P(4);
+    audit.roots = a[1] == 0 ? NULL : roots;
+    return audit;
+}
+
+static int do_audit_size(const uint64_t *a)
+{
+    const struct mm_pagetable *roots[2];
+    struct mm_paging_audit audit = audit_of(a, roots);
+
+    return (int)mm_paging_audit_memory_size(a[0] == 0 ? NULL : &audit, T_P(6));
+}
+
+static int do_audit(const uint64_t *a)
+{
+    const struct mm_pagetable *roots[2];
+    struct mm_paging_audit audit = audit_of(a, roots);
+
+    audit.memory = T_P(7);
+    audit.len = a[8];
+    return (int)mm_paging_audit(a[0] == 0 ? NULL : &audit, T_P(6));
 }
 
 static int do_gather_begin(const uint64_t *a)
@@ -178,6 +225,23 @@ static void empty_foreign_root(void)
 static void short_kernel(void)
 {
     t_w.spare.pt.physmap = t_w.physmap_short;
+}
+
+static void kernel_of_pairs(void)
+{
+    t_w.kernel.pairs = 1;
+}
+
+static void short_kernel_of_pairs(void)
+{
+    kernel_of_pairs();
+    t_w.kernel.physmap = t_w.physmap_short;
+}
+
+static void kernel_with_entry(void)
+{
+    kernel_of_pairs();
+    t_w.kernel.peer = &t_w.kernel;
 }
 
 static void kernel_without_user(void)
@@ -262,6 +326,44 @@ static unsigned kernels(uint64_t *v)
     return 5;
 }
 
+static unsigned audit_kernels(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)&t_w.kernel;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)&t_w.user;
+    v[3] = (uint64_t)(uintptr_t)&t_w.fresh.pt;
+    v[4] = (uint64_t)(uintptr_t)&t_w.gone.pt;
+    return 5;
+}
+
+static unsigned audit_users(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)&t_w.user;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)&t_w.kernel;
+    v[3] = (uint64_t)(uintptr_t)&t_w.user2;
+    v[4] = (uint64_t)(uintptr_t)&t_w.gone.pt;
+    return 5;
+}
+
+static unsigned audit_memory(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)t_w.out2;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)t_w.out2 + 4;
+    return 3;
+}
+
+static unsigned audit_lengths(uint64_t *v)
+{
+    v[0] = sizeof(t_w.out2);
+    v[1] = 0;
+    v[2] = 1;
+    v[3] = 32;
+    v[4] = 63;
+    return 5;
+}
+
 /* Frames that a gather can release: of the world, or none. */
 static unsigned own_frames(uint64_t *v)
 {
@@ -270,11 +372,28 @@ static unsigned own_frames(uint64_t *v)
     return 2;
 }
 
+/* Roots that are to use a tlb which was never made, or which has a kernel root. */
+static void with_no_tlb(void)
+{
+    t_w.use_tlb = &t_w.never.tlb;
+}
+
+static void with_a_tlb_in_use(void)
+{
+    t_w.use_tlb = &t_w.tlb;
+    t_w.tlb.kernel = &t_w.kernel;
+}
+
 #define CONFIG                                                                                     \
     T_GIVEN("config"), T_GIVEN("backend"), T_GIVEN("source"), T_OF("physmap", physmaps),           \
         T_NUM("kernel", T_ARENA), T_NUM("kernel.len", T_ARENA_LEN),                                \
-        T_OF("nr_kernel_ranges", range_counts), T_NUM("user", 0), T_NUM("user.len", T_USER_LEN)
-#define PT T_LIVE_GONE(user, pt)
+        T_OF("nr_kernel_ranges", range_counts), T_NUM("user", 0), T_NUM("user.len", T_USER_LEN),   \
+        T_BITS("flags", 0, MM_PAGING_PAIRS)
+#define ENTRY T_NUM("start", T_TOP + 0x100000), T_NUM("len", 8192), T_OF("nr_ranges", range_counts)
+#define PT    T_LIVE_GONE(user, pt)
+#define AUDIT                                                                                      \
+    T_GIVEN("audit"), T_GIVEN("roots"), T_UPTO("nr_roots", 2, 2), T_OF("kernel", audit_kernels),   \
+        T_OF("user", audit_users), T_BITS("kinds", 0, MM_AUDIT_ALL), T_OUT
 
 static const struct t_call paging[] = {
     {.name = "mm_paging_init_kernel",
@@ -291,6 +410,23 @@ static const struct t_call paging[] = {
      .setup = kernel_without_user,
      .flags = T_BAD_ONLY,
      .args = {T_FRESH_(pt, kernel), T_LIVE_(spare.pt)}},
+    {.name = "mm_paging_init_entry",
+     .invoke = do_init_entry,
+     .setup = kernel_of_pairs,
+     .flags = T_CAN_FAIL,
+     .args = {T_FRESH_(pt, kernel), T_OF("kernel", kernels), T_GIVEN("ranges"), ENTRY}},
+    {.name = "mm_paging_init_entry",
+     .note = "there is one",
+     .invoke = do_init_entry,
+     .setup = kernel_with_entry,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), T_LIVE_(kernel), T_GIVEN("ranges"), ENTRY}},
+    {.name = "mm_paging_init_entry",
+     .note = "a root beyond reach",
+     .invoke = do_init_entry,
+     .setup = short_kernel_of_pairs,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_FRESH_(pt, kernel), T_LIVE_(kernel), T_GIVEN("ranges"), ENTRY}},
     {.name = "mm_paging_adopt",
      .invoke = do_adopt,
      .setup = foreign_root,
@@ -314,6 +450,30 @@ static const struct t_call paging[] = {
      .setup = malformed_root,
      .flags = T_BAD_ONLY,
      .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
+    {.name = "mm_paging_init_kernel",
+     .note = "a tlb that was never made",
+     .invoke = do_init_kernel,
+     .setup = with_no_tlb,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG}},
+    {.name = "mm_paging_init_kernel",
+     .note = "a tlb in use",
+     .invoke = do_init_kernel,
+     .setup = with_a_tlb_in_use,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG}},
+    {.name = "mm_paging_adopt",
+     .note = "a tlb that was never made",
+     .invoke = do_adopt,
+     .setup = with_no_tlb,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
+    {.name = "mm_paging_adopt",
+     .note = "a tlb in use",
+     .invoke = do_adopt,
+     .setup = with_a_tlb_in_use,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(pt, kernel), CONFIG, T_OF("root", roots)}},
     {.name = "mm_paging_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.pt, pt)}},
     {.name = "mm_paging_destroy",
      .note = "in use",
@@ -329,6 +489,7 @@ static const struct t_call paging[] = {
      .invoke = do_walk,
      .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096), T_GIVEN("visit")}},
     {.name = "mm_paging_root", .invoke = do_root, .args = {PT}},
+    {.name = "mm_paging_user_root", .invoke = do_user_root, .args = {PT}},
     {.name = "mm_paging_activate", .invoke = do_activate, .args = {PT}},
     {.name = "mm_paging_current_root", .invoke = do_current_root, .args = {T_GIVEN("backend")}},
     {.name = "mm_paging_load_root",
@@ -344,7 +505,12 @@ static const struct t_call paging[] = {
      .args = {PT}},
     {.name = "mm_paging_dump",
      .invoke = do_dump,
-     .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096)}},
+     .args = {PT, T_ADDRESS("start", T_AT), T_NUM("len", 8 * 4096),
+              T_BITS("flags", 0, MM_PAGING_DUMP_HOLES)}},
+    {.name = "mm_paging_audit_memory_size", .invoke = do_audit_size, .args = {AUDIT}},
+    {.name = "mm_paging_audit",
+     .invoke = do_audit,
+     .args = {AUDIT, T_OF("memory", audit_memory), T_OF("len", audit_lengths)}},
     {.name = "mm_gather_begin", .invoke = do_gather_begin, .args = {T_PTR(fresh.gather), PT}},
     {.name = "mm_gather_end", .invoke = do_gather_end, .args = {T_PTR(gather)}},
     {.name = "mm_gather_end",

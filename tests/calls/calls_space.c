@@ -293,6 +293,12 @@ static unsigned user_ats(uint64_t *v)
     T_GIVEN("request"), T_NUM("at", at), T_NUM("len", len), T_BITS("prot", RW, 7u),                \
         T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0), T_OUT
 
+/* The tables have a tlb, in which no CPU is online. */
+static void not_online(void)
+{
+    mm_space_table(t_w.space)->tlb = &t_w.tlb;
+}
+
 static const struct t_call space[] = {
     {.name = "mm_spaces_init",
      .invoke = do_init,
@@ -350,6 +356,12 @@ static const struct t_call space[] = {
      .args = {T_OF("space", spaces)}},
     {.name = "mm_space_put", .invoke = do_put, .panics = "space", .args = {T_OF("space", spaces)}},
     {.name = "mm_space_activate", .invoke = do_activate, .args = {T_VAR(space)}},
+    {.name = "mm_space_activate",
+     .note = "on a CPU that is not online",
+     .invoke = do_activate,
+     .setup = not_online,
+     .flags = T_BAD_ONLY,
+     .args = {T_VAR(space)}},
     {.name = "mm_space_table", .invoke = do_table, .args = {T_VAR(space)}},
     {.name = "mm_space_range", .invoke = do_range, .args = {T_VAR(space)}},
     {.name = "mm_space_id", .invoke = do_id, .args = {T_VAR(space)}},

@@ -198,6 +198,33 @@ static void system_up(void)
     (void)!mm_system_init(&t_w.spare.system, &config);
 }
 
+/* With a tlb that was never made, or that has a kernel root; and with one. */
+static void system_without_tlb(void)
+{
+    t_w.use_tlb = &t_w.never.tlb;
+}
+
+static void system_with_a_tlb_in_use(void)
+{
+    t_w.use_tlb = &t_w.tlb;
+    t_w.tlb.kernel = &t_w.kernel;
+}
+
+static void system_with_tlb(void)
+{
+    t_w.use_tlb = &t_w.tlb;
+}
+
+/* Another CPU is online. */
+static void system_of_two(void)
+{
+    system_with_tlb();
+    system_up();
+    t_w.this_cpu = 1;
+    (void)!mm_tlb_online(&t_w.tlb);
+    t_w.this_cpu = 0;
+}
+
 static void system_in_use(void)
 {
     system_up();
@@ -414,6 +441,31 @@ static const struct t_call all[] = {
      .invoke = do_system_destroy,
      .setup = system_up,
      .args = {T_LIVE_GONE(spare.system, system)}},
+    {.name = "mm_system_init",
+     .note = "with a tlb",
+     .invoke = do_system_init,
+     .setup = system_with_tlb,
+     .scarce = t_world_system_pages,
+     .flags = T_CAN_FAIL | T_COMPOSED | T_VARIANT,
+     .args = SYSTEM},
+    {.name = "mm_system_init",
+     .note = "a tlb that was never made",
+     .invoke = do_system_init,
+     .setup = system_without_tlb,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = SYSTEM},
+    {.name = "mm_system_init",
+     .note = "a tlb in use",
+     .invoke = do_system_init,
+     .setup = system_with_a_tlb_in_use,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = SYSTEM},
+    {.name = "mm_system_destroy",
+     .note = "another CPU is online",
+     .invoke = do_system_destroy,
+     .setup = system_of_two,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.system)}},
     {.name = "mm_system_destroy",
      .note = "an object is out",
      .invoke = do_system_destroy,

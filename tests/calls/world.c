@@ -81,7 +81,20 @@ struct mm_paging_config t_world_paging_config(void)
                                       .platform = t_world_platform(),
                                       .kernel_ranges = ranges,
                                       .nr_kernel_ranges = 2,
-                                      .user = mm_vrange(mm_vaddr(0), T_USER_LEN)};
+                                      .user = mm_vrange(mm_vaddr(0), T_USER_LEN),
+                                      .tlb = t_w.use_tlb};
+
+    return config;
+}
+
+/* `cpus`: which of the arrays. */
+struct mm_tlb_config t_world_tlb_config(unsigned cpus)
+{
+    struct mm_tlb_config config = {.backend = t_w.backend,
+                                   .cpus = t_w.tlb_cpus[cpus],
+                                   .nr_cpus = 2,
+                                   .ops = &t_world_tlb_ops,
+                                   .platform = t_world_platform()};
 
     return config;
 }
@@ -115,6 +128,7 @@ struct mm_system_config t_world_system_config(void)
                                       .mapped = mm_prange(mm_paddr(0), T_RAM_END),
                                       .platform = t_world_platform(),
                                       .backend = t_w.backend,
+                                      .tlb = t_w.use_tlb,
                                       .sections = t_w.sections,
                                       .devices = &t_w.device,
                                       .kernel_ranges = t_w.sys_ranges,
@@ -221,6 +235,18 @@ static void start_tables(void)
                        MM_MEMTYPE_WB, 0));
     MUST(mm_gather_begin(&t_w.gather, &t_w.user));
     MUST(mm_gather_begin(&t_w.gather_kernel, &t_w.kernel));
+}
+
+static void start_tlb(void)
+{
+    struct mm_tlb_config config = t_world_tlb_config(0);
+
+    MUST(mm_tlb_init(&t_w.tlb, &config));
+    config = t_world_tlb_config(1);
+    MUST(mm_tlb_init(&t_w.spare.tlb, &config));
+    config = t_world_tlb_config(2);
+    MUST(mm_tlb_init(&t_w.gone.tlb, &config));
+    MUST(mm_tlb_destroy(&t_w.gone.tlb));
 }
 
 static void start_heap(void)
@@ -457,6 +483,7 @@ void t_world_start(void)
         start_boot();
         start_frames();
         start_tables();
+        start_tlb();
         start_heap();
         start_spaces();
         start_rest();

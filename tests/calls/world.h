@@ -70,6 +70,7 @@ struct t_kinds {
     struct mm_x86_64 arch;
     struct mm_pagetable pt;
     struct mm_gather gather;
+    struct mm_tlb tlb;
     struct mm_page_range range;
     struct mm_page_frames pages;
     struct mm_pool pool;
@@ -109,6 +110,10 @@ struct t_world {
     struct mm_pagetable user2;  /* without */
     struct mm_gather gather;    /* of user */
     struct mm_gather gather_kernel;
+    struct mm_tlb tlb; /* no CPU is online, and no root uses it */
+    struct mm_tlb_cpu tlb_cpus[4][2];
+    struct mm_tlb *use_tlb; /* what the configurations of roots name */
+    uint32_t this_cpu;
     struct mm_page_range range;
     struct mm_page_frames pages;
     struct mm_pool pool;
@@ -203,6 +208,7 @@ struct mm_frame_source t_world_source(void);
 extern const struct mm_page_source_ops t_world_page_ops;
 extern const struct mm_x86_64_cpu_ops t_world_cpu_ops;
 extern const struct mm_user_ops t_world_user_ops;
+extern const struct mm_tlb_ops t_world_tlb_ops;
 extern const struct mm_physmap_ops t_world_physmap_ops;
 
 /** Callbacks for calls that take one. */
@@ -213,6 +219,7 @@ void t_world_construct(void *ctx, void *object);
 /** The configurations that the world was made with. */
 struct mm_paging_config t_world_paging_config(void);
 struct mm_spaces_config t_world_spaces_config(void);
+struct mm_tlb_config t_world_tlb_config(unsigned cpus);
 struct mm_pool_config t_world_pool_config(void);
 struct mm_system_config t_world_system_config(void);
 

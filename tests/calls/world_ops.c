@@ -310,3 +310,20 @@ void t_world_construct(void *ctx, void *object)
     memset(object, 0x33, 40);
     t_h.nr_ops++;
 }
+
+/* --- other CPUs: there are none ---------------------------------------------------------------- */
+
+static uint32_t tlb_this_cpu(void *ctx)
+{
+    (void)ctx;
+    return t_w.this_cpu; /* a question: not counted */
+}
+
+static void tlb_interrupt(void *ctx, const struct mm_cpu_mask *cpus)
+{
+    (void)ctx;
+    (void)cpus;
+    t_h.nr_ops++;
+}
+
+const struct mm_tlb_ops t_world_tlb_ops = {.this_cpu = tlb_this_cpu, .interrupt = tlb_interrupt};

@@ -9,9 +9,10 @@
 #include "check.h"
 #include "model_pages_mm.h"
 #include "prng.h"
-#include "t_paging.h"
+#include "t_tlb.h"
 
-#define NR_HOT 32u
+#define NR_HOT   32u
+#define NR_OTHER 10u /* more roots than a CPU keeps PCIDs for */
 
 /* What takes long: ranges of many pages, clones, running out of frames, hashes before and after,
  * comparisons of everything. First they are dense; then, in a plain build, rare among many more
@@ -39,6 +40,7 @@ struct setup {
     bool pcid;
     bool invpcid;
     unsigned nr_cpus;
+    bool shoots;
 };
 
 struct run {
@@ -50,12 +52,16 @@ struct run {
     unsigned nr_windows;
     const struct setup *setup;
     unsigned nr_cpus;
-    struct mm_pagetable other;    /* a user root with nothing in it */
-    struct mm_pagetable stranger; /* another kernel root, likewise */
+    struct mm_pagetable other[NR_OTHER]; /* user roots with nothing in them */
+    struct mm_pagetable stranger;        /* another kernel root, likewise; without a tlb */
+    struct t_tlb tlb;                    /* if `shoots` */
+    bool shoots;                         /* the CPUs are told by the library's shootdown */
+    uint32_t offline;                    /* CPUs that are gone for now */
     bool user;
     bool idle;   /* a user root that no CPU is in */
     bool cloned; /* several calls in one operation: some may have succeeded */
     bool done;
+    uint64_t nr_merged;   /* larger leaves */
     unsigned rarity;      /* 1, or RARITY */
     unsigned operation;   /* now, in the dense part or the sparse one */
     uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
@@ -126,7 +132,16 @@ static inline uint64_t random_paddr(struct run *r, uint64_t at)
     }
 }
 
+/* What a CPU has set in a leaf must be told until it is mapped anew. */
+#define MARK_ACCESSED 1u
+#define MARK_DIRTY    2u
+
 /* --- comparing ------------------------------------------------------------------------------- */
+
+static inline unsigned marks_of(const struct mm_mapping *leaf)
+{
+    return (leaf->accessed ? MARK_ACCESSED : 0) | (leaf->dirty ? MARK_DIRTY : 0);
+}
 
 static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at,
                               bool shared)
@@ -145,11 +160,13 @@ static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint
     prot = t_mpages_reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
     if (status != MM_OK || leaf.paddr.raw + (at - leaf.page.start.raw) != page->paddr + at % P4K ||
         leaf.prot != prot || leaf.type != (mm_memtype_t)page->type ||
-        leaf.page.len != UINT64_C(1) << page->leaf) {
-        fail_msg("%#llx: status %d, %#llx prot %x type %d leaf %#llx; model %#llx %x %d %u",
-                 (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
-                 (int)leaf.type, (unsigned long long)leaf.page.len, (unsigned long long)page->paddr,
-                 prot, page->type, page->leaf);
+        leaf.page.len != UINT64_C(1) << page->leaf || (page->marks & ~marks_of(&leaf)) != 0) {
+        fail_msg(
+            "%#llx: status %d, %#llx prot %x type %d leaf %#llx marks %x; model %#llx %x %d %u "
+            "%x",
+            (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
+            (int)leaf.type, (unsigned long long)leaf.page.len, marks_of(&leaf),
+            (unsigned long long)page->paddr, prot, page->type, page->leaf, page->marks);
     }
 }
 

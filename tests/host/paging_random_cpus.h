@@ -12,15 +12,31 @@
 
 static inline bool runs(const struct run *r, unsigned cpu, const struct mm_pagetable *pt)
 {
-    return r->m->cpus.cpu[cpu].mmu.cr3 == pt->root.raw;
+    return (r->m->cpus.cpu[cpu].mmu.cr3 & T_MMU_ADDRESS) == pt->root.raw;
 }
 
-/* The CPU that operates next: any; on a user root that CPUs are in, one of these. */
+static inline bool is_online(const struct run *r, unsigned cpu)
+{
+    return (r->offline >> cpu & 1) == 0;
+}
+
+static inline unsigned any_online(struct run *r)
+{
+    unsigned cpu = (unsigned)t_prng_below(&r->prng, r->nr_cpus);
+
+    while (!is_online(r, cpu)) {
+        cpu = (cpu + 1) % r->nr_cpus;
+    }
+    return cpu;
+}
+
+/* The CPU that operates next: any. Without a tlb only the CPU that runs is flushed: one that is in
+ * the root. */
 static inline void choose_cpu(struct run *r)
 {
-    unsigned first = (unsigned)t_prng_below(&r->prng, r->nr_cpus);
+    unsigned first = any_online(r);
 
-    for (unsigned i = 0; i < r->nr_cpus && r->user; i++) {
+    for (unsigned i = 0; i < r->nr_cpus && r->user && !r->shoots; i++) {
         if (runs(r, (first + i) % r->nr_cpus, r->pt)) {
             first = (first + i) % r->nr_cpus;
             break;
@@ -32,23 +48,86 @@ static inline void choose_cpu(struct run *r)
 static inline void enter(struct run *r, unsigned cpu, struct mm_pagetable *pt)
 {
     r->m->cpus.now = cpu;
-    assert_int_equal(mm_paging_activate(pt), MM_OK);
+    if (r->shoots && pt->is_user == 0 && t_prng_chance(&r->prng, 7, 8)) {
+        assert_int_equal(mm_paging_leave(pt), MM_OK);
+    } else {
+        assert_int_equal(mm_paging_activate(pt), MM_OK);
+    }
     assert_true(runs(r, cpu, pt));
 }
 
 /* Whether the CPU's root shows what is mapped. */
 static inline bool sees(const struct run *r, unsigned cpu)
 {
-    return r->user ? runs(r, cpu, r->pt) : !runs(r, cpu, &r->stranger);
+    if (!is_online(r, cpu)) {
+        return false;
+    }
+    return r->user ? runs(r, cpu, r->pt) : r->shoots || !runs(r, cpu, &r->stranger);
+}
+
+static inline struct mm_pagetable *random_root(struct run *r)
+{
+    uint64_t random = t_prng_u64(&r->prng);
+    struct mm_pagetable *other = &r->other[(random >> 8) % NR_OTHER];
+
+    switch (random % 8) {
+    case 0:
+        return &r->m->kernel;
+    case 1:
+        return r->idle ? other : &r->m->user;
+    case 2:
+        return other;
+    case 3:
+        return r->shoots ? other : &r->stranger;
+    default:
+        return r->idle ? other : r->pt;
+    }
 }
 
 static inline void random_switch(struct run *r)
 {
-    struct mm_pagetable *roots[] = {&r->m->kernel, &r->m->user, &r->other, &r->stranger,
-                                    r->pt,         r->pt,       r->pt,     r->pt};
-    struct mm_pagetable *to = roots[t_prng_below(&r->prng, 8)];
+    unsigned cpu = any_online(r);
 
-    enter(r, (unsigned)t_prng_below(&r->prng, r->nr_cpus), r->idle && to == r->pt ? &r->other : to);
+    enter(r, cpu, random_root(r));
+}
+
+/* A CPU goes, with what it had in its caches, or comes back. */
+static inline void come_or_go(struct run *r, unsigned cpu)
+{
+    r->m->cpus.now = cpu;
+    if (!is_online(r, cpu)) {
+        assert_int_equal(mm_tlb_online(&r->tlb.tlb), MM_OK);
+        r->offline &= ~(1u << cpu);
+        enter(r, cpu, random_root(r));
+    } else if ((r->offline | 1u << cpu) != (1u << r->nr_cpus) - 1) {
+        assert_int_equal(mm_paging_leave(&r->m->kernel), MM_OK);
+        assert_int_equal(
+            mm_paging_load_root(mm_x86_64_backend(&r->m->arch), mm_paddr(T_TABLES * P4K)), MM_OK);
+        assert_int_equal(mm_tlb_offline(&r->tlb.tlb), MM_OK);
+        r->offline |= 1u << cpu;
+    }
+}
+
+/* In a turn of a loop that waits for others: they switch, in the midst of the shootdown, and touch
+ * what they can. What that comes to is not compared, for the tables have changed already. */
+static inline void meanwhile(struct t_tlb *t)
+{
+    struct run *r = (struct run *)(void *)((char *)t - offsetof(struct run, tlb));
+    unsigned now = r->m->cpus.now;
+    unsigned cpu = (unsigned)t_prng_below(&r->prng, r->nr_cpus);
+
+    if (cpu == now || t_prng_chance(&r->prng, 1, 2)) {
+        return;
+    }
+    if (!is_online(r, cpu) || t_prng_chance(&r->prng, 1, 64)) {
+        come_or_go(r, cpu);
+    } else if (t_prng_chance(&r->prng, 1, 4)) {
+        enter(r, cpu, random_root(r));
+    } else {
+        (void)t_cpu_access(&r->m->cpus.cpu[cpu], r->hot[t_prng_below(&r->prng, NR_HOT)],
+                           r->user ? T_MMU_USER : 0, NULL);
+    }
+    r->m->cpus.now = now;
 }
 
 /* Everybody out, and entries are changed as in a root that was never used; or back in. */
@@ -56,7 +135,9 @@ static inline void toggle_idle(struct run *r)
 {
     r->idle = !r->idle;
     for (unsigned i = 0; i < r->nr_cpus; i++) {
-        enter(r, i, r->idle ? &r->m->kernel : r->pt);
+        if (is_online(r, i)) {
+            enter(r, i, r->idle ? &r->m->kernel : r->pt);
+        }
     }
     r->pt->active = r->idle ? 0 : 1;
 }
@@ -113,6 +194,9 @@ static inline void random_access(struct run *r, uint64_t at)
     if (!sees(r, cpu) && (random >> 32) % 4 != 0) {
         cpu = (cpu + 1) % r->nr_cpus;
     }
+    if (!is_online(r, cpu)) {
+        return;
+    }
     answer = t_cpu_access(&r->m->cpus.cpu[cpu], at, access, &paddr);
     if (answer != expected(r, cpu, page, access)) {
         fail_msg("CPU %u, access %u at %#llx: %#x, not %#x", cpu, access, (unsigned long long)at,
@@ -120,6 +204,8 @@ static inline void random_access(struct run *r, uint64_t at)
     }
     if (answer == T_CPU_DONE) {
         assert_int_equal(paddr, page->paddr + at % P4K);
+        ((struct t_mpage *)(uintptr_t)page)->marks |=
+            MARK_ACCESSED | ((access & T_MMU_WRITE) != 0 ? MARK_DIRTY : 0);
         r->hot[r->nr_hot++ % NR_HOT] = at;
     }
 }

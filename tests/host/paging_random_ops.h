@@ -11,6 +11,12 @@
 
 /* --- operations ------------------------------------------------------------------------------ */
 
+/* What a larger leaf has once; the frame and the type are the model's business. */
+static inline bool alike(const struct t_mpage *a, const struct t_mpage *b)
+{
+    return t_mpages_reported(a->prot) == t_mpages_reported(b->prot);
+}
+
 static inline mm_status_t op_map(struct run *r, struct mm_vrange range)
 {
     static const struct {
@@ -21,16 +27,23 @@ static inline mm_status_t op_map(struct run *r, struct mm_vrange range)
     mm_prot_t prot = random_prot(r);
     mm_memtype_t type = (mm_memtype_t)t_prng_below(&r->prng, MM_MEMTYPE_COUNT);
     unsigned size = (unsigned)t_prng_below(&r->prng, 4);
+    uint32_t merge = 0;
     mm_status_t status;
 
     if (size == 3 && range.len > 64 * P2M) {
         size = 0; /* no thousands of tables */
     }
-    status = mm_paging_map(r->pt, range, mm_paddr(paddr), prot, type, sizes[size].flags);
+    if (t_prng_chance(&r->prng, 1, 8)) {
+        merge = MM_PAGING_MERGE;
+    }
+    status = mm_paging_map(r->pt, range, mm_paddr(paddr), prot, type, sizes[size].flags | merge);
     if (status != MM_ERR_NO_MEMORY) {
         assert_int_equal(
             status, t_mpages_status_mm(t_mpages_map(&r->model, range.start.raw, paddr, range.len,
                                                     prot, (uint16_t)type, sizes[size].largest)));
+    }
+    if (status == MM_OK && merge != 0) {
+        (void)t_mpages_merge(&r->model, range.start.raw, range.len, sizes[size].largest, alike);
     }
     return status;
 }
@@ -53,14 +66,70 @@ static inline mm_status_t op_protect(struct run *r, struct mm_vrange range,
 {
     uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
     mm_prot_t prot = random_prot(r);
-    mm_status_t status = mm_paging_protect(r->pt, range, prot, flags, gather);
+    uint32_t merge = t_prng_chance(&r->prng, 1, 8) ? MM_PAGING_MERGE : 0;
+    mm_status_t status = mm_paging_protect(r->pt, range, prot, flags | merge, gather);
 
     if (status != MM_ERR_NO_MEMORY) {
         assert_int_equal(status,
                          t_mpages_status_mm(t_mpages_protect(&r->model, range.start.raw, range.len,
                                                              prot, t_mpages_flags_mm(flags))));
     }
+    if (status == MM_OK && merge != 0) {
+        (void)t_mpages_merge(&r->model, range.start.raw, range.len, 0, alike);
+    }
     return status;
+}
+
+static inline mm_status_t op_set_type(struct run *r, struct mm_vrange range)
+{
+    uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
+    mm_memtype_t type = (mm_memtype_t)t_prng_below(&r->prng, MM_MEMTYPE_COUNT);
+    mm_status_t status = mm_paging_set_type(r->pt, range, type, flags);
+
+    if (status != MM_ERR_NO_MEMORY) {
+        assert_int_equal(status, t_mpages_status_mm(t_mpages_set_type(&r->model, range.start.raw,
+                                                                      range.len, (uint16_t)type,
+                                                                      t_mpages_flags_mm(flags))));
+    }
+    return status;
+}
+
+/* Mostly nothing agrees: so first all is given one protection and one type. */
+static inline mm_status_t op_merge(struct run *r, struct mm_vrange range, struct mm_gather *gather)
+{
+    uint64_t nr_merged = UINT64_MAX;
+
+    if (t_prng_chance(&r->prng, 1, 2)) {
+        mm_prot_t prot = random_prot(r);
+
+        range = t_range(range.start.raw & ~(P2M - 1), P2M);
+        r->cloned = true; /* several calls */
+        if (mm_paging_protect(r->pt, range, prot, MM_PAGING_SKIP_HOLES, gather) == MM_OK) {
+            assert_int_equal(
+                t_mpages_protect(&r->model, range.start.raw, range.len, prot, T_MPAGES_HOLES),
+                T_MPAGES_OK);
+        }
+        if (mm_paging_set_type(r->pt, range, MM_MEMTYPE_WT, MM_PAGING_SKIP_HOLES) == MM_OK) {
+            assert_int_equal(t_mpages_set_type(&r->model, range.start.raw, range.len, MM_MEMTYPE_WT,
+                                               T_MPAGES_HOLES),
+                             T_MPAGES_OK);
+        }
+    }
+    assert_int_equal(mm_paging_merge(r->pt, range, &nr_merged), MM_OK);
+    assert_int_equal(nr_merged, t_mpages_merge(&r->model, range.start.raw, range.len, 0, alike));
+    r->nr_merged += nr_merged;
+    return MM_OK;
+}
+
+/* Unmapping leaves no table that holds nothing: there is nothing to be found. */
+static inline mm_status_t op_reclaim(struct run *r, struct mm_vrange range,
+                                     struct mm_gather *gather)
+{
+    uint64_t nr_tables = r->pt->nr_tables;
+
+    assert_int_equal(mm_paging_reclaim(r->pt, range, gather), MM_OK);
+    assert_int_equal(r->pt->nr_tables, nr_tables);
+    return MM_OK;
 }
 
 static inline mm_status_t op_replace(struct run *r, struct mm_vrange range,
@@ -107,9 +176,13 @@ static inline void audit(const struct run *r, const struct mm_pagetable *copy)
     struct mm_vrange none = {{0}, 0};
 
     t_ledger_root(ledger, &m->kernel, NULL, none);
-    t_ledger_root(ledger, &r->stranger, NULL, none);
+    if (!r->shoots) {
+        t_ledger_root(ledger, &r->stranger, NULL, none);
+    }
     t_ledger_root(ledger, &m->user, &m->kernel, none);
-    t_ledger_root(ledger, &r->other, &m->kernel, none);
+    for (unsigned i = 0; i < NR_OTHER; i++) {
+        t_ledger_root(ledger, &r->other[i], &m->kernel, none);
+    }
     if (copy != NULL) {
         t_ledger_root(ledger, copy, &m->kernel, none);
     }
@@ -157,7 +230,7 @@ static inline mm_status_t op_clone(struct run *r, struct mm_gather *gather)
 static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
                                         struct mm_gather *gather)
 {
-    switch (t_prng_below(&r->prng, 20)) {
+    switch (t_prng_below(&r->prng, 24)) {
     case 0:
     case 1:
     case 2:
@@ -181,6 +254,13 @@ static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
         return op_protect(r, range, gather);
     case 18:
         return op_replace(r, range, gather);
+    case 19:
+    case 20:
+        return op_set_type(r, range);
+    case 21:
+        return op_merge(r, range, gather);
+    case 22:
+        return op_reclaim(r, range, gather);
     default:
         return r->user && t_prng_chance(&r->prng, 1, every(r, 20)) ? op_clone(r, gather) : MM_OK;
     }

@@ -295,6 +295,16 @@ static inline void t_paging_delete(struct t_paging *m)
     free(m);
 }
 
+/** A page table but for the count of all tables that it ever unlinked. */
+static inline uint64_t t_hash_pagetable(uint64_t hash, const struct mm_pagetable *pt)
+{
+    uint64_t before = offsetof(struct mm_pagetable, nr_unlinked);
+    uint64_t after = before + sizeof(pt->nr_unlinked);
+
+    hash = t_hash_more(hash, pt, before);
+    return t_hash_more(hash, (const unsigned char *)pt + after, sizeof(*pt) - after);
+}
+
 /** All state of the library: tables, objects. Not the gather's unused room. */
 static inline uint64_t t_state(const struct t_paging *m, const struct mm_gather *gather)
 {
@@ -305,8 +315,8 @@ static inline uint64_t t_state(const struct t_paging *m, const struct mm_gather 
             hash = t_hash_more(t_hash_u64(hash, frame), t_table(m, frame), 4096);
         }
     }
-    hash = t_hash_more(hash, &m->kernel, sizeof(m->kernel));
-    hash = t_hash_more(hash, &m->user, sizeof(m->user));
+    hash = t_hash_pagetable(hash, &m->kernel);
+    hash = t_hash_pagetable(hash, &m->user);
     hash = t_hash_more(hash, &m->arch, sizeof(m->arch));
     hash = t_hash_u64(hash, m->nr_released);
     if (gather != NULL) {

@@ -317,10 +317,10 @@ static void test_looking(void **state)
           mm_paging_walk(pt, t_range(P4K, UINT64_MAX - P4K), see, &seen));
     assert_int_equal(seen, 0);
 
-    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_dump(NULL, t_range(0, P4K)));
-    FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_dump(&none, t_range(0, P4K)));
-    FAILS(f, MM_ERR_INVALID_SIZE, mm_paging_dump(pt, t_range(0, 0)));
-    FAILS(f, MM_ERR_INVALID_ADDRESS, mm_paging_dump(pt, t_range(HALF, P4K)));
+    FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_dump(NULL, t_range(0, P4K), 0));
+    FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_dump(&none, t_range(0, P4K), 0));
+    FAILS(f, MM_ERR_INVALID_SIZE, mm_paging_dump(pt, t_range(0, 0), 0));
+    FAILS(f, MM_ERR_INVALID_ADDRESS, mm_paging_dump(pt, t_range(HALF, P4K), 0));
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_get_stats(NULL, &stats));
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_paging_get_stats(pt, NULL));
     FAILS(f, MM_ERR_NOT_INITIALIZED, mm_paging_get_stats(&none, &stats));
@@ -744,7 +744,7 @@ static void test_injection_bringup(void **state)
     assert_int_equal(mm_bootmap_add(&map, mm_prange(mm_paddr(0), 0x9f000), MM_BOOT_USABLE), MM_OK);
     assert_int_equal(
         mm_bootmap_add(&map, mm_prange(mm_paddr(P1G), P1G + P2M + P4K), MM_BOOT_USABLE), MM_OK);
-    INJECT(f, mm_paging_map_direct(&m->kernel, &map, &direct));
+    INJECT(f, mm_paging_map_direct(&m->kernel, &map, &direct, NULL, 0));
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW + P1G, 3 * P1G, MM_PAGING_SKIP_HOLES), MM_OK);
 }
 

@@ -342,47 +342,6 @@ static void test_empty_sections(void **state)
     assert_true(t_is_hole(&m->kernel, T_KERNEL_TOP + 2 * P4K));
 }
 
-/* --- the printed layout ----------------------------------------------------------------------- */
-
-static unsigned nr_lines;
-
-static void count_line(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-    nr_lines++;
-}
-
-/* Neighbours are one line only if they differ in nothing. */
-static void test_dump_of_neighbours(void **state)
-{
-    static const struct mm_platform_ops ops = {.panic = t_platform_panic, .log = count_line};
-    struct t_paging *m = *state;
-    uint64_t at = P2M - P4K;
-
-    m->user.platform.ops = &ops;
-    nr_lines = 0;
-#define NEXT(len, prot, type)                                                                      \
-    do {                                                                                           \
-        assert_int_equal(                                                                          \
-            mm_paging_map(&m->user, t_range(at, (len)), mm_paddr(at), (prot), (type), 0), MM_OK);  \
-        at += (len);                                                                               \
-    } while (0)
-    NEXT(P4K, T_URW, MM_MEMTYPE_WB);
-    NEXT(P2M, T_URW, MM_MEMTYPE_WB); /* another size */
-    NEXT(P4K, T_URW, MM_MEMTYPE_WB); /* again */
-    NEXT(P4K, T_URW, MM_MEMTYPE_WB); /* the same */
-    NEXT(P4K, T_UR, MM_MEMTYPE_WB);  /* another right */
-    NEXT(P4K, T_UR, MM_MEMTYPE_UC);  /* another type */
-    at += P4K;
-    NEXT(P4K, T_UR, MM_MEMTYPE_UC); /* a hole before it */
-#undef NEXT
-    assert_int_equal(mm_paging_dump(&m->user, t_range(0, P1G)), MM_OK);
-    assert_int_equal(nr_lines, 6);
-    m->user.platform = t_platform();
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,7 +354,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clone_between_strangers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_undo_that_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty_sections, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_dump_of_neighbours, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("paging_edges", tests, NULL, NULL);

@@ -529,6 +529,33 @@ static void test_reclaim(void **state)
     t_paging_delete(m);
 }
 
+/* The ways to a table that CPUs have cached are gone before it is free. */
+static void test_reclaim_flushes(void **state)
+{
+    struct t_paging *m = break_machine(false, true);
+
+    (void)state;
+    for (unsigned which = KERNEL; which <= USER; which++) {
+        uint64_t at;
+        mm_prot_t prot;
+        struct mm_pagetable *pt = break_root(m, which, &at, &prot);
+        uint64_t used = m->nr_used;
+        struct mm_gather gather;
+
+        map_4k(pt, at + P1G, 2 * P1G, P4K, prot, MM_MEMTYPE_WB);
+        all_access(m, pt, at + P1G, 0);
+        assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
+        *slot_of(m, pt, at + P1G, 0) =
+            0; /* the flush of the table's first page is this one's too */
+        pt->nr_leaves[0]--;
+        assert_int_equal(mm_paging_reclaim(pt, t_range(at + P1G, 1), &gather), MM_OK);
+        mm_gather_end(&gather);
+        t_nothing_stale(m);
+        assert_int_equal(m->nr_used, used);
+    }
+    t_paging_delete(m);
+}
+
 /* --- bad input --------------------------------------------------------------------------------- */
 
 static void test_bad_input(void **state)
@@ -614,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_declared_ranges_stay_apart),
         cmocka_unit_test(test_adopted_tables_stay),
         cmocka_unit_test(test_reclaim),
+        cmocka_unit_test(test_reclaim_flushes),
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_through_ops),
     };

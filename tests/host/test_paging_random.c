@@ -3,11 +3,11 @@
  * Random operations on page tables against the flat model, on kernel and user roots of 48 and 57
  * bits, with and without 1 GiB leaves, PCIDs and INVPCID, in use and not. Hazards 7 to 10, 13 to 18.
  *
- * One to eight simulated CPUs run beside them: they change roots, make accesses of every kind and
- * look ahead at random, also in the middle of an operation. Flushes are broadcast (sim_cpu_mm.h says
- * what that stands for). After each operation the sweep finds nothing in any cache that disagrees
- * with the tables; each frame that is freed is in no cache at that moment. Some of the operations
- * run out of frames at a random point, and change nothing then.
+ * One to eight simulated CPUs run beside them: they change roots, leave, go offline and come back,
+ * make accesses of every kind and look ahead at random, also in the middle of an operation and of a
+ * shootdown (t_tlb.h). After each operation the sweep finds nothing that a CPU could use and that
+ * disagrees with the tables; each frame that is freed is in no cache at that moment. Some of the
+ * operations run out of frames at a random point, and change nothing then.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -136,12 +136,16 @@ static void operate(struct run *r, unsigned nr, unsigned rarity)
         if (r->operation % 1000 == 0) {
             audit(r, NULL);
         }
-        if (t_prng_chance(&r->prng, 1, 50)) {
+        if (t_prng_chance(&r->prng, 1, 25)) {
             random_switch(r);
         }
         if (r->user && t_prng_chance(&r->prng, 1, r->idle ? 200 : 2000)) {
             toggle_idle(r);
         }
+        if (r->shoots && t_prng_chance(&r->prng, 1, 400)) {
+            come_or_go(r, (unsigned)t_prng_below(&r->prng, r->nr_cpus));
+        }
+        r->tlb.later = t_prng_chance(&r->prng, 1, 2);
         if (t_prng_chance(&r->prng, 1, every(r, 500))) {
             empty_everything(r, nr_tables);
         }
@@ -153,6 +157,7 @@ static void operate(struct run *r, unsigned nr, unsigned rarity)
     compare_all(r, r->pt, false);
     audit(r, NULL);
     assert_true(failed > 0);
+    assert_true(r->nr_merged > 0);
     count_hits(r, &nr_hits[1], &nr_speculated[1]);
     assert_true(nr_hits[1] - nr_hits[0] > nr / 20); /* the sweep saw something */
     assert_true(nr_speculated[1] - nr_speculated[0] > nr / 20);
@@ -182,8 +187,9 @@ static void add_windows(struct run *r, uint64_t half)
     }
 }
 
-static struct t_paging *new_machine(const struct setup *setup)
+static struct t_paging *new_machine(struct run *r)
 {
+    const struct setup *setup = r->setup;
     struct t_paging *m = t_paging_new_cpus(setup->nr_cpus);
 
     for (unsigned i = 0; i < setup->nr_cpus; i++) {
@@ -192,8 +198,30 @@ static struct t_paging *new_machine(const struct setup *setup)
     m->cpus.has.page_1g = setup->page_1g;
     m->cpus.has.pcid = setup->pcid;
     m->cpus.has.invpcid = setup->invpcid;
-    t_paging_arch(m);
+    r->tlb.m = m;
+    if (setup->shoots) {
+        t_tlb_cpus(&r->tlb);
+    } else {
+        t_paging_arch(m);
+    }
+    assert_int_equal(m->arch.enabled.pcid, setup->pcid);
     return m;
+}
+
+/* The generations of flushes begin anywhere, also shortly before they wrap. */
+static void make_tlb(struct run *r, struct mm_paging_config *paging)
+{
+    struct mm_tlb_config config = t_tlb_config(&r->tlb);
+
+    config.first_generation = t_prng_u64(&r->prng) % 5000 - 2500;
+    assert_int_equal(mm_tlb_init(&r->tlb.tlb, &config), MM_OK);
+    paging->tlb = &r->tlb.tlb;
+    paging->platform = t_tlb_platform(&r->tlb);
+    for (unsigned i = 0; i < r->nr_cpus; i++) {
+        r->m->cpus.now = i;
+        assert_int_equal(mm_tlb_online(&r->tlb.tlb), MM_OK);
+    }
+    r->tlb.turn = meanwhile;
 }
 
 static void make_roots(struct run *r, uint64_t half)
@@ -207,11 +235,56 @@ static void make_roots(struct run *r, uint64_t half)
 
     config.kernel_ranges = ranges;
     config.user.len = half;
+    if (r->shoots) {
+        make_tlb(r, &config);
+    } else {
+        assert_int_equal(mm_paging_init_kernel(&r->stranger, &config), MM_OK);
+    }
     assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
     assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
     r->pt = r->user ? &m->user : &m->kernel;
-    assert_int_equal(mm_paging_init_user(&r->other, &m->kernel), MM_OK);
-    assert_int_equal(mm_paging_init_kernel(&r->stranger, &config), MM_OK);
+    for (unsigned i = 0; i < NR_OTHER; i++) {
+        assert_int_equal(mm_paging_init_user(&r->other[i], &m->kernel), MM_OK);
+    }
+}
+
+/* What the CPUs sent and saw; and that they did. */
+static void count_shootdowns(const struct run *r)
+{
+    struct mm_tlb_stats stats;
+
+    assert_int_equal(mm_tlb_get_stats(&r->tlb.tlb, &stats), MM_OK);
+    print_message(
+        "%s: %llu shootdowns, %llu interrupts, %llu left instead; roots loaded: %llu kept, "
+        "%llu anew\n",
+        r->setup->name, (unsigned long long)stats.nr_shootdowns,
+        (unsigned long long)stats.nr_interrupts, (unsigned long long)stats.nr_left,
+        (unsigned long long)stats.nr_asid_hits, (unsigned long long)stats.nr_asid_misses);
+    assert_true(r->nr_cpus == 1 || stats.nr_shootdowns > 0);
+    /* Who leaves the kernel's root serves it first. */
+    assert_true(r->nr_cpus == 1 || stats.nr_left > 0 || !r->user);
+    assert_true(!r->setup->pcid || (stats.nr_asid_hits > 0 && stats.nr_asid_misses > 0));
+}
+
+static void take_down(struct run *r)
+{
+    for (unsigned i = 0; i < r->nr_cpus; i++) {
+        if (!is_online(r, i)) {
+            come_or_go(r, i);
+        }
+        enter(r, i, &r->m->kernel);
+    }
+    for (unsigned i = 0; i < NR_OTHER; i++) {
+        assert_int_equal(mm_paging_destroy(&r->other[i]), MM_OK);
+    }
+    if (r->shoots) {
+        count_shootdowns(r);
+        t_tlb_delete(&r->tlb);
+    } else {
+        assert_int_equal(mm_paging_destroy(&r->stranger), MM_OK);
+        t_paging_delete(r->m);
+    }
+    r->done = true;
 }
 
 static void test_world(void **state)
@@ -224,10 +297,11 @@ static void test_world(void **state)
     memset(r, 0, sizeof(*r));
     t_prng_start(&r->prng, setup->name);
     t_mpages_init(&r->model, setup->page_1g ? 30 : 21);
-    r->m = new_machine(setup);
     r->setup = setup;
     r->nr_cpus = setup->nr_cpus;
     r->user = setup->user;
+    r->shoots = setup->shoots;
+    r->m = new_machine(r);
     add_windows(r, half);
     make_roots(r, half);
     for (unsigned i = 0; i < r->nr_cpus; i++) {
@@ -239,13 +313,7 @@ static void test_world(void **state)
         operate(r, NR_SPARSE / NR_WORLDS * factor, RARITY);
     }
     t_mpages_destroy(&r->model);
-    for (unsigned i = 0; i < r->nr_cpus; i++) {
-        enter(r, i, &r->m->kernel);
-    }
-    assert_int_equal(mm_paging_destroy(&r->other), MM_OK);
-    assert_int_equal(mm_paging_destroy(&r->stranger), MM_OK);
-    r->done = true;
-    t_paging_delete(r->m);
+    take_down(r);
 }
 
 /* A run that was left half-way says where: the seed alone repeats all of it. */
@@ -262,7 +330,7 @@ static int say_where(void **state)
 }
 
 /* All of user and kernel, 48 and 57 bits, 1 GiB leaves or none, PCIDs or none; INVPCID with half of
- * each; and each number of CPUs twice. */
+ * each; and each number of CPUs twice. A CPU alone has a tlb once, and once not. */
 static void choose_world(struct setup *setup, unsigned i)
 {
     setup->la57 = (i & 1) != 0;
@@ -271,6 +339,7 @@ static void choose_world(struct setup *setup, unsigned i)
     setup->user = (i & 8) != 0;
     setup->invpcid = setup->la57 != (setup->page_1g != setup->user);
     setup->nr_cpus = (i * 5 + i / 8 * 4) % T_CPUS_MAX + 1;
+    setup->shoots = setup->nr_cpus > 1 || setup->pcid;
     (void)snprintf(
         setup->name, sizeof(setup->name), "%s %u%s%s%s, %u CPU%s", setup->user ? "user" : "kernel",
         setup->la57 ? 57 : 48, setup->page_1g ? " 1g" : "", setup->pcid ? " pcid" : "",

@@ -417,7 +417,7 @@ static void test_direct_map(void **state)
     add(&map, 5 * P1G + 0x800, 0x900, MM_BOOT_ACPI_RECLAIM);
     add(&map, 6 * P1G, P2M, MM_BOOT_RUNTIME);
     add(&map, 6 * P1G + P2M, P2M, MM_BOOT_ACPI_NVS);
-    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &direct), MM_OK);
+    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &direct, NULL, 0), MM_OK);
     assert_int_equal(t_leaf(&m->kernel, base + 0x9e000).prot, MM_PROT_RW | MM_PROT_GLOBAL);
     assert_true(t_is_hole(&m->kernel, base + 0x9f000)); /* partly reserved */
     assert_true(t_is_hole(&m->kernel, base + 0xa0000));
@@ -439,7 +439,7 @@ static void direct_fails(struct t_paging *m, struct mm_bootmap *map,
                          const struct mm_physmap *physmap, mm_status_t wanted)
 {
     uint64_t before = t_state(m, NULL);
-    mm_status_t status = mm_paging_map_direct(&m->kernel, map, physmap);
+    mm_status_t status = mm_paging_map_direct(&m->kernel, map, physmap, NULL, 0);
 
     if (status != wanted) {
         fail_msg("%s, not %s", mm_status_str(status), mm_status_str(wanted));
@@ -461,8 +461,9 @@ static void test_bad_direct_map(void **state)
     assert_int_equal(mm_bootmap_init(&map, entries, 8), MM_OK);
     add(&map, 0, 0x9f000, MM_BOOT_USABLE);
     add(&map, P1G, 4 * P1G, MM_BOOT_USABLE);
-    assert_int_equal(mm_paging_map_direct(NULL, &map, &direct), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_paging_map_direct(&no_table, &map, &direct), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(mm_paging_map_direct(NULL, &map, &direct, NULL, 0), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_paging_map_direct(&no_table, &map, &direct, NULL, 0),
+                     MM_ERR_NOT_INITIALIZED);
     direct_fails(m, NULL, &direct, MM_ERR_INVALID_ARGUMENT);
     direct_fails(m, &map, NULL, MM_ERR_INVALID_ARGUMENT);
     direct_fails(m, &none, &direct, MM_ERR_NOT_INITIALIZED);
@@ -479,7 +480,7 @@ static void test_bad_direct_map(void **state)
     /* Only what the window reaches: the low piece is cut at both ends, the high one is out. */
     odd.first = mm_paddr(2 * P4K);
     odd.len = 5 * P4K;
-    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &odd), MM_OK);
+    assert_int_equal(mm_paging_map_direct(&m->kernel, &map, &odd, NULL, 0), MM_OK);
     assert_int_equal(m->kernel.nr_leaves[0], 5);
     assert_int_equal(t_paddr(&m->kernel, T_KERNEL_LOW + 2 * P4K), 2 * P4K);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, MM_PAGING_SKIP_HOLES), MM_OK);
@@ -508,45 +509,6 @@ static void take_line(void *ctx, const char *line, size_t len)
 }
 
 static const struct mm_platform_ops line_ops = {.panic = t_platform_panic, .log = take_line};
-
-static void test_dump(void **state)
-{
-    struct t_paging *m = *state;
-    struct lines lines = {0};
-
-    m->kernel.platform = (struct mm_platform){&line_ops, &lines};
-    assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, P1G, 3 * P1G, MM_PROT_RW | MM_PROT_GLOBAL),
-                     MM_OK);
-    assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW + 3 * P1G, 4 * P1G, 5 * P2M + 2 * P4K,
-                           MM_PROT_RW | MM_PROT_GLOBAL),
-                     MM_OK);
-    assert_int_equal(t_map(&m->kernel, 0 - 3 * P4K, 0xfedff000, P4K, MM_PROT_RW), MM_OK);
-    assert_int_equal(mm_paging_map(&m->kernel, t_range(0 - 2 * P4K, P4K), mm_paddr(0xfee00000),
-                                   MM_PROT_RW, MM_MEMTYPE_UC, 0),
-                     MM_OK);
-    assert_int_equal(mm_paging_map(&m->kernel, t_range(0 - P4K, P4K), mm_paddr(0x1000), MM_PROT_RW,
-                                   MM_MEMTYPE_UC, 0),
-                     MM_OK);
-    assert_int_equal(t_map(&m->kernel, T_KERNEL_TOP, P2M, P2M, MM_PROT_RX), MM_OK);
-    assert_int_equal(t_map(&m->kernel, T_KERNEL_TOP + P2M, P2M, P2M, MM_PROT_NONE), MM_OK);
-    assert_int_equal(mm_paging_dump(&m->kernel, t_range(T_KERNEL_LOW, UINT64_C(1) << 47)), MM_OK);
-    assert_int_equal(lines.nr, 7);
-    assert_string_equal(lines.text[0], "0xffff800000000000-0xffff8000bfffffff  3 GiB        "
-                                       "1G rw--g WB  -> 0x40000000");
-    assert_string_equal(lines.text[1], "0xffff8000c0000000-0xffff8000c09fffff  10 MiB       "
-                                       "2M rw--g WB  -> 0x100000000");
-    assert_string_equal(lines.text[2], "0xffff8000c0a00000-0xffff8000c0a01fff  8 KiB        "
-                                       "4K rw--g WB  -> 0x100a00000");
-    assert_string_equal(lines.text[3], "0xffffffff00000000-0xffffffff001fffff  2 MiB        "
-                                       "2M r-x-- WB  -> 0x200000");
-    assert_string_equal(lines.text[4], "0xffffffff00200000-0xffffffff003fffff  2 MiB        "
-                                       "2M ----- WB  -> 0x200000");
-    assert_string_equal(lines.text[5], "0xffffffffffffd000-0xffffffffffffdfff  4 KiB        "
-                                       "4K rw--- WB  -> 0xfedff000");
-    assert_string_equal(lines.text[6], "0xffffffffffffe000-0xffffffffffffffff  8 KiB        "
-                                       "4K rw--- UC  -> 0xfee00000 ...");
-    m->kernel.platform = t_platform();
-}
 
 /* Each line damages a tree, and the check must say so; then the damage is undone. */
 #define CAUGHT(pt, place, value, sentence)                                                         \
@@ -621,7 +583,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_sections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_direct_map, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_direct_map, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_dump, setup, teardown),
         cmocka_unit_test_setup_teardown(test_check_finds, setup, teardown),
     };
 

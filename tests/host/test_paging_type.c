@@ -265,15 +265,35 @@ static void test_parts(void **state)
 static void test_split_alone(void **state)
 {
     struct t_paging *m = break_machine(false, true);
+    uint64_t at = T_KERNEL_LOW + 5 * P2M; /* not where a larger leaf begins */
 
     (void)state;
-    assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, 3 * P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL),
+    assert_int_equal(t_map(&m->kernel, at, 3 * P1G, P2M, MM_PROT_RW | MM_PROT_GLOBAL), MM_OK);
+    all_access(m, &m->kernel, at, 0);
+    assert_int_equal(set_type(&m->kernel, at + 9 * P4K, P4K, MM_MEMTYPE_WB, MM_PAGING_SPLIT),
                      MM_OK);
-    all_access(m, &m->kernel, T_KERNEL_LOW, 0);
-    assert_int_equal(
-        set_type(&m->kernel, T_KERNEL_LOW + 9 * P4K, P4K, MM_MEMTYPE_WB, MM_PAGING_SPLIT), MM_OK);
-    all_access(m, &m->kernel, T_KERNEL_LOW + 9 * P4K, 0);
-    one_size(m, &m->kernel, T_KERNEL_LOW, P2M);
+    all_access(m, &m->kernel, at + 9 * P4K, 0);
+    one_size(m, &m->kernel, at, P2M);
+    assert_int_equal(t_unmap(&m->kernel, at, P2M, 0), MM_OK);
+    t_paging_delete(m);
+}
+
+/* More pages than are flushed one by one, global ones. */
+static void test_many_global_pages(void **state)
+{
+    struct t_paging *m = break_machine(false, true);
+
+    (void)state;
+    assert_int_equal(mm_paging_map(&m->kernel, t_range(T_KERNEL_LOW, P2M), mm_paddr(3 * P1G),
+                                   MM_PROT_RW | MM_PROT_GLOBAL, MM_MEMTYPE_WB, MM_PAGING_ONLY_4K),
+                     MM_OK);
+    for (unsigned i = 0; i < 512; i += 64) {
+        all_access(m, &m->kernel, T_KERNEL_LOW + i * P4K, 0);
+    }
+    break_arm(&m->kernel, T_KERNEL_LOW, P2M);
+    assert_int_equal(set_type(&m->kernel, T_KERNEL_LOW, P2M, MM_MEMTYPE_UC, 0), MM_OK);
+    assert_int_equal(break_disarm(), 1);
+    t_nothing_stale(m);
     assert_int_equal(t_unmap(&m->kernel, T_KERNEL_LOW, P2M, 0), MM_OK);
     t_paging_delete(m);
 }
@@ -482,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_encryption_mask),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_split_alone),
+        cmocka_unit_test(test_many_global_pages),
         cmocka_unit_test(test_holes),
         cmocka_unit_test(test_a_write_before_the_flush),
         cmocka_unit_test(test_broken_slots_name_no_memory),

@@ -184,6 +184,8 @@ static void test_everything_works_together(void **state)
     assert_int_equal(m->cpu->mmu.cr3 & ~UINT64_C(0xfff), mm_paging_root(&s->kernel).raw);
     expect_prot(m, IMAGE, MM_PROT_RX, MM_MEMTYPE_WB);
     expect_prot(m, IMAGE + 8192, MM_PROT_RW, MM_MEMTYPE_WB);
+    expect_prot(m, t_ram_base(m->ram) + 2 * MIB + 4096, MM_PROT_READ, MM_MEMTYPE_WB); /* text */
+    expect_prot(m, t_ram_base(m->ram) + 2 * MIB + 8192, MM_PROT_RW, MM_MEMTYPE_WB);
     expect_prot(m, m->device.range.start.raw, MM_PROT_RW, MM_MEMTYPE_UC);
     expect_prot(m, t_ram_base(m->ram) + 63 * MIB, MM_PROT_RW, MM_MEMTYPE_WB);
     assert_int_equal(mm_system_check(s), MM_OK);

@@ -404,6 +404,95 @@ static void test_more_than_the_records(void **state)
     }
 }
 
+/* --- sizes ------------------------------------------------------------------------------------- */
+
+/* One INVLPG a leaf, whatever its size, and none of its pieces is left. */
+static void test_large_leaves(void **state)
+{
+    static const struct {
+        uint64_t len, pages;
+    } rows[] = {{P1G, 1}, {20 * P2M, 20}, {P2M + P4K, 513}, {4 * P1G, 4}, {P4K, 1}};
+
+    (void)state;
+    EACH(t)
+    {
+        struct t_paging *m = t->m;
+
+        t_cpus_noise(&m->cpus, 11, 4);
+        all_enter(t, &m->user);
+        for (unsigned i = 0; i < 3 * sizeof(rows) / sizeof(rows[0]); i++) {
+            uint64_t len = rows[i / 3].len;
+            uint64_t pages = rows[i / 3].pages;
+            uint64_t before[T_CPUS_MAX];
+
+            assert_int_equal(t_map(&m->user, AT, 8 * P1G, len, T_URW), MM_OK);
+            for (uint64_t at = 0; at < len; at += len / 16 + 0x1357) {
+                all_access(t, AT + at, T_MMU_USER | T_MMU_WRITE, T_CPU_DONE);
+            }
+            for (unsigned cpu = 0; cpu < m->cpus.nr; cpu++) {
+                before[cpu] = m->cpus.cpu[cpu].nr_invlpg;
+            }
+            m->cpus.now = i % m->cpus.nr;
+            if (i % 3 == 0) {
+                assert_int_equal(t_unmap(&m->user, AT, len, 0), MM_OK);
+            } else if (i % 3 == 1) {
+                assert_int_equal(t_protect(&m->user, AT, len, T_UR, 0), MM_OK);
+            } else {
+                struct mm_pagetable copy = {0};
+                struct mm_gather gather;
+
+                assert_int_equal(mm_paging_init_user(&copy, &m->kernel), MM_OK);
+                assert_int_equal(mm_gather_begin(&gather, &m->user), MM_OK);
+                assert_int_equal(
+                    mm_paging_clone(&m->user, &copy, t_range(AT, len), NULL, NULL, &gather), MM_OK);
+                mm_gather_end(&gather);
+                assert_int_equal(mm_paging_destroy(&copy), MM_OK);
+            }
+            t_nothing_stale(m);
+            for (unsigned cpu = 0; cpu < m->cpus.nr; cpu++) {
+                assert_int_equal(m->cpus.cpu[cpu].nr_invlpg - before[cpu],
+                                 pages > MM_GATHER_FLUSH_PAGES ? 0 : pages);
+            }
+            if (i % 3 != 0) {
+                assert_int_equal(t_unmap(&m->user, AT, len, 0), MM_OK);
+            }
+        }
+    }
+}
+
+/* A hole in front of a leaf, in the table that both share, and a leaf that is split. */
+static void test_smallest_leaf_counts(void **state)
+{
+    (void)state;
+    EACH(t)
+    {
+        struct t_paging *m = t->m;
+
+        t_cpus_noise(&m->cpus, 12, 4);
+        all_enter(t, &m->user);
+        for (unsigned i = 0; i < 24; i++) {
+            uint64_t cut = i * 20 * P4K;
+
+            assert_int_equal(t_map(&m->user, AT + P2M, 8 * P1G + P2M, P2M, T_URW), MM_OK);
+            for (uint64_t at = P2M; at < 2 * P2M; at += 17 * P4K) {
+                all_access(t, AT + at, T_MMU_USER | T_MMU_WRITE, T_CPU_DONE);
+            }
+            if (i % 4 != 3) {
+                assert_int_equal(t_map(&m->user, AT + 2 * P2M, LEAF, 5 * P4K, T_URW), MM_OK);
+                all_access(t, AT + 2 * P2M + 4 * P4K, T_MMU_USER | T_MMU_WRITE, T_CPU_DONE);
+            }
+            m->cpus.now = i % m->cpus.nr;
+            if (i % 2 == 0) {
+                assert_int_equal(t_unmap(&m->user, AT + P2M + cut, P4K, MM_PAGING_SPLIT), MM_OK);
+                t_nothing_stale(m);
+            }
+            assert_int_equal(t_unmap(&m->user, AT + P4K, P1G - P4K, MM_PAGING_SKIP_HOLES), MM_OK);
+            t_nothing_stale(m);
+            all_access(t, AT + 2 * P2M + 4 * P4K, T_MMU_USER, T_MMU_ERR_U);
+        }
+    }
+}
+
 /* --- CPUs that come and go ---------------------------------------------------------------------- */
 
 static void test_coming_and_going(void **state)
@@ -677,6 +766,8 @@ int main(void)
         cmocka_unit_test(test_root_of_somebody_else),
         cmocka_unit_test(test_two_initiators),
         cmocka_unit_test(test_more_than_the_records),
+        cmocka_unit_test(test_large_leaves),
+        cmocka_unit_test(test_smallest_leaf_counts),
         cmocka_unit_test(test_coming_and_going),
         cmocka_unit_test(test_1024_cpus),
         cmocka_unit_test(test_may_not_wait),

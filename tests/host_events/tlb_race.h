@@ -211,17 +211,25 @@ static inline void take_interrupt(unsigned cpu)
     }
 }
 
+/* A turn of the library's wait, which serves by itself. */
 static inline void race_relax(void *ctx)
 {
     unsigned cpu = this_cpu();
 
     (void)ctx;
-    if (w->off[cpu] != 0) {
-        mm_tlb_service(&w->tlb); /* the rule for who spins with interrupts off */
-    } else if (w->pending[cpu]) {
+    if (w->pending[cpu]) {
         take_interrupt(cpu);
     }
     t_schedule_turn();
+}
+
+/* A turn of a wait of the kernel's: who spins with interrupts off serves. */
+static inline void spin(void)
+{
+    if (w->off[this_cpu()] != 0) {
+        mm_tlb_service(&w->tlb);
+    }
+    race_relax(NULL);
 }
 
 static inline uint32_t race_this_cpu(void *ctx)
@@ -278,7 +286,7 @@ void __tsan_atomic32_store(volatile uint32_t *at, uint32_t v, int order);
 static inline void take_lock(unsigned root)
 {
     while (__tsan_atomic32_exchange(&w->lock[root], 1, __ATOMIC_ACQUIRE) != 0) {
-        race_relax(NULL);
+        spin();
     }
 }
 
@@ -356,7 +364,7 @@ static inline void destroy(unsigned root)
         if (cpus.bits[0] == 0) {
             break;
         }
-        race_relax(NULL);
+        spin();
     }
     take_lock(root);
     must(mm_paging_destroy(&w->root[root]));

@@ -200,6 +200,62 @@ enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, ui
     return status;
 }
 
+enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, uint64_t len,
+                                       uint16_t type, unsigned flags)
+{
+    enum t_mpages_status status = prepare(model, start, len, flags);
+
+    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
+        struct t_mpage *page = entry(model, (start >> SHIFT) + i);
+
+        page->type = page->leaf != 0 ? type : 0;
+    }
+    return status;
+}
+
+/* Whether the pages of one larger leaf, from `vpn` on, are 512 smaller ones that could be it. */
+static bool could_be_one(const struct t_mpages *model, uint64_t vpn, unsigned leaf,
+                         t_mpages_alike_fn alike)
+{
+    uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
+    const struct t_mpage *first = entry(model, vpn);
+
+    if (first == NULL || (first->paddr & ((UINT64_C(1) << leaf) - 1)) != 0) {
+        return false;
+    }
+    for (uint64_t i = 0; i < pages; i++) {
+        const struct t_mpage *page = entry(model, vpn + i);
+
+        if (page == NULL || page->leaf != leaf - 9 || page->type != first->type ||
+            page->paddr != first->paddr + (i << SHIFT) || !alike(page, first)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t t_mpages_merge(struct t_mpages *model, uint64_t start, uint64_t len, unsigned largest,
+                        t_mpages_alike_fn alike)
+{
+    uint64_t merged = 0;
+
+    largest = largest == 0 || largest > model->largest ? model->largest : largest;
+    for (unsigned leaf = 21; leaf <= largest; leaf += 9) {
+        uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
+        uint64_t last = ((start + (len - 1)) >> SHIFT) / pages;
+
+        for (uint64_t n = (start >> SHIFT) / pages; n <= last; n++) {
+            if (could_be_one(model, n * pages, leaf, alike)) {
+                for (uint64_t i = 0; i < pages; i++) {
+                    entry(model, n * pages + i)->leaf = (uint8_t)leaf;
+                }
+                merged++;
+            }
+        }
+    }
+    return merged;
+}
+
 const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr)
 {
     const struct t_mpage *page = entry(model, vaddr >> SHIFT);

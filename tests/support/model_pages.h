@@ -33,7 +33,7 @@ struct t_mpage {
     uint32_t prot;  /**< the test's own encoding */
     uint16_t type;  /**< memory type, likewise */
     uint8_t leaf;   /**< log2 of the leaf's size: 12, 21, 30; 0: not mapped */
-    uint8_t spare;  /**< always 0: there is no padding, so entries can be hashed */
+    uint8_t marks;  /**< the test's own; what is mapped anew has none. There is no padding. */
 };
 
 struct t_mpages_window {
@@ -67,6 +67,23 @@ enum t_mpages_status t_mpages_unmap(struct t_mpages *model, uint64_t start, uint
 
 enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, uint64_t len,
                                       uint32_t prot, unsigned flags);
+
+/** Give mapped pages another type; status and splits as for t_mpages_protect(). */
+enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, uint64_t len,
+                                       uint16_t type, unsigned flags);
+
+/** Whether two pages are alike in what a larger leaf has once. */
+typedef bool (*t_mpages_alike_fn)(const struct t_mpage *a, const struct t_mpage *b);
+
+/**
+ * Wherever a larger leaf of at most 1 << largest bytes (0: what the CPU allows) could stand that
+ * touches the range, and 512 of the next size stand there that are alike and follow each other in
+ * memory: make it one.
+ *
+ * @return how many were made
+ */
+uint64_t t_mpages_merge(struct t_mpages *model, uint64_t start, uint64_t len, unsigned largest,
+                        t_mpages_alike_fn alike);
 
 /** The page of an address; NULL when it is outside of the windows or not mapped. */
 const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr);

@@ -157,9 +157,10 @@ void t_watch_flush(struct t_watch *w)
     }
 }
 
-/** What INVLPG drops around an address, out of a leaf of this size that is no more: all of it only if
- * the tables still map the address by such a leaf. A CPU may have cached the leaf in pieces, and
- * finds one of them (4.10.2.3, 4.10.4.1). */
+/** What INVLPG drops around an address, out of a leaf of this size that is no more: all of it, in
+ * whatever pieces (4.10.2.3, 4.10.4.1), but not if the tables map the address by smaller leaves: the
+ * manual says so of a page that they map, and every kernel for x86 relies on it for one that is
+ * gone. */
 static uint64_t dropped_size(const struct t_watch *w, uint64_t at, unsigned shift)
 {
     struct t_watch_page page = {.present = false};
@@ -167,7 +168,7 @@ static uint64_t dropped_size(const struct t_watch *w, uint64_t at, unsigned shif
     if (root_of(w, w->current) != NULL) {
         page = t_watch_walk(w, w->current, at);
     }
-    return page.present && page.shift == shift ? UINT64_C(1) << shift : 4096;
+    return !page.present || page.shift == shift ? UINT64_C(1) << shift : 4096;
 }
 
 void t_watch_invlpg(struct t_watch *w, uint64_t at)

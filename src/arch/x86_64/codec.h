@@ -4,15 +4,24 @@
  * Only bits live here; no walking, no privileged instruction.
  *
  *   63 62   59 58  52 51                    12 11  9  8   7   6   5   4   3   2   1   0
- *   NX  keys   unused  physical address        soft   G  PS   D   A  PCD PWT US  RW   P
+ *   NX   key   unused  physical address      software G  PS   D   A  PCD PWT US  RW   P
  *                                          PAT above 4 KiB: bit 12; at 4 KiB: bit 7
  *
- * (SDM vol. 3A, 4.5.4, tables 4-15 to 4-20.) An entry without P belongs to us. Ours have address
- * bits 43 to 51 set, so that a CPU that speculates past P (L1TF) finds an address that no memory
- * has; 4 bits of kind and 50 of payload are left:
+ * (SDM vol. 3A, 4.5.4, tables 4-15 to 4-20.) Bits 9 to 11 are the kernel's in leaves; in an entry
+ * that leads to a table, bit 9 says that the table is ours. The key is ignored without PKU (4.6.2).
+ *
+ * An entry without P belongs to us. Ours have address bits 43 to 51 set, so that a CPU that
+ * speculates past P (L1TF) finds an address that no memory has; 4 bits of kind and 50 of payload
+ * are left:
  *
  *   63       52 51      43 42                   5 4    1  0
  *   payload high   ones        payload low         kind   0
+ *
+ * Kinds 0 to MM_SOFT_KINDS - 1 are the kernel's. Kinds 10 to 13 are a leaf that allows nothing: it
+ * keeps all but its protection, which are 52 bits, two of them in the kind:
+ *
+ *   51    48 47      45 44 43 42  40 39               0
+ *     key     software   D  A  type   page frame number
  */
 #ifndef MMI_X86_64_CODEC_H
 #define MMI_X86_64_CODEC_H
@@ -70,6 +79,12 @@ static inline bool codec_canonical(const codec_t *cx, uint64_t at)
 #define ENTRY_ADDRESS   UINT64_C(0x000ffffffffff000)
 #define ENTRY_NX        (UINT64_C(1) << 63)
 
+/* In leaves of all sizes: what the kernel says of a page, and its protection key. */
+#define ENTRY_SOFTWARE_SHIFT 9
+#define ENTRY_SOFTWARE       ((uint64_t)MM_SOFTWARE_ALL << ENTRY_SOFTWARE_SHIFT)
+#define ENTRY_KEY_SHIFT      59
+#define ENTRY_KEY            (UINT64_C(15) << ENTRY_KEY_SHIFT)
+
 /** What addresses are left with: the lowest bit of the mask, and those above, name no memory, also
  * where CPUID still counts them (APM vol. 2, 7.10.1). */
 static inline unsigned codec_paddr_bits(const codec_t *cx)
@@ -88,13 +103,20 @@ static inline unsigned codec_paddr_bits(const codec_t *cx)
 #define SOFT_LOW_SHIFT    5
 #define SOFT_LOW_BITS     38
 #define SOFT_HIGH_SHIFT   52
-#define SOFT_FORBIDDEN    UINT64_C(1)  /* a leaf that allows nothing; payload below */
-#define SOFT_CHAIN        UINT64_C(15) /* slot 0 of a table that is in no tree: the next one */
-#define SOFT_PFN_BITS     40
-#define SOFT_TYPE_SHIFT   40
-#define SOFT_A            (UINT64_C(1) << 43)
-#define SOFT_D            (UINT64_C(1) << 44)
 #define SOFT_PAYLOAD_BITS 50
+#define SOFT_FORBIDDEN    UINT64_C(10) /* to 13: a leaf that allows nothing */
+#define SOFT_FORBIDDENS   UINT64_C(4)
+#define SOFT_CHAIN        UINT64_C(15) /* slot 0 of a table that is in no tree: the next one */
+
+/* What a leaf that allows nothing keeps. */
+#define KEPT_PFN_BITS       40
+#define KEPT_TYPE_SHIFT     40
+#define KEPT_A              (UINT64_C(1) << 43)
+#define KEPT_D              (UINT64_C(1) << 44)
+#define KEPT_SOFTWARE_SHIFT 45
+#define KEPT_SOFTWARE       ((uint64_t)MM_SOFTWARE_ALL << KEPT_SOFTWARE_SHIFT)
+#define KEPT_KEY_SHIFT      48
+#define KEPT_KEY            (UINT64_C(15) << KEPT_KEY_SHIFT)
 
 static inline uint64_t soft_make(uint64_t kind, uint64_t payload)
 {
@@ -115,7 +137,58 @@ static inline uint64_t soft_payload(uint64_t slot)
            ((slot >> SOFT_HIGH_SHIFT) << SOFT_LOW_BITS);
 }
 
+_Static_assert(SOFT_PAYLOAD_BITS == MM_SOFT_PAYLOAD_BITS && SOFT_FORBIDDEN == MM_SOFT_KINDS,
+               "what the kernel was told");
+
+/** A leaf that allows nothing, of 52 bits. */
+static inline uint64_t kept_make(uint64_t kept)
+{
+    return soft_make(SOFT_FORBIDDEN + (kept >> SOFT_PAYLOAD_BITS),
+                     kept & mmi_mask(0, SOFT_PAYLOAD_BITS));
+}
+
+static inline uint64_t kept_of(uint64_t slot)
+{
+    return soft_payload(slot) | ((soft_kind(slot) - SOFT_FORBIDDEN) << SOFT_PAYLOAD_BITS);
+}
+
+/* --- slots ------------------------------------------------------------------------------------ */
+
+/** Whether a slot, which leads to no table, is soft: not empty, and the kernel's. */
+static inline bool codec_is_soft(uint64_t slot)
+{
+    return (slot & ENTRY_P) == 0 && slot != 0 && soft_kind(slot) < SOFT_FORBIDDEN;
+}
+
+/** Whether a slot, which leads to no table, is a leaf. */
+static inline bool codec_is_leaf(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0 || (slot != 0 && soft_kind(slot) >= SOFT_FORBIDDEN);
+}
+
+static inline uint64_t codec_soft(unsigned kind, uint64_t payload)
+{
+    return soft_make(kind, payload);
+}
+
+static inline unsigned codec_soft_kind(uint64_t slot)
+{
+    return (unsigned)soft_kind(slot);
+}
+
+static inline uint64_t codec_soft_payload(uint64_t slot)
+{
+    return soft_payload(slot);
+}
+
 /* --- tables ----------------------------------------------------------------------------------- */
+
+/** An entry that leads to user tables, for the root that the kernel runs on: nothing there is
+ * executed, so that a way out that forgot to switch roots faults at once. */
+static inline uint64_t codec_kernel_side(const codec_t *cx, uint64_t slot)
+{
+    return slot != 0 && cx->enabled.nx ? slot | ENTRY_NX : slot;
+}
 
 /** Whether a slot points to a table. PS where no leaf may be is a reserved bit: no table. */
 static inline bool codec_is_table(uint64_t slot, unsigned level)
@@ -248,8 +321,7 @@ static inline uint64_t codec_leaf(const codec_t *cx, unsigned level, mm_paddr_t 
                                   uint64_t bits, mm_memtype_t type)
 {
     if ((bits & ENTRY_P) == 0) {
-        return soft_make(SOFT_FORBIDDEN,
-                         (paddr.raw >> CODEC_SHIFT) | ((uint64_t)type << SOFT_TYPE_SHIFT));
+        return kept_make((paddr.raw >> CODEC_SHIFT) | ((uint64_t)type << KEPT_TYPE_SHIFT));
     }
     return paddr.raw | (type_is_memory(type) ? cx->encryption_mask : 0) | bits |
            (level == 0 ? 0 : ENTRY_PS) | type_bits(type, level);
@@ -261,10 +333,13 @@ static inline uint64_t codec_step(uint64_t slot, unsigned level)
     return (slot & ENTRY_P) == 0 ? 0 : UINT64_C(1) << (CODEC_SHIFT + CODEC_BITS * level);
 }
 
-/** The right neighbour of a leaf that allows nothing. */
+/** The right neighbour of a leaf that allows nothing, or of a soft slot, which says the same. */
 static inline uint64_t codec_next(uint64_t slot, unsigned level)
 {
-    return soft_make(soft_kind(slot), soft_payload(slot) + (UINT64_C(1) << (CODEC_BITS * level)));
+    if (codec_is_soft(slot)) {
+        return slot;
+    }
+    return kept_make(kept_of(slot) + (UINT64_C(1) << (CODEC_BITS * level)));
 }
 
 static inline mm_paddr_t codec_paddr(const codec_t *cx, uint64_t slot, unsigned level)
@@ -272,7 +347,7 @@ static inline mm_paddr_t codec_paddr(const codec_t *cx, uint64_t slot, unsigned 
     uint64_t size = UINT64_C(1) << (CODEC_SHIFT + CODEC_BITS * level);
 
     if ((slot & ENTRY_P) == 0) {
-        return mm_paddr((soft_payload(slot) & mmi_mask(0, SOFT_PFN_BITS)) << CODEC_SHIFT);
+        return mm_paddr((kept_of(slot) & mmi_mask(0, KEPT_PFN_BITS)) << CODEC_SHIFT);
     }
     return mm_paddr(slot & ENTRY_ADDRESS & ~cx->encryption_mask & ~(size - 1));
 }
@@ -285,7 +360,7 @@ static inline uint64_t codec_page_mask(const codec_t *cx)
 
 static inline mm_memtype_t codec_type(const codec_t *cx, uint64_t slot, unsigned level)
 {
-    return (slot & ENTRY_P) == 0 ? (mm_memtype_t)((soft_payload(slot) >> SOFT_TYPE_SHIFT) & 7)
+    return (slot & ENTRY_P) == 0 ? (mm_memtype_t)((kept_of(slot) >> KEPT_TYPE_SHIFT) & 7)
                                  : type_of(cx, slot, level);
 }
 
@@ -312,30 +387,83 @@ static inline bool codec_reprotect_changes(uint64_t every, uint64_t any, uint64_
     return (((every ^ bits) | (any ^ bits)) & ENTRY_PROT) != 0;
 }
 
-/** The same leaf under another protection; accessed and dirty stay. */
+/* Accessed, dirty, software bits and key, as both forms of a leaf carry them. */
+
+static inline bool codec_accessed(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0 ? (slot & ENTRY_A) != 0 : (kept_of(slot) & KEPT_A) != 0;
+}
+
+static inline bool codec_dirty(uint64_t slot)
+{
+    return (slot & ENTRY_P) != 0 ? (slot & ENTRY_D) != 0 : (kept_of(slot) & KEPT_D) != 0;
+}
+
+static inline unsigned codec_software(uint64_t slot)
+{
+    return (unsigned)((slot & ENTRY_P) != 0 ? slot >> ENTRY_SOFTWARE_SHIFT
+                                            : kept_of(slot) >> KEPT_SOFTWARE_SHIFT) &
+           MM_SOFTWARE_ALL;
+}
+
+static inline unsigned codec_key(uint64_t slot)
+{
+    return (unsigned)((slot & ENTRY_P) != 0 ? slot >> ENTRY_KEY_SHIFT
+                                            : kept_of(slot) >> KEPT_KEY_SHIFT) &
+           15;
+}
+
+/** Whether this CPU has protection keys (SDM vol. 3A, 4.6.2). */
+static inline bool codec_has_keys(const codec_t *cx)
+{
+    return cx->features.pku;
+}
+
+/** The bits of a leaf that say accessed and dirty; for slot_clear() of one that is present. */
+static inline uint64_t codec_used_bits(bool accessed, bool dirty)
+{
+    return (accessed ? ENTRY_A : 0) | (dirty ? ENTRY_D : 0);
+}
+
+/** The same leaf with these bits. */
+static inline uint64_t codec_set_used(uint64_t slot, bool accessed, bool dirty)
+{
+    if ((slot & ENTRY_P) != 0) {
+        return (slot & ~(ENTRY_A | ENTRY_D)) | codec_used_bits(accessed, dirty);
+    }
+    return kept_make((kept_of(slot) & ~(KEPT_A | KEPT_D)) | (accessed ? KEPT_A : 0) |
+                     (dirty ? KEPT_D : 0));
+}
+
+static inline uint64_t codec_set_software(uint64_t slot, unsigned software)
+{
+    if ((slot & ENTRY_P) != 0) {
+        return (slot & ~ENTRY_SOFTWARE) | ((uint64_t)software << ENTRY_SOFTWARE_SHIFT);
+    }
+    return kept_make((kept_of(slot) & ~KEPT_SOFTWARE) |
+                     ((uint64_t)software << KEPT_SOFTWARE_SHIFT));
+}
+
+static inline uint64_t codec_set_key(uint64_t slot, unsigned key)
+{
+    if ((slot & ENTRY_P) != 0) {
+        return (slot & ~ENTRY_KEY) | ((uint64_t)key << ENTRY_KEY_SHIFT);
+    }
+    return kept_make((kept_of(slot) & ~KEPT_KEY) | ((uint64_t)key << KEPT_KEY_SHIFT));
+}
+
+/** The same leaf under another protection; all else stays. */
 static inline uint64_t codec_reprotect(const codec_t *cx, uint64_t slot, unsigned level,
                                        uint64_t bits)
 {
-    bool used;
-    bool dirty;
     uint64_t now;
 
     if (codec_is_present(slot & bits)) {
         return codec_reprotect_present(slot, bits);
     }
-    if ((slot & ENTRY_P) != 0) {
-        used = (slot & ENTRY_A) != 0;
-        dirty = (slot & ENTRY_D) != 0;
-    } else {
-        used = (soft_payload(slot) & SOFT_A) != 0;
-        dirty = (soft_payload(slot) & SOFT_D) != 0;
-    }
     now = codec_leaf(cx, level, codec_paddr(cx, slot, level), bits, codec_type(cx, slot, level));
-    if ((bits & ENTRY_P) != 0) {
-        return now | (used ? ENTRY_A : 0) | (dirty ? ENTRY_D : 0);
-    }
-    return soft_make(SOFT_FORBIDDEN,
-                     soft_payload(now) | (used ? SOFT_A : 0) | (dirty ? SOFT_D : 0));
+    now = codec_set_used(now, codec_accessed(slot), codec_dirty(slot));
+    return codec_set_key(codec_set_software(now, codec_software(slot)), codec_key(slot));
 }
 
 /** For leaves that allow something: whether writing is allowed; and the leaf without that. */
@@ -365,22 +493,10 @@ static inline uint64_t codec_split(uint64_t slot, unsigned level)
            ((slot & ENTRY_PAT_LARGE) != 0 ? ENTRY_PAT_4K : 0);
 }
 
-/** Whether a slot that is neither empty nor a table holds a leaf, not a soft value. */
-static inline bool codec_is_leaf(uint64_t slot)
-{
-    return (slot & ENTRY_P) != 0 || soft_kind(slot) == SOFT_FORBIDDEN;
-}
-
-/** Whether a leaf allows anything, or bits of codec_prot() do. */
-static inline bool codec_is_present(uint64_t slot)
-{
-    return (slot & ENTRY_P) != 0;
-}
-
 /** The bits of a leaf that say accessed and dirty. */
 static inline uint64_t codec_used(uint64_t slot)
 {
-    return (slot & ENTRY_P) != 0 ? ENTRY_A | ENTRY_D : soft_make(0, SOFT_A | SOFT_D) & ~SOFT_ONES;
+    return (slot & ENTRY_P) != 0 ? ENTRY_A | ENTRY_D : soft_make(0, KEPT_A | KEPT_D) & ~SOFT_ONES;
 }
 
 /** The leaf of `level` (not 0) that 512 leaves are whose first is given: what codec_split() undoes. */
@@ -399,13 +515,13 @@ static inline uint64_t codec_retype(const codec_t *cx, uint64_t slot, unsigned l
                                     mm_memtype_t type)
 {
     uint64_t bits = slot & ~(ENTRY_ADDRESS | ENTRY_PWT | ENTRY_PCD | ENTRY_PAT_4K);
-    uint64_t types = UINT64_C(7) << SOFT_TYPE_SHIFT;
+    uint64_t types = UINT64_C(7) << KEPT_TYPE_SHIFT;
 
     if ((slot & ENTRY_P) != 0) {
         return codec_leaf(cx, level, codec_paddr(cx, slot, level), bits, type);
     }
     return soft_make(soft_kind(slot),
-                     (soft_payload(slot) & ~types) | ((uint64_t)type << SOFT_TYPE_SHIFT));
+                     (soft_payload(slot) & ~types) | ((uint64_t)type << KEPT_TYPE_SHIFT));
 }
 
 /*
@@ -464,23 +580,37 @@ static inline __attribute__((always_inline)) void codec_decode(const codec_t *cx
                                                                unsigned level, uint64_t rights,
                                                                struct mm_mapping *out)
 {
-    uint64_t effective = codec_rights_below(rights, slot);
-
     out->paddr = codec_paddr(cx, slot, level);
     out->type = codec_type(cx, slot, level);
     out->kind = MM_SLOT_LEAF;
-    if ((slot & ENTRY_P) == 0) {
-        out->prot = MM_PROT_NONE;
-        out->accessed = (soft_payload(slot) & SOFT_A) != 0;
-        out->dirty = (soft_payload(slot) & SOFT_D) != 0;
-        return;
-    }
-    out->prot = codec_prot_of(slot, effective);
-    out->accessed = (slot & ENTRY_A) != 0;
-    out->dirty = (slot & ENTRY_D) != 0;
+    out->prot = (slot & ENTRY_P) == 0 ? MM_PROT_NONE
+                                      : codec_prot_of(slot, codec_rights_below(rights, slot));
+    out->accessed = codec_accessed(slot);
+    out->dirty = codec_dirty(slot);
+    out->software = (uint8_t)codec_software(slot);
+    out->key = (uint8_t)codec_key(slot);
 }
 
 /* --- for checks ------------------------------------------------------------------------------- */
+
+static inline const char *absent_malformed(const codec_t *cx, uint64_t slot, unsigned level)
+{
+    if ((slot & SOFT_ONES) != SOFT_ONES) {
+        return "an entry that is not present may name memory";
+    }
+    if (soft_kind(slot) >= SOFT_FORBIDDEN + SOFT_FORBIDDENS) {
+        return "an entry of a kind that belongs in no tree";
+    }
+    if (codec_is_soft(slot)) {
+        return NULL;
+    }
+    if (codec_paddr(cx, slot, level).raw >> codec_paddr_bits(cx) != 0 ||
+        (kept_of(slot) & mmi_mask(0, CODEC_BITS * level)) != 0 ||
+        codec_type(cx, slot, level) >= MM_MEMTYPE_COUNT) {
+        return "a leaf that allows nothing, of a frame or type that it could not have";
+    }
+    return NULL;
+}
 
 /** What is wrong with a slot that is not empty; NULL: nothing. */
 static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsigned level)
@@ -489,12 +619,7 @@ static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsi
     uint64_t low = mmi_mask(13, CODEC_BITS * level > 1 ? CODEC_BITS * level - 1 : 0);
 
     if ((slot & ENTRY_P) == 0) {
-        uint64_t kind = soft_kind(slot);
-
-        if ((slot & SOFT_ONES) != SOFT_ONES) {
-            return "an entry that is not present may name memory";
-        }
-        return kind == SOFT_FORBIDDEN ? NULL : "an entry of a kind that belongs in no tree";
+        return absent_malformed(cx, slot, level);
     }
     if ((slot & beyond) != 0) {
         return "a physical address that this CPU has not";
@@ -509,6 +634,26 @@ static inline const char *codec_malformed(const codec_t *cx, uint64_t slot, unsi
         return "a large leaf with reserved bits";
     }
     return NULL;
+}
+
+/* --- for audits ------------------------------------------------------------------------------- */
+
+/** Whether a slot that is not empty is one that is not present and yet names memory, which a CPU
+ * may read ahead of the fault (L1TF, INTEL-SA-00161). */
+static inline bool codec_names_memory(uint64_t slot)
+{
+    return (slot & ENTRY_P) == 0 && (slot & SOFT_ONES) != SOFT_ONES;
+}
+
+static inline mm_paddr_t codec_named(const codec_t *cx, uint64_t slot)
+{
+    return mm_paddr(slot & ENTRY_ADDRESS & ~cx->encryption_mask);
+}
+
+/** Whether two entries lead to the same table with the same rights. */
+static inline bool codec_same_table(uint64_t a, uint64_t b)
+{
+    return ((a ^ b) & (ENTRY_P | ENTRY_PS | ENTRY_RW | ENTRY_US | ENTRY_NX | ENTRY_ADDRESS)) == 0;
 }
 
 #endif

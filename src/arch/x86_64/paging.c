@@ -43,7 +43,7 @@ static mm_paddr_t paging_current_root(void *ctx)
 
 static bool is_current(const struct mm_pagetable *pt)
 {
-    return paging_current_root(pt->backend.ctx).raw == pt->root.raw;
+    return paging_current_root(pt->backend.ctx).raw == pt->kernel_root.raw;
 }
 
 static void flush_all(const struct mm_x86_64 *arch, bool global)
@@ -96,7 +96,7 @@ static void paging_activate(struct mm_pagetable *pt)
 {
     const struct mm_x86_64 *arch = pt->backend.ctx;
 
-    arch->ops->write_cr(arch->ctx, 3, pt->root.raw | arch->encryption_mask);
+    arch->ops->write_cr(arch->ctx, 3, pt->kernel_root.raw | arch->encryption_mask);
     if (pt->is_user == 0) {
         flush_all(arch, true); /* global translations of the root before it, if another kernel's */
     }
@@ -155,7 +155,18 @@ static const struct mm_paging_ops paging_ops = {
     .walk = radix_walk,
     .clone = radix_clone,
     .replace = radix_replace,
+    .slot_get = radix_slot_get,
+    .slot_cas = radix_slot_cas,
+    .set_software = radix_set_software,
+    .set_key = radix_set_key,
+    .harvest = radix_harvest,
+    .cursor_find = radix_cursor_find,
+    .cursor_next = radix_cursor_next,
+    .cursor_map = radix_cursor_map,
+    .cursor_unmap = radix_cursor_unmap,
+    .cursor_protect = radix_cursor_protect,
     .check = radix_check,
+    .view = radix_view,
     .activate = paging_activate,
     .current_root = paging_current_root,
     .load_root = paging_load_root,

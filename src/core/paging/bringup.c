@@ -63,6 +63,7 @@ static mm_status_t map_all(struct mm_pagetable *pt, struct pieces start, struct 
 {
     struct pieces p = start;
     struct piece piece;
+    uint64_t nr_unlinked = pt->nr_unlinked;
 
     for (uint64_t nr = 0; p.next(&p, &piece); nr++) {
         mm_status_t status =
@@ -70,6 +71,7 @@ static mm_status_t map_all(struct mm_pagetable *pt, struct pieces start, struct 
 
         if (status != MM_OK) {
             undo(pt, start, nr, gather);
+            pt->nr_unlinked = nr_unlinked; /* tables of this call alone: no cursor has seen them */
             return status;
         }
     }
@@ -235,7 +237,34 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
 
 /* --- the direct map --------------------------------------------------------------------------- */
 
-/** Each range of RAM and ACPI memory, as far as the physmap reaches. */
+/** Whether the image forbids writing to the frame at `at`; *last: the last byte, at most what it was,
+ * up to which that, or its contrary, holds. */
+static bool read_only(const struct pieces *p, uint64_t at, uint64_t *last)
+{
+    uint64_t until = 0;
+
+    for (uint32_t i = 0; i < p->nr_sections; i++) {
+        const struct mm_boot_section *s = &p->sections[i];
+        uint64_t first = mm_align_down(s->paddr.raw, MM_PAGE_SIZE);
+        uint64_t end = (s->paddr.raw + (s->range.len - 1)) | MM_PAGE_MASK;
+
+        if (s->range.len == 0 || (s->prot & MM_PROT_WRITE) != 0) {
+            continue;
+        }
+        if (first <= at && at <= end) {
+            until = end > until ? end : until;
+        } else if (first > at && first - 1 < *last) {
+            *last = first - 1;
+        }
+    }
+    if (until != 0 && until < *last) {
+        *last = until;
+    }
+    return until != 0;
+}
+
+/** Each range of RAM and ACPI memory, as far as the physmap reaches, cut where the image's sections
+ * begin and end to be read-only. */
 static bool next_of_memory(struct pieces *p, struct piece *out)
 {
     struct mm_prange r;
@@ -245,6 +274,7 @@ static bool next_of_memory(struct pieces *p, struct piece *out)
     while (mm_bootmap_next_frames(p->map, MM_BOOT_KINDS_RAM, MM_BOOT_KINDS_ACPI, mm_paddr(p->at),
                                   &r) == MM_OK) {
         uint64_t r_last = mm_prange_last(r).raw;
+        bool fixed;
 
         p->at = r_last + 1; /* memory ends at 2^52 */
         if (r.start.raw < low) {
@@ -253,24 +283,34 @@ static bool next_of_memory(struct pieces *p, struct piece *out)
         if (r_last > last) {
             r_last = last;
         }
-        if (r.start.raw < r_last) {
-            out->range =
-                mm_vrange(mm_vaddr(p->physmap->base + r.start.raw), r_last - r.start.raw + 1);
-            out->paddr = r.start;
-            out->prot = MM_PROT_RW | MM_PROT_GLOBAL;
-            return true;
+        if (r.start.raw >= r_last) {
+            continue;
         }
+        fixed = read_only(p, r.start.raw, &r_last);
+        if (r_last < last && r_last + 1 < p->at) {
+            p->at = r_last + 1; /* the rest of it comes next */
+        }
+        out->range = mm_vrange(mm_vaddr(p->physmap->base + r.start.raw), r_last - r.start.raw + 1);
+        out->paddr = r.start;
+        out->prot = (fixed ? MM_PROT_READ : MM_PROT_RW) | MM_PROT_GLOBAL;
+        return true;
     }
     return false;
 }
 
 mm_status_t mm_paging_map_direct(struct mm_pagetable *pt, struct mm_bootmap *map,
-                                 const struct mm_physmap *physmap)
+                                 const struct mm_physmap *physmap,
+                                 const struct mm_boot_section *sections, uint32_t nr_sections)
 {
-    struct pieces pieces = {.next = next_of_memory, .map = map, .physmap = physmap};
+    struct pieces pieces = {.next = next_of_memory,
+                            .map = map,
+                            .physmap = physmap,
+                            .sections = sections,
+                            .nr_sections = nr_sections};
     mm_status_t status = mmi_pagetable_check(pt);
 
-    if (status == MM_OK && (map == NULL || physmap == NULL)) {
+    if (status == MM_OK &&
+        (map == NULL || physmap == NULL || (sections == NULL && nr_sections != 0))) {
         status = MM_ERR_INVALID_ARGUMENT;
     }
     if (status == MM_OK && physmap->ops != NULL) {
@@ -282,6 +322,9 @@ mm_status_t mm_paging_map_direct(struct mm_pagetable *pt, struct mm_bootmap *map
     }
     if (status == MM_OK && !mm_range_fits(physmap->first.raw, physmap->len)) {
         status = MM_ERR_INVALID_SIZE;
+    }
+    if (status == MM_OK) {
+        status = check_sections(sections, nr_sections);
     }
     if (status == MM_OK) {
         status = mm_bootmap_normalize(map);

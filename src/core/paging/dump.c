@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: MIT
 /**
  * The layout of a page table as text: one line for each run of leaves that agree in size,
- * protection and memory type.
+ * protection and memory type, whatever tables they lie in.
  *
- *     0xffff800000000000-0xffff80003fffffff   1 GiB  2M rw--g WB   -> 0x0
+ *     root 0x1000, the kernel's
+ *     virtual                                size         leaf     type   physical
+ *     0xffff800000000000-0xffff80003fffffff  1 GiB        2M rw--g WB  -> 0x0-0x3fffffff
+ *     0xffff800040000000-0xffff800040003fff  16 KiB       4K rw--g WB  -> 0x7000 ...
+ *     0xffff800040004000-0xffff807fffffffff  510.9 GiB    hole
+ *     1.0 GiB mapped by 4 leaves of 4 KiB, 512 of 2 MiB, 0 of 1 GiB; 5 tables
  *
  * A run whose leaves do not follow each other in physical memory ends in "...".
  */
+#include "core/base/bits.h"
 #include "core/base/report.h"
 #include "internal.h"
 
-struct run {
+struct dump {
     const struct mm_pagetable *pt;
-    struct mm_vrange range; /**< length 0: none yet */
-    mm_paddr_t paddr;
+    uint32_t flags;
+    bool finished;         /**< the run reaches the end of the address space */
+    uint64_t next;         /**< what comes after the run */
+    struct mm_mapping run; /**< `page` is all of it; length 0: none yet */
     uint64_t leaf;
-    mm_prot_t prot;
-    mm_memtype_t type;
     bool scattered;
+    uint64_t nr_leaves[3];
+    uint64_t bytes;
 };
 
-static void put_prot(struct mmi_line *line, mm_prot_t prot)
+void mmi_line_prot(struct mmi_line *line, mm_prot_t prot)
 {
     static const struct {
         mm_prot_t bit;
@@ -35,58 +43,189 @@ static void put_prot(struct mmi_line *line, mm_prot_t prot)
     }
 }
 
-static void print(const struct run *run)
-{
-    struct mmi_line line;
+/* --- lines ------------------------------------------------------------------------------------ */
 
-    if (run->range.len == 0) {
+/** Exact if that is short; else with one decimal, rounded down. */
+static void put_size(struct mmi_line *line, uint64_t bytes)
+{
+    static const char *const units[] = {" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
+    unsigned exact = bytes == 0 ? 0 : mmi_ctz(bytes) / 10 * 10;
+    unsigned unit = 0;
+
+    if (bytes >> exact < 10000) {
+        mmi_line_size(line, bytes);
         return;
     }
-    mmi_line_begin(&line);
-    mmi_line_hex(&line, run->range.start.raw, 16);
-    mmi_line_str(&line, "-");
-    mmi_line_hex(&line, mm_vrange_last(run->range).raw, 16);
-    mmi_line_str(&line, "  ");
-    mmi_line_size(&line, run->range.len);
-    mmi_line_pad(&line, 52);
-    mmi_line_str(&line, run->leaf == MM_SIZE_4K ? "4K " : run->leaf == MM_SIZE_2M ? "2M " : "1G ");
-    put_prot(&line, run->prot);
+    while (bytes >> (10 * (unit + 2)) != 0 && unit < 5) {
+        unit++;
+    }
+    mmi_line_u64(line, bytes >> (10 * (unit + 1)));
+    mmi_line_str(line, ".");
+    mmi_line_u64(line, ((bytes >> (10 * unit)) & 1023) * 10 / 1024);
+    mmi_line_str(line, units[unit]);
+}
+
+static void begin_range(struct mmi_line *line, uint64_t first, uint64_t last)
+{
+    mmi_line_begin(line);
+    mmi_line_hex(line, first, 16);
+    mmi_line_str(line, "-");
+    mmi_line_hex(line, last, 16);
+    mmi_line_str(line, "  ");
+    put_size(line, last - first + 1);
+    mmi_line_pad(line, 52);
+}
+
+static void print_run(const struct dump *d)
+{
+    const struct mm_mapping *run = &d->run;
+    struct mmi_line line;
+
+    if (run->page.len == 0) {
+        return;
+    }
+    begin_range(&line, run->page.start.raw, mm_vrange_last(run->page).raw);
+    mmi_line_str(&line, d->leaf == MM_SIZE_4K ? "4K " : d->leaf == MM_SIZE_2M ? "2M " : "1G ");
+    mmi_line_prot(&line, run->prot);
     mmi_line_str(&line, " ");
     mmi_line_str(&line, mm_memtype_str(run->type));
     mmi_line_pad(&line, 65);
     mmi_line_str(&line, "-> ");
     mmi_line_hex(&line, run->paddr.raw, 1);
-    mmi_line_str(&line, run->scattered ? " ..." : "");
-    mmi_line_log(&line, &run->pt->platform);
+    if (d->scattered) {
+        mmi_line_str(&line, " ...");
+    } else {
+        mmi_line_str(&line, "-");
+        mmi_line_hex(&line, run->paddr.raw + (run->page.len - 1), 1);
+    }
+    mmi_line_log(&line, &d->pt->platform);
 }
+
+static void print_head(const struct dump *d)
+{
+    struct mmi_line line;
+
+    mmi_line_begin(&line);
+    mmi_line_str(&line, "root ");
+    mmi_line_hex(&line, d->pt->root.raw, 1);
+    mmi_line_str(&line, d->pt->is_user != 0 ? ", a user's" : ", the kernel's");
+    mmi_line_log(&line, &d->pt->platform);
+    mmi_line_begin(&line);
+    mmi_line_str(&line, "virtual");
+    mmi_line_pad(&line, 39);
+    mmi_line_str(&line, "size");
+    mmi_line_pad(&line, 52);
+    mmi_line_str(&line, "leaf     type   physical");
+    mmi_line_log(&line, &d->pt->platform);
+}
+
+static void print_total(const struct dump *d)
+{
+    static const char *const sizes[] = {" leaves of 4 KiB, ", " of 2 MiB, ", " of 1 GiB; "};
+    struct mmi_line line;
+
+    mmi_line_begin(&line);
+    put_size(&line, d->bytes);
+    mmi_line_str(&line, " mapped by ");
+    for (unsigned i = 0; i < 3; i++) {
+        mmi_line_u64(&line, d->nr_leaves[i]);
+        mmi_line_str(&line, sizes[i]);
+    }
+    mmi_line_u64(&line, d->pt->nr_tables);
+    mmi_line_str(&line, d->pt->nr_tables == 1 ? " table" : " tables");
+    mmi_line_log(&line, &d->pt->platform);
+}
+
+/* --- holes ------------------------------------------------------------------------------------ */
+
+/** The declared range that begins first, of those that have a byte in [first, last], cut to that. */
+static bool next_declared(const struct mm_pagetable *pt, uint64_t first, uint64_t last,
+                          struct mm_vrange *out)
+{
+    const struct mm_vrange *ranges = pt->is_user != 0 ? &pt->user : pt->kernel_ranges;
+    uint32_t nr = pt->is_user != 0 ? 1 : pt->nr_kernel_ranges;
+    uint64_t best = UINT64_MAX;
+    bool found = false;
+
+    for (uint32_t i = 0; i < nr; i++) {
+        uint64_t start = ranges[i].start.raw > first ? ranges[i].start.raw : first;
+        uint64_t end = mm_vrange_last(ranges[i]).raw;
+
+        if (start > last || end < first || (found && start >= best)) {
+            continue;
+        }
+        found = true;
+        best = start;
+        end = end < last ? end : last;
+        *out = mm_vrange(mm_vaddr(start), end - start + 1);
+    }
+    return found;
+}
+
+static void print_holes(const struct dump *d, uint64_t first, uint64_t last)
+{
+    struct mm_vrange hole;
+
+    while ((d->flags & MM_PAGING_DUMP_HOLES) != 0 && next_declared(d->pt, first, last, &hole)) {
+        struct mmi_line line;
+        uint64_t end = mm_vrange_last(hole).raw;
+
+        begin_range(&line, hole.start.raw, end);
+        mmi_line_str(&line, "hole");
+        mmi_line_log(&line, &d->pt->platform);
+        if (end == last) {
+            break;
+        }
+        first = end + 1;
+    }
+}
+
+/* --- leaves become runs ----------------------------------------------------------------------- */
 
 static bool visit(void *ctx, const struct mm_mapping *leaf)
 {
-    struct run *run = ctx;
+    struct dump *d = ctx;
+    struct mm_mapping *run = &d->run;
 
-    if (run->range.len != 0 && run->range.start.raw + run->range.len == leaf->page.start.raw &&
-        run->leaf == leaf->page.len && run->prot == leaf->prot && run->type == leaf->type) {
-        run->scattered |= run->paddr.raw + run->range.len != leaf->paddr.raw;
-        run->range.len += leaf->page.len;
-        return true;
+    d->bytes += leaf->page.len;
+    d->nr_leaves[leaf->page.len == MM_SIZE_4K ? 0 : leaf->page.len == MM_SIZE_2M ? 1 : 2]++;
+    if (run->page.len != 0 && d->next == leaf->page.start.raw && d->leaf == leaf->page.len &&
+        run->prot == leaf->prot && run->type == leaf->type) {
+        d->scattered |= run->paddr.raw + run->page.len != leaf->paddr.raw;
+        run->page.len += leaf->page.len;
+    } else {
+        print_run(d);
+        if (d->next < leaf->page.start.raw) {
+            print_holes(d, d->next, leaf->page.start.raw - 1);
+        }
+        *run = *leaf;
+        d->leaf = leaf->page.len;
+        d->scattered = false;
     }
-    print(run);
-    run->range = leaf->page;
-    run->paddr = leaf->paddr;
-    run->leaf = leaf->page.len;
-    run->prot = leaf->prot;
-    run->type = leaf->type;
-    run->scattered = false;
+    d->next = leaf->page.start.raw + leaf->page.len;
+    d->finished = d->next == 0;
     return true;
 }
 
-mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range)
+mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags)
 {
-    struct run run = {.pt = pt};
-    mm_status_t status = mm_paging_walk(pt, range, visit, &run);
+    struct dump d = {.pt = pt, .flags = flags, .next = range.start.raw};
+    mm_status_t status;
 
-    if (status == MM_OK) {
-        print(&run);
+    if ((flags & ~MM_PAGING_DUMP_HOLES) != 0) {
+        return MM_ERR_INVALID_FLAGS;
     }
+    /* What is wrong with the range is told before the head is printed. */
+    status = mmi_paging_check_walk(pt, range);
+    if (status != MM_OK) {
+        return status;
+    }
+    print_head(&d);
+    status = mm_paging_walk(pt, range, visit, &d);
+    print_run(&d);
+    if (!d.finished && d.next <= mm_vrange_last(range).raw) {
+        print_holes(&d, d.next, mm_vrange_last(range).raw);
+    }
+    print_total(&d);
     return status;
 }

@@ -10,6 +10,22 @@
 #define MMI_PAGETABLE_MAGIC 0x7462504du /* "MPbt" */
 #define MMI_GATHER_MAGIC    0x6874474du /* "MGth" */
 
+/* What mm_pagetable.pairs says. */
+#define MMI_PAIRS      1u
+#define MMI_ENTRY_ROOT 2u
+
+/** Whether it is a user root with a second root for the kernel. */
+static inline bool mmi_is_pair(const struct mm_pagetable *pt)
+{
+    return pt->kernel_root.raw != pt->root.raw;
+}
+
+/** A protection as it is mapped: with pairs, nothing of the kernel's is global. */
+static inline mm_prot_t mmi_paging_prot(const struct mm_pagetable *pt, mm_prot_t prot)
+{
+    return pt->pairs == MMI_PAIRS ? prot & ~MM_PROT_GLOBAL : prot;
+}
+
 /** MM_OK | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED */
 static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
 {
@@ -41,5 +57,25 @@ static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struc
  */
 void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift,
                           bool global);
+
+/** What a walk of a range answers before it begins. */
+mm_status_t mmi_paging_check_walk(const struct mm_pagetable *pt, struct mm_vrange range);
+
+struct mmi_line;
+
+/** Rights as letters: "rw-u-". */
+void mmi_line_prot(struct mmi_line *line, mm_prot_t prot);
+/* --- arguments, as most calls check them ------------------------------------------------------ */
+
+/** Aligned, neither empty nor wrapping, declared. */
+mm_status_t mmi_paging_check_range(const struct mm_pagetable *pt, struct mm_vrange range);
+
+mm_status_t mmi_paging_check_prot(const struct mm_pagetable *pt, mm_prot_t prot);
+
+mm_status_t mmi_paging_check_paddr(const struct mm_pagetable *pt, mm_paddr_t paddr, uint64_t len);
+
+/** What edits of a range have in common: page table, gather, flags, range. */
+mm_status_t mmi_paging_check_edit(const struct mm_pagetable *pt, struct mm_vrange range,
+                                  uint32_t flags, uint32_t known, const struct mm_gather *gather);
 
 #endif

@@ -11,6 +11,20 @@
 #include "core/base/mem.h"
 #include "shootdown.h"
 
+/** The range that was declared for this page table and in which `range` lies; NULL: none. */
+static const struct mm_vrange *declared(const struct mm_pagetable *pt, struct mm_vrange range)
+{
+    if (pt->is_user != 0) {
+        return mm_vrange_covers(pt->user, range) ? &pt->user : NULL;
+    }
+    for (uint32_t i = 0; i < pt->nr_kernel_ranges; i++) {
+        if (mm_vrange_covers(pt->kernel_ranges[i], range)) {
+            return &pt->kernel_ranges[i];
+        }
+    }
+    return NULL;
+}
+
 /* --- configuration ---------------------------------------------------------------------------- */
 
 static mm_status_t check_parts(const struct mm_paging_config *config)
@@ -39,6 +53,9 @@ static mm_status_t check_parts(const struct mm_paging_config *config)
         if (config->tlb->kernel != NULL) {
             return MM_ERR_BUSY;
         }
+    }
+    if ((config->flags & ~MM_PAGING_PAIRS) != 0) {
+        return MM_ERR_INVALID_FLAGS;
     }
     return config->nr_kernel_ranges <= MM_PAGING_MAX_KERNEL_RANGES ? MM_OK : MM_ERR_LIMIT;
 }
@@ -114,6 +131,7 @@ static mm_status_t kernel_begin(struct mm_pagetable *pt, const struct mm_paging_
            config->nr_kernel_ranges * sizeof(pt->kernel_ranges[0]));
     pt->user = config->user;
     pt->tlb = config->tlb;
+    pt->pairs = (config->flags & MM_PAGING_PAIRS) != 0 ? MMI_PAIRS : 0;
     return MM_OK;
 }
 
@@ -122,6 +140,9 @@ static mm_status_t begin_done(struct mm_pagetable *pt, mm_status_t status)
     if (status != MM_OK) {
         memset(pt, 0, sizeof(*pt)); /* as it was handed over */
         return status;
+    }
+    if (pt->kernel_root.raw == 0) {
+        pt->kernel_root = pt->root;
     }
     pt->magic = MMI_PAGETABLE_MAGIC;
     if (pt->tlb != NULL) {
@@ -167,10 +188,13 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
     if (pt->magic == MMI_PAGETABLE_MAGIC) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
-    if (kernel->is_user != 0 || kernel->user.len == 0) {
+    if (kernel->is_user != 0 || kernel->user.len == 0 || kernel->pairs == MMI_ENTRY_ROOT ||
+        (kernel->pairs != 0 && kernel->peer == NULL)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     pt->is_user = 1;
+    pt->pairs = kernel->pairs;
+    pt->peer = kernel->peer;
     pt->backend = kernel->backend;
     pt->paddr_end = kernel->paddr_end;
     pt->physmap = kernel->physmap;
@@ -185,6 +209,43 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
     return begin_done(pt, pt->backend.ops->init_user(pt, kernel));
 }
 
+mm_status_t mm_paging_init_entry(struct mm_pagetable *entry, struct mm_pagetable *kernel,
+                                 const struct mm_vrange *ranges, uint32_t nr_ranges)
+{
+    struct mm_paging_config config = {.kernel_ranges = ranges, .nr_kernel_ranges = nr_ranges};
+    mm_status_t status = mmi_pagetable_check(kernel);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (kernel->pairs != MMI_PAIRS || kernel->is_user != 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    config.backend = kernel->backend;
+    config.physmap = &kernel->physmap;
+    config.source = kernel->source;
+    config.platform = kernel->platform;
+    config.user = kernel->user;
+    status = kernel_begin(entry, &config);
+    for (uint32_t i = 0; status == MM_OK && i < nr_ranges; i++) {
+        status = declared(kernel, ranges[i]) != NULL ? MM_OK : MM_ERR_INVALID_ADDRESS;
+    }
+    if (status == MM_OK && kernel->peer != NULL) {
+        status = MM_ERR_BUSY;
+    }
+    if (status == MM_OK) {
+        entry->pairs = MMI_ENTRY_ROOT;
+        entry->peer = kernel;
+        status = begin_done(entry, entry->backend.ops->init_kernel(entry));
+    } else if (entry != NULL && entry->magic != MMI_PAGETABLE_MAGIC) {
+        memset(entry, 0, sizeof(*entry));
+    }
+    if (status == MM_OK) {
+        kernel->peer = entry;
+    }
+    return status;
+}
+
 mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
 {
     mm_status_t status = mmi_pagetable_check(pt);
@@ -192,7 +253,8 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
     if (status != MM_OK) {
         return status;
     }
-    if (pt->backend.ops->current_root(pt->backend.ctx).raw == pt->root.raw) {
+    if (pt->backend.ops->current_root(pt->backend.ctx).raw == pt->kernel_root.raw ||
+        (pt->pairs == MMI_PAIRS && pt->is_user == 0 && pt->peer != NULL)) {
         return MM_ERR_BUSY;
     }
     if (pt->tlb != NULL && mmi_tlb_in_use(pt)) {
@@ -203,6 +265,9 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
                                true); /* its global translations outlive its use */
     }
     pt->backend.ops->destroy(pt);
+    if (pt->pairs == MMI_ENTRY_ROOT) {
+        pt->peer->peer = NULL;
+    }
     if (pt->tlb != NULL && pt->is_user == 0) {
         mmi_store_release(&pt->tlb->kernel, NULL);
     }
@@ -211,20 +276,6 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
 }
 
 /* --- arguments -------------------------------------------------------------------------------- */
-
-/** The range that was declared for this page table and in which `range` lies; NULL: none. */
-static const struct mm_vrange *declared(const struct mm_pagetable *pt, struct mm_vrange range)
-{
-    if (pt->is_user != 0) {
-        return mm_vrange_covers(pt->user, range) ? &pt->user : NULL;
-    }
-    for (uint32_t i = 0; i < pt->nr_kernel_ranges; i++) {
-        if (mm_vrange_covers(pt->kernel_ranges[i], range)) {
-            return &pt->kernel_ranges[i];
-        }
-    }
-    return NULL;
-}
 
 static mm_status_t check_range(const struct mm_pagetable *pt, struct mm_vrange range)
 {
@@ -277,6 +328,29 @@ static mm_status_t check_edit(const struct mm_pagetable *pt, struct mm_vrange ra
     return check_range(pt, range);
 }
 
+/* For the calls of other files. */
+
+mm_status_t mmi_paging_check_prot(const struct mm_pagetable *pt, mm_prot_t prot)
+{
+    return check_prot(pt, prot);
+}
+
+mm_status_t mmi_paging_check_paddr(const struct mm_pagetable *pt, mm_paddr_t paddr, uint64_t len)
+{
+    return check_paddr(pt, paddr, len);
+}
+
+mm_status_t mmi_paging_check_range(const struct mm_pagetable *pt, struct mm_vrange range)
+{
+    return check_range(pt, range);
+}
+
+mm_status_t mmi_paging_check_edit(const struct mm_pagetable *pt, struct mm_vrange range,
+                                  uint32_t flags, uint32_t known, const struct mm_gather *gather)
+{
+    return check_edit(pt, range, flags, known, gather);
+}
+
 /* --- ranges ----------------------------------------------------------------------------------- */
 
 /** What MM_PAGING_MERGE adds to a call that went well. */
@@ -326,7 +400,9 @@ __attribute__((noinline)) static mm_status_t map_range(struct mm_pagetable *pt,
     if (status != MM_OK) {
         return status;
     }
-    return merge_after(pt, range, flags, pt->backend.ops->map(pt, range, paddr, prot, type, flags));
+    return merge_after(
+        pt, range, flags,
+        pt->backend.ops->map(pt, range, paddr, mmi_paging_prot(pt, prot), type, flags));
 }
 
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
@@ -362,7 +438,9 @@ mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, m
     if (status != MM_OK) {
         return status;
     }
-    return merge_after(pt, range, flags, pt->backend.ops->protect(pt, range, prot, flags, gather));
+    return merge_after(
+        pt, range, flags,
+        pt->backend.ops->protect(pt, range, mmi_paging_prot(pt, prot), flags, gather));
 }
 
 mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, mm_memtype_t type,
@@ -453,7 +531,9 @@ mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t
     if (status == MM_OK) {
         status = check_paddr(pt, paddr, MM_PAGE_SIZE);
     }
-    return status != MM_OK ? status : pt->backend.ops->replace(pt, at, paddr, prot, flags, gather);
+    return status != MM_OK
+               ? status
+               : pt->backend.ops->replace(pt, at, paddr, mmi_paging_prot(pt, prot), flags, gather);
 }
 
 /* --- looking ---------------------------------------------------------------------------------- */
@@ -470,16 +550,12 @@ mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
     return pt->backend.ops->translate(pt, at, out);
 }
 
-mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range,
-                           mm_paging_visit_fn visit, void *ctx)
+mm_status_t mmi_paging_check_walk(const struct mm_pagetable *pt, struct mm_vrange range)
 {
     mm_status_t status = mmi_pagetable_check(pt);
 
     if (status != MM_OK) {
         return status;
-    }
-    if (visit == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
     }
     if (range.len == 0) {
         return MM_ERR_INVALID_SIZE;
@@ -488,10 +564,29 @@ mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range
         !mm_vrange_canonical(range, pt->backend.ops->vaddr_bits(pt->backend.ctx))) {
         return MM_ERR_INVALID_ADDRESS;
     }
-    return pt->backend.ops->walk(pt, range, visit, ctx);
+    return MM_OK;
+}
+
+mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range,
+                           mm_paging_visit_fn visit, void *ctx)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status == MM_OK && visit == NULL) {
+        status = MM_ERR_INVALID_ARGUMENT;
+    }
+    if (status == MM_OK) {
+        status = mmi_paging_check_walk(pt, range);
+    }
+    return status != MM_OK ? status : pt->backend.ops->walk(pt, range, visit, ctx);
 }
 
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt)
+{
+    return mmi_pagetable_check(pt) == MM_OK ? pt->kernel_root : mm_paddr(0);
+}
+
+mm_paddr_t mm_paging_user_root(const struct mm_pagetable *pt)
 {
     return mmi_pagetable_check(pt) == MM_OK ? pt->root : mm_paddr(0);
 }
@@ -522,6 +617,7 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
     }
     out->nr_tables = pt->nr_tables;
     memcpy(out->nr_leaves, pt->nr_leaves, sizeof(out->nr_leaves));
+    out->nr_soft = pt->nr_soft;
     out->mapped_bytes = pt->nr_leaves[0] * MM_SIZE_4K + pt->nr_leaves[1] * MM_SIZE_2M +
                         pt->nr_leaves[2] * MM_SIZE_1G;
     return MM_OK;

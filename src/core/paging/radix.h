@@ -38,12 +38,16 @@
  *
  * The codec: CODEC_SHIFT, CODEC_BITS, CODEC_MAX_LEVELS, CODEC_LEAF_LEVELS; codec_t; codec_of,
  * codec_levels, codec_canonical, codec_max_leaf, codec_paddr_bits, codec_is_table, codec_table,
- * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown, codec_chain, codec_chain_pfn,
- * codec_rights_all, codec_rights_below, codec_rights_allow, codec_has_type, codec_prot, codec_leaf,
- * codec_step, codec_next, codec_paddr, codec_type, codec_is_global, codec_reprotect,
- * codec_write_protect, codec_split, codec_decode, codec_malformed, codec_is_leaf,
- * codec_is_present, codec_is_chained, codec_join, codec_used, codec_retype, codec_break,
- * codec_is_broken, codec_mend. A slot of all zeroes is empty.
+ * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown,
+ * codec_chain, codec_chain_pfn, codec_is_chained, codec_rights_all, codec_rights_below,
+ * codec_rights_allow, codec_has_type, codec_prot, codec_leaf, codec_step, codec_next, codec_paddr,
+ * codec_type, codec_is_global, codec_reprotect, codec_write_protect, codec_split, codec_join,
+ * codec_decode, codec_malformed, codec_is_leaf, codec_is_present, codec_used, codec_retype,
+ * codec_break, codec_is_broken, codec_mend, codec_names_memory, codec_named, codec_same_table,
+ * codec_kernel_side; codec_is_soft, codec_soft, codec_soft_kind, codec_soft_payload;
+ * codec_accessed, codec_dirty, codec_used_bits, codec_set_used, codec_software,
+ * codec_set_software, codec_key, codec_set_key, codec_has_keys; codec_page_mask. A slot of all
+ * zeroes is empty.
  */
 #ifndef MMI_PAGING_RADIX_H
 #define MMI_PAGING_RADIX_H
@@ -216,6 +220,8 @@ static inline bool table_is_empty(const uint64_t *slots)
     return true;
 }
 
+#include "radix_pair.h"
+
 /* --- what a call has reserved ----------------------------------------------------------------- */
 
 /** Tables that no root points to, chained through their slot 0. */
@@ -229,6 +235,7 @@ struct plan {
     uint64_t every; /**< bits that all slots of the range have, if they are of level 0 and were */
     uint64_t any;   /**< looked at, else 0; and those that any has */
     uint64_t counted[CODEC_MAX_LEVELS]; /**< by level: the last span for which a table was taken */
+    bool soft_stays; /**< a soft slot is a hole to this call: it is neither cut nor split */
 };
 
 static void plan_begin(struct plan *plan)
@@ -351,16 +358,18 @@ RADIX_INLINE mm_status_t translate_end(const codec_t *cx, uint64_t at, uint64_t 
                                        unsigned level, uint64_t rights, struct mm_mapping *out)
 {
     out->page = mm_vrange(mm_vaddr(slot_first(at, level)), level_size(level));
-    if (slot != 0) {
+    if (codec_is_leaf(slot)) {
         codec_decode(cx, slot, level, rights, out);
         return MM_OK;
     }
     out->paddr = mm_paddr(0);
     out->prot = MM_PROT_NONE;
     out->type = MM_MEMTYPE_WB;
-    out->kind = MM_SLOT_EMPTY;
+    out->kind = slot == 0 ? MM_SLOT_EMPTY : MM_SLOT_SOFT;
     out->accessed = false;
     out->dirty = false;
+    out->software = 0;
+    out->key = 0;
     return MM_ERR_NOT_MAPPED;
 }
 
@@ -525,6 +534,9 @@ RADIX_INLINE void sweep_up(struct sweep *s, const struct sweep_hooks hooks, void
     s->level++;
     slot = &s->slots[slot_index(s->at, s->level)];
     if (unlink && codec_is_owned(mmi_load(slot))) {
+        if (s->level == root_level(s->cx) && mmi_is_pair(s->pt)) {
+            pair_unlink(s->pt, slot_index(s->at, s->level));
+        }
         mmi_store_release(slot, 0);
         hooks.unlinked(s, child, arg);
     }
@@ -577,6 +589,8 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 
 #include "radix_map.h"
 
+#include "radix_pages.h"
+
 #include "radix_edit.h"
 
 #include "radix_clone.h"
@@ -586,5 +600,12 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 #include "radix_type.h"
 
 #include "radix_merge.h"
+
+#include "radix_audit.h"
+#include "radix_slot.h"
+
+#include "radix_harvest.h"
+
+#include "radix_cursor.h"
 
 #endif

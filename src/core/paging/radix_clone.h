@@ -4,7 +4,7 @@
  *
  * Prepare takes a table for each that the copy lacks. Commit takes the right to write from each
  * leaf in one step and copies what it found, so the copy has the accessed and dirty bits too.
- * Pages go two at a time.
+ * Pages go two at a time. Soft slots are copied as they are.
  */
 #ifndef MMI_PAGING_RADIX_CLONE_H
 #define MMI_PAGING_RADIX_CLONE_H
@@ -21,6 +21,7 @@ struct clone {
     uint64_t end;   /**< up to, not including, here */
     bool live;
     bool changed;
+    unsigned shift; /**< of the smallest leaf that there may be */
 };
 
 /** Anything in the way? */
@@ -65,9 +66,12 @@ static mm_status_t clone_reserve(struct sweep *s, unsigned i, unsigned end, unsi
         if (at < s->first || slot_last(at, s->level) > s->last) {
             return MM_ERR_HUGE_PAGE;
         }
-        if (!reserved) {
+        if (!reserved || s->level != 0) {
             probe_to(c->to, s->cx, at, &p);
             table_put(c->to, p.slots);
+            if (p.level < s->level) {
+                return MM_ERR_ALREADY_MAPPED; /* an empty table that an exchange of slots left */
+            }
             status = plan_path(c->to, c->plan, at, p.level, s->level);
             if (status != MM_OK) {
                 return status;
@@ -124,6 +128,11 @@ static void clone_leaf(struct sweep *s, struct clone *c, uint64_t *slot, uint64_
 {
     uint64_t old = mmi_load(slot);
 
+    if (codec_is_soft(old)) {
+        mmi_store_release(copy, old);
+        c->to->nr_soft++;
+        return;
+    }
     while (codec_write_protect(old) != old) {
         c->changed = true;
         if (slot_change(slot, &old, codec_write_protect(old), c->live)) {
@@ -194,6 +203,7 @@ static mm_status_t clone_slots(struct sweep *s, unsigned i, unsigned end, unsign
     uint64_t *copy = NULL;
     unsigned n = 0;
 
+    c->shift = leaf_shift(s->level) < c->shift ? leaf_shift(s->level) : c->shift;
     while (i + n <= end) {
         uint64_t *at = &s->slots[i + n];
         uint64_t old = mmi_load(at);
@@ -266,6 +276,7 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
         .share = share,
         .ctx = ctx,
         .live = radix_is_live(from),
+        .shift = MMI_GATHER_NO_LEAF,
     };
     mm_status_t status = clone_sweep_vacant(to, range);
 
@@ -279,9 +290,10 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
         return status;
     }
     status = clone_sweep_commit(&c, range);
+    pair_up(to, range.start.raw, mm_vrange_last(range).raw);
     clone_report(&c);
     if (c.changed) {
-        mm_gather_add_range(gather, range, false);
+        mmi_gather_add(gather, range, c.shift, false);
     }
     return status;
 }

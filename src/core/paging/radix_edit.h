@@ -15,67 +15,40 @@
 
 /* --- prepare ---------------------------------------------------------------------------------- */
 
+/** A flag of edit_prepare() alone: a soft slot is a hole. */
+#define EDIT_SOFT_STAYS (1u << 31)
+
 struct scan {
     uint64_t bits; /**< what the tables above must allow */
     bool holes_ok;
     struct plan *plan;
+    bool soft_stays; /**< a soft slot is a hole */
 };
-
-/** Whether none of the slots is empty. */
-static inline bool all_taken(const uint64_t *slots, unsigned nr)
-{
-    for (unsigned n = 0; n < nr; n++) {
-        if (mmi_load(&slots[n]) == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/** Note what the slots have in common: four at a time, no branch between them. */
-static void scan_pages(struct plan *plan, const uint64_t *slots, unsigned nr)
-{
-    uint64_t every = UINT64_MAX;
-    uint64_t any = 0;
-    unsigned n = 0;
-
-    for (; nr - n >= 4; n += 4) {
-        uint64_t a = mmi_load(&slots[n]);
-        uint64_t b = mmi_load(&slots[n + 1]);
-        uint64_t c = mmi_load(&slots[n + 2]);
-        uint64_t d = mmi_load(&slots[n + 3]);
-
-        every &= (a & b) & (c & d);
-        any |= (a | b) | (c | d);
-    }
-    for (; n < nr; n++) {
-        every &= mmi_load(&slots[n]);
-        any |= mmi_load(&slots[n]);
-    }
-    plan->every &= every;
-    plan->any |= any;
-}
 
 static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     const struct scan *scan = arg;
     unsigned n = 0;
 
-    if (s->level == 0 && codec_rights_allow(s->rights[0], scan->bits)) {
-        *nr = end - i + 1;
-        scan_pages(scan->plan, &s->slots[i], *nr);
-        return codec_is_present(scan->plan->every) || scan->holes_ok || all_taken(&s->slots[i], *nr)
-                   ? MM_OK
-                   : MM_ERR_NOT_MAPPED;
+    if (s->level != 0) {
+        scan->plan->every = 0; /* not pages alone */
+    } else if (codec_rights_allow(s->rights[0], scan->bits)) {
+        uint64_t every = pages_look(&s->slots[i], end - i + 1, &scan->plan->any);
+
+        scan->plan->every &= every;
+        if (codec_is_present(every)) {
+            *nr = end - i + 1;
+            return MM_OK;
+        }
     }
-    scan->plan->every = 0; /* not pages alone */
     for (; i + n <= end; n++) {
         uint64_t slot = mmi_load(&s->slots[i + n]);
+        bool hole = slot == 0 || (scan->soft_stays && codec_is_soft(slot));
 
-        if (slot == 0 && !scan->holes_ok) {
+        if (hole && !scan->holes_ok) {
             return MM_ERR_NOT_MAPPED;
         }
-        if (slot != 0 && !codec_rights_allow(s->rights[s->level], scan->bits)) {
+        if (!hole && !codec_rights_allow(s->rights[s->level], scan->bits)) {
             return MM_ERR_PERMISSION_DENIED;
         }
         if (n > 0 && codec_is_table(slot, s->level)) {
@@ -89,12 +62,15 @@ static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigne
 /** Level of the large leaf that is cut by a range that begins or ends at `cut`, one of whose bytes
  * beside the cut is `at`; 0: none is. */
 static unsigned cut_level(const struct mm_pagetable *pt, const codec_t *cx, uint64_t cut,
-                          uint64_t at)
+                          uint64_t at, bool soft_stays)
 {
     struct probe p;
 
     probe_to(pt, cx, at, &p);
     table_put(pt, p.slots);
+    if (soft_stays && codec_is_soft(p.slot)) {
+        return 0;
+    }
     return p.slot != 0 && (cut & (level_size(p.level) - 1)) != 0 ? p.level : 0;
 }
 
@@ -107,7 +83,7 @@ static mm_status_t plan_cuts(const struct mm_pagetable *pt, const codec_t *cx, u
 
     plan->whole = true; /* a split writes all slots */
     for (unsigned c = 0; c < 2; c++) {
-        unsigned level = cut_level(pt, cx, cuts[c], beside[c]);
+        unsigned level = cut_level(pt, cx, cuts[c], beside[c], plan->soft_stays);
         unsigned lowest = level;
         mm_status_t status;
 
@@ -133,11 +109,14 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
                                      struct plan *plan)
 {
     uint64_t last = mm_vrange_last(range).raw;
-    struct scan scan = {
-        .bits = bits, .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0, .plan = plan};
+    struct scan scan = {.bits = bits,
+                        .holes_ok = (flags & MM_PAGING_SKIP_HOLES) != 0,
+                        .soft_stays = (flags & EDIT_SOFT_STAYS) != 0,
+                        .plan = plan};
     mm_status_t status = MM_OK;
 
     plan_begin(plan);
+    plan->soft_stays = scan.soft_stays;
     /* Without holes to find, only tables of others could object. */
     if (!scan.holes_ok || (pt->adopted != 0 && bits != 0)) {
         struct sweep s;
@@ -159,50 +138,10 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
 
 /* --- commit: splits --------------------------------------------------------------------------- */
 
-/** Change a slot that holds *old; false, and *old anew, if the hardware was faster. */
-static inline bool slot_change(uint64_t *slot, uint64_t *old, uint64_t now, bool live)
+/** log2 of the bytes that a leaf of a level maps. */
+static inline unsigned leaf_shift(unsigned level)
 {
-    if (live) {
-        return mmi_cas(slot, old, now);
-    }
-    mmi_store(slot, now);
-    return true;
-}
-
-/* Two neighbours, the first of even index, are changed in one step where the CPU can. */
-#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
-__extension__ typedef unsigned __int128 slots_t;
-
-static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
-                             uint64_t to_b)
-{
-    /* Not the __atomic builtin, which calls a library. Full barrier (GCC manual, 6.54). */
-    if (MMI_LIKELY(__sync_bool_compare_and_swap((slots_t *)(void *)slots, (slots_t)*b << 64 | *a,
-                                                (slots_t)to_b << 64 | to_a))) {
-        return true;
-    }
-    *a = mmi_load(&slots[0]);
-    *b = mmi_load(&slots[1]);
-    return false;
-}
-#else
-static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
-                             uint64_t to_b)
-{
-    return mmi_cas(&slots[0], a, to_a) && mmi_cas(&slots[1], b, to_b);
-}
-#endif
-
-/** slot_change() of two. */
-static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
-                                uint64_t to_b, bool live)
-{
-    if (live) {
-        return slots_cas(slots, a, b, to_a, to_b);
-    }
-    mmi_store(&slots[0], to_a);
-    mmi_store(&slots[1], to_b);
-    return true;
+    return CODEC_SHIFT + CODEC_BITS * level;
 }
 
 /** Leaves of a level are no more; a level that has none is a malformed entry. */
@@ -238,6 +177,10 @@ static void split_leaf(struct mm_pagetable *pt, const codec_t *cx, uint64_t *slo
     } while (!slot_change(slot, &old, codec_table(cx, table, pt->is_user != 0), radix_is_live(pt)));
     table_put(pt, below);
     pt->nr_tables++;
+    if (codec_is_soft(old)) {
+        pt->nr_soft += RADIX_SLOTS - 1;
+        return;
+    }
     leaves_gone(pt, level, 1);
     pt->nr_leaves[level - 1] += RADIX_SLOTS;
 }
@@ -256,12 +199,15 @@ static void split_at(struct mm_pagetable *pt, const codec_t *cx, uint64_t cut, u
         if (!codec_is_table(was, level)) {
             struct mm_vrange leaf = mm_vrange(mm_vaddr(slot_first(at, level)), level_size(level));
 
-            if (was == 0 || (cut & (level_size(level) - 1)) == 0) {
+            if (was == 0 || (cut & (level_size(level) - 1)) == 0 ||
+                (plan->soft_stays && codec_is_soft(was))) {
                 break;
             }
             split_leaf(pt, cx, slot, level, plan);
-            mm_gather_add_range(gather, leaf, codec_is_global(was));
-            mmi_event(&pt->platform, MM_EVENT_LEAF_SPLIT, pt, leaf.start.raw, leaf.len);
+            if (codec_is_leaf(was)) {
+                mm_gather_add_range(gather, leaf, codec_is_global(was));
+                mmi_event(&pt->platform, MM_EVENT_LEAF_SPLIT, pt, leaf.start.raw, leaf.len);
+            }
             was = mmi_load(slot);
         }
         slots = table_down(pt, slots, codec_table_pfn(cx, was));
@@ -321,55 +267,7 @@ static inline bool sweep_covers(const struct sweep *s)
     return s->level == 0 && slot_first(s->at, 1) >= s->first && slot_last(s->at, 1) <= s->last;
 }
 
-/** How many of the slots are not empty. */
-static inline unsigned count_taken(const uint64_t *slots, unsigned nr)
-{
-    unsigned taken = 0;
-
-#pragma GCC unroll 8
-    for (unsigned n = 0; n < nr; n++) {
-        taken += mmi_load(&slots[n]) != 0 ? 1u : 0u;
-    }
-    return taken;
-}
-
-/** Exchange pages of a live table for nothing: how many there were. */
-static unsigned unmap_live(struct unmap *u, uint64_t *slots, unsigned nr)
-{
-    bool global = false;
-    unsigned leaves = 0;
-
-    for (unsigned n = 0; n < nr; n++) {
-        uint64_t slot;
-
-        if (!u->full && mmi_load(&slots[n]) == 0) {
-            continue;
-        }
-        slot = mmi_exchange(&slots[n], 0);
-        leaves++;
-        global |= codec_is_global(slot);
-    }
-    u->global |= global;
-    return leaves;
-}
-
-/**
- * Pages of a table that the hardware does not walk. One that goes away whole keeps what it holds:
- * no walk will come by before its frame is written anew. (No user root has global pages.)
- */
-static unsigned unmap_unused(const struct sweep *s, uint64_t *slots, unsigned nr, bool full)
-{
-    unsigned leaves = full ? nr : count_taken(slots, nr);
-
-    if (!sweep_covers(s)) {
-        for (unsigned n = 0; n < nr; n++) {
-            mmi_store(&slots[n], 0);
-        }
-    }
-    return leaves;
-}
-
-/** The same for slots of any level, and frames that are handed over. */
+/** Slots of any level and any kind, and frames that are handed over. */
 static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
                              struct unmap *u)
 {
@@ -377,6 +275,7 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
     bool release = u->release;
     bool global = false;
     uint64_t leaves = 0;
+    uint64_t soft = 0;
     unsigned n = 0;
 
     for (; i + n <= end; n++) {
@@ -394,6 +293,10 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
         } else {
             mmi_store(at, 0);
         }
+        if (codec_is_soft(slot)) {
+            soft++;
+            continue;
+        }
         leaves++;
         global |= codec_is_global(slot);
         if (release) {
@@ -406,20 +309,38 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
     if (leaves != 0) {
         leaves_gone(u->pt, s->level, leaves);
     }
+    u->pt->nr_soft -= soft;
     *nr = n;
     return MM_OK;
+}
+
+/**
+ * Pages that all allow something. Where the hardware does not walk, a table that goes away whole
+ * keeps what it holds: no walk will come by before its frame is written anew. (No user root has
+ * global pages.)
+ */
+static void unmap_pages(struct sweep *s, uint64_t *slots, unsigned nr, struct unmap *u)
+{
+    if (u->live) {
+        u->global |= pages_exchange(slots, nr);
+    } else if (!sweep_covers(s)) {
+        pages_clear(slots, nr);
+    }
+    u->pt->nr_leaves[0] -= nr;
 }
 
 static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
 {
     struct unmap *u = arg;
+    uint64_t *slots = &s->slots[i];
+    uint64_t at = sweep_address(s, i);
 
-    if (s->level != 0 || u->release) {
+    mmi_gather_leaf(u->gather, at > s->first ? at : s->first, leaf_shift(s->level));
+    if (s->level != 0 || u->release || !(u->full || pages_present(slots, end - i + 1))) {
         return unmap_any(s, i, end, nr, u);
     }
     *nr = end - i + 1;
-    u->pt->nr_leaves[0] -=
-        u->live ? unmap_live(u, &s->slots[i], *nr) : unmap_unused(s, &s->slots[i], *nr, u->full);
+    unmap_pages(s, slots, *nr, u);
     return MM_OK;
 }
 
@@ -444,6 +365,7 @@ static void unmap_unlinked(struct sweep *s, mm_pfn_t table, void *arg)
     u->gather->tables = table;
     u->gather->nr_tables++;
     u->pt->nr_tables--;
+    u->pt->nr_unlinked++;
 }
 
 RADIX_APART mm_status_t unmap_sweep(struct unmap *u, struct mm_vrange range)
@@ -473,7 +395,7 @@ static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, 
         return status;
     }
     u.full = codec_is_present(plan.every);
-    mm_gather_add_range(gather, range, false);
+    mmi_gather_add(gather, range, MMI_GATHER_NO_LEAF, false);
     split_ends(pt, cx, range, &plan, gather);
     status = unmap_sweep(&u, range);
     unmap_pass_on(&u);
@@ -493,45 +415,8 @@ struct protect {
     bool full; /**< all that is in the range is pages that allow something */
     bool changed;
     bool global;
+    unsigned shift; /**< of the smallest leaf that there may be */
 };
-
-/** Pages that allow something, and will: of a table that the hardware does not walk. */
-static void protect_unused(uint64_t bits, uint64_t *slots, unsigned nr)
-{
-#pragma GCC unroll 4
-    for (unsigned n = 0; n < nr; n++) {
-        mmi_store(&slots[n], codec_reprotect_present(mmi_load(&slots[n]), bits));
-    }
-}
-
-/** The same of a table that it may walk: up to the first page that allows nothing; how many. */
-static unsigned protect_live(struct protect *p, uint64_t *slots, unsigned nr)
-{
-    uint64_t bits = p->bits;
-    bool changed = false;
-    bool global = false;
-    unsigned n = 0;
-
-    for (; n < nr; n++) {
-        uint64_t old = mmi_load(&slots[n]);
-        uint64_t now;
-
-        if (!codec_is_present(old)) {
-            break;
-        }
-        do {
-            now = codec_reprotect_present(old, bits);
-            if (now == old) {
-                break;
-            }
-            changed = true;
-            global |= codec_is_global(old);
-        } while (!mmi_cas(&slots[n], &old, now));
-    }
-    p->changed |= changed;
-    p->global |= global;
-    return n;
-}
 
 static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
                                struct protect *p)
@@ -553,6 +438,9 @@ static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsign
         if (codec_is_table(old, s->level)) {
             break;
         }
+        if (codec_is_soft(old)) {
+            continue;
+        }
         do {
             now = codec_reprotect(s->cx, old, s->level, bits);
             if (now == old) {
@@ -572,14 +460,15 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
 {
     struct protect *p = arg;
 
+    p->shift = leaf_shift(s->level) < p->shift ? leaf_shift(s->level) : p->shift;
     if (s->level == 0 && codec_is_present(p->bits)) {
         *nr = end - i + 1;
         if (p->full && !p->live) {
-            protect_unused(p->bits, &s->slots[i], *nr);
+            pages_reprotect(&s->slots[i], *nr, p->bits);
             return MM_OK;
         }
         if (p->live) {
-            *nr = protect_live(p, &s->slots[i], *nr);
+            *nr = pages_reprotect_live(&s->slots[i], *nr, p->bits, &p->changed, &p->global);
             if (*nr != 0) {
                 return MM_OK;
             }
@@ -603,9 +492,10 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
                                  uint32_t flags, struct mm_gather *gather)
 {
     const codec_t *cx = codec_of(pt);
-    struct protect p = {.bits = codec_prot(cx, prot), .live = radix_is_live(pt)};
+    struct protect p = {
+        .bits = codec_prot(cx, prot), .live = radix_is_live(pt), .shift = MMI_GATHER_NO_LEAF};
     struct plan plan;
-    mm_status_t status = edit_prepare(pt, cx, range, flags, p.bits, &plan);
+    mm_status_t status = edit_prepare(pt, cx, range, flags | EDIT_SOFT_STAYS, p.bits, &plan);
 
     if (status != MM_OK) {
         return status;
@@ -615,7 +505,7 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
     split_ends(pt, cx, range, &plan, gather);
     status = protect_sweep(pt, &p, range);
     if (p.changed) {
-        mm_gather_add_range(gather, range, p.global);
+        mmi_gather_add(gather, range, p.shift, p.global);
     }
     return status;
 }
@@ -633,7 +523,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
 
     probe_to(pt, cx, at.raw, &p);
     old = p.slot;
-    if (old == 0) {
+    if (!codec_is_leaf(old)) {
         status = MM_ERR_NOT_MAPPED;
     } else if (p.level != 0) {
         status = MM_ERR_HUGE_PAGE;
@@ -642,6 +532,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
     } else {
         uint64_t now = codec_leaf(cx, 0, paddr, bits, codec_type(cx, old, 0));
 
+        now = codec_set_key(codec_set_software(now, codec_software(old)), codec_key(old));
         old = mmi_exchange(&p.slots[p.index], now);
     }
     table_put(pt, p.slots);
@@ -676,6 +567,9 @@ static mm_status_t walk_slots(struct sweep *s, unsigned i, unsigned end, unsigne
         }
         if (codec_is_table(slot, s->level)) {
             break;
+        }
+        if (codec_is_soft(slot)) {
+            continue;
         }
         mapping.page = mm_vrange(mm_vaddr(sweep_address(s, i + n)), level_size(s->level));
         codec_decode(s->cx, slot, s->level, s->rights[s->level], &mapping);

@@ -252,6 +252,7 @@ static mm_status_t radix_map(struct mm_pagetable *pt, struct mm_vrange range, mm
     for (uint64_t at = job.first;; at++) {
         at = map_step(pt, cx, &job, &plan, at);
         if (at == job.last) {
+            pair_up(pt, job.first, job.last);
             return MM_OK;
         }
     }

@@ -87,6 +87,7 @@ static void merge_put(struct merge *m, struct sweep *s, uint64_t *slot, uint64_t
 {
     mmi_store_release(slot, leaf);
     m->pt->nr_tables--;
+    m->pt->nr_unlinked++;
     leaves_gone(m->pt, m->level, RADIX_SLOTS);
     m->pt->nr_leaves[m->level + 1]++;
     m->nr++;

@@ -75,32 +75,56 @@ static mm_status_t radix_init_kernel(struct mm_pagetable *pt)
     return MM_OK;
 }
 
-static mm_status_t radix_init_user(struct mm_pagetable *pt, const struct mm_pagetable *kernel)
+/** Copy the entries of a kernel root's declared ranges. */
+static void copy_entries(uint64_t *root, const struct mm_pagetable *kernel)
 {
-    const codec_t *cx = codec_of(pt);
-    mm_pfn_t table;
-    uint64_t *root;
-    uint64_t *shared;
-    mm_status_t status = table_alloc(pt, true, &table);
+    const codec_t *cx = codec_of(kernel);
+    uint64_t *shared = table_get(kernel, root_pfn(kernel));
 
-    if (status != MM_OK) {
-        return status;
-    }
-    root = table_get(pt, table);
-    shared = table_get(kernel, root_pfn(kernel));
-    for (uint32_t r = 0; r < kernel->nr_kernel_ranges; r++) {
-        unsigned i = slot_index(kernel->kernel_ranges[r].start.raw, root_level(cx));
-        unsigned end = slot_index(mm_vrange_last(kernel->kernel_ranges[r]).raw, root_level(cx));
-
-        for (; i <= end; i++) {
+    for (unsigned i = 0; i < RADIX_SLOTS; i++) {
+        if (root_slot_is_kernel(kernel, cx, i)) {
             root[i] = mmi_load(&shared[i]);
         }
     }
     table_put(kernel, shared);
-    table_put(pt, root);
-    pt->root = mm_pfn_addr(table);
+}
+
+/** A root that has the entries of a kernel root, and nothing else. */
+static mm_status_t root_beside(const struct mm_pagetable *pt, const struct mm_pagetable *kernel,
+                               mm_paddr_t *out)
+{
+    mm_pfn_t table;
+    mm_status_t status = table_alloc(pt, true, &table);
+
+    if (status == MM_OK) {
+        uint64_t *root = table_get(pt, table);
+
+        copy_entries(root, kernel);
+        table_put(pt, root);
+        *out = mm_pfn_addr(table);
+    }
+    return status;
+}
+
+static mm_status_t radix_init_user(struct mm_pagetable *pt, const struct mm_pagetable *kernel)
+{
+    mm_status_t status = root_beside(pt, pt->peer != NULL ? pt->peer : kernel, &pt->root);
+
     pt->nr_tables = 1;
-    return MM_OK;
+    if (status == MM_OK && pt->peer != NULL) {
+        status = root_beside(pt, kernel, &pt->kernel_root);
+        pt->nr_tables = 2;
+        if (status != MM_OK) {
+            table_free(pt, root_pfn(pt));
+        }
+    }
+    return status;
+}
+
+/** What user mode sees of the kernel, in a user root: the declared ranges of this. */
+static inline const struct mm_pagetable *root_kernel_part(const struct mm_pagetable *pt)
+{
+    return mmi_is_pair(pt) ? pt->peer : pt;
 }
 
 /* --- survey: every slot of a tree ------------------------------------------------------------- */
@@ -111,6 +135,7 @@ struct survey {
     uint64_t nr_wrong;
     uint64_t nr_tables; /**< ours */
     uint64_t nr_leaves[CODEC_LEAF_LEVELS];
+    uint64_t nr_soft;
     bool owned[CODEC_MAX_LEVELS]; /**< by level: of the path */
 };
 
@@ -146,7 +171,8 @@ static bool survey_leave(struct sweep *s, void *arg)
     struct survey *v = arg;
     bool stays = s->level + 1 == root_level(s->cx) && v->pt->is_user == 0;
 
-    if (!v->adopting && v->owned[s->level] && !stays && table_is_empty(s->slots)) {
+    if (!v->adopting && v->owned[s->level] && !stays && v->pt->sparse == 0 &&
+        table_is_empty(s->slots)) {
         survey_wrong(v, "an empty table is linked", mm_pfn_addr(s->tables[s->level]).raw);
     }
     return false;
@@ -163,6 +189,10 @@ static void survey_leaf(struct sweep *s, struct survey *v, uint64_t slot, uint64
     }
     if (wrong != NULL) {
         survey_wrong(v, wrong, slot);
+        return;
+    }
+    if (codec_is_soft(slot)) {
+        v->nr_soft++;
         return;
     }
     v->nr_leaves[s->level]++;
@@ -211,7 +241,7 @@ static mm_status_t survey_root_slot(struct survey *v, const codec_t *cx, unsigne
 
 static void survey_stranger(struct survey *v, const codec_t *cx, uint64_t slot, unsigned index)
 {
-    bool shared = v->pt->is_user != 0 && root_slot_is_kernel(v->pt, cx, index);
+    bool shared = v->pt->is_user != 0 && root_slot_is_kernel(root_kernel_part(v->pt), cx, index);
 
     if (v->pt->adopted != 0) {
         return; /* what else hangs there is not ours to judge */
@@ -221,6 +251,27 @@ static void survey_stranger(struct survey *v, const codec_t *cx, uint64_t slot, 
     } else if (!shared && slot != 0) {
         survey_wrong(v, "a slot of the root that was never declared", root_slot_first(cx, index));
     }
+}
+
+/** The root that the kernel runs on has the same of the user's, and all of the kernel's. */
+static void survey_pair(struct survey *v, const codec_t *cx, const uint64_t *root)
+{
+    uint64_t *other = table_get(v->pt, mm_pfn_of(v->pt->kernel_root));
+
+    for (unsigned i = 0; i < RADIX_SLOTS; i++) {
+        uint64_t slot = mmi_load(&other[i]);
+
+        if (root_slot_is_user(v->pt, cx, i)) {
+            if (!codec_same_table(slot, codec_kernel_side(cx, mmi_load(&root[i])))) {
+                survey_wrong(v, "the roots of a pair differ", root_slot_first(cx, i));
+            }
+        } else if (codec_is_table(slot, root_level(cx)) != root_slot_is_kernel(v->pt, cx, i)) {
+            survey_wrong(v, "an entry of the kernel's is missing in a pair, or one too many",
+                         root_slot_first(cx, i));
+        }
+    }
+    table_put(v->pt, other);
+    v->nr_tables++;
 }
 
 static mm_status_t radix_check(const struct mm_pagetable *pt)
@@ -236,6 +287,9 @@ static mm_status_t radix_check(const struct mm_pagetable *pt)
             survey_stranger(&v, cx, mmi_load(&root[i]), i);
         }
     }
+    if (mmi_is_pair(pt)) {
+        survey_pair(&v, cx, root);
+    }
     table_put(pt, root);
     if (v.nr_tables != pt->nr_tables) {
         survey_wrong(&v, "tables linked are not those counted", v.nr_tables);
@@ -244,6 +298,9 @@ static mm_status_t radix_check(const struct mm_pagetable *pt)
         if (v.nr_leaves[level] != pt->nr_leaves[level]) {
             survey_wrong(&v, "leaves mapped are not those counted", v.nr_leaves[level]);
         }
+    }
+    if (v.nr_soft != pt->nr_soft) {
+        survey_wrong(&v, "soft slots are not those counted", v.nr_soft);
     }
     return v.nr_wrong == 0 ? MM_OK : MM_ERR_CORRUPTED;
 }
@@ -313,6 +370,7 @@ static mm_status_t radix_adopt(struct mm_pagetable *pt)
         }
     }
     memcpy(pt->nr_leaves, v.nr_leaves, sizeof(pt->nr_leaves));
+    pt->nr_soft = v.nr_soft;
     fill_root(pt, cx, root, &plan);
     table_put(pt, root);
     return MM_OK;
@@ -356,6 +414,9 @@ static void radix_destroy(struct mm_pagetable *pt)
         if (root_slot_is_kernel(pt, cx, i)) {
             destroy_span(pt, root_slot_first(cx, i), slot_last(root_slot_first(cx, i), top));
         }
+    }
+    if (mmi_is_pair(pt)) {
+        table_free(pt, mm_pfn_of(pt->kernel_root));
     }
     if (pt->adopted == 0) {
         table_free(pt, root_pfn(pt));

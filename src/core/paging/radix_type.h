@@ -20,7 +20,7 @@ struct retype {
     bool live;
     bool broken; /**< a leaf was made not present */
     bool global;
-    unsigned smallest; /**< level of the smallest leaf that was made not present */
+    unsigned smallest; /**< level of the smallest leaf that was split, or made not present */
     uint64_t first;    /**< what to flush: the range, and large leaves that stuck out of it */
     uint64_t last;
 };
@@ -113,6 +113,7 @@ static void retype_widen(const struct mm_pagetable *pt, const codec_t *cx, struc
         r->first = slot_first(at, p.level) < r->first ? slot_first(at, p.level) : r->first;
         r->last = slot_last(at, p.level) > r->last ? slot_last(at, p.level) : r->last;
         r->global |= codec_is_global(p.slot);
+        r->smallest = p.level < r->smallest ? p.level : r->smallest;
     }
 }
 
@@ -134,7 +135,7 @@ static mm_status_t radix_set_type(struct mm_pagetable *pt, struct mm_vrange rang
     if (!codec_has_type(cx, type)) {
         return MM_ERR_UNSUPPORTED;
     }
-    status = edit_prepare(pt, cx, range, flags, 0, &plan);
+    status = edit_prepare(pt, cx, range, flags | EDIT_SOFT_STAYS, 0, &plan);
     if (status != MM_OK) {
         return status;
     }

@@ -61,7 +61,7 @@ static void load_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
     bool keep = tlb->nr_asids > 1 && asid->id == pt->id && asid->kernel_gen == kernel_seen &&
                 (pt->is_user == 0 || asid->gen == gen);
 
-    tlb->backend.ops->load(tlb->backend.ctx, pt->root, i, keep);
+    tlb->backend.ops->load(tlb->backend.ctx, pt->kernel_root, i, keep);
     mmi_tlb_count(keep ? &cpu->stats.nr_asid_hits : &cpu->stats.nr_asid_misses, 1);
     asid->id = pt->id;
     asid->gen = gen;
@@ -83,17 +83,26 @@ static void leave_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, bool st
     }
 }
 
+/** Before the hardware walks it: from here on every access is atomic. */
+static void set_active(struct mm_pagetable *pt)
+{
+    if (mmi_load(&pt->active) == 0) {
+        mmi_store(&pt->active, 1);
+    }
+}
+
 static void load_root(struct mm_tlb *tlb, uint32_t self, struct mm_pagetable *pt, bool fresh)
 {
     struct mm_tlb_cpu *cpu = &tlb->cpus[self];
     struct mm_pagetable *old = (struct mm_pagetable *)(mmi_load(&cpu->loaded) & ~MMI_TLB_LOADING);
     uint64_t root = tlb->backend.ops->current_root(tlb->backend.ctx).raw;
-    bool stray = old == NULL || root != old->root.raw; /* loaded by mm_paging_load_root() */
+    bool stray = old == NULL || root != old->kernel_root.raw; /* loaded by mm_paging_load_root() */
     uint64_t gen;
 
     if (old == pt && !stray && !fresh) {
         return;
     }
+    set_active(pt);
     if (pt->is_user != 0) {
         mmi_cpu_enter(&pt->cpus, self);
     }
@@ -132,12 +141,10 @@ mm_status_t mm_paging_activate(struct mm_pagetable *pt)
     if (status != MM_OK) {
         return status;
     }
-    if (mmi_load(&pt->active) == 0) {
-        mmi_store(&pt->active, 1); /* before the hardware walks it: from here on all is atomic */
-    }
     if (pt->tlb != NULL) {
         return mmi_tlb_switch(pt, pt->is_user == 0);
     }
+    set_active(pt);
     pt->backend.ops->activate(pt);
     return MM_OK;
 }
@@ -152,13 +159,11 @@ mm_status_t mm_paging_leave(struct mm_pagetable *kernel)
     if (kernel->is_user != 0) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (mmi_load(&kernel->active) == 0) {
-        mmi_store(&kernel->active, 1);
-    }
     if (kernel->tlb != NULL) {
         return mmi_tlb_switch(kernel, false);
     }
-    kernel->backend.ops->load(kernel->backend.ctx, kernel->root, 0, false);
+    set_active(kernel);
+    kernel->backend.ops->load(kernel->backend.ctx, kernel->kernel_root, 0, false);
     return MM_OK;
 }
 

@@ -342,6 +342,9 @@ mm_status_t mm_space_activate(struct mm_space *space)
     if (space == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
+    if (space->table->tlb != NULL) {
+        return mm_paging_activate(space->table); /* needs no lock: a context switch has none */
+    }
     mmi_space_lock(space);
     status = mm_paging_activate(space->table);
     mmi_space_unlock(space);
