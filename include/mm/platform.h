@@ -54,13 +54,14 @@ struct mm_platform_ops {
     uint32_t (*cpu_number)(void *ctx);
 
     /**
-     * Forbid interrupts on this CPU; the result is handed back to interrupt_restore. Nests. Not
-     * called by this version.
+     * Forbid interrupts on this CPU; the result is handed back to interrupt_restore. Nests. Called
+     * around the load of a root that has a tlb (tlb.h), and nowhere else by this version.
      */
     uintptr_t (*interrupt_save)(void *ctx);
     void (*interrupt_restore)(void *ctx, uintptr_t saved);
 
-    /** Called in every turn of a spinning wait. Default: nothing but the CPU's pause hint. */
+    /** Called in every turn of a spinning wait. Default: nothing but the CPU's pause hint. With
+     * several CPUs: call mm_tlb_service() if interrupts may be off. */
     void (*relax)(void *ctx);
 
     /**

@@ -41,6 +41,13 @@ static void test_against_switch_in(void **state)
         SCRIPT(1, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {ENTER, 1, 0, 0}, {LOAD, 1, 0, 0},
                {ENTER, 0, 0, 0}, {LOAD, 0, 1, 0});
         RACE(pcid != 0 ? "tlb.switch-twice" : "tlb.switch-twice-no-pcid", 1);
+        /* From a root that has flushed more often. */
+        prepare(2, pcid != 0, generation(pcid + 1));
+        begin_in(1, 1);
+        flush_alone(1, 1);
+        SCRIPT(0, {UNMAP, 0, 0, 1});
+        SCRIPT(1, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {LOAD, 0, 1, 0});
+        RACE(pcid != 0 ? "tlb.switch-older" : "tlb.switch-older-no-pcid", 0);
         /* The whole script of CPU 1 with interrupts off: it serves when it switches, and at the end
          * it is gone. */
         prepare(2, pcid != 0, generation(pcid + 2));
@@ -96,6 +103,13 @@ static void test_two_initiators(void **state)
         SCRIPT(1, {RELEASE, 0, 1, 1}, {LOAD, KERNEL, 0, 0}, {LOAD, 0, 1, 0});
         RACE(pcid != 0 ? "tlb.two-roots" : "tlb.two-roots-no-pcid", 0);
     }
+    /* CPU 0 is interrupted while it serves itself, and then stays. */
+    prepare(2, true, generation(2));
+    begin_in(0, 0);
+    begin_in(1, 0);
+    SCRIPT(0, {RELEASE, 0, 0, 1}, {STAY, 0, 0, 0});
+    SCRIPT(1, {RELEASE, 0, 1, 1}, {LOAD, 0, 0, 0});
+    RACE("tlb.interrupted-service", 1);
     prepare(3, true, generation(1));
     for (unsigned cpu = 0; cpu < 3; cpu++) {
         begin_in(cpu, 0);

@@ -42,6 +42,7 @@ enum what {
     DESTROY, /* user root `root`, once nobody has it loaded */
     GO,      /* offline, on another root */
     COME,    /* online again, on the kernel's root */
+    STAY,    /* user code: takes interrupts, until the others have done their scripts */
 };
 
 struct step {
@@ -61,6 +62,7 @@ struct tlb_race {
     unsigned off[T_SCHEDULE_CPUS]; /* interrupts: how often they were forbidden */
     bool pending[T_SCHEDULE_CPUS];
     bool racing, nested, in_handler[T_SCHEDULE_CPUS];
+    bool done[T_SCHEDULE_CPUS];
     bool closed[T_SCHEDULE_CPUS]; /* the CPU's whole script runs with interrupts off */
     struct step steps[T_SCHEDULE_CPUS][STEPS], handler[T_SCHEDULE_CPUS];
     void *at_start, *ram_at_start;
@@ -389,6 +391,21 @@ static inline void come(unsigned cpu)
     w->off[cpu]--;
 }
 
+static inline void stay(unsigned cpu)
+{
+    bool all = false;
+
+    while (!all) {
+        all = true;
+        for (unsigned i = 0; i < w->nr_cpus; i++) {
+            all = all && (i == cpu || w->done[i]);
+        }
+        if (!all) {
+            race_relax(NULL);
+        }
+    }
+}
+
 static inline void do_step(unsigned cpu, const struct step *step)
 {
     switch (step->what) {
@@ -411,6 +428,9 @@ static inline void do_step(unsigned cpu, const struct step *step)
     case COME:
         come(cpu);
         break;
+    case STAY:
+        stay(cpu);
+        break;
     default:
         break;
     }
@@ -426,6 +446,8 @@ static inline void tlb_race_run(void *ctx, unsigned cpu)
         }
         do_step(cpu, &w->steps[cpu][i]);
     }
+    w->done[cpu] = true;
+    t_schedule_point();
     go(cpu);
     w->off[cpu] -= w->closed[cpu] ? 1 : 0;
 }
@@ -543,6 +565,19 @@ static inline void begin_in(unsigned cpu, unsigned root)
     enter(cpu, root);
     load(cpu, root, 0);
     load(cpu, root, 1);
+}
+
+/** Let a root that this CPU alone has loaded have many generations, all of which it has seen. */
+static inline void flush_alone(unsigned cpu, unsigned root)
+{
+    struct mm_gather gather;
+
+    w->cpus.now = cpu;
+    for (unsigned i = 0; i < 9; i++) {
+        must(mm_gather_begin(&gather, &w->root[root]));
+        mm_gather_add_range(&gather, mm_vrange(mm_vaddr(USER_AT), PAGE), false);
+        mm_gather_end(&gather);
+    }
 }
 
 #define SCRIPT(cpu, ...)                                                                           \
