@@ -72,7 +72,7 @@ mm_add_boot(64M.14cpus 240 success "${mm_all_passed}" SAYS 14cpus shootdown
 set_tests_properties("${MM_TEST_PREFIX}qemu.64M.14cpus" PROPERTIES PROCESSORS 2 COST 500)
 # Unmapping on several processors, a part of each boot above, for longer. The time limit is the check
 # that nobody waits for ever.
-mm_add_boot(shootdown 120 success "${mm_all_passed}" SAYS 4cpus shootdown
+mm_add_boot(shootdown 200 success "${mm_all_passed}" SAYS 4cpus shootdown
     ARGUMENTS -m 64M -cpu max -smp 4 -smbios type=1,version=stress=8000)
 set_tests_properties("${MM_TEST_PREFIX}qemu.shootdown" PROPERTIES PROCESSORS 2)
 function(mm_add_long_shootdown name cpu cpus)

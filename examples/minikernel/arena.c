@@ -81,14 +81,17 @@ static void wrong(const char *what, uint64_t at, uint64_t found, uint64_t oldest
     if (atomic_fetch_add(&nr_wrong, 1) >= COMPLAINTS_MAX) {
         return;
     }
-    log_print("  at 0x%lx: %s: 0x%lx%s", at, what, found,
-              is_given_back(found) ? " (given back)" : "");
-    if (is_stamp(found)) {
+    log_begin();
+    log_print("  at 0x%lx: %s: 0x%lx", at, what, found);
+    if (is_given_back(found)) {
+        log_print(", mapping %lu given back by processor %u", mapping_in(found), cpu_in(found));
+    } else if (is_stamp(found)) {
         log_print(", arena %lu slot %lu mapping %lu of processor %u", place_in(found) >> 8,
                   place_in(found) & 0xff, mapping_in(found), cpu_in(found));
     }
     log_print("; mappings %lu to %lu are good (processor %u)\n", oldest, newest,
               percpu_self()->number);
+    log_end();
 }
 
 // ---- frames, through the direct map ---------------------------------------------------------------
