@@ -76,8 +76,8 @@ mm_add_boot(shootdown 200 success "${mm_all_passed}" SAYS 4cpus shootdown
     ARGUMENTS -m 64M -cpu max -smp 4 -smbios type=1,version=stress=8000)
 set_tests_properties("${MM_TEST_PREFIX}qemu.shootdown" PROPERTIES PROCESSORS 2)
 function(mm_add_long_shootdown name cpu cpus)
-    mm_add_boot(shootdown.${name} 1200 success "${mm_all_passed}" SAYS shootdown
-        ARGUMENTS -m 64M -cpu ${cpu} -smp ${cpus} -smbios type=1,version=stress=200000)
+    mm_add_boot(shootdown.${name} 1800 success "${mm_all_passed}" SAYS shootdown
+        ARGUMENTS -m 64M -cpu ${cpu} -smp ${cpus} -smbios type=1,version=stress=100000)
     set_tests_properties("${MM_TEST_PREFIX}qemu.shootdown.${name}" PROPERTIES
         LABELS "qemu;long" PROCESSORS 2)
 endfunction()

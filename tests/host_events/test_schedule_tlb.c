@@ -43,10 +43,10 @@ static void test_against_switch_in(void **state)
         RACE(pcid != 0 ? "tlb.switch-twice" : "tlb.switch-twice-no-pcid", 1);
         /* From a root that has flushed more often. */
         prepare(2, pcid != 0, generation(pcid + 1));
-        begin_in(1, 1);
-        flush_alone(1, 1);
-        SCRIPT(0, {UNMAP, 0, 0, 1});
-        SCRIPT(1, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {LOAD, 0, 1, 0});
+        begin_in(0, 1);
+        flush_alone(0, 1);
+        SCRIPT(0, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {LOAD, 0, 1, 0});
+        SCRIPT(1, {UNMAP, 0, 0, 1});
         RACE(pcid != 0 ? "tlb.switch-older" : "tlb.switch-older-no-pcid", 0);
         /* The whole script of CPU 1 with interrupts off: it serves when it switches, and at the end
          * it is gone. */

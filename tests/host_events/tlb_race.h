@@ -597,7 +597,7 @@ static inline uint64_t race(const char *name, unsigned nr_interrupts)
                           .sparse = true,
                           .ordered = true};
     const struct t_race_plan plan = {
-        .nr_random = 200, .nr_pct = 200, .nr_search = 500, .preemptions = 2};
+        .nr_random = 200, .nr_pct = 200, .nr_search = 600, .preemptions = 2};
 
     w->racing = true;
     w->at_start = malloc(world_size());
