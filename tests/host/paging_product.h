@@ -120,6 +120,7 @@ struct arguments {
 #define ONLY_USER     512u
 #define LEAVES_HOLES  1024u /**< no range is too full or too empty */
 #define NEVER_FAILS   2048u /**< with good arguments */
+#define TAKES_SLOT    4096u /**< a length that is a leaf's; without a leaf to go, a gather or none */
 
 struct call {
     const char *name;
@@ -174,6 +175,34 @@ static inline mm_status_t call_reclaim(const struct arguments *a)
     return mm_paging_reclaim(a->pt, t_range(a->at, a->len), a->gather);
 }
 
+static inline mm_status_t call_software(const struct arguments *a)
+{
+    return mm_paging_set_software(a->pt, t_range(a->at, a->len), 1, 2, a->flags);
+}
+
+static inline mm_status_t call_key(const struct arguments *a)
+{
+    return mm_paging_set_key(a->pt, t_range(a->at, a->len), 0, a->flags, a->gather);
+}
+
+static inline mm_status_t call_harvest(const struct arguments *a)
+{
+    return mm_paging_harvest(a->pt, t_range(a->at, a->len), a->flags | MM_PAGING_DIRTY, NULL, NULL,
+                             a->gather);
+}
+
+/* What is there, whatever it is, becomes a leaf. */
+static inline mm_status_t call_slot(const struct arguments *a)
+{
+    struct mm_slot now = mm_slot_leaf(mm_paddr(a->paddr), a->prot, (mm_memtype_t)a->type);
+    struct mm_slot seen;
+
+    if (mm_paging_slot_get(a->pt, mm_vaddr(a->at), &seen) != MM_OK) {
+        seen = mm_slot_empty();
+    }
+    return mm_paging_slot_cas(a->pt, mm_vaddr(a->at), a->len, &seen, &now, a->gather);
+}
+
 #define EDITS (TAKES_RANGE | TAKES_ALIGNED | TAKES_FLAGS | TAKES_GATHER)
 
 static const struct call calls[] = {
@@ -192,6 +221,13 @@ static const struct call calls[] = {
      MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES},
     {"merge", call_merge, TAKES_RANGE | TAKES_ALIGNED | NEVER_FAILS, 0},
     {"reclaim", call_reclaim, TAKES_RANGE | TAKES_GATHER | NEVER_FAILS, 0},
+    {"set_software", call_software, TAKES_RANGE | TAKES_ALIGNED | TAKES_FLAGS,
+     MM_PAGING_SKIP_HOLES},
+    {"set_key", call_key, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES},
+    {"harvest", call_harvest, EDITS | NEVER_FAILS, MM_PAGING_ACCESSED | MM_PAGING_DIRTY},
+    {"slot_cas", call_slot,
+     TAKES_PAGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_PROT | TAKES_TYPE | TAKES_GATHER | TAKES_SLOT,
+     0},
 };
 
 #define NR_CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -235,6 +271,11 @@ static const struct fault faults[] = {
     {"length 2^64 - a page", R, 3, F_LEN, UINT64_MAX - P4K + 1, false, 0, MM_ERR_INVALID_SIZE},
     {"over the end of everything", R, 3, F_AT, UINT64_MAX - P4K + 1, false, 2 * P4K,
      MM_ERR_INVALID_SIZE},
+    {"slot of 0", TAKES_SLOT, 3, F_LEN, 0, false, 0, MM_ERR_INVALID_SIZE},
+    {"slot of two pages", TAKES_SLOT, 3, F_LEN, 2 * P4K, false, 0, MM_ERR_INVALID_SIZE},
+    {"slot + 1", TAKES_SLOT, 3, F_LEN, 1, true, 0, MM_ERR_INVALID_SIZE},
+    {"slot of 512 GiB", TAKES_SLOT, 3, F_LEN, 512 * P1G, false, 0, MM_ERR_INVALID_SIZE},
+    {"slot of 2^64 - 1", TAKES_SLOT, 3, F_LEN, UINT64_MAX, false, 0, MM_ERR_INVALID_SIZE},
     {"start 2^47", 0, 3, F_AT, HALF, false, 0, MM_ERR_INVALID_ADDRESS},
     {"start 2^56", 0, 3, F_AT, UINT64_C(1) << 56, false, 0, MM_ERR_INVALID_ADDRESS},
     {"over the end of the user's", R, 1, F_AT, HALF - P4K, false, 2 * P4K, MM_ERR_INVALID_ADDRESS},
@@ -313,6 +354,10 @@ static inline mm_status_t fault_apply(struct product *p, const struct call *call
             return MM_OK;
         }
         fault_set(f, a);
+        if ((call->takes & TAKES_SLOT) != 0 && f->status == MM_ERR_INVALID_ADDRESS && a->len != 0 &&
+            ((a->at | a->paddr) % a->len) != 0) {
+            return MM_ERR_NOT_ALIGNED; /* to a slot of this size */
+        }
         return f->status;
     }
     n -= (unsigned)NR_LISTED;
@@ -330,7 +375,10 @@ static inline mm_status_t fault_apply(struct product *p, const struct call *call
 
         *name = "gather";
         a->gather = bad[n];
-        return (call->takes & TAKES_GATHER) != 0 ? MM_ERR_INVALID_ARGUMENT : MM_OK;
+        if ((call->takes & TAKES_GATHER) == 0 || (n == 0 && (call->takes & TAKES_SLOT) != 0)) {
+            return MM_OK;
+        }
+        return MM_ERR_INVALID_ARGUMENT;
     }
     *name = "page table";
     a->pt = n == 3 ? NULL : &none;

@@ -18,7 +18,7 @@
  * comparisons of everything. First they are dense; then, in a plain build, rare among many more
  * operations, so that most of the time is the CPUs'. */
 #if MM_TEST_SANITIZED
-#define NR_DENSE  10000u
+#define NR_DENSE  32000u
 #define NR_SPARSE 0u
 #else
 #define NR_DENSE  100000u

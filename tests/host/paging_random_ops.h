@@ -121,7 +121,7 @@ static inline mm_status_t op_merge(struct run *r, struct mm_vrange range, struct
     return MM_OK;
 }
 
-/* Unmapping leaves no table that holds nothing: there is nothing to be found. */
+/* No operation leaves a table that holds nothing: there is nothing to be found. */
 static inline mm_status_t op_reclaim(struct run *r, struct mm_vrange range,
                                      struct mm_gather *gather)
 {
@@ -130,6 +130,92 @@ static inline mm_status_t op_reclaim(struct run *r, struct mm_vrange range,
     assert_int_equal(mm_paging_reclaim(r->pt, range, gather), MM_OK);
     assert_int_equal(r->pt->nr_tables, nr_tables);
     return MM_OK;
+}
+
+struct harvested {
+    struct run *r;
+    unsigned what;
+};
+
+/* What CPUs have set is reported, or it is lost; from here on it counts anew. */
+static inline bool harvest_leaf(void *ctx, const struct mm_mapping *leaf)
+{
+    const struct harvested *h = ctx;
+
+    for (uint64_t off = 0; off < leaf->page.len; off += P4K) {
+        struct t_mpage *page =
+            (struct t_mpage *)(uintptr_t)t_mpages_at(&h->r->model, leaf->page.start.raw + off);
+
+        if (page != NULL) {
+            assert_int_equal(page->marks & ~marks_of(leaf), 0);
+            page->marks &= (uint8_t)~h->what;
+        }
+    }
+    return true;
+}
+
+static inline mm_status_t op_harvest(struct run *r, struct mm_vrange range,
+                                     struct mm_gather *gather)
+{
+    struct harvested h = {.r = r, .what = 1 + (unsigned)t_prng_below(&r->prng, 3)};
+    uint32_t what = ((h.what & MARK_ACCESSED) != 0 ? MM_PAGING_ACCESSED : 0) |
+                    ((h.what & MARK_DIRTY) != 0 ? MM_PAGING_DIRTY : 0);
+
+    assert_int_equal(mm_paging_harvest(r->pt, range, what, harvest_leaf, &h, gather), MM_OK);
+    for (uint64_t off = 0; off < range.len; off += P4K) {
+        const struct t_mpage *page = t_mpages_at(&r->model, range.start.raw + off);
+
+        if (page != NULL && (page->marks & h.what) != 0) {
+            fail_msg("%#llx: marks %x, not harvested", (unsigned long long)(range.start.raw + off),
+                     page->marks);
+        }
+    }
+    return MM_OK;
+}
+
+/* What a slot of 4 KiB becomes: a hole a leaf, a leaf a hole or another leaf. */
+static inline mm_status_t exchange(struct run *r, uint64_t at, const struct mm_slot *now,
+                                   struct mm_gather *gather)
+{
+    struct mm_slot seen;
+    mm_status_t status;
+
+    assert_int_equal(mm_paging_slot_get(r->pt, mm_vaddr(at), &seen), MM_OK);
+    do { /* busy: a CPU has marked it in between */
+        status = mm_paging_slot_cas(r->pt, mm_vaddr(at), P4K, &seen, now, gather);
+    } while (status == MM_ERR_BUSY);
+    return status;
+}
+
+static inline mm_status_t op_slot(struct run *r, struct mm_vrange range, struct mm_gather *gather)
+{
+    uint64_t at = range.start.raw;
+    const struct t_mpage *page = t_mpages_at(&r->model, at);
+    mm_memtype_t type = page != NULL ? (mm_memtype_t)page->type
+                                     : (mm_memtype_t)t_prng_below(&r->prng, MM_MEMTYPE_COUNT);
+    mm_prot_t prot = random_prot(r);
+    uint64_t paddr = random_paddr(r, at) & ~(P4K - 1);
+    bool empty = page != NULL && t_prng_chance(&r->prng, 1, 2);
+    struct mm_slot now = empty ? mm_slot_empty() : mm_slot_leaf(mm_paddr(paddr), prot, type);
+    bool small = page == NULL || page->leaf == 12;
+    bool there = page != NULL;
+    mm_status_t status = exchange(r, at, &now, gather);
+
+    if (status == MM_ERR_NO_MEMORY) {
+        return status;
+    }
+    assert_int_equal(status, small ? MM_OK : MM_ERR_HUGE_PAGE);
+    if (status == MM_OK && there) {
+        assert_int_equal(t_mpages_unmap(&r->model, at, P4K, 0), T_MPAGES_OK);
+    }
+    if (status == MM_OK && empty) { /* the table may hold nothing now: no larger leaf would fit */
+        assert_int_equal(mm_paging_reclaim(r->pt, t_range(at, P4K), gather), MM_OK);
+    }
+    if (status == MM_OK && !empty) {
+        assert_int_equal(t_mpages_map(&r->model, at, paddr, P4K, prot, (uint16_t)type, 12),
+                         T_MPAGES_OK);
+    }
+    return status;
 }
 
 static inline mm_status_t op_replace(struct run *r, struct mm_vrange range,
@@ -230,7 +316,7 @@ static inline mm_status_t op_clone(struct run *r, struct mm_gather *gather)
 static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
                                         struct mm_gather *gather)
 {
-    switch (t_prng_below(&r->prng, 24)) {
+    switch (t_prng_below(&r->prng, 28)) {
     case 0:
     case 1:
     case 2:
@@ -261,6 +347,12 @@ static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
         return op_merge(r, range, gather);
     case 22:
         return op_reclaim(r, range, gather);
+    case 23:
+        return op_harvest(r, range, gather);
+    case 24:
+    case 25:
+    case 26:
+        return op_slot(r, range, gather);
     default:
         return r->user && t_prng_chance(&r->prng, 1, every(r, 20)) ? op_clone(r, gather) : MM_OK;
     }

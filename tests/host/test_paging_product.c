@@ -120,6 +120,14 @@ static mm_status_t wanted(const struct call *call, const struct range_state *sta
     if (call->invoke == call_map) {
         return state_mapped(state, off, len) != 0 ? MM_ERR_ALREADY_MAPPED : MM_OK;
     }
+    if ((call->takes & TAKES_SLOT) != 0) {
+        uint64_t leaf = state_leaf(state, off);
+
+        return leaf == len                          ? MM_OK
+               : leaf > len                         ? MM_ERR_HUGE_PAGE
+               : state_mapped(state, off, len) != 0 ? MM_ERR_ALREADY_MAPPED
+                                                    : MM_OK;
+    }
     if (call->invoke == call_replace) {
         uint64_t leaf = state_leaf(state, off);
 
@@ -180,7 +188,8 @@ static void good_arguments(struct product *p, const struct place *at, const stru
     static const uint64_t sizes[] = {P4K, P2M, P1G};
     static const uint64_t flags[] = {0, MM_PAGING_SPLIT, MM_PAGING_SKIP_HOLES,
                                      MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES};
-    bool edits = (call->flags & MM_PAGING_SPLIT) != 0;
+    bool edits = (call->takes & (TAKES_FLAGS | NEVER_FAILS)) == TAKES_FLAGS;
+    bool slot = (call->takes & TAKES_SLOT) != 0;
 
     for (unsigned i = 0; i < 3 * 4 * 3 * 4; i++) {
         uint64_t size = sizes[i % 3];
@@ -191,7 +200,8 @@ static void good_arguments(struct product *p, const struct place *at, const stru
         struct arguments a = good(p, at, off, len);
 
         a.flags = (uint32_t)flags[i / 36];
-        if (len == 0 || (!edits && a.flags != 0)) {
+        if (len == 0 || (!edits && a.flags != 0) || (a.flags & ~call->flags) != 0 ||
+            (slot && (len != size || off % len != 0))) {
             continue;
         }
         if (make(p, call, state, &a, "good arguments", wanted(call, state, off, len, a.flags),
@@ -352,7 +362,9 @@ static void test_looking(void **state)
         bool whole = canonical && len != 0 && start + (len - 1) >= start &&
                      (start >= T_KERNEL_LOW || len <= HALF - start);
         uint64_t before;
+        struct mm_paging_cursor cursor;
         struct mm_mapping out;
+        struct mm_slot slot;
         uint64_t nr_seen = 0;
         mm_status_t status;
 
@@ -364,6 +376,10 @@ static void test_looking(void **state)
         status = mm_paging_translate(at.pt, mm_vaddr(start), &out);
         assert_true(canonical ? status == MM_OK || status == MM_ERR_NOT_MAPPED
                               : status == MM_ERR_INVALID_ADDRESS);
+        status = mm_paging_slot_get(at.pt, mm_vaddr(start), &slot);
+        assert_int_equal(status, canonical ? MM_OK : MM_ERR_INVALID_ADDRESS);
+        status = mm_paging_cursor_begin(&cursor, at.pt, t_range(start, len));
+        assert_true((status == MM_OK) == (whole && (start | len) % P4K == 0));
         status = mm_paging_walk(at.pt, t_range(start, len), see, &nr_seen);
         assert_int_equal(status, whole      ? MM_OK
                                  : len == 0 ? MM_ERR_INVALID_SIZE
