@@ -132,6 +132,7 @@ mm_add_failing_boot(less_than_metadata limit=8K "${mm_too_little}")
 mm_add_failing_boot(less_than_kernel limit=1M "${mm_too_little}")
 mm_add_failing_boot(failed_check test=fail "^minikernel: [1-9][0-9]* checks passed, 1 failed$")
 mm_add_failing_boot(panic test=panic "^panic: ")
+mm_add_failing_boot(overflow test=overflow "^  guard page at 0x[0-9a-f]+: a stack ran over$")
 mm_add_failing_boot(corruption test=corrupt "^panic: ")
 # A wait under a lock for which others may only spin, before it is a deadlock.
 mm_add_failing_boot(deaf test=deaf "^panic: paging: a flush must wait for other CPUs" -smp 4)

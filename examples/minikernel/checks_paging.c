@@ -141,6 +141,10 @@ static void check_stack_guard(void)
 
     CHECK("the guard page under the stack faults",
           probe_store(guard.start, &r) && probe_is(&r, guard.start, TRAP_PF_WRITE));
+    CHECK("a guard page is told from a hole",
+          memory_is_guard(guard.start) && memory_is_guard(mm_vrange_last(guard)) &&
+              !memory_is_guard(mm_vaddr(guard.start.raw + guard.len)) &&
+              !memory_is_guard(mm_vaddr(LAYOUT_ARENA_BASE)));
     CHECK("a stack overflow is told by a double fault in the guard page",
           trap_try(overflow_stack, (void *)(uintptr_t)boot_stack_bottom, &r) &&
               r.vector == TRAP_DOUBLE_FAULT && mm_vrange_contains(guard, mm_vaddr(r.address)));

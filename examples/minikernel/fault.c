@@ -47,6 +47,15 @@ static bool handle(struct trap_frame *frame, uint64_t address)
     return true;
 }
 
+// A stack that ran over comes as a double fault: there was no room for the page fault's own frame.
+bool memory_is_guard(mm_vaddr_t at)
+{
+    struct mm_slot slot;
+
+    return memory != NULL && mm_paging_slot_get(&memory->kernel, at, &slot) == MM_OK &&
+           slot.kind == MM_SLOT_SOFT && slot.soft_kind == MM_SOFT_GUARD;
+}
+
 void memory_handle_faults(struct memory *m)
 {
     memory = m;

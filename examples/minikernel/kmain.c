@@ -47,6 +47,13 @@ static void wait_for_the_deaf(void)
     log_end();
 }
 
+static void overflow_stack(void)
+{
+    uint64_t bottom = percpu_stack_guard(percpu_self()->number).raw + MM_PAGE_SIZE;
+
+    __asm__ volatile("movq %0, %%rsp\n\tpushq $0" : : "r"(bottom) : "memory");
+}
+
 // What a test asks for: the ways in which a run must fail.
 static void fail_as_asked(const struct options *options)
 {
@@ -55,6 +62,9 @@ static void fail_as_asked(const struct options *options)
     }
     if (options->panic) {
         (void)probe_get(mm_vaddr(LAYOUT_ARENA_BASE));
+    }
+    if (options->overflow) {
+        overflow_stack();
     }
     if (options->panic_on_1) {
         smp_run(read_nothing, NULL);

@@ -202,6 +202,7 @@ static void build_root(struct memory *m)
     for (uint32_t cpu = 0; cpu < m->nr_cpus; cpu++) {
         struct mm_vrange guard = mm_vrange(percpu_stack_guard(cpu), MM_PAGE_SIZE);
         must_have_room(memory_unmap(m, guard, MM_PAGING_SPLIT), "stack guard");
+        must_have_room(mm_paging_guard(&m->kernel, guard), "stack guard");
     }
 }
 

@@ -124,6 +124,9 @@ void memory_enter(struct memory *m, struct mm_space *space);
 /** Resolve page faults of the current space, of the kernel's, and of user copies from here on. */
 void memory_handle_faults(struct memory *m);
 
+/** Whether an address is in a guard page of the kernel's; false before faults are handled. */
+bool memory_is_guard(mm_vaddr_t at);
+
 /** The ops that libmm calls: panic and log. */
 struct mm_platform platform_ops(void);
 

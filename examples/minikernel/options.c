@@ -89,6 +89,8 @@ static bool parse_word(const char *word, struct options *out)
         out->panic = true;
     } else if (is(word, "test=panic-on-1")) {
         out->panic_on_1 = true;
+    } else if (is(word, "test=overflow")) {
+        out->overflow = true;
     } else if (is(word, "test=corrupt")) {
         out->corrupt = true;
     } else if (is(word, "test=threshold")) {

@@ -7,6 +7,7 @@
  *     test=fail    one check fails
  *     test=panic   the kernel reads an address that is not mapped
  *     test=panic-on-1  the same, on processor 1
+ *     test=overflow  the stack runs over into its guard page
  *     test=corrupt the kernel frees a frame twice
  *     test=deaf    it waits for other processors with a lock held for which they may only spin
  *     test=threshold  measure from how many pages on a flush should drop everything
@@ -35,6 +36,7 @@ struct options {
     bool fail;
     bool panic;
     bool panic_on_1;
+    bool overflow;
     bool corrupt;
     bool deaf;
     bool threshold;

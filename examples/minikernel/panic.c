@@ -10,6 +10,7 @@
 #include <mm/arch/x86_64.h>
 
 #include "log.h"
+#include "memory.h"
 #include "percpu.h"
 #include "power.h"
 #include "trap.h"
@@ -92,6 +93,10 @@ _Noreturn void panic_trap(const struct trap_frame *f, uint64_t address)
     log_print("  on processor %u\n", percpu_self()->number);
     if (f->vector == TRAP_PAGE_FAULT) {
         print_page_fault(f->error, address);
+    }
+    if ((f->vector == TRAP_PAGE_FAULT || f->vector == TRAP_DOUBLE_FAULT) &&
+        memory_is_guard(mm_vaddr(address))) {
+        log_print("  guard page at 0x%lx: a stack ran over\n", address & ~MM_PAGE_MASK);
     }
     log_print("  rip %016lx cs  %04lx rflags %08lx\n", f->rip, f->cs, f->rflags);
     log_print("  rsp %016lx ss  %04lx\n", f->rsp, f->ss);

@@ -81,6 +81,9 @@ struct mm_mapping {
 #define MM_SOFT_KINDS        10u
 #define MM_SOFT_PAYLOAD_BITS 50u
 
+/** The kind of a guard, which is the library's own: mm_paging_guard(). Its payload is 0. */
+#define MM_SOFT_GUARD 10u
+
 /**
  * One slot, whatever it holds. To write a leaf, all from `paddr` to `dirty` counts; to write a soft
  * slot, `soft_kind` and `payload`.
@@ -95,7 +98,7 @@ struct mm_slot {
     uint8_t key;       /**< of a leaf */
     bool accessed;     /**< of a leaf */
     bool dirty;        /**< of a leaf */
-    uint8_t soft_kind; /**< of a soft slot: below MM_SOFT_KINDS */
+    uint8_t soft_kind; /**< of a soft slot: below MM_SOFT_KINDS, or MM_SOFT_GUARD */
     uint64_t payload;  /**< of a soft slot: below 2^MM_SOFT_PAYLOAD_BITS */
     uint64_t raw;      /**< as the hardware reads it: what mm_paging_slot_cas() compares */
 };
@@ -365,6 +368,26 @@ mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_pa
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags);
 
 /**
+ * Make every page of `range`, where nothing may be mapped nor any soft slot be, a guard: a soft slot
+ * of kind MM_SOFT_GUARD, of the largest leaf's size that alignment, length and the CPU allow, so that
+ * wide guards cost few tables. An access faults as in a hole; but who handles the fault finds out
+ * with mm_paging_slot_get() that nothing ever belongs there (below a stack, between buffers), and
+ * mm_paging_map() refuses to map there until mm_paging_unmap() has removed it. Nothing is flushed:
+ * no CPU knows anything of a page that is not mapped.
+ *
+ * @param range  in the user range, or in one of the kernel's declared ranges
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
+ *         | MM_ERR_INVALID_ADDRESS (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source
+ *         answers
+ * Owner:  tables are the page table's.
+ * Locks:  the owner's. Sleeps: never.
+ * Cost:   as mm_paging_map().
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range);
+
+/**
  * Remove translations, and soft slots. Tables that become empty go to the gather. A large soft slot
  * of which part goes is split like a leaf; its parts say the same.
  *
@@ -589,7 +612,8 @@ mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, str
  * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
  * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared. Written
  *                on MM_ERR_BUSY alone: what is there now
- * @param now     by mm_slot_empty(), mm_slot_soft() or mm_slot_leaf()
+ * @param now     by mm_slot_empty(), mm_slot_soft() (also a guard: MM_SOFT_GUARD with payload 0) or
+ *                mm_slot_leaf()
  * @param gather  begun for `pt`; a leaf that was seen goes to it. NULL: only if none was
  * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen, and
  *         larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
@@ -973,8 +997,8 @@ mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 
 /**
  * Print the layout through the log op: which root, one line for each run of equal attributes (range,
- * its size, size of its leaves, permissions, type, what physical memory), and a line of totals.
- * Leaves are whole, also where they stick out of the range.
+ * its size, size of its leaves, permissions, type, what physical memory; of soft slots: guard, or the
+ * kind), and a line of totals. Leaves are whole, also where they stick out of the range.
  *
  * @param flags  MM_PAGING_DUMP_HOLES
  * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS

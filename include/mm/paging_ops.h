@@ -25,6 +25,9 @@ enum mmi_entry {
 typedef bool (*mm_paging_entry_fn)(void *ctx, const struct mm_mapping *mapping, uint64_t entry,
                                    enum mmi_entry what);
 
+/** Called for a leaf or soft slot; false ends the walk. */
+typedef bool (*mm_paging_slot_fn)(void *ctx, const struct mm_slot *slot);
+
 struct mm_paging_ops {
     /** Bits of a virtual address now, and of a physical one. */
     unsigned (*vaddr_bits)(void *ctx);
@@ -41,6 +44,7 @@ struct mm_paging_ops {
      * for. */
     mm_status_t (*map_page)(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
                             mm_prot_t prot);
+    mm_status_t (*guard)(struct mm_pagetable *pt, struct mm_vrange range);
     mm_status_t (*unmap)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
                          struct mm_gather *gather);
     mm_status_t (*protect)(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
@@ -57,6 +61,9 @@ struct mm_paging_ops {
     mm_status_t (*translate)(const struct mm_pagetable *pt, mm_vaddr_t at, struct mm_mapping *out);
     mm_status_t (*walk)(const struct mm_pagetable *pt, struct mm_vrange range,
                         mm_paging_visit_fn visit, void *ctx);
+    /** As walk, and of soft slots too. */
+    void (*list)(const struct mm_pagetable *pt, struct mm_vrange range, mm_paging_slot_fn visit,
+                 void *ctx);
     mm_status_t (*clone)(struct mm_pagetable *from, struct mm_pagetable *to, struct mm_vrange range,
                          mm_paging_share_fn share, void *ctx, struct mm_gather *gather);
     mm_status_t (*replace)(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr, mm_prot_t prot,

@@ -17,6 +17,11 @@ static int do_map(const uint64_t *a)
                               T_W32(6));
 }
 
+static int do_guard(const uint64_t *a)
+{
+    return (int)mm_paging_guard(T_P(0), T_RANGE(1));
+}
+
 static int do_unmap(const uint64_t *a)
 {
     return (int)mm_paging_unmap(T_P(0), T_RANGE(1), T_W32(3), T_P(4));
@@ -304,6 +309,27 @@ static const struct t_call mappings[] = {
      .args = {T_LIVE_(spare.system.kernel), T_NUM("start", T_ARENA + PAGE), T_NUM("len", PAGE),
               T_NUM("paddr", 0x5000), T_BITS("prot", MM_PROT_RW, MM_PROT_ALL),
               T_ENUM("type", 0, MM_MEMTYPE_COUNT), T_BITS("flags", 0, MM_PAGING_FLAGS_ALL)}},
+    {.name = "mm_paging_guard",
+     .invoke = do_guard,
+     .flags = T_CAN_FAIL,
+     .args = {PT, T_NUM("start", T_AT_FREE), T_NUM("len", 4 * PAGE)}},
+    {.name = "mm_paging_guard",
+     .note = "of all sizes",
+     .invoke = do_guard,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {PT, T_NUM("start", (UINT64_C(1) << 39) - MM_SIZE_2M - PAGE),
+              T_NUM("len", MM_SIZE_1G + 2 * MM_SIZE_2M + 2 * PAGE)}},
+    {.name = "mm_paging_guard",
+     .note = "where something is",
+     .invoke = do_guard,
+     .flags = T_BAD_ONLY,
+     .args = {PT, T_NUM("start", T_AT), T_NUM("len", 2 * PAGE)}},
+    {.name = "mm_paging_guard",
+     .note = "tables beyond reach",
+     .invoke = do_guard,
+     .setup = short_reach,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_LIVE_(user), T_NUM("start", T_AT_FREE), T_NUM("len", 4 * PAGE)}},
     {.name = "mm_paging_unmap", .invoke = do_unmap, .args = {PT, UNMAP(T_AT, 8 * PAGE)}},
     {.name = "mm_paging_unmap",
      .note = "part of a large leaf",

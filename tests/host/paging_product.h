@@ -135,6 +135,11 @@ static inline mm_status_t call_map(const struct arguments *a)
                          (mm_memtype_t)a->type, a->flags);
 }
 
+static inline mm_status_t call_guard(const struct arguments *a)
+{
+    return mm_paging_guard(a->pt, t_range(a->at, a->len));
+}
+
 static inline mm_status_t call_unmap(const struct arguments *a)
 {
     return mm_paging_unmap(a->pt, t_range(a->at, a->len), a->flags, a->gather);
@@ -210,6 +215,7 @@ static const struct call calls[] = {
      TAKES_RANGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_LENGTH | TAKES_PROT | TAKES_TYPE |
          TAKES_FLAGS,
      MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M | MM_PAGING_MERGE},
+    {"guard", call_guard, TAKES_RANGE | TAKES_ALIGNED, 0},
     {"unmap", call_unmap, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE},
     {"protect", call_protect, EDITS | TAKES_PROT,
      MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE},

@@ -221,14 +221,16 @@ static inline struct mm_slot s_draw_slot(struct slots_rig *r, bool large)
 {
     uint64_t size = large ? P2M : P4K;
     struct mm_slot slot;
+    uint8_t kind;
 
     switch (t_prng_below(&r->prng, 5)) {
     case 0:
         return mm_slot_empty();
     case 1:
     case 2:
-        return mm_slot_soft((uint8_t)t_prng_below(&r->prng, MM_SOFT_KINDS),
-                            t_prng_u64(&r->prng) >> (64 - MM_SOFT_PAYLOAD_BITS));
+        kind = (uint8_t)t_prng_below(&r->prng, MM_SOFT_GUARD + 1);
+        return mm_slot_soft(
+            kind, kind == MM_SOFT_GUARD ? 0 : t_prng_u64(&r->prng) >> (64 - MM_SOFT_PAYLOAD_BITS));
     default:
         break;
     }

@@ -186,6 +186,46 @@ static void test_neighbours(void **state)
            "2104 KiB mapped by 14 leaves of 4 KiB, 1 of 2 MiB, 0 of 1 GiB; 9 tables");
 }
 
+/* Soft slots of one kind are one line, whatever their sizes and payloads. */
+static void test_soft(void **state)
+{
+    struct t_paging *m = *state;
+    struct mm_slot seen = mm_slot_empty();
+    struct mm_slot soft = mm_slot_soft(3, 77);
+
+    assert_int_equal(mm_paging_guard(&m->user, t_range(2 * P1G - P4K, P1G + P2M + 2 * P4K)), MM_OK);
+    assert_int_equal(t_map(&m->user, 3 * P1G + P2M + P4K, P1G, 2 * P4K, T_URW), MM_OK);
+    for (unsigned i = 3; i < 6; i++) {
+        soft.soft_kind = i < 5 ? 3 : 9;
+        soft.payload++;
+        assert_int_equal(mm_paging_slot_cas(&m->user, mm_vaddr(3 * P1G + P2M + i * P4K), P4K, &seen,
+                                            &soft, NULL),
+                         MM_OK);
+    }
+    assert_int_equal(t_map(&m->user, 3 * P1G + P2M + 7 * P4K, P1G + 3 * P4K, P4K, T_URW), MM_OK);
+#define BEFORE                                                                                     \
+    "0x000000007ffff000-0x00000000c0200fff  1.0 GiB      guard",                                   \
+        "0x00000000c0201000-0x00000000c0202fff  8 KiB        4K rw-u- WB  -> "                     \
+        "0x40000000-0x40001fff",                                                                   \
+        "0x00000000c0203000-0x00000000c0204fff  8 KiB        soft kind 3",                         \
+        "0x00000000c0205000-0x00000000c0205fff  4 KiB        soft kind 9"
+#define AFTER                                                                                      \
+    "0x00000000c0207000-0x00000000c0207fff  4 KiB        4K rw-u- WB  -> "                         \
+    "0x40003000-0x40003fff"
+#define TOTALS "12 KiB mapped by 3 leaves of 4 KiB, 0 of 2 MiB, 0 of 1 GiB; 6 tables"
+    dump(&m->user, 0, HALF, 0);
+    EXPECT(&m->user, BEFORE, AFTER, TOTALS);
+    /* They are no holes. */
+    dump(&m->user, 0, HALF, MM_PAGING_DUMP_HOLES);
+    EXPECT(&m->user, "0x0000000000000000-0x000000007fffefff  1.9 GiB      hole", BEFORE,
+           "0x00000000c0206000-0x00000000c0206fff  4 KiB        hole", AFTER,
+           "0x00000000c0208000-0x00007fffffffffff  127.9 TiB    hole", TOTALS);
+    /* Slots are whole, like leaves. */
+    dump(&m->user, 2 * P1G + 5, 1, MM_PAGING_DUMP_HOLES);
+    EXPECT(&m->user, "0x0000000080000000-0x00000000bfffffff  1 GiB        guard",
+           "0 B mapped by 0 leaves of 4 KiB, 0 of 2 MiB, 0 of 1 GiB; 6 tables");
+}
+
 static void test_bad_input(void **state)
 {
     struct t_paging *m = *state;
@@ -208,6 +248,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kernel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_neighbours, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_soft, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
     };
 

@@ -117,7 +117,7 @@ static mm_status_t wanted(const struct call *call, const struct range_state *sta
     if ((call->takes & NEVER_FAILS) != 0) {
         return MM_OK;
     }
-    if (call->invoke == call_map) {
+    if (call->invoke == call_map || call->invoke == call_guard) {
         return state_mapped(state, off, len) != 0 ? MM_ERR_ALREADY_MAPPED : MM_OK;
     }
     if ((call->takes & TAKES_SLOT) != 0) {

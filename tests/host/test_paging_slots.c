@@ -174,6 +174,31 @@ static void random_map(struct slots_rig *r)
     }
 }
 
+/* Guards where nothing is, of 2 MiB where no table is. */
+static void random_guard(struct slots_rig *r)
+{
+    struct mm_slot guard = mm_slot_soft(MM_SOFT_GUARD, 0);
+    bool free = true;
+    unsigned first;
+    unsigned end;
+
+    s_draw_range(r, &first, &end);
+    for (unsigned p = first; p < end; p++) {
+        free = free && r->pages[p].slot.kind == MM_SLOT_EMPTY;
+    }
+    assert_int_equal(mm_paging_guard(r->pt, t_range(s_at(first), (end - first) * P4K)),
+                     free ? MM_OK : MM_ERR_ALREADY_MAPPED);
+    for (unsigned p = first; p < end && free;) {
+        bool large = p % 512 == 0 && end - p >= 512 && !r->left[p / 512];
+
+        s_set(r, p, large, &guard);
+        p += large ? 512 : 1;
+        if (large || p % 512 == 0 || p == end) {
+            r->left[(p - 1) / 512] = false;
+        }
+    }
+}
+
 static void count_shared(void *ctx, mm_pfn_t first, uint64_t nr)
 {
     uint64_t *shared = ctx;
@@ -237,6 +262,9 @@ static void test_random(void **state)
             if (n % 16 == 0) {
                 random_clone(r);
             }
+            break;
+        case 6:
+            random_guard(r);
             break;
         default:
             random_cas(r);
@@ -371,7 +399,9 @@ static void test_bad(void **state)
     r->m->arch.features.pku = true;
     r->m->arch.enabled.pat = true;
     before = t_state(r->m, NULL);
-    bad = mm_slot_soft(MM_SOFT_KINDS, 0);
+    bad = mm_slot_soft(MM_SOFT_GUARD, 1);
+    assert_int_equal(cas(r, 1, P4K, &seen, &bad), MM_ERR_INVALID_ARGUMENT);
+    bad = mm_slot_soft(MM_SOFT_GUARD + 1, 0);
     assert_int_equal(cas(r, 1, P4K, &seen, &bad), MM_ERR_INVALID_ARGUMENT);
     bad = mm_slot_soft(0, UINT64_C(1) << 50);
     assert_int_equal(cas(r, 1, P4K, &seen, &bad), MM_ERR_INVALID_ARGUMENT);
@@ -458,11 +488,12 @@ static void test_adopted(void **state)
     } entries[] = {
         {UINT64_C(0x000ff80000000000), MM_OK},            /* kind 0, payload 0 */
         {UINT64_C(0xfffff80000000012), MM_OK},            /* kind 9 */
-        {UINT64_C(0x000ff80000000014), MM_OK},            /* kind 10: a leaf, frame 0 */
-        {UINT64_C(0x000ff8000000001c), MM_ERR_CORRUPTED}, /* kind 14 */
+        {UINT64_C(0x000ff80000000014), MM_OK},            /* kind 10: a guard */
+        {UINT64_C(0x000ff80000000016), MM_OK},            /* kind 11: a leaf, frame 0 */
+        {UINT64_C(0x000ff8000000001c), MM_OK},            /* kind 14: one with a high key */
         {UINT64_C(0x000ff8000000001e), MM_ERR_CORRUPTED}, /* kind 15: a chain */
         {UINT64_C(0x0007f80000000000), MM_ERR_CORRUPTED}, /* may name memory */
-        {UINT64_C(0x000ffc0000000014) | UINT64_C(0x7e000000000), MM_ERR_CORRUPTED}, /* a frame */
+        {UINT64_C(0x000ffc0000000016) | UINT64_C(0x7e000000000), MM_ERR_CORRUPTED}, /* a frame */
         {2, MM_ERR_CORRUPTED},
     };
     struct slots_rig *r = *state;
@@ -473,7 +504,7 @@ static void test_adopted(void **state)
     for (unsigned i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
         struct mm_pagetable pt = {0};
         struct mm_paging_stats stats;
-        bool leaf = ((entries[i].raw >> 1) & 15) >= 10;
+        bool leaf = ((entries[i].raw >> 1) & 15) > MM_SOFT_GUARD;
 
         memset(root, 0, P4K);
         memset(table, 0, P4K);

@@ -17,8 +17,9 @@
  *   63       52 51      43 42                   5 4    1  0
  *   payload high   ones        payload low         kind   0
  *
- * Kinds 0 to MM_SOFT_KINDS - 1 are the kernel's. Kinds 10 to 13 are a leaf that allows nothing: it
- * keeps all but its protection, which are 52 bits, two of them in the kind:
+ * Kinds 0 to MM_SOFT_KINDS - 1 are the kernel's, MM_SOFT_GUARD is a guard page. Kinds 11 to 14 are a
+ * leaf that allows nothing: it keeps all but its protection, which are 52 bits, two of them in the
+ * kind:
  *
  *   51    48 47      45 44 43 42  40 39               0
  *     key     software   D  A  type   page frame number
@@ -104,7 +105,7 @@ static inline unsigned codec_paddr_bits(const codec_t *cx)
 #define SOFT_LOW_BITS     38
 #define SOFT_HIGH_SHIFT   52
 #define SOFT_PAYLOAD_BITS 50
-#define SOFT_FORBIDDEN    UINT64_C(10) /* to 13: a leaf that allows nothing */
+#define SOFT_FORBIDDEN    UINT64_C(11) /* to 14: a leaf that allows nothing */
 #define SOFT_FORBIDDENS   UINT64_C(4)
 #define SOFT_CHAIN        UINT64_C(15) /* slot 0 of a table that is in no tree: the next one */
 
@@ -137,7 +138,9 @@ static inline uint64_t soft_payload(uint64_t slot)
            ((slot >> SOFT_HIGH_SHIFT) << SOFT_LOW_BITS);
 }
 
-_Static_assert(SOFT_PAYLOAD_BITS == MM_SOFT_PAYLOAD_BITS && SOFT_FORBIDDEN == MM_SOFT_KINDS,
+_Static_assert(SOFT_PAYLOAD_BITS == MM_SOFT_PAYLOAD_BITS && MM_SOFT_GUARD == MM_SOFT_KINDS &&
+                   SOFT_FORBIDDEN == MM_SOFT_GUARD + 1 &&
+                   SOFT_FORBIDDEN + SOFT_FORBIDDENS <= SOFT_CHAIN,
                "what the kernel was told");
 
 /** A leaf that allows nothing, of 52 bits. */
@@ -154,7 +157,7 @@ static inline uint64_t kept_of(uint64_t slot)
 
 /* --- slots ------------------------------------------------------------------------------------ */
 
-/** Whether a slot, which leads to no table, is soft: not empty, and the kernel's. */
+/** Whether a slot, which leads to no table, is soft: not empty, and the kernel's or a guard. */
 static inline bool codec_is_soft(uint64_t slot)
 {
     return (slot & ENTRY_P) == 0 && slot != 0 && soft_kind(slot) < SOFT_FORBIDDEN;

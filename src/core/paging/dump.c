@@ -7,10 +7,13 @@
  *     virtual                                size         leaf     type   physical
  *     0xffff800000000000-0xffff80003fffffff  1 GiB        2M rw--g WB  -> 0x0-0x3fffffff
  *     0xffff800040000000-0xffff800040003fff  16 KiB       4K rw--g WB  -> 0x7000 ...
- *     0xffff800040004000-0xffff807fffffffff  510.9 GiB    hole
+ *     0xffff800040004000-0xffff800040004fff  4 KiB        guard
+ *     0xffff800040005000-0xffff800040006fff  8 KiB        soft kind 3
+ *     0xffff800040007000-0xffff807fffffffff  510.9 GiB    hole
  *     1.0 GiB mapped by 4 leaves of 4 KiB, 512 of 2 MiB, 0 of 1 GiB; 5 tables
  *
- * A run whose leaves do not follow each other in physical memory ends in "...".
+ * A run whose leaves do not follow each other in physical memory ends in "...". Soft slots of one
+ * kind are one run, whatever their sizes and payloads.
  */
 #include "core/base/bits.h"
 #include "core/base/report.h"
@@ -19,9 +22,9 @@
 struct dump {
     const struct mm_pagetable *pt;
     uint32_t flags;
-    bool finished;         /**< the run reaches the end of the address space */
-    uint64_t next;         /**< what comes after the run */
-    struct mm_mapping run; /**< `page` is all of it; length 0: none yet */
+    bool finished;      /**< the run reaches the end of the address space */
+    uint64_t next;      /**< what comes after the run */
+    struct mm_slot run; /**< `page` is all of it; length 0: none yet */
     uint64_t leaf;
     bool scattered;
     uint64_t nr_leaves[3];
@@ -76,15 +79,30 @@ static void begin_range(struct mmi_line *line, uint64_t first, uint64_t last)
     mmi_line_pad(line, 52);
 }
 
+static void put_soft(struct mmi_line *line, unsigned kind)
+{
+    if (kind == MM_SOFT_GUARD) {
+        mmi_line_str(line, "guard");
+        return;
+    }
+    mmi_line_str(line, "soft kind ");
+    mmi_line_u64(line, kind);
+}
+
 static void print_run(const struct dump *d)
 {
-    const struct mm_mapping *run = &d->run;
+    const struct mm_slot *run = &d->run;
     struct mmi_line line;
 
     if (run->page.len == 0) {
         return;
     }
     begin_range(&line, run->page.start.raw, mm_vrange_last(run->page).raw);
+    if (run->kind == MM_SLOT_SOFT) {
+        put_soft(&line, run->soft_kind);
+        mmi_line_log(&line, &d->pt->platform);
+        return;
+    }
     mmi_line_str(&line, d->leaf == MM_SIZE_4K ? "4K " : d->leaf == MM_SIZE_2M ? "2M " : "1G ");
     mmi_line_prot(&line, run->prot);
     mmi_line_str(&line, " ");
@@ -180,29 +198,44 @@ static void print_holes(const struct dump *d, uint64_t first, uint64_t last)
     }
 }
 
-/* --- leaves become runs ----------------------------------------------------------------------- */
+/* --- slots become runs ------------------------------------------------------------------------ */
 
-static bool visit(void *ctx, const struct mm_mapping *leaf)
+/** Whether a slot differs from those of the run only in what a run does not show. */
+static bool is_alike(const struct dump *d, const struct mm_slot *slot)
+{
+    const struct mm_slot *run = &d->run;
+
+    if (run->kind != slot->kind) {
+        return false;
+    }
+    return slot->kind == MM_SLOT_SOFT
+               ? run->soft_kind == slot->soft_kind
+               : d->leaf == slot->page.len && run->prot == slot->prot && run->type == slot->type;
+}
+
+static bool visit(void *ctx, const struct mm_slot *slot)
 {
     struct dump *d = ctx;
-    struct mm_mapping *run = &d->run;
+    struct mm_slot *run = &d->run;
+    uint64_t len = slot->page.len;
 
-    d->bytes += leaf->page.len;
-    d->nr_leaves[leaf->page.len == MM_SIZE_4K ? 0 : leaf->page.len == MM_SIZE_2M ? 1 : 2]++;
-    if (run->page.len != 0 && d->next == leaf->page.start.raw && d->leaf == leaf->page.len &&
-        run->prot == leaf->prot && run->type == leaf->type) {
-        d->scattered |= run->paddr.raw + run->page.len != leaf->paddr.raw;
-        run->page.len += leaf->page.len;
+    if (slot->kind == MM_SLOT_LEAF) {
+        d->bytes += len;
+        d->nr_leaves[len == MM_SIZE_4K ? 0 : len == MM_SIZE_2M ? 1 : 2]++;
+    }
+    if (run->page.len != 0 && d->next == slot->page.start.raw && is_alike(d, slot)) {
+        d->scattered |= run->paddr.raw + run->page.len != slot->paddr.raw;
+        run->page.len += len;
     } else {
         print_run(d);
-        if (d->next < leaf->page.start.raw) {
-            print_holes(d, d->next, leaf->page.start.raw - 1);
+        if (d->next < slot->page.start.raw) {
+            print_holes(d, d->next, slot->page.start.raw - 1);
         }
-        *run = *leaf;
-        d->leaf = leaf->page.len;
+        *run = *slot;
+        d->leaf = len;
         d->scattered = false;
     }
-    d->next = leaf->page.start.raw + leaf->page.len;
+    d->next = slot->page.start.raw + len;
     d->finished = d->next == 0;
     return true;
 }
@@ -221,11 +254,11 @@ mm_status_t mm_paging_dump(const struct mm_pagetable *pt, struct mm_vrange range
         return status;
     }
     print_head(&d);
-    status = mm_paging_walk(pt, range, visit, &d);
+    pt->backend.ops->list(pt, range, visit, &d);
     print_run(&d);
     if (!d.finished && d.next <= mm_vrange_last(range).raw) {
         print_holes(&d, d.next, mm_vrange_last(range).raw);
     }
     print_total(&d);
-    return status;
+    return MM_OK;
 }

@@ -21,6 +21,7 @@ struct map_job {
     uint64_t bits; /**< codec_prot() */
     mm_memtype_t type;
     unsigned max; /**< the highest level that may hold leaves */
+    bool guard; /**< guards instead of leaves; `paddr` is `first`, so that no alignment is asked */
 };
 
 static inline mm_paddr_t job_paddr(const struct map_job *job, uint64_t at)
@@ -39,6 +40,24 @@ static inline unsigned best_level(const struct map_job *job, uint64_t at, unsign
         level--;
     }
     return level;
+}
+
+/** What the slot of a level at `at` is to hold. */
+static inline uint64_t job_slot(const codec_t *cx, const struct map_job *job, uint64_t at,
+                                unsigned level)
+{
+    return job->guard ? codec_soft(MM_SOFT_GUARD, 0)
+                      : codec_leaf(cx, level, job_paddr(job, at), job->bits, job->type);
+}
+
+static inline void job_count(struct mm_pagetable *pt, const struct map_job *job, unsigned level,
+                             unsigned nr)
+{
+    if (job->guard) {
+        pt->nr_soft += nr;
+    } else {
+        pt->nr_leaves[level] += nr;
+    }
 }
 
 /** Write `nr` leaves of neighbours; slots that the hardware may see are empty until then. */
@@ -91,8 +110,7 @@ static mm_status_t plan_filled(const struct mm_pagetable *pt, const codec_t *cx,
         return status;
     }
     slots = table_get(pt, table);
-    fill_leaves(&slots[slot_index(at, 0)], nr,
-                codec_leaf(cx, 0, job_paddr(job, at), job->bits, job->type), 0);
+    fill_leaves(&slots[slot_index(at, 0)], nr, job_slot(cx, job, at, 0), 0);
     slots[0] = codec_chain(mm_pfn(0));
     table_put(pt, slots);
     if (plan->nr_filled == 0) {
@@ -169,8 +187,7 @@ static void link_filled(struct mm_pagetable *pt, const codec_t *cx, const struct
 
     plan->filled_first = codec_chain_pfn(slots[0]);
     plan->nr_filled--;
-    slots[0] =
-        slot_index(at, 0) != 0 ? 0 : codec_leaf(cx, 0, job_paddr(job, at), job->bits, job->type);
+    slots[0] = slot_index(at, 0) != 0 ? 0 : job_slot(cx, job, at, 0);
     table_put(pt, slots);
     table_link(cx, pt, slot, table);
 }
@@ -201,7 +218,7 @@ static uint64_t map_step(struct mm_pagetable *pt, const codec_t *cx, const struc
             nr = job_run(job, at, 0);
             link_filled(pt, cx, job, plan, at, slot);
             table_put(pt, slots);
-            pt->nr_leaves[0] += nr;
+            job_count(pt, job, 0, nr);
             return at + (nr * level_size(0) - 1);
         }
         below = plan_take(pt, plan, &table);
@@ -213,11 +230,31 @@ static uint64_t map_step(struct mm_pagetable *pt, const codec_t *cx, const struc
     if (level != 0) {
         nr = empty_run(&slots[slot_index(at, level)], nr); /* up to a table */
     }
-    fill_leaves(&slots[slot_index(at, level)], nr,
-                codec_leaf(cx, level, job_paddr(job, at), job->bits, job->type), level);
+    fill_leaves(&slots[slot_index(at, level)], nr, job_slot(cx, job, at, level), level);
     table_put(pt, slots);
-    pt->nr_leaves[level] += nr;
+    job_count(pt, job, level, nr);
     return at + (nr * level_size(level) - 1);
+}
+
+/** All of it, or nothing. */
+static mm_status_t map_run(struct mm_pagetable *pt, const codec_t *cx, const struct map_job *job)
+{
+    struct plan plan;
+    mm_status_t status;
+
+    plan_begin(&plan);
+    status = map_prepare(pt, cx, job, &plan);
+    if (status != MM_OK) {
+        plan_abandon(pt, &plan);
+        return status;
+    }
+    for (uint64_t at = job->first;; at++) {
+        at = map_step(pt, cx, job, &plan, at);
+        if (at == job->last) {
+            pair_up(pt, job->first, job->last);
+            return MM_OK;
+        }
+    }
 }
 
 static mm_status_t radix_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
@@ -232,8 +269,6 @@ static mm_status_t radix_map(struct mm_pagetable *pt, struct mm_vrange range, mm
         .type = type,
         .max = codec_max_leaf(cx),
     };
-    struct plan plan;
-    mm_status_t status;
 
     if (!codec_has_type(cx, type)) {
         return MM_ERR_UNSUPPORTED;
@@ -243,19 +278,22 @@ static mm_status_t radix_map(struct mm_pagetable *pt, struct mm_vrange range, mm
     } else if ((flags & MM_PAGING_MAX_2M) != 0 && job.max > 1) {
         job.max = 1;
     }
-    plan_begin(&plan);
-    status = map_prepare(pt, cx, &job, &plan);
-    if (status != MM_OK) {
-        plan_abandon(pt, &plan);
-        return status;
-    }
-    for (uint64_t at = job.first;; at++) {
-        at = map_step(pt, cx, &job, &plan, at);
-        if (at == job.last) {
-            pair_up(pt, job.first, job.last);
-            return MM_OK;
-        }
-    }
+    return map_run(pt, cx, &job);
+}
+
+/** The hardware never saw anything there, and sees nothing now: nothing is to be flushed. */
+static mm_status_t radix_guard(struct mm_pagetable *pt, struct mm_vrange range)
+{
+    const codec_t *cx = codec_of(pt);
+    struct map_job job = {
+        .first = range.start.raw,
+        .last = mm_vrange_last(range).raw,
+        .paddr = range.start.raw,
+        .max = codec_max_leaf(cx),
+        .guard = true,
+    };
+
+    return map_run(pt, cx, &job);
 }
 
 /** A page of memory: where its tables exist, one walk both checks and stores. */

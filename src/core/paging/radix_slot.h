@@ -51,6 +51,46 @@ static mm_status_t radix_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, 
     return MM_OK;
 }
 
+/* --- all of a range --------------------------------------------------------------------------- */
+
+struct list {
+    mm_paging_slot_fn visit;
+    void *ctx;
+};
+
+static mm_status_t list_slots(struct sweep *s, unsigned i, unsigned end, unsigned *nr, void *arg)
+{
+    const struct list *l = arg;
+    unsigned n = 0;
+
+    for (; i + n <= end && !s->stop; n++) {
+        uint64_t slot = mmi_load(&s->slots[i + n]);
+        struct mm_slot told;
+
+        if (slot == 0) {
+            continue;
+        }
+        if (codec_is_table(slot, s->level)) {
+            break;
+        }
+        slot_describe(s->cx, sweep_address(s, i + n), slot, s->level, s->rights[s->level], &told);
+        s->stop = !l->visit(l->ctx, &told);
+    }
+    *nr = n;
+    return MM_OK;
+}
+
+static void radix_list(const struct mm_pagetable *pt, struct mm_vrange range,
+                       mm_paging_slot_fn visit, void *ctx)
+{
+    const struct sweep_hooks hooks = {.slots = list_slots};
+    struct list l = {visit, ctx};
+    struct sweep s;
+
+    sweep_begin(&s, pt, range.start.raw, mm_vrange_last(range).raw);
+    (void)sweep_run(&s, hooks, &l);
+}
+
 /* --- exchange --------------------------------------------------------------------------------- */
 
 struct exchange {

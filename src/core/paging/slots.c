@@ -32,7 +32,8 @@ static mm_status_t check_slot(const struct mm_pagetable *pt, const struct mm_slo
     case MM_SLOT_EMPTY:
         return MM_OK;
     case MM_SLOT_SOFT:
-        return slot->soft_kind < MM_SOFT_KINDS && slot->payload >> MM_SOFT_PAYLOAD_BITS == 0
+        return (slot->soft_kind < MM_SOFT_KINDS && slot->payload >> MM_SOFT_PAYLOAD_BITS == 0) ||
+                       (slot->soft_kind == MM_SOFT_GUARD && slot->payload == 0)
                    ? MM_OK
                    : MM_ERR_INVALID_ARGUMENT;
     case MM_SLOT_LEAF:
@@ -75,6 +76,18 @@ mm_status_t mm_paging_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t 
         status = check_slot(pt, now, len);
     }
     return status != MM_OK ? status : pt->backend.ops->slot_cas(pt, at, len, seen, now, gather);
+}
+
+/* --- guards ----------------------------------------------------------------------------------- */
+
+mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range)
+{
+    mm_status_t status = mmi_pagetable_check(pt);
+
+    if (status == MM_OK) {
+        status = mmi_paging_check_range(pt, range);
+    }
+    return status != MM_OK ? status : pt->backend.ops->guard(pt, range);
 }
 
 /* --- what leaves say besides ------------------------------------------------------------------ */
