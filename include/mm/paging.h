@@ -668,6 +668,38 @@ MM_MUST_CHECK
 mm_status_t mm_paging_harvest(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
                               mm_paging_visit_fn fn, void *ctx, struct mm_gather *gather);
 
+/** Told of each leaf that went, in ascending order, as it was at that moment. Must not change the
+ * page table. */
+typedef void (*mm_paging_taken_fn)(void *ctx, const struct mm_mapping *was);
+
+/**
+ * mm_paging_unmap() that tells of each leaf that it removes, with its last accessed and dirty: what
+ * the hardware set up to the moment at which the leaf went is told, and after it the hardware sets
+ * nothing there. So a kernel that writes back what is dirty loses no write between a harvest and
+ * the end of the mapping. Parts of a leaf that is split are told one by one, each with what the
+ * whole had; soft slots go untold.
+ *
+ * A CPU may go on writing to a leaf that was dirty until the gather has ended: read what is to be
+ * written back after that. With MM_PAGING_RELEASE its frame may be someone else's by then, and as
+ * soon as `fn` has returned, unless `fn` takes a reference.
+ *
+ * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
+ * @param fn      called only when all that can fail is done
+ * @param gather  begun for `pt`; the range is added to it
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers; the last two only where a leaf is
+ *         split, as for mm_paging_unmap()
+ * Owner:  as mm_paging_unmap().
+ * Locks:  the owner's. The gather may flush in between when it is full. Sleeps: never.
+ * Cost:   one exchange and one call of `fn` a leaf; a table that is left half full is read once.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_take(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                           mm_paging_taken_fn fn, void *ctx, struct mm_gather *gather);
+
 /* --- cursors ---------------------------------------------------------------------------------- */
 
 /**
