@@ -230,7 +230,9 @@ struct mm_pagetable {
     struct mm_cpu_mask cpus; /**< a: of a user root: the CPUs that have it loaded, or may have */
     uint64_t nr_soft;        /**< o: soft slots of any size, likewise */
     uint64_t nr_unlinked;    /**< o: tables unlinked so far: a cursor that remembers one notices */
-    uint32_t sparse;         /**< o: mm_paging_slot_cas() may have left an empty table */
+    /** a: by declared range (of a user root bit 0): mm_paging_slot_cas() may have left an empty
+     * table there, since mm_paging_reclaim() last went over the whole of it. */
+    uint32_t sparse;
 };
 
 struct mm_paging_stats {
@@ -466,7 +468,9 @@ mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uin
 /**
  * Unlink every table of ours that holds nothing and that the range touches, and hand it to the
  * gather; then those above that hold nothing any more. Unmapping leaves none behind; slots that
- * are emptied one by one can. Tables behind the kernel's root entries stay.
+ * are emptied one by one can. Tables behind the kernel's root entries stay. After the whole of a
+ * declared range was reclaimed, mm_paging_check() tolerates no empty table there any more, until
+ * mm_paging_slot_cas() empties a slot again.
  *
  * @param range   any inside the user range, or inside one of the kernel's declared ranges, aligned
  *                or not
@@ -583,7 +587,7 @@ mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, str
  * A leaf may become one of another frame and protection, as with mm_paging_replace(); never one of
  * another size or memory type, which a CPU must not see side by side (SDM vol. 3A, 4.10.2.3, 12.12.4):
  * write an empty or soft slot, end the gather, write the leaf. Tables that become empty stay, until
- * mm_paging_unmap() passes over them.
+ * mm_paging_unmap() or mm_paging_reclaim() passes over them.
  *
  * @param at      aligned to `len`, in the declared ranges
  * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
@@ -989,8 +993,8 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 
 /**
  * Walk all tables of its own: every entry is well formed, no leaf of the kernel is open to the user
- * and no user leaf the kernel's, no table of ours is empty (but where mm_paging_slot_cas() emptied
- * some), and there are as many tables and leaves
+ * and no user leaf the kernel's, no table of ours is empty (but in a declared range where
+ * mm_paging_slot_cas() emptied slots since it was last reclaimed), and there are as many tables and leaves
  * as were counted (so none is shared). Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
