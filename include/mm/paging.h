@@ -233,7 +233,9 @@ struct mm_pagetable {
     struct mm_cpu_mask cpus; /**< a: of a user root: the CPUs that have it loaded, or may have */
     uint64_t nr_soft;        /**< o: soft slots of any size, likewise */
     uint64_t nr_unlinked;    /**< o: tables unlinked so far: a cursor that remembers one notices */
-    uint32_t sparse;         /**< o: mm_paging_slot_cas() may have left an empty table */
+    /** a: by declared range (of a user root bit 0): mm_paging_slot_cas() may have left an empty
+     * table there, since mm_paging_reclaim() last went over the whole of it. */
+    uint32_t sparse;
 };
 
 struct mm_paging_stats {
@@ -489,7 +491,9 @@ mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uin
 /**
  * Unlink every table of ours that holds nothing and that the range touches, and hand it to the
  * gather; then those above that hold nothing any more. Unmapping leaves none behind; slots that
- * are emptied one by one can. Tables behind the kernel's root entries stay.
+ * are emptied one by one can. Tables behind the kernel's root entries stay. After the whole of a
+ * declared range was reclaimed, mm_paging_check() tolerates no empty table there any more, until
+ * mm_paging_slot_cas() empties a slot again.
  *
  * @param range   any inside the user range, or inside one of the kernel's declared ranges, aligned
  *                or not
@@ -606,7 +610,7 @@ mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, str
  * A leaf may become one of another frame and protection, as with mm_paging_replace(); never one of
  * another size or memory type, which a CPU must not see side by side (SDM vol. 3A, 4.10.2.3, 12.12.4):
  * write an empty or soft slot, end the gather, write the leaf. Tables that become empty stay, until
- * mm_paging_unmap() passes over them.
+ * mm_paging_unmap() or mm_paging_reclaim() passes over them.
  *
  * @param at      aligned to `len`, in the declared ranges
  * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
@@ -691,6 +695,38 @@ mm_status_t mm_paging_set_key(struct mm_pagetable *pt, struct mm_vrange range, u
 MM_MUST_CHECK
 mm_status_t mm_paging_harvest(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
                               mm_paging_visit_fn fn, void *ctx, struct mm_gather *gather);
+
+/** Told of each leaf that went, in ascending order, as it was at that moment. Must not change the
+ * page table. */
+typedef void (*mm_paging_taken_fn)(void *ctx, const struct mm_mapping *was);
+
+/**
+ * mm_paging_unmap() that tells of each leaf that it removes, with its last accessed and dirty: what
+ * the hardware set up to the moment at which the leaf went is told, and after it the hardware sets
+ * nothing there. So a kernel that writes back what is dirty loses no write between a harvest and
+ * the end of the mapping. Parts of a leaf that is split are told one by one, each with what the
+ * whole had; soft slots go untold.
+ *
+ * A CPU may go on writing to a leaf that was dirty until the gather has ended: read what is to be
+ * written back after that. With MM_PAGING_RELEASE its frame may be someone else's by then, and as
+ * soon as `fn` has returned, unless `fn` takes a reference.
+ *
+ * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
+ * @param fn      called only when all that can fail is done
+ * @param gather  begun for `pt`; the range is added to it
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers; the last two only where a leaf is
+ *         split, as for mm_paging_unmap()
+ * Owner:  as mm_paging_unmap().
+ * Locks:  the owner's. The gather may flush in between when it is full. Sleeps: never.
+ * Cost:   one exchange and one call of `fn` a leaf; a table that is left half full is read once.
+ */
+MM_MUST_CHECK
+mm_status_t mm_paging_take(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                           mm_paging_taken_fn fn, void *ctx, struct mm_gather *gather);
 
 /* --- cursors ---------------------------------------------------------------------------------- */
 
@@ -981,8 +1017,8 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 
 /**
  * Walk all tables of its own: every entry is well formed, no leaf of the kernel is open to the user
- * and no user leaf the kernel's, no table of ours is empty (but where mm_paging_slot_cas() emptied
- * some), and there are as many tables and leaves
+ * and no user leaf the kernel's, no table of ours is empty (but in a declared range where
+ * mm_paging_slot_cas() emptied slots since it was last reclaimed), and there are as many tables and leaves
  * as were counted (so none is shared). Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)

@@ -79,6 +79,8 @@ struct mm_paging_ops {
                            uint32_t flags, struct mm_gather *gather);
     mm_status_t (*harvest)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
                            mm_paging_visit_fn fn, void *ctx, struct mm_gather *gather);
+    mm_status_t (*take)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                        mm_paging_taken_fn fn, void *ctx, struct mm_gather *gather);
     /** `at` is in the range of the cursor; edits: the place is declared, and not the end. */
     mm_status_t (*cursor_find)(struct mm_paging_cursor *cursor, mm_vaddr_t at,
                                struct mm_mapping *out);

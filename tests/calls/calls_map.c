@@ -27,6 +27,12 @@ static int do_unmap(const uint64_t *a)
     return (int)mm_paging_unmap(T_P(0), T_RANGE(1), T_W32(3), T_P(4));
 }
 
+static int do_take(const uint64_t *a)
+{
+    return (int)mm_paging_take(T_P(0), T_RANGE(1), T_W32(3), a[4] == 0 ? NULL : t_world_taken, NULL,
+                               T_P(5));
+}
+
 static int do_protect(const uint64_t *a)
 {
     return (int)mm_paging_protect(T_P(0), T_RANGE(1), T_W32(3), T_W32(4), T_P(5));
@@ -261,6 +267,8 @@ static unsigned replace_flags(uint64_t *v)
         T_ENUM("type", 0, MM_MEMTYPE_COUNT), T_BITS("flags", 0, MM_PAGING_FLAGS_ALL)
 #define UNMAP(at, len)                                                                             \
     T_NUM("start", at), T_NUM("len", len), T_OF("flags", flags_but_release), GATHER
+#define TAKE(at, len)                                                                              \
+    T_NUM("start", at), T_NUM("len", len), T_OF("flags", flags_but_release), T_GIVEN("fn"), GATHER
 #define PROTECT(at, len)                                                                           \
     T_NUM("start", at), T_NUM("len", len), PROT, T_OF("flags", flags_but_release), GATHER
 #define TYPE(at, len)                                                                              \
@@ -348,6 +356,24 @@ static const struct t_call mappings[] = {
      .setup = short_reach,
      .flags = T_BAD_ONLY | T_COMPOSED,
      .args = {T_LIVE_(user), UNMAP(T_AT_LARGE + PAGE, 2 * PAGE)}},
+    {.name = "mm_paging_take", .invoke = do_take, .args = {PT, TAKE(T_AT, 8 * PAGE)}},
+    {.name = "mm_paging_take",
+     .note = "part of a large leaf",
+     .invoke = do_take,
+     .flags = T_CAN_FAIL,
+     .args = {PT, TAKE(T_AT_LARGE + PAGE, 2 * PAGE)}},
+    {.name = "mm_paging_take",
+     .note = "a page of a gigabyte",
+     .invoke = do_take,
+     .setup = gigabyte,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {PT, TAKE(0x100000000 + 5 * PAGE, PAGE)}},
+    {.name = "mm_paging_take",
+     .note = "tables beyond reach",
+     .invoke = do_take,
+     .setup = short_reach,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_LIVE_(user), TAKE(T_AT_LARGE + PAGE, 2 * PAGE)}},
     {.name = "mm_paging_protect", .invoke = do_protect, .args = {PT, PROTECT(T_AT, 8 * PAGE)}},
     {.name = "mm_paging_protect",
      .note = "part of a large leaf",

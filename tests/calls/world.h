@@ -213,6 +213,7 @@ extern const struct mm_physmap_ops t_world_physmap_ops;
 
 /** Callbacks for calls that take one. */
 bool t_world_visit(void *ctx, const struct mm_mapping *mapping);
+void t_world_taken(void *ctx, const struct mm_mapping *was);
 void t_world_share(void *ctx, mm_pfn_t first, uint64_t nr);
 void t_world_construct(void *ctx, void *object);
 

@@ -296,6 +296,11 @@ bool t_world_visit(void *ctx, const struct mm_mapping *mapping)
     return true;
 }
 
+void t_world_taken(void *ctx, const struct mm_mapping *was)
+{
+    (void)t_world_visit(ctx, was);
+}
+
 void t_world_share(void *ctx, mm_pfn_t first, uint64_t nr)
 {
     (void)ctx;

@@ -242,4 +242,12 @@ static inline struct mm_pagetable *break_root(struct t_paging *m, unsigned which
     return &m->user;
 }
 
+/** Pages, whatever larger leaves the range would allow. */
+static inline void map_4k(struct mm_pagetable *pt, uint64_t at, uint64_t paddr, uint64_t len,
+                          mm_prot_t prot, mm_memtype_t type)
+{
+    assert_int_equal(
+        mm_paging_map(pt, t_range(at, len), mm_paddr(paddr), prot, type, MM_PAGING_ONLY_4K), MM_OK);
+}
+
 #endif

@@ -145,6 +145,23 @@ static inline mm_status_t call_unmap(const struct arguments *a)
     return mm_paging_unmap(a->pt, t_range(a->at, a->len), a->flags, a->gather);
 }
 
+static inline void taken(void *ctx, const struct mm_mapping *was)
+{
+    uint64_t *bytes = ctx;
+
+    *bytes += was->page.len;
+}
+
+static inline mm_status_t call_take(const struct arguments *a)
+{
+    uint64_t bytes = 0;
+    mm_status_t status =
+        mm_paging_take(a->pt, t_range(a->at, a->len), a->flags, taken, &bytes, a->gather);
+
+    assert_true(status == MM_OK ? bytes <= a->len : bytes == 0);
+    return status;
+}
+
 static inline mm_status_t call_protect(const struct arguments *a)
 {
     return mm_paging_protect(a->pt, t_range(a->at, a->len), a->prot, a->flags, a->gather);
@@ -217,6 +234,7 @@ static const struct call calls[] = {
      MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M | MM_PAGING_MERGE},
     {"guard", call_guard, TAKES_RANGE | TAKES_ALIGNED, 0},
     {"unmap", call_unmap, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE},
+    {"take", call_take, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE},
     {"protect", call_protect, EDITS | TAKES_PROT,
      MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE},
     {"clone", call_clone, TAKES_RANGE | TAKES_ALIGNED | TAKES_GATHER | ONLY_USER | LEAVES_HOLES, 0},

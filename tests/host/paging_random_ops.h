@@ -48,10 +48,25 @@ static inline mm_status_t op_map(struct run *r, struct mm_vrange range)
     return status;
 }
 
+/* What CPUs have set is told of a leaf that goes, or it is lost. */
+static inline void take_leaf(void *ctx, const struct mm_mapping *leaf)
+{
+    const struct run *r = ctx;
+
+    for (uint64_t off = 0; off < leaf->page.len; off += P4K) {
+        const struct t_mpage *page = t_mpages_at(&r->model, leaf->page.start.raw + off);
+
+        assert_non_null(page);
+        assert_int_equal(page->marks & ~marks_of(leaf), 0);
+    }
+}
+
 static inline mm_status_t op_unmap(struct run *r, struct mm_vrange range, struct mm_gather *gather)
 {
     uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
-    mm_status_t status = mm_paging_unmap(r->pt, range, flags, gather);
+    mm_status_t status = t_prng_chance(&r->prng, 1, 2)
+                             ? mm_paging_unmap(r->pt, range, flags, gather)
+                             : mm_paging_take(r->pt, range, flags, take_leaf, r, gather);
 
     if (status != MM_ERR_NO_MEMORY) {
         assert_int_equal(status,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Leaves that become larger ones, tables that hold nothing and go: what merges and what does not,
+ * Leaves that become larger ones: what merges and what does not,
  * what the CPUs see meanwhile, and that a split undone leaves no trace. Hazards 9, 13, 15, 16, 17,
  * 18, 19.
  */
@@ -20,13 +20,6 @@ static uint64_t merge(struct mm_pagetable *pt, uint64_t at, uint64_t len)
     assert_int_equal(mm_paging_merge(pt, t_range(at, len), &nr), MM_OK);
     assert_int_equal(mm_paging_check(pt), MM_OK);
     return nr;
-}
-
-static void map_4k(struct mm_pagetable *pt, uint64_t at, uint64_t paddr, uint64_t len,
-                   mm_prot_t prot, mm_memtype_t type)
-{
-    assert_int_equal(
-        mm_paging_map(pt, t_range(at, len), mm_paddr(paddr), prot, type, MM_PAGING_ONLY_4K), MM_OK);
 }
 
 /* --- there and back ---------------------------------------------------------------------------- */
@@ -456,106 +449,6 @@ static void test_adopted_tables_stay(void **state)
     t_paging_delete(m);
 }
 
-/* --- reclaim ----------------------------------------------------------------------------------- */
-
-/* The table and the slot of an address at a level, through the frames. */
-static uint64_t *slot_of(const struct t_paging *m, const struct mm_pagetable *pt, uint64_t at,
-                         unsigned level)
-{
-    uint64_t frame = pt->root.raw / P4K;
-
-    for (unsigned l = 3; l > level; l--) {
-        frame = (t_table(m, frame)[(at >> (12 + 9 * l)) & 511] & T_MMU_ADDRESS) / P4K;
-    }
-    return &t_table(m, frame)[(at >> (12 + 9 * level)) & 511];
-}
-
-/* Empty a slot as its owner may, who flushes by himself. */
-static void empty_by_hand(struct t_paging *m, struct mm_pagetable *pt, uint64_t at)
-{
-    struct mm_gather gather;
-
-    assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
-    *slot_of(m, pt, at, 0) = 0;
-    pt->nr_leaves[0]--;
-    mm_gather_add_range(&gather, t_range(at, P4K), pt->is_user == 0);
-    mm_gather_end(&gather);
-}
-
-static void test_reclaim(void **state)
-{
-    struct t_paging *m = break_machine(false, true);
-
-    (void)state;
-    for (unsigned which = KERNEL; which <= USER; which++) {
-        uint64_t at;
-        mm_prot_t prot;
-        struct mm_pagetable *pt = break_root(m, which, &at, &prot);
-        uint64_t tables = pt->nr_tables;
-        uint64_t used = m->nr_used;
-        struct mm_gather gather;
-        uint64_t hash;
-
-        map_4k(pt, at + P2M - 2 * P4K, P1G, 4 * P4K, prot, MM_MEMTYPE_WB);
-        map_4k(pt, at + P1G, 2 * P1G, P4K, prot, MM_MEMTYPE_WB);
-        all_access(m, pt, at + P1G, 0); /* a way to the table is cached */
-        empty_by_hand(m, pt, at + P1G);
-        for (unsigned i = 0; i < 3; i++) {
-            empty_by_hand(m, pt, at + P2M - 2 * P4K + i * P4K);
-        }
-        assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
-        hash = t_state(m, &gather);
-        /* Tables that hold something, and tables outside of the range, stay. */
-        assert_int_equal(mm_paging_reclaim(pt, t_range(at + P2M + 5, 1), &gather), MM_OK);
-        assert_true(hash == t_state(m, &gather));
-        /* One byte is enough to touch a table, and no byte before it goes with it. */
-        assert_int_equal(mm_paging_reclaim(pt, t_range(at + P2M - 1, 2), &gather), MM_OK);
-        assert_int_equal(m->user.nr_tables + m->kernel.nr_tables + 1, m->nr_used);
-        mm_gather_end(&gather);
-        assert_int_equal(m->user.nr_tables + m->kernel.nr_tables, m->nr_used);
-        assert_int_equal(mm_paging_reclaim(pt, t_range(at, 2 * P1G), &gather), MM_OK);
-        mm_gather_end(&gather);
-        t_nothing_stale(m);
-        assert_int_equal(mm_paging_check(pt), MM_OK);
-        empty_by_hand(m, pt, at + P2M + P4K);
-        assert_int_equal(mm_paging_reclaim(pt, t_range(at, 2 * P1G), &gather), MM_OK);
-        mm_gather_end(&gather);
-        t_nothing_stale(m);
-        assert_int_equal(mm_paging_check(pt), MM_OK);
-        /* What the root's entries of the kernel lead to is left, in the user's copy too. */
-        assert_int_equal(pt->nr_tables, tables);
-        assert_int_equal(m->nr_used, used);
-    }
-    t_paging_delete(m);
-}
-
-/* The ways to a table that CPUs have cached are gone before it is free. */
-static void test_reclaim_flushes(void **state)
-{
-    struct t_paging *m = break_machine(false, true);
-
-    (void)state;
-    for (unsigned which = KERNEL; which <= USER; which++) {
-        uint64_t at;
-        mm_prot_t prot;
-        struct mm_pagetable *pt = break_root(m, which, &at, &prot);
-        uint64_t used = m->nr_used;
-        struct mm_gather gather;
-
-        map_4k(pt, at + P1G, 2 * P1G, P4K, prot, MM_MEMTYPE_WB);
-        all_access(m, pt, at + P1G, 0);
-        assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
-        *slot_of(m, pt, at + P1G, 0) =
-            0; /* the flush of the table's first page is this one's too */
-        pt->nr_leaves[0]--;
-        assert_int_equal(mm_paging_reclaim(pt, t_range(at + P1G, 1), &gather), MM_OK);
-        mm_gather_end(&gather);
-        t_nothing_stale(m);
-        assert_int_equal(m->nr_used, used);
-    }
-    t_paging_delete(m);
-}
-
 /* --- bad input --------------------------------------------------------------------------------- */
 
 static void test_bad_input(void **state)
@@ -640,8 +533,6 @@ int main(void)
         cmocka_unit_test(test_protect_flag),
         cmocka_unit_test(test_declared_ranges_stay_apart),
         cmocka_unit_test(test_adopted_tables_stay),
-        cmocka_unit_test(test_reclaim),
-        cmocka_unit_test(test_reclaim_flushes),
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_through_ops),
     };

@@ -27,6 +27,8 @@
 #define URW    (MM_PROT_RW | MM_PROT_USER)
 #define STEPS  4u
 
+#define FAR_PAGE (1u << 27) /* behind the next entry of the root */
+
 enum what { DONE, FAULT, SOFTEN, DROP };
 
 struct step {
@@ -37,6 +39,7 @@ struct step {
 struct world {
     struct mm_x86_64 arch;
     struct mm_pagetable kernel;
+    struct mm_pagetable entry; /* only with pairs of roots */
     struct mm_pagetable user;
     bool used[FRAMES];
     unsigned nr_used;
@@ -141,7 +144,7 @@ static void source_free(void *ctx, mm_pfn_t frame)
     memset(&now.ram[frame.raw * PAGE], 0x5a, PAGE);
 }
 
-static void prepare(unsigned limit)
+static void prepare_roots(unsigned limit, uint32_t flags)
 {
     static const struct mm_frame_source_ops source = {.alloc = source_alloc, .free = source_free};
     static const struct mm_vrange ranges[] = {{{UINT64_C(0xffff800000000000)}, 1 << 30}};
@@ -153,6 +156,7 @@ static void prepare(unsigned limit)
         .kernel_ranges = ranges,
         .nr_kernel_ranges = 1,
         .user = {{0}, UINT64_C(1) << 47},
+        .flags = flags,
     };
 
     memset(&now, 0, sizeof(now));
@@ -160,8 +164,16 @@ static void prepare(unsigned limit)
     assert_int_equal(mm_x86_64_init(&now.arch, &cpu_ops, NULL), MM_OK);
     config.backend = mm_x86_64_backend(&now.arch);
     assert_int_equal(mm_paging_init_kernel(&now.kernel, &config), MM_OK);
+    if (flags != 0) {
+        assert_int_equal(mm_paging_init_entry(&now.entry, &now.kernel, ranges, 1), MM_OK);
+    }
     assert_int_equal(mm_paging_init_user(&now.user, &now.kernel), MM_OK);
     now.limit = limit;
+}
+
+static void prepare(unsigned limit)
+{
+    prepare_roots(limit, 0);
 }
 
 /* --- what CPUs do ----------------------------------------------------------------------------- */
@@ -170,6 +182,15 @@ static void prepare(unsigned limit)
 static mm_paddr_t frame_of(unsigned cpu, unsigned page)
 {
     return mm_paddr((UINT64_C(0x1000) + cpu * 0x100 + page) * PAGE);
+}
+
+/* Whether the root on which the kernel runs leads anywhere at an address. */
+static bool kernel_sees(uint64_t at)
+{
+    uint64_t entry;
+
+    memcpy(&entry, &now.ram[now.user.kernel_root.raw + (at >> 39) % 512 * 8], sizeof(entry));
+    return (entry & 1) != 0;
 }
 
 /* As a fault does it: a page that is there by then is somebody else's work. */
@@ -187,6 +208,9 @@ static void fault(unsigned cpu, unsigned page)
             mm_paging_slot_cas(&now.user, mm_vaddr(AT + page * PAGE), PAGE, &seen, &leaf, &gather);
 
         if (status == MM_OK) {
+            if (!kernel_sees(AT + page * PAGE)) {
+                t_schedule_fail("the call is over, and the kernel does not see the page");
+            }
             break;
         }
         if (status == MM_ERR_NO_MEMORY && now.limit != FRAMES) {
@@ -268,12 +292,13 @@ static const char *finish(void *ctx)
         }
     }
     if (mm_gather_begin(&gather, &now.user) != MM_OK ||
-        mm_paging_unmap(&now.user, mm_vrange(mm_vaddr(AT), MM_SIZE_1G), MM_PAGING_SKIP_HOLES,
-                        &gather) != MM_OK) {
+        mm_paging_unmap(&now.user, now.user.user, MM_PAGING_SKIP_HOLES, &gather) != MM_OK) {
         return "the page table cannot be unmapped";
     }
     mm_gather_end(&gather);
-    if (mm_paging_destroy(&now.user) != MM_OK || mm_paging_destroy(&now.kernel) != MM_OK) {
+    if (mm_paging_destroy(&now.user) != MM_OK ||
+        (now.entry.magic != 0 && mm_paging_destroy(&now.entry) != MM_OK) ||
+        mm_paging_destroy(&now.kernel) != MM_OK) {
         return "the page table cannot be destroyed";
     }
     return now.nr_used != 0 ? "a frame is lost" : NULL;
@@ -346,13 +371,31 @@ static void test_in_and_out(void **state)
     race("slots.dropped", 2);
 }
 
+/* Two that want the same entry of a pair of roots: who is told that its slot is written may use it
+ * in kernel mode too, whoever linked the entry. */
+static void test_pair(void **state)
+{
+    (void)state;
+    prepare_roots(FRAMES, MM_PAGING_PAIRS);
+    SCRIPT(0, {FAULT, 0});
+    SCRIPT(1, {FAULT, 1});
+    race("slots.pair", 2);
+    prepare_roots(FRAMES, MM_PAGING_PAIRS); /* another entry of the root, beside it */
+    SCRIPT(0, {FAULT, 0});
+    SCRIPT(1, {FAULT, FAR_PAGE});
+    race("slots.pair-apart", 2);
+    prepare_roots(FRAMES, MM_PAGING_PAIRS);
+    SCRIPT(0, {FAULT, 0}, {DROP, 0});
+    SCRIPT(1, {FAULT, 1}, {SOFTEN, 1});
+    race("slots.pair-dropped", 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_page),
-        cmocka_unit_test(test_neighbours),
-        cmocka_unit_test(test_scarce),
-        cmocka_unit_test(test_in_and_out),
+        cmocka_unit_test(test_same_page), cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_scarce),    cmocka_unit_test(test_in_and_out),
+        cmocka_unit_test(test_pair),
     };
 
     return cmocka_run_group_tests_name("schedule_slots", tests, NULL, NULL);

@@ -162,6 +162,7 @@ static const struct mm_paging_ops paging_ops = {
     .set_software = radix_set_software,
     .set_key = radix_set_key,
     .harvest = radix_harvest,
+    .take = radix_take,
     .cursor_find = radix_cursor_find,
     .cursor_next = radix_cursor_next,
     .cursor_map = radix_cursor_map,

@@ -26,6 +26,26 @@ static inline mm_prot_t mmi_paging_prot(const struct mm_pagetable *pt, mm_prot_t
     return pt->pairs == MMI_PAIRS ? prot & ~MM_PROT_GLOBAL : prot;
 }
 
+_Static_assert(MM_PAGING_MAX_KERNEL_RANGES <= 32, "mm_pagetable.sparse has a bit for each");
+
+/** The bits of mm_pagetable.sparse of the declared ranges that overlap [first, last]. */
+static inline uint32_t mmi_paging_sparse_bits(const struct mm_pagetable *pt, uint64_t first,
+                                              uint64_t last)
+{
+    uint32_t bits = 0;
+
+    if (pt->is_user != 0) {
+        return 1;
+    }
+    for (uint32_t i = 0; i < pt->nr_kernel_ranges; i++) {
+        if (first <= mm_vrange_last(pt->kernel_ranges[i]).raw &&
+            last >= pt->kernel_ranges[i].start.raw) {
+            bits |= 1u << i;
+        }
+    }
+    return bits;
+}
+
 /** MM_OK | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED */
 static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
 {

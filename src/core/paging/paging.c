@@ -481,6 +481,7 @@ mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uin
 mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
                               struct mm_gather *gather)
 {
+    const struct mm_vrange *whole;
     mm_status_t status = mmi_pagetable_check(pt);
 
     if (status != MM_OK) {
@@ -492,10 +493,14 @@ mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
     if (range.len == 0 || !mm_vrange_valid(range)) {
         return MM_ERR_INVALID_SIZE;
     }
-    if (declared(pt, range) == NULL) {
+    whole = declared(pt, range);
+    if (whole == NULL) {
         return MM_ERR_INVALID_ADDRESS;
     }
     pt->backend.ops->reclaim(pt, range, gather);
+    if (mm_vrange_covers(range, *whole)) {
+        pt->sparse &= ~(pt->is_user != 0 ? 1u : 1u << (whole - pt->kernel_ranges));
+    }
     return MM_OK;
 }
 

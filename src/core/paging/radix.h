@@ -593,6 +593,8 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 
 #include "radix_edit.h"
 
+#include "radix_take.h"
+
 #include "radix_clone.h"
 
 #include "radix_root.h"

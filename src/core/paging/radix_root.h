@@ -171,8 +171,9 @@ static bool survey_leave(struct sweep *s, void *arg)
     struct survey *v = arg;
     bool stays = s->level + 1 == root_level(s->cx) && v->pt->is_user == 0;
 
-    if (!v->adopting && v->owned[s->level] && !stays && v->pt->sparse == 0 &&
-        table_is_empty(s->slots)) {
+    if (!v->adopting && v->owned[s->level] && !stays && table_is_empty(s->slots) &&
+        (v->pt->sparse & mmi_paging_sparse_bits(v->pt, slot_first(s->at, s->level + 1),
+                                                slot_last(s->at, s->level + 1))) == 0) {
         survey_wrong(v, "an empty table is linked", mm_pfn_addr(s->tables[s->level]).raw);
     }
     return false;

@@ -254,7 +254,7 @@ static void exchange_count(struct mm_pagetable *pt, const struct exchange *e)
         (void)mmi_fetch_add(&pt->nr_soft, 1);
     }
     if (e->now == 0 && e->seen != 0) {
-        mmi_store(&pt->sparse, 1);
+        (void)mmi_fetch_or(&pt->sparse, mmi_paging_sparse_bits(pt, e->at, e->at));
     }
 }
 

@@ -133,6 +133,18 @@ mm_status_t mm_paging_harvest(struct mm_pagetable *pt, struct mm_vrange range, u
     return status != MM_OK ? status : pt->backend.ops->harvest(pt, range, what, fn, ctx, gather);
 }
 
+mm_status_t mm_paging_take(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
+                           mm_paging_taken_fn fn, void *ctx, struct mm_gather *gather)
+{
+    mm_status_t status = mmi_paging_check_edit(
+        pt, range, flags, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE, gather);
+
+    if (status == MM_OK && fn == NULL) {
+        status = MM_ERR_INVALID_ARGUMENT;
+    }
+    return status != MM_OK ? status : pt->backend.ops->take(pt, range, flags, fn, ctx, gather);
+}
+
 /* --- cursors ---------------------------------------------------------------------------------- */
 
 static mm_status_t check_cursor(const struct mm_paging_cursor *cursor)
