@@ -65,8 +65,8 @@
 #if MM_FRAME_MAX_SPANS < 1 || MM_FRAME_MAX_SPANS > 32768
 #error "MM_FRAME_MAX_SPANS: 1 to 32768"
 #endif
-#if MM_GATHER_MAX_RUNS < 4 || MM_GATHER_MAX_RUNS > 1024
-#error "MM_GATHER_MAX_RUNS: 4 to 1024"
+#if MM_GATHER_MAX_RUNS < 4 || MM_GATHER_MAX_RUNS > 128
+#error "MM_GATHER_MAX_RUNS: 4 to 128, so that a gather fits into a frame"
 #endif
 #if MM_GATHER_MAX_RANGES < 1 || MM_GATHER_MAX_RANGES > 64
 #error "MM_GATHER_MAX_RANGES: 1 to 64"

@@ -32,7 +32,8 @@
  * Every call is all or nothing: tables that are needed are reserved first, and what follows cannot
  * fail. A call that fails has changed nothing. A frame that the source hands out must be one that
  * the physmap reaches, or it is given back and the call answers MM_ERR_FAULT. A physmap with ops
- * must have room for three tables at a time: a map op that has not is a panic.
+ * must have room for three tables at a time (6 frames serve every call of the library): a map op that
+ * has not is a panic.
  *
  * Locking: calls on one page table are serialised by its owner (a space does it with its lock); the
  * hardware may walk the tables all the while. Different page tables do not need each other's lock.
@@ -311,15 +312,18 @@ mm_status_t mm_paging_init_entry(struct mm_pagetable *entry, struct mm_pagetable
  * Take over a root that someone else built (the boot loader): its mappings are seen, may be changed
  * and removed; its tables are never given to the source of frames, and stay linked when empty.
  * Root entries of the declared ranges that it lacks are filled. The tree is trusted to be a tree: a
- * range that holds a recursive entry must not be declared.
+ * range that holds a recursive entry must not be declared. What hangs from root entries that are not
+ * declared is not looked at: whoever translates or walks there answers for it that the physmap
+ * reaches its tables.
  *
  * @param pt      zeroed storage
  * @param config  as for mm_paging_init_kernel()
  * @param root    page-aligned physical address
  * @return as mm_paging_init_kernel(), and MM_ERR_NOT_ALIGNED (root) | MM_ERR_INVALID_ADDRESS (root:
- *         beyond the CPU's or the physmap's addresses) | MM_ERR_CORRUPTED (an entry in the declared
- *         ranges is malformed, is not present and yet not 0, or leads to a table that the physmap
- *         does not reach)
+ *         beyond the CPU's or the physmap's addresses) | MM_ERR_INVALID_FLAGS (MM_PAGING_PAIRS, too)
+ *         | MM_ERR_CORRUPTED (an entry in the declared ranges is malformed, is not present and
+ *         neither 0 nor a soft slot or a leaf as this library writes them, or leads to a table that
+ *         the physmap does not reach)
  * Owner:  as mm_paging_init_kernel(); the root and its tables stay with who built them.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   two loads for each slot of each table behind the declared root entries, and one frame for
@@ -910,7 +914,7 @@ mm_paddr_t mm_paging_user_root(const struct mm_pagetable *pt);
  * still good. The root that is already loaded is not loaded again.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED (also: this CPU is not online in the tlb)
- *         | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_INVALID_ARGUMENT (null; an entry root)
  * Locks:  without a tlb the owner's; with one none, and the page table is not destroyed meanwhile.
  *         Not preempted to another CPU, and with a tlb with interrupts off, or with the platform's
  *         op interrupt_save, so that no handler ends a gather or switches roots in the midst.
@@ -927,7 +931,7 @@ mm_status_t mm_paging_activate(struct mm_pagetable *pt);
  *
  * @param kernel  a kernel root
  * @return MM_OK | MM_ERR_NOT_INITIALIZED (also: this CPU is not online in the tlb)
- *         | MM_ERR_INVALID_ARGUMENT (null; a user root)
+ *         | MM_ERR_INVALID_ARGUMENT (null; a user root; an entry root)
  * Locks:  as mm_paging_activate().
  * Cost:   one load of the root register.
  */
@@ -951,6 +955,7 @@ mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend);
  *
  * @param root  what mm_paging_current_root() told earlier
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a backend without ops) | MM_ERR_NOT_ALIGNED (root)
+ *         | MM_ERR_INVALID_ADDRESS (root: beyond the CPU's)
  * Locks:  none; not preempted to another CPU. Sleeps: never.
  * Cost:   one load of the root register, one flush of everything.
  */

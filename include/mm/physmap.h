@@ -3,8 +3,9 @@
  * How the library reaches physical memory: through a direct map (an inlined add), or, where there
  * is none, through ops that map a frame for a moment.
  *
- * A direct map is data: physical address `first` + x is at `base` + x for x < `len`. With ops,
- * `base` is not used, and each mm_physmap_get() is paired with one mm_physmap_put().
+ * A direct map is data: physical address p is at `base` + p (modulo 2^64), for p from `first` on, `len`
+ * bytes. With ops, `base` is not used, and each mm_physmap_get() is paired with one
+ * mm_physmap_put().
  */
 #ifndef MM_PHYSMAP_H
 #define MM_PHYSMAP_H

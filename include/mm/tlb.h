@@ -74,7 +74,7 @@ struct mm_frame_run {
     uint64_t nr;
 };
 
-/** Storage is the caller's (about 800 bytes: not for a small stack). Fields are the library's. */
+/** Storage is the caller's (some 700 bytes: not for a small stack). Fields are the library's. */
 struct mm_gather {
     uint32_t magic;
     uint32_t nr_ranges;
@@ -106,7 +106,7 @@ mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt);
  *
  * Locks:  none that is ever taken with interrupts off may be held, unless all who spin for it call
  *         mm_tlb_service(). Interrupts on or off. Waits for other CPUs, if some have the page table
- *         loaded; serves this one meanwhile. Sleeps: never.
+ *         loaded; serves this one meanwhile; tells the log once if one takes very long. Sleeps: never.
  * Cost:   one page flush for each leaf up to the threshold (MM_GATHER_FLUSH_PAGES, or flush_pages
  *         of the tlb), else one flush of everything; with other CPUs, one call of the op interrupt
  *         and the time of the slowest; one call of the source for each table and frame.
@@ -175,7 +175,7 @@ struct mm_tlb_stats {
     uint64_t nr_shootdowns;  /**< flushes that waited for others */
     uint64_t nr_interrupts;  /**< CPUs that were interrupted for them */
     uint64_t nr_left;        /**< CPUs that were waited for, and left instead of flushing */
-    uint64_t nr_served;      /**< flushes that CPUs made of what they had not seen */
+    uint64_t nr_served;      /**< flushes that CPUs made of what they had not seen, their own too */
     uint64_t nr_full;        /**< of these, by dropping all */
     uint64_t nr_pages;       /**< and pages that went one by one in the others */
     uint64_t nr_asid_hits;   /**< roots loaded that kept their translations */
@@ -272,9 +272,10 @@ mm_status_t mm_tlb_offline(struct mm_tlb *tlb);
  * that the op sends, and by every loop that spins with interrupts off. Nothing to do: two loads. A
  * tlb that is NULL or was never made, and a CPU that is not online, are left alone.
  *
- * Locks:  none; any context, interrupts on or off, also in the midst of any call of the library.
- *         Not preempted to another CPU. Sleeps: never, and waits for nobody.
- * Cost:   two loads; else a page flush for each leaf up to flush_pages, or a flush of everything.
+ * Locks:  none; any context, also in the midst of any call of the library. Interrupts off, or the
+ *         platform's op interrupt_save, so that no handler loads another root in the midst. Not
+ *         preempted to another CPU. Sleeps: never, and waits for nobody.
+ * Cost:   two loads, and the ops interrupt_save and _restore; else a page flush for each leaf up to flush_pages, or a flush of everything.
  */
 void mm_tlb_service(struct mm_tlb *tlb);
 

@@ -26,6 +26,7 @@
 
 static struct run the_run;
 static uint64_t all_operations;
+static uint64_t all_merged; /* larger leaves, of all worlds: in one alone there may be none */
 static double all_seconds; /* of CPU time, for these */
 
 /* --- one operation after the other ------------------------------------------------------------ */
@@ -314,7 +315,7 @@ static void test_world(void **state)
     if (NR_SPARSE != 0) {
         operate(r, NR_SPARSE / NR_WORLDS * factor, RARITY);
     }
-    assert_true(r->nr_merged > 0 || NR_SPARSE == 0);
+    all_merged += r->nr_merged;
     t_mpages_destroy(&r->model);
     take_down(r);
 }
@@ -360,6 +361,10 @@ int main(void)
         tests[i] = (struct CMUnitTest){setups[i].name, test_world, NULL, say_where, &setups[i]};
     }
     failed = cmocka_run_group_tests_name("paging_random", tests, NULL, NULL);
+    if (failed == 0 && all_merged == 0) {
+        print_error("paging random: nothing was ever merged\n");
+        failed = 1;
+    }
     print_message("paging random: %llu operations, %.0f a second, 1 to %u CPUs in %u worlds, sweep "
                   "after each\n",
                   (unsigned long long)all_operations,

@@ -683,6 +683,29 @@ static void test_may_not_wait(void **state)
     delete_tlb(t);
 }
 
+/* An interrupt that gets lost is said once, with the CPU; the wait goes on. */
+static void test_lost_interrupt(void **state)
+{
+    struct t_tlb *t = new_tlb(&variants[3]);
+    struct mm_gather gather;
+
+    (void)state;
+    t_tlb_enter(t, 2, &t->m->user);
+    t->m->cpus.now = 0;
+    t->later = true;
+    t->lost = (UINT64_C(1) << 25) + 2;
+    assert_int_equal(mm_gather_begin(&gather, &t->m->user), MM_OK);
+    mm_gather_add_range(&gather, t_range(AT, P4K), false);
+    mm_gather_end(&gather);
+    assert_true(t->nr_waited >= t->lost);
+    assert_int_equal(t->nr_logged, 1);
+    assert_non_null(strstr(t->logged, "has not flushed for long"));
+    assert_non_null(strstr(t->logged, "0x2"));
+    t_tlb_enter(t, 2, &t->m->kernel);
+    t->m->cpus.now = 0;
+    delete_tlb(t);
+}
+
 static void test_wrong_input(void **state)
 {
     struct t_tlb *t = calloc(1, sizeof(*t));
@@ -771,6 +794,7 @@ int main(void)
         cmocka_unit_test(test_coming_and_going),
         cmocka_unit_test(test_1024_cpus),
         cmocka_unit_test(test_may_not_wait),
+        cmocka_unit_test(test_lost_interrupt),
         cmocka_unit_test(test_wrong_input),
     };
 

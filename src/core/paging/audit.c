@@ -40,6 +40,7 @@ struct audit {
     uint32_t root; /* that is walked */
     bool counting; /* runs are counted, nothing else */
     bool enough;
+    bool cut;          /* memory ran out in the second walk: somebody maps meanwhile */
     struct run last;   /* still growing; nr 0: none */
     struct run *runs;  /* complete ones */
     uint64_t nr_runs;  /* of all, the last included */
@@ -205,7 +206,8 @@ static bool see(void *ctx, const struct mm_mapping *mapping, uint64_t entry, enu
     }
     put_run(a);
     if (!a->counting && a->nr_runs == a->capacity) {
-        return false; /* somebody maps meanwhile */
+        a->cut = true;
+        return false;
     }
     a->last = leaf;
     a->nr_runs++;
@@ -410,6 +412,9 @@ mm_status_t mm_paging_audit(const struct mm_paging_audit *audit, uint64_t *nr_fi
     }
     a.counting = false;
     see_all(&a);
+    if (a.cut) {
+        return MM_ERR_NO_MEMORY;
+    }
     if (!a.enough) {
         sort(a.runs, a.nr_runs);
     }

@@ -63,7 +63,6 @@ static mm_status_t map_all(struct mm_pagetable *pt, struct pieces start, struct 
 {
     struct pieces p = start;
     struct piece piece;
-    uint64_t nr_unlinked = pt->nr_unlinked;
 
     for (uint64_t nr = 0; p.next(&p, &piece); nr++) {
         mm_status_t status =
@@ -71,7 +70,6 @@ static mm_status_t map_all(struct mm_pagetable *pt, struct pieces start, struct 
 
         if (status != MM_OK) {
             undo(pt, start, nr, gather);
-            pt->nr_unlinked = nr_unlinked; /* tables of this call alone: no cursor has seen them */
             return status;
         }
     }

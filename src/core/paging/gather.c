@@ -119,10 +119,19 @@ static uint64_t pages_of(const struct mm_vrange *ranges, const uint8_t *shifts, 
 static void flush_ranges(struct mm_pagetable *pt, const struct mm_vrange *ranges,
                          const uint8_t *shifts, uint32_t nr_ranges, bool global)
 {
-    uint64_t most = pt->tlb != NULL ? pt->tlb->flush_pages : MM_GATHER_FLUSH_PAGES;
-    bool all = pages_of(ranges, shifts, nr_ranges) > most;
-    uint32_t nr = all ? 0 : nr_ranges;
+    uint64_t most;
+    bool all;
+    uint32_t nr;
 
+    if (pt->pairs == MMI_ENTRY_ROOT) {
+        pt = pt->peer; /* whose CPUs they are; the way out to user mode drops the rest */
+    }
+    /* What a leaf is now does not tell what a CPU holds of it: another gather that is still open
+     * may have taken MM_PROT_GLOBAL away. */
+    global = global || pt->is_user == 0;
+    most = pt->tlb != NULL ? pt->tlb->flush_pages : MM_GATHER_FLUSH_PAGES;
+    all = pages_of(ranges, shifts, nr_ranges) > most;
+    nr = all ? 0 : nr_ranges;
     if (pt->tlb != NULL) {
         mmi_tlb_flush(pt, ranges, shifts, nr, global);
     } else {

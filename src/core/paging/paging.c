@@ -173,6 +173,9 @@ mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_conf
     if (status != MM_OK) {
         return status;
     }
+    if (pt->pairs != 0) {
+        return begin_done(pt, MM_ERR_INVALID_FLAGS); /* its leaves may be global */
+    }
     pt->adopted = 1;
     pt->root = root;
     return begin_done(pt, pt->backend.ops->adopt(pt));
@@ -292,6 +295,9 @@ static mm_status_t check_prot(const struct mm_pagetable *pt, mm_prot_t prot)
 {
     bool user = (prot & MM_PROT_USER) != 0;
 
+    if (prot == MM_PROT_NONE) {
+        return MM_OK; /* what allows nothing is anybody's */
+    }
     if ((prot & ~MM_PROT_ALL) != 0 || user != (pt->is_user != 0) ||
         (user && (prot & MM_PROT_GLOBAL) != 0)) {
         return MM_ERR_INVALID_FLAGS;
@@ -608,6 +614,9 @@ mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t roo
     }
     if (!mm_is_aligned(root.raw, MM_PAGE_SIZE)) {
         return MM_ERR_NOT_ALIGNED;
+    }
+    if (root.raw >> backend.ops->paddr_bits(backend.ctx) != 0) {
+        return MM_ERR_INVALID_ADDRESS;
     }
     backend.ops->load_root(backend.ctx, root);
     return MM_OK;

@@ -188,7 +188,7 @@ static mm_status_t table_alloc(const struct mm_pagetable *pt, bool zeroed, mm_pf
         return status;
     }
     bytes = mm_prange(mm_pfn_addr(table), MM_PAGE_SIZE);
-    if (table.raw >> (codec_paddr_bits(codec_of(pt)) - CODEC_SHIFT) != 0 ||
+    if (table.raw == 0 || table.raw >> (codec_paddr_bits(codec_of(pt)) - CODEC_SHIFT) != 0 ||
         (pt->physmap.ops == NULL && !mm_physmap_covers(&pt->physmap, bytes))) {
         pt->source.ops->free(pt->source.ctx, table);
         return MM_ERR_FAULT;

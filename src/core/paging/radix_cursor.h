@@ -23,11 +23,13 @@ static inline uint64_t *cursor_slot(const struct mm_paging_cursor *c, uint64_t a
     return &c->slots[slot_index(at, 0)];
 }
 
-/** Walk to an address of the range, and remember the table if it is one of level 0. */
+/** Walk to an address of the range, and remember the table if it is one of level 0. What hangs from
+ * the kernel's entries of a user root is not: its tables go without a word to this root. */
 static void cursor_walk(struct mm_paging_cursor *c, const codec_t *cx, uint64_t at, struct probe *p)
 {
     probe_to(c->pt, cx, at, p);
-    if (p->level == 0 && c->pt->physmap.ops == NULL) {
+    if (p->level == 0 && c->pt->physmap.ops == NULL &&
+        root_slot_is_own(c->pt, cx, slot_index(at, root_level(cx)))) {
         uint64_t first = slot_first(at, 1);
         uint64_t last = slot_last(at, 1);
         uint64_t end = mm_vrange_last(c->range).raw;

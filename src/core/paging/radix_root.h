@@ -206,6 +206,8 @@ static void survey_leaf(struct sweep *s, struct survey *v, uint64_t slot, uint64
         survey_wrong(v, "a leaf of the kernel is open to the user", at);
     } else if (!user && v->pt->is_user != 0) {
         survey_wrong(v, "a leaf of a user root is the kernel's", at);
+    } else if (v->pt->pairs == MMI_PAIRS && v->pt->is_user == 0 && codec_is_global(slot)) {
+        survey_wrong(v, "a global leaf of a kernel root with pairs", at);
     }
 }
 

@@ -55,6 +55,21 @@ static inline uint32_t mmi_tlb_words(const struct mm_tlb *tlb)
     return (tlb->nr_cpus + 63) / 64;
 }
 
+/** Interrupts off, if the platform can; where it cannot, the caller has seen to it. */
+static inline uintptr_t mmi_interrupts_off(const struct mm_platform *platform)
+{
+    return platform->ops != NULL && platform->ops->interrupt_save != NULL
+               ? platform->ops->interrupt_save(platform->ctx)
+               : 0;
+}
+
+static inline void mmi_interrupts_restore(const struct mm_platform *platform, uintptr_t saved)
+{
+    if (platform->ops != NULL && platform->ops->interrupt_restore != NULL) {
+        platform->ops->interrupt_restore(platform->ctx, saved);
+    }
+}
+
 /** Count for the CPU that runs. An interrupt in between may lose one count: these are statistics. */
 static inline void mmi_tlb_count(uint64_t *counter, uint64_t n)
 {

@@ -57,6 +57,7 @@ mm_status_t mm_paging_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t 
                                struct mm_gather *gather)
 {
     mm_status_t status = mmi_pagetable_check(pt);
+    struct mm_slot written;
 
     if (status != MM_OK) {
         return status;
@@ -75,7 +76,12 @@ mm_status_t mm_paging_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t 
     if (status == MM_OK) {
         status = check_slot(pt, now, len);
     }
-    return status != MM_OK ? status : pt->backend.ops->slot_cas(pt, at, len, seen, now, gather);
+    if (status != MM_OK) {
+        return status;
+    }
+    written = *now;
+    written.prot = mmi_paging_prot(pt, now->prot);
+    return pt->backend.ops->slot_cas(pt, at, len, seen, &written, gather);
 }
 
 /* --- guards ----------------------------------------------------------------------------------- */
@@ -261,7 +267,8 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
         status = mmi_paging_check_paddr(cursor->pt, paddr, len);
     }
     return status != MM_OK ? status
-                           : cursor->pt->backend.ops->cursor_map(cursor, paddr, len, prot, type);
+                           : cursor->pt->backend.ops->cursor_map(
+                                 cursor, paddr, len, mmi_paging_prot(cursor->pt, prot), type);
 }
 
 /** What unmap and protect have in common. */
@@ -301,5 +308,7 @@ mm_status_t mm_paging_cursor_protect(struct mm_paging_cursor *cursor, mm_prot_t 
     if (status == MM_OK) {
         status = check_place(cursor, MM_PAGE_SIZE);
     }
-    return status != MM_OK ? status : cursor->pt->backend.ops->cursor_protect(cursor, prot, gather);
+    return status != MM_OK ? status
+                           : cursor->pt->backend.ops->cursor_protect(
+                                 cursor, mmi_paging_prot(cursor->pt, prot), gather);
 }

@@ -21,20 +21,6 @@
 
 /* --- switch ----------------------------------------------------------------------------------- */
 
-static uintptr_t interrupts_off(const struct mm_platform *platform)
-{
-    return platform->ops != NULL && platform->ops->interrupt_save != NULL
-               ? platform->ops->interrupt_save(platform->ctx)
-               : 0;
-}
-
-static void interrupts_restore(const struct mm_platform *platform, uintptr_t saved)
-{
-    if (platform->ops != NULL && platform->ops->interrupt_restore != NULL) {
-        platform->ops->interrupt_restore(platform->ctx, saved);
-    }
-}
-
 /** The slot of a page table on this CPU: its own, or the next in turn. */
 static uint32_t slot_for(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
                          const struct mm_pagetable *pt)
@@ -123,14 +109,14 @@ static void load_root(struct mm_tlb *tlb, uint32_t self, struct mm_pagetable *pt
 mm_status_t mmi_tlb_switch(struct mm_pagetable *pt, bool fresh)
 {
     struct mm_tlb *tlb = pt->tlb;
-    uintptr_t saved = interrupts_off(&pt->platform);
+    uintptr_t saved = mmi_interrupts_off(&pt->platform);
     uint32_t self = mmi_tlb_this_cpu(tlb);
 
     if (self != MMI_TLB_NOBODY) {
         load_root(tlb, self, pt, fresh);
         mm_tlb_service(tlb); /* an interrupt in the midst has left its work to us */
     }
-    interrupts_restore(&pt->platform, saved);
+    mmi_interrupts_restore(&pt->platform, saved);
     return self != MMI_TLB_NOBODY ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
@@ -140,6 +126,9 @@ mm_status_t mm_paging_activate(struct mm_pagetable *pt)
 
     if (status != MM_OK) {
         return status;
+    }
+    if (pt->pairs == MMI_ENTRY_ROOT) {
+        return MM_ERR_INVALID_ARGUMENT;
     }
     if (pt->tlb != NULL) {
         return mmi_tlb_switch(pt, pt->is_user == 0);
@@ -156,7 +145,7 @@ mm_status_t mm_paging_leave(struct mm_pagetable *kernel)
     if (status != MM_OK) {
         return status;
     }
-    if (kernel->is_user != 0) {
+    if (kernel->is_user != 0 || kernel->pairs == MMI_ENTRY_ROOT) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (kernel->tlb != NULL) {

@@ -181,17 +181,13 @@ static void catch_up(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, struct mm_paget
     move_on(seen, to);
 }
 
-void mm_tlb_service(struct mm_tlb *tlb)
+static void serve(struct mm_tlb *tlb)
 {
+    uint32_t self = mmi_tlb_this_cpu(tlb);
     struct mm_tlb_cpu *cpu;
     struct mm_pagetable *pt;
     uintptr_t loaded;
-    uint32_t self;
 
-    if (mmi_tlb_check(tlb) != MM_OK) {
-        return;
-    }
-    self = mmi_tlb_this_cpu(tlb);
     if (self == MMI_TLB_NOBODY) {
         return;
     }
@@ -211,6 +207,19 @@ void mm_tlb_service(struct mm_tlb *tlb)
     }
 }
 
+void mm_tlb_service(struct mm_tlb *tlb)
+{
+    uintptr_t saved;
+
+    if (mmi_tlb_check(tlb) != MM_OK) {
+        return;
+    }
+    /* Another root that is loaded in the midst would be taken for the one that was looked at. */
+    saved = mmi_interrupts_off(&tlb->platform);
+    serve(tlb);
+    mmi_interrupts_restore(&tlb->platform, saved);
+}
+
 /* --- waiting ---------------------------------------------------------------------------------- */
 
 /** Whether a CPU has seen a generation. A root that is being loaded has not been seen at all. */
@@ -227,9 +236,10 @@ static bool has_seen(const struct mm_pagetable *pt, const struct mm_tlb_cpu *cpu
            mmi_gen_reached(mmi_load_acquire(&cpu->seen), gen);
 }
 
-/** The CPUs that are to be waited for; false: none. */
-static bool collect(const struct mm_pagetable *pt, uint64_t gen, uint32_t self,
-                    struct mm_cpu_mask *out, uint64_t *nr)
+/** The CPUs that are to be waited for; false: none. The one that runs has seen what it served, if it
+ * is still the same. */
+static bool collect(const struct mm_pagetable *pt, uint64_t gen, struct mm_cpu_mask *out,
+                    uint64_t *nr)
 {
     const struct mm_tlb *tlb = pt->tlb;
     const struct mm_cpu_mask *mask = mmi_tlb_mask(pt);
@@ -242,7 +252,7 @@ static bool collect(const struct mm_pagetable *pt, uint64_t gen, uint32_t self,
         for (; left != 0; left &= left - 1) {
             uint32_t cpu = word * 64 + mmi_ctz(left);
 
-            if (cpu != self && !has_seen(pt, &tlb->cpus[cpu], gen)) {
+            if (!has_seen(pt, &tlb->cpus[cpu], gen)) {
                 out->bits[word] |= left & -left;
                 (*nr)++;
             }
@@ -251,28 +261,51 @@ static bool collect(const struct mm_pagetable *pt, uint64_t gen, uint32_t self,
     return *nr != 0;
 }
 
+/** Turns of a wait after which the log is told, once: about a second, if a turn is a pause. */
+#define PATIENCE (UINT64_C(1) << 25)
+
 static void wait_for(struct mm_tlb *tlb, const struct mm_pagetable *pt, uint64_t gen, uint32_t cpu,
                      struct mm_tlb_stats *stats)
 {
-    while (!has_seen(pt, &tlb->cpus[cpu], gen)) {
+    for (uint64_t turn = 1; !has_seen(pt, &tlb->cpus[cpu], gen); turn++) {
         if (!mmi_cpu_is_in(mmi_tlb_mask(pt), cpu)) {
             if (stats != NULL) {
                 mmi_tlb_count(&stats->nr_left, 1);
             }
             return;
         }
+        if (turn == PATIENCE) {
+            mmi_complain(&tlb->platform, "paging", "a CPU has not flushed for long", cpu);
+        }
         mm_tlb_service(tlb);
         mmi_relax(&tlb->platform);
+    }
+}
+
+/** Interrupt all but the CPU that runs, which serves itself while it waits. */
+static void interrupt(const struct mm_tlb *tlb, struct mm_cpu_mask cpus)
+{
+    uint32_t self = mmi_tlb_this_cpu(tlb);
+    uint64_t left = 0;
+
+    if (self != MMI_TLB_NOBODY) {
+        cpus.bits[self / 64] &= ~(UINT64_C(1) << (self % 64));
+    }
+    for (uint32_t word = 0; word < mmi_tlb_words(tlb); word++) {
+        left |= cpus.bits[word];
+    }
+    if (left != 0) {
+        tlb->ops->interrupt(tlb->ctx, &cpus);
     }
 }
 
 static void shoot(struct mm_tlb *tlb, const struct mm_pagetable *pt, uint64_t gen, uint32_t self)
 {
     struct mm_tlb_stats *stats = self != MMI_TLB_NOBODY ? &tlb->cpus[self].stats : NULL;
-    struct mm_cpu_mask others;
+    struct mm_cpu_mask waited;
     uint64_t nr;
 
-    if (!collect(pt, gen, self, &others, &nr)) {
+    if (!collect(pt, gen, &waited, &nr)) {
         return;
     }
     if (tlb->ops->may_wait != NULL && !tlb->ops->may_wait(tlb->ctx)) {
@@ -290,9 +323,9 @@ static void shoot(struct mm_tlb *tlb, const struct mm_pagetable *pt, uint64_t ge
         mmi_tlb_count(&stats->nr_shootdowns, 1);
         mmi_tlb_count(&stats->nr_interrupts, nr);
     }
-    tlb->ops->interrupt(tlb->ctx, &others);
+    interrupt(tlb, waited);
     for (uint32_t word = 0; word < mmi_tlb_words(tlb); word++) {
-        for (uint64_t left = others.bits[word]; left != 0; left &= left - 1) {
+        for (uint64_t left = waited.bits[word]; left != 0; left &= left - 1) {
             wait_for(tlb, pt, gen, word * 64 + mmi_ctz(left), stats);
         }
     }
