@@ -344,7 +344,7 @@ static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsign
     return MM_OK;
 }
 
-static bool unmap_leave(struct sweep *s, void *arg)
+RADIX_INLINE bool unmap_leave(struct sweep *s, void *arg)
 {
     const struct unmap *u = arg;
 

@@ -240,6 +240,16 @@ static mm_status_t exchange_run(struct mm_pagetable *pt, const codec_t *cx,
     }
 }
 
+/** The table of a slot may hold nothing any more. Mostly that is known of its range. */
+static void exchange_emptied(struct mm_pagetable *pt, uint64_t at)
+{
+    uint32_t bits = mmi_paging_sparse_bits(pt, at, at);
+
+    if ((mmi_load(&pt->sparse) & bits) != bits) {
+        (void)mmi_fetch_or(&pt->sparse, bits);
+    }
+}
+
 /** Count what is there now instead of what was; others may count at the same time. */
 static void exchange_count(struct mm_pagetable *pt, const struct exchange *e)
 {
@@ -254,7 +264,7 @@ static void exchange_count(struct mm_pagetable *pt, const struct exchange *e)
         (void)mmi_fetch_add(&pt->nr_soft, 1);
     }
     if (e->now == 0 && e->seen != 0) {
-        (void)mmi_fetch_or(&pt->sparse, mmi_paging_sparse_bits(pt, e->at, e->at));
+        exchange_emptied(pt, e->at);
     }
 }
 
