@@ -74,7 +74,7 @@ struct tlb_race {
     struct step steps[T_SCHEDULE_CPUS][STEPS], handler[T_SCHEDULE_CPUS];
     void *at_start, *ram_at_start;
     unsigned nr_cpus;
-    bool one_switch;    /* the search is for all schedules of one, not for some of two */
+    unsigned drawn;     /* times as many by chance: what is looked for needs more switches */
     struct t_cpus cpus; /* the last: only as many as there are are put back */
 };
 
