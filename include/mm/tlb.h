@@ -44,6 +44,10 @@
  * all of that PCID is dropped. A PCID is never the name of a page table: a slot remembers the id of
  * its page table, which is never used twice.
  *
+ * CR3 is the library's while a root of it is loaded. A trampoline that loads another root on the way
+ * out (the pairs of roots of paging.h) puts back the value that it found, PCID included: a root under
+ * a PCID that is not its own is not noticed, and is flushed under the wrong name.
+ *
  * Nobody waits for ever: who waits serves itself in each turn, and so does who spins with interrupts
  * off on any lock, if the kernel's relax op (and its own spin loops) call mm_tlb_service(). The rule
  * that is left: no lock that is ever taken with interrupts off is held across the end of a gather,

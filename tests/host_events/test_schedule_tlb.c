@@ -174,6 +174,118 @@ static void test_nested(void **state)
     RACE("tlb.nested", 2);
 }
 
+/* CPU 0 and 1 have the same root loaded. CPU 0 waits, with interrupts off, for CPU 2, which takes as
+ * long as it likes. CPU 1 waits for CPU 0 alone: it need not wait for CPU 2 as well. */
+static void test_waiter_serves(void **state)
+{
+    (void)state;
+    for (unsigned pcid = 0; pcid < 2; pcid++) {
+        prepare(3, pcid != 0, generation(pcid));
+        begin_in(0, 0);
+        begin_in(1, 0);
+        w->closed[0] = true;
+        w->closed[2] = true;
+        SCRIPT(0, {RELEASE, KERNEL, 0, 1}, {LOAD, 0, 1, 0});
+        SCRIPT(1, {RELEASE, 0, 1, 1}, {LOAD, KERNEL, 0, 0});
+        SCRIPT(2, {BUSY, 1, 0, 0}, {LOAD, KERNEL, 1, 0});
+        RACE(pcid != 0 ? "tlb.waiter" : "tlb.waiter-no-pcid", 0);
+    }
+    /* Rings: each waits for each, with interrupts off, on the kernel's root and on two others. */
+    prepare(3, true, generation(1));
+    begin_in(0, 0);
+    begin_in(1, 0);
+    begin_in(2, 1);
+    for (unsigned cpu = 0; cpu < 3; cpu++) {
+        w->closed[cpu] = true;
+    }
+    SCRIPT(0, {RELEASE, KERNEL, 0, 1}, {RELEASE, 0, 0, 1}, {LOAD, KERNEL, 1, 0});
+    SCRIPT(1, {RELEASE, 0, 1, 1}, {RELEASE, KERNEL, 1, 1}, {LOAD, KERNEL, 0, 0});
+    SCRIPT(2, {RELEASE, 1, 0, 1}, {RELEASE, KERNEL, 2, 1}, {LOAD, KERNEL, 0, 0});
+    RACE("tlb.ring", 0);
+    /* And with handlers that wait in the midst of a wait. */
+    prepare(3, true, generation(2));
+    for (unsigned cpu = 0; cpu < 3; cpu++) {
+        begin_in(cpu, 0);
+        w->handler[cpu] = (struct step){FLUSH, cpu == 0 ? KERNEL : 0, 0, 0};
+    }
+    w->nested = true;
+    SCRIPT(0, {RELEASE, 0, 3, 1}, {LOAD, 0, 1, 0});
+    SCRIPT(1, {RELEASE, KERNEL, 1, 1}, {LOAD, 0, 2, 0});
+    SCRIPT(2, {RELEASE, 1, 0, 1}, {LOAD, KERNEL, 0, 0});
+    RACE("tlb.nested-ring", 2);
+}
+
+/* CPU 1 serves in a loop of its own, with interrupts on, and then stays in user code. The interrupt
+ * of CPU 2 comes in the midst of that: the newer generation that it has served stays seen. */
+static void test_service_in_service(void **state)
+{
+    (void)state;
+    for (unsigned root = 0; root <= KERNEL; root += KERNEL) {
+        prepare(3, true, generation(root));
+        begin_in(1, 0);
+        w->slow = true;
+        w->drawn = 8;
+        SCRIPT(0, {RELEASE, root, 0, 1});
+        SCRIPT(1, {SERVE, 0, 0, 0}, {STAY, 0, 0, 0});
+        SCRIPT(2, {RELEASE, root, 1, 1});
+        RACE(root == 0 ? "tlb.service-in-service" : "tlb.service-in-service-kernel", 0);
+    }
+}
+
+/* CPU 1 reads the record of CPU 0's flush. The others flush more than there are records. */
+static void test_overwritten_record(void **state)
+{
+    (void)state;
+    prepare(4, true, generation(0));
+    begin_in(1, 0);
+    w->drawn = 8;
+    SCRIPT(0, {RELEASE, 0, 0, 1});
+    SCRIPT(1, {STAY, 0, 0, 0});
+    SCRIPT(2, {SPARSE, 0, 1, 7});
+    SCRIPT(3, {SPARSE, 0, 2, 7});
+    RACE("tlb.overwritten-record", 0);
+}
+
+/* "I write here, then read there": the bits and the generation, with stores that are seen late. */
+static void test_late_stores(void **state)
+{
+    (void)state;
+    prepare(2, true, generation(0));
+    w->delayed = true;
+    SCRIPT(0, {RELEASE, 0, 0, 1});
+    SCRIPT(1, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {LOAD, 0, 1, 0});
+    RACE("tlb.late-generation", 0);
+    prepare(2, true, generation(0));
+    w->delayed = true;
+    SCRIPT(0, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {LOAD, 0, 1, 0});
+    SCRIPT(1, {RELEASE, 0, 0, 1});
+    RACE("tlb.late-switch-in", 0);
+    prepare(2, true, generation(1));
+    w->delayed = true;
+    begin_in(0, 0);
+    begin_in(1, 1);
+    SCRIPT(0, {RELEASE, 0, 0, 1}, {LOAD, 0, 1, 0});
+    SCRIPT(1, {ENTER, 0, 0, 0}, {LOAD, 0, 0, 0}, {ENTER, 1, 0, 0}, {ENTER, 0, 0, 0},
+           {LOAD, 0, 1, 0});
+    RACE("tlb.late-switch-twice", 1);
+    prepare(2, true, generation(2));
+    w->delayed = true;
+    SCRIPT(0, {RELEASE, KERNEL, 0, 1}, {RELEASE, KERNEL, 1, 1});
+    SCRIPT(1, {LOAD, KERNEL, 0, 0}, {GO, 0, 0, 0}, {COME, 0, 0, 0}, {LOAD, KERNEL, 0, 0},
+           {LOAD, KERNEL, 1, 0});
+    RACE("tlb.late-hotplug", 0);
+    prepare(3, true, generation(3));
+    w->delayed = true;
+    for (unsigned cpu = 0; cpu < 3; cpu++) {
+        begin_in(cpu, 0);
+        w->closed[cpu] = true;
+    }
+    SCRIPT(0, {RELEASE, 0, 0, 1}, {LOAD, 0, 2, 0});
+    SCRIPT(1, {RELEASE, KERNEL, 1, 1}, {LOAD, 0, 0, 0});
+    SCRIPT(2, {UNMAP, 0, 2, 1}, {LOAD, KERNEL, 1, 0});
+    RACE("tlb.late-initiators", 0);
+}
+
 static void test_enough(void **state)
 {
     (void)state;
@@ -190,6 +302,10 @@ int main(void)
         cmocka_unit_test(test_against_a_spinner),
         cmocka_unit_test(test_kernel_pages),
         cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_waiter_serves),
+        cmocka_unit_test(test_service_in_service),
+        cmocka_unit_test(test_overwritten_record),
+        cmocka_unit_test(test_late_stores),
         cmocka_unit_test(test_enough),
     };
 

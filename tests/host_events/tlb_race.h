@@ -31,6 +31,7 @@
 #define PAGES   4u
 #define STEPS   8u
 #define USER_AT UINT64_C(0x10000000)
+#define FAR_AT  UINT64_C(0x20000000)
 #define KERN_AT UINT64_C(0xffff800000000000)
 
 enum what {
@@ -42,6 +43,10 @@ enum what {
     DESTROY, /* user root `root`, once nobody has it loaded */
     GO,      /* offline, on another root */
     COME,    /* online again, on the kernel's root */
+    SPARSE,  /* as RELEASE of one page, with it `nr` far ranges: a generation each */
+    FLUSH,   /* without the lock: of a page that nobody has unmapped */
+    SERVE,   /* once, as a loop does that spins */
+    BUSY,    /* does not serve, until CPU `root` has done its script */
     STAY,    /* user code: takes interrupts, until the others have done their scripts */
 };
 
@@ -63,10 +68,13 @@ struct tlb_race {
     bool pending[T_SCHEDULE_CPUS];
     bool racing, nested, in_handler[T_SCHEDULE_CPUS];
     bool done[T_SCHEDULE_CPUS];
+    bool delayed;                 /* stores are seen late: delay.h */
+    bool slow;                    /* interrupts come in the midst of an instruction alone */
     bool closed[T_SCHEDULE_CPUS]; /* the CPU's whole script runs with interrupts off */
     struct step steps[T_SCHEDULE_CPUS][STEPS], handler[T_SCHEDULE_CPUS];
     void *at_start, *ram_at_start;
     unsigned nr_cpus;
+    unsigned drawn;     /* times as many by chance: what is looked for needs more switches */
     struct t_cpus cpus; /* the last: only as many as there are are put back */
 };
 
@@ -88,9 +96,14 @@ static inline unsigned this_cpu(void)
     return w->cpus.now;
 }
 
+static inline void take_interrupt(unsigned cpu);
+
 static inline void *on_this_cpu(void)
 {
     t_schedule_point();
+    if (w->slow && w->pending[this_cpu()]) {
+        take_interrupt(this_cpu());
+    }
     (void)this_cpu();
     return &w->cpus;
 }
@@ -208,6 +221,7 @@ static inline void take_interrupt(unsigned cpu)
             w->in_handler[cpu] = true;
             do_step(cpu, &step);
             w->in_handler[cpu] = false;
+            t_schedule_point(); /* its turns were none of the wait that it has interrupted */
         }
         w->off[cpu]--;
     }
@@ -338,15 +352,18 @@ static inline void load(unsigned cpu, unsigned root, unsigned page)
 static inline void unmap(const struct step *step)
 {
     struct mm_pagetable *pt = &w->root[step->root];
-    struct mm_vrange range =
-        mm_vrange(mm_vaddr(address_of(step->root, step->page)), step->nr * PAGE);
+    unsigned nr = step->what == SPARSE ? 1 : step->nr;
+    struct mm_vrange range = mm_vrange(mm_vaddr(address_of(step->root, step->page)), nr * PAGE);
     struct mm_gather gather;
 
     take_lock(step->root);
-    for (unsigned page = step->page; page < step->page + step->nr; page++) {
+    for (unsigned page = step->page; page < step->page + nr; page++) {
         w->touched[step->root][page] = true;
     }
     must(mm_gather_begin(&gather, pt));
+    for (unsigned i = 0; step->what == SPARSE && i < step->nr; i++) {
+        mm_gather_add_range(&gather, mm_vrange(mm_vaddr(FAR_AT + i * 2 * PAGE), PAGE), false);
+    }
     must(mm_paging_unmap(pt, range, MM_PAGING_RELEASE | MM_PAGING_SKIP_HOLES, &gather));
     if (step->what == UNMAP) {
         mm_gather_end(&gather);
@@ -355,6 +372,16 @@ static inline void unmap(const struct step *step)
         drop_lock(step->root);
         mm_gather_end(&gather);
     }
+}
+
+static inline void flush(unsigned root)
+{
+    struct mm_gather gather;
+
+    must(mm_gather_begin(&gather, &w->root[root]));
+    mm_gather_add_range(&gather, mm_vrange(mm_vaddr(address_of(root, PAGES)), PAGE),
+                        root == KERNEL);
+    mm_gather_end(&gather);
 }
 
 static inline void destroy(unsigned root)
@@ -417,7 +444,19 @@ static inline void do_step(unsigned cpu, const struct step *step)
         break;
     case UNMAP:
     case RELEASE:
+    case SPARSE:
         unmap(step);
+        break;
+    case FLUSH:
+        flush(step->root);
+        break;
+    case SERVE:
+        mm_tlb_service(&w->tlb);
+        break;
+    case BUSY:
+        while (!w->done[step->root]) {
+            t_schedule_turn();
+        }
         break;
     case DESTROY:
         destroy(step->root);
@@ -441,7 +480,7 @@ static inline void tlb_race_run(void *ctx, unsigned cpu)
     (void)ctx;
     w->off[cpu] += w->closed[cpu] ? 1 : 0;
     for (unsigned i = 0; i < STEPS && w->steps[cpu][i].what != DONE; i++) {
-        if (w->pending[cpu]) {
+        if (w->pending[cpu] && !w->slow) {
             take_interrupt(cpu);
         }
         do_step(cpu, &w->steps[cpu][i]);
@@ -595,9 +634,11 @@ static inline uint64_t race(const char *name, unsigned nr_interrupts)
                           .nr_interrupts = nr_interrupts,
                           .finish = tlb_race_finish,
                           .sparse = true,
-                          .ordered = true};
+                          .ordered = !w->delayed,
+                          .delayed = w->delayed};
+    const uint64_t drawn = w->drawn != 0 ? 200u * w->drawn : 200;
     const struct t_race_plan plan = {
-        .nr_random = 200, .nr_pct = 200, .nr_search = 600, .preemptions = 2};
+        .nr_random = drawn, .nr_pct = drawn, .nr_search = 600, .preemptions = 2};
 
     w->racing = true;
     w->at_start = malloc(world_size());

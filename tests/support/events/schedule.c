@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include "schedule.h"
 
+#include "delay.h"
 #include "events.h"
 #include "order.h"
 
@@ -47,7 +48,7 @@ struct cpu {
     bool done;
     bool asleep;
     uint64_t turned; /* nr_writes when its last turn ended */
-    bool stored; /* a plain store was told, and is made by now or soon */
+    bool stored;     /* a plain store was told, and is made by now or soon */
     uint64_t nr_events;
     const void *looked_at;
     unsigned nr_looks;
@@ -314,6 +315,9 @@ static void before_access(void *ctx, const struct t_event *event)
             : s.race.plain) {
         point(event->pc);
     }
+    if (s.race.delayed && t_delay_before(s.current, event)) {
+        wake_others();
+    }
     if (!event->atomic && event->kind == T_EVENT_STORE) {
         s.cpus[s.current].stored = true;
     }
@@ -329,6 +333,9 @@ static void after_access(void *ctx, const struct t_event *event)
         return;
     }
     put_in_order(event);
+    if (s.race.delayed && t_delay_after(s.current, event)) {
+        wake_others();
+    }
     if (event->kind == T_EVENT_LOAD || event->kind == T_EVENT_FAILED_CAS ||
         event->before == event->after) {
         look(event);
@@ -336,6 +343,13 @@ static void after_access(void *ctx, const struct t_event *event)
     }
     s.cpus[s.current].looked_at = NULL;
     wake_others();
+}
+
+static void land_all(void)
+{
+    if (s.race.delayed && t_delay_end(s.current)) {
+        wake_others();
+    }
 }
 
 static const struct t_events_hooks hooks = {before_access, after_access};
@@ -350,6 +364,7 @@ void t_schedule_point(void)
     if (on_a_cpu()) {
         wake_others(); /* an op may change what others wait for */
         point(__builtin_return_address(0));
+        land_all(); /* as late as can be: before the op itself */
     }
 }
 
@@ -358,6 +373,7 @@ void t_schedule_spin(void)
     struct cpu *me = &s.cpus[s.current];
 
     if (on_a_cpu()) {
+        land_all();
         /* What it waits for may have come since it looked: then it looks again. */
         me->asleep = me->seen == s.nr_writes;
         point(__builtin_return_address(0));
@@ -370,6 +386,7 @@ void t_schedule_turn(void)
     struct cpu *me = &s.cpus[s.current];
 
     if (on_a_cpu()) {
+        land_all();
         me->asleep = me->turned == s.nr_writes;
         point(__builtin_return_address(0));
         me->asleep = false;
@@ -385,6 +402,7 @@ static void fiber_main(void)
     point(NULL); /* whoever starts may be stopped at once: the first CPU is not always the first */
     s.race.run(s.race.ctx, s.current);
     (void)t_events_quiet(true);
+    land_all();
     s.cpus[s.current].done = true;
     wake_others();
     for (unsigned i = 0; i < s.race.nr_cpus; i++) {
@@ -464,6 +482,7 @@ void t_schedule_run(const struct t_race *race, const struct t_strategy *strategy
     if (race->ordered) {
         t_order_start();
     }
+    t_delay_start();
     s.running = true;
     t_events_watch(&hooks, NULL);
     if (_setjmp(s.home) == 0) {

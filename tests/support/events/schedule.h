@@ -55,6 +55,8 @@ struct t_race {
     bool sparse;
     /** Accesses of two CPUs must be ordered: see order.h. */
     bool ordered;
+    /** Atomic stores are seen late by other CPUs, where their orders allow it: see delay.h. */
+    bool delayed;
 };
 
 struct t_race_plan {
