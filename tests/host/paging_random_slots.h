@@ -302,7 +302,7 @@ static inline mm_status_t op_cursor(struct run *r, struct mm_vrange range, struc
     walker_to(&w, part.start.raw);
     assert_int_equal(mm_paging_cursor_begin(&w.c, r->pt, part), MM_OK);
     r->cloned = true;
-    for (unsigned i = 0; i < (r->rarity == 1 ? 24u : 12u); i++) {
+    for (unsigned i = 0; i < (r->rarity == 1 ? 24u : 8u); i++) {
         struct mm_paging_cursor before = w.c;
         uint64_t choice = t_prng_below(&r->prng, 16);
 

@@ -59,7 +59,7 @@ static bool operate_once(struct run *r, struct mm_vrange range)
 {
     struct mm_gather gather;
     bool injected = t_prng_chance(&r->prng, 1, every(r, 10));
-    bool hashed = injected || r->operation % every(r, 16) == 0; /* it reads every table */
+    bool hashed = injected || r->operation % every(r, 24) == 0; /* it reads every table */
     unsigned noise = r->m->cpus.noise;
     uint64_t before;
     mm_status_t status;

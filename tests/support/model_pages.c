@@ -69,6 +69,21 @@ static struct t_mpage *entry(const struct t_mpages *model, uint64_t vpn)
     return NULL;
 }
 
+/* The entries from page number `vpn` on, `*nr` of at most so many: up to the end of a window. */
+static struct t_mpage *entries(const struct t_mpages *model, uint64_t vpn, uint64_t *nr)
+{
+    for (unsigned i = 0; i < model->nr_windows; i++) {
+        const struct t_mpages_window *window = &model->windows[i];
+        uint64_t into = vpn - window->first;
+
+        if (into < window->nr) {
+            *nr = *nr < window->nr - into ? *nr : window->nr - into;
+            return &window->pages[into];
+        }
+    }
+    die("a page outside of the windows");
+}
+
 static bool is_valid(const struct t_mpages *model, uint64_t start, uint64_t len)
 {
     if (((start | len) & 0xfff) != 0 || len == 0 || start + (len - 1) < start) {
@@ -175,9 +190,15 @@ static enum t_mpages_status prepare(struct t_mpages *model, uint64_t start, uint
     if (!is_valid(model, start, len)) {
         return T_MPAGES_INVALID;
     }
-    for (uint64_t i = 0; i < len >> SHIFT && (flags & T_MPAGES_HOLES) == 0; i++) {
-        if (size_of(entry(model, (start >> SHIFT) + i), soft) == 0) {
-            return T_MPAGES_NOT_MAPPED;
+    for (uint64_t i = 0, nr; i < len >> SHIFT && (flags & T_MPAGES_HOLES) == 0; i += nr) {
+        const struct t_mpage *pages;
+
+        nr = (len >> SHIFT) - i;
+        pages = entries(model, (start >> SHIFT) + i, &nr);
+        for (uint64_t n = 0; n < nr; n++) {
+            if (size_of(&pages[n], soft) == 0) {
+                return T_MPAGES_NOT_MAPPED;
+            }
         }
     }
     if ((flags & T_MPAGES_SPLIT) == 0 &&
@@ -194,8 +215,12 @@ enum t_mpages_status t_mpages_unmap(struct t_mpages *model, uint64_t start, uint
 {
     enum t_mpages_status status = prepare(model, start, len, flags, true);
 
-    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
-        *entry(model, (start >> SHIFT) + i) = (struct t_mpage){0};
+    for (uint64_t i = 0, nr; i < len >> SHIFT && status == T_MPAGES_OK; i += nr) {
+        struct t_mpage *pages;
+
+        nr = (len >> SHIFT) - i;
+        pages = entries(model, (start >> SHIFT) + i, &nr);
+        memset(pages, 0, nr * sizeof(*pages));
     }
     return status;
 }
@@ -205,11 +230,15 @@ enum t_mpages_status t_mpages_change(struct t_mpages *model, uint64_t start, uin
 {
     enum t_mpages_status status = prepare(model, start, len, flags, false);
 
-    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
-        struct t_mpage *page = entry(model, (start >> SHIFT) + i);
+    for (uint64_t i = 0, nr; i < len >> SHIFT && status == T_MPAGES_OK; i += nr) {
+        struct t_mpage *pages;
 
-        if (size_of(page, false) != 0) {
-            change(page, arg);
+        nr = (len >> SHIFT) - i;
+        pages = entries(model, (start >> SHIFT) + i, &nr);
+        for (uint64_t n = 0; n < nr; n++) {
+            if (size_of(&pages[n], false) != 0) {
+                change(&pages[n], arg);
+            }
         }
     }
     return status;
