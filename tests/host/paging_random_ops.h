@@ -59,7 +59,7 @@ static inline void take_leaf(void *ctx, const struct mm_mapping *leaf)
         const struct t_mpage *page = t_mpages_at(&r->model, leaf->page.start.raw + off);
 
         assert_non_null(page);
-        assert_int_equal(page->marks & ~marks_of(leaf), 0);
+        assert_int_equal(page->marks & MARKS & ~marks_of(leaf), 0);
     }
 }
 
@@ -399,7 +399,7 @@ static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
     case 26:
         return op_slot(r, range, gather);
     case 27:
-        return op_software(r, range);
+        return t_prng_chance(&r->prng, 1, 2) ? op_software(r, range) : op_guard(r, range);
     case 28:
         return op_key(r, range, gather);
     case 29:

@@ -181,6 +181,33 @@ static inline mm_status_t op_slot(struct run *r, struct mm_vrange range, struct 
     return status;
 }
 
+/* A hole becomes a guard, in the largest slots that fit. */
+static inline mm_status_t op_guard(struct run *r, struct mm_vrange range)
+{
+    mm_status_t status = mm_paging_guard(r->pt, range);
+    mm_status_t answer = MM_OK;
+    uint64_t at = range.start.raw;
+
+    for (uint64_t off = 0; off < range.len && answer == MM_OK; off += P4K) {
+        answer = t_mpages_slot_at(&r->model, at + off) != NULL ? MM_ERR_ALREADY_MAPPED : MM_OK;
+    }
+    if (status == MM_ERR_NO_MEMORY) {
+        return status;
+    }
+    assert_int_equal(status, answer);
+    for (uint64_t left = range.len; left != 0 && status == MM_OK;) {
+        unsigned size = r->setup->page_1g ? 30 : 21;
+
+        while (size > 12 && (at % (UINT64_C(1) << size) != 0 || left < UINT64_C(1) << size)) {
+            size -= 9;
+        }
+        assert_int_equal(t_mpages_put_soft(&r->model, at, size, MM_SOFT_GUARD, 0), T_MPAGES_OK);
+        at += UINT64_C(1) << size;
+        left -= UINT64_C(1) << size;
+    }
+    return status;
+}
+
 /* --- cursors ---------------------------------------------------------------------------------- */
 
 /* Where a cursor stands, beside it. */
