@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
- * The product of bad input to page tables: what a range may hold, the calls that take ranges, and
- * what is wrong with their arguments, one thing at a time. Include after <cmocka.h>.
+ * The product of bad input to page tables: what a range may hold, and what is wrong with the
+ * arguments of the calls (paging_product_calls.h), one thing at a time. Include after <cmocka.h>.
  */
 #ifndef PAGING_PRODUCT_H
 #define PAGING_PRODUCT_H
 
+#include "paging_product_calls.h"
 #include "t_paging.h"
 
 #define HALF (UINT64_C(1) << 47)
@@ -23,246 +24,132 @@ struct product {
 
 /* --- what a range holds ----------------------------------------------------------------------- */
 
-/** Leaves of one size, one after the other. */
-struct run_of_leaves {
+enum run_kind {
+    RUN_LEAVES,
+    RUN_FORBIDDEN, /**< leaves that allow nothing: not present for the hardware */
+    RUN_SOFT,      /**< soft slots */
+    RUN_NOTHING,   /**< was a leaf, emptied as a slot: its table stands, and holds nothing else */
+};
+
+/** Slots of one size, one after the other. */
+struct run_of_slots {
     uint64_t off; /**< from the state's base */
     uint64_t len;
-    uint64_t leaf;
-    bool forbidden; /**< a page that allows nothing: soft, for the hardware */
+    uint64_t slot;
+    enum run_kind kind;
 };
 
 struct range_state {
     const char *name;
     unsigned nr;
-    struct run_of_leaves runs[5];
+    struct run_of_slots runs[6];
 };
 
 static const struct range_state range_states[] = {
     {"empty", 0, {{0}}},
     /* Tables of every level stand, and hold nothing in the slots in question. */
-    {"tables", 2, {{P2M - P4K, P4K, P4K, false}, {P1G - P2M, P2M, P2M, false}}},
-    {"a page", 1, {{0, P4K, P4K, false}}},
-    {"2 MiB", 1, {{0, P2M, P2M, false}}},
-    {"1 GiB", 1, {{0, P1G, P1G, false}}},
-    {"2 MiB in pages", 1, {{0, P2M, P4K, false}}},
-    {"soft page", 1, {{0, P4K, P4K, true}}},
-    {"soft 2 MiB", 1, {{0, P2M, P2M, true}}},
-    {"soft 1 GiB", 1, {{0, P1G, P1G, true}}},
+    {"tables", 2, {{P2M - P4K, P4K, P4K, RUN_LEAVES}, {P1G - P2M, P2M, P2M, RUN_LEAVES}}},
+    {"empty table of pages", 1, {{0, P4K, P4K, RUN_NOTHING}}},
+    {"empty table of 2 MiB", 1, {{0, P2M, P2M, RUN_NOTHING}}},
+    {"a page", 1, {{0, P4K, P4K, RUN_LEAVES}}},
+    {"2 MiB", 1, {{0, P2M, P2M, RUN_LEAVES}}},
+    {"1 GiB", 1, {{0, P1G, P1G, RUN_LEAVES}}},
+    {"2 MiB in pages", 1, {{0, P2M, P4K, RUN_LEAVES}}},
+    {"forbidden page", 1, {{0, P4K, P4K, RUN_FORBIDDEN}}},
+    {"forbidden 2 MiB", 1, {{0, P2M, P2M, RUN_FORBIDDEN}}},
+    {"forbidden 1 GiB", 1, {{0, P1G, P1G, RUN_FORBIDDEN}}},
+    {"soft page", 1, {{0, P4K, P4K, RUN_SOFT}}},
+    {"soft 2 MiB", 1, {{0, P2M, P2M, RUN_SOFT}}},
+    {"soft 1 GiB", 1, {{0, P1G, P1G, RUN_SOFT}}},
+    {"soft pages", 1, {{0, P2M, P4K, RUN_SOFT}}},
     {"mixed",
      5,
-     {{0, 2 * P4K, P4K, false},
-      {2 * P4K, P4K, P4K, true},
-      {P2M, P2M, P2M, false},
-      {2 * P2M, 3 * P4K, P4K, false},
-      {3 * P2M, P2M, P2M, true}}},
+     {{0, 2 * P4K, P4K, RUN_LEAVES},
+      {2 * P4K, P4K, P4K, RUN_FORBIDDEN},
+      {P2M, P2M, P2M, RUN_LEAVES},
+      {2 * P2M, 3 * P4K, P4K, RUN_LEAVES},
+      {3 * P2M, P2M, P2M, RUN_FORBIDDEN}}},
+    {"mixed with soft",
+     6,
+     {{0, P4K, P4K, RUN_LEAVES},
+      {P4K, P4K, P4K, RUN_SOFT},
+      {2 * P4K, P4K, P4K, RUN_FORBIDDEN},
+      {P2M, P2M, P2M, RUN_SOFT},
+      {2 * P2M, P4K, P4K, RUN_NOTHING},
+      {3 * P2M, P2M, P2M, RUN_LEAVES}}},
 };
 
 #define NR_STATES (sizeof(range_states) / sizeof(range_states[0]))
 
-/** Bytes of [off, off + len) that are mapped. */
-static inline uint64_t state_mapped(const struct range_state *state, uint64_t off, uint64_t len)
+/** Whether slots of a run count: soft ones are holes for most calls. */
+static inline bool run_counts(const struct run_of_slots *r, bool soft)
+{
+    return r->kind == RUN_SOFT ? soft : r->kind != RUN_NOTHING;
+}
+
+/** Bytes of [off, off + len) that hold something. */
+static inline uint64_t state_mapped(const struct range_state *state, uint64_t off, uint64_t len,
+                                    bool soft)
 {
     uint64_t mapped = 0;
 
     for (unsigned i = 0; i < state->nr; i++) {
-        const struct run_of_leaves *r = &state->runs[i];
+        const struct run_of_slots *r = &state->runs[i];
         uint64_t from = off > r->off ? off : r->off;
         uint64_t to = off + len < r->off + r->len ? off + len : r->off + r->len;
 
-        mapped += to > from ? to - from : 0;
+        mapped += to > from && run_counts(r, soft) ? to - from : 0;
     }
     return mapped;
 }
 
-/** The leaf that holds a byte: its size; 0: none. */
-static inline uint64_t state_leaf(const struct range_state *state, uint64_t off)
+/** The slot that holds a byte: its size; 0: none. */
+static inline uint64_t state_slot(const struct range_state *state, uint64_t off, bool soft)
 {
     for (unsigned i = 0; i < state->nr; i++) {
-        if (off - state->runs[i].off < state->runs[i].len) {
-            return state->runs[i].leaf;
+        const struct run_of_slots *r = &state->runs[i];
+
+        if (off - r->off < r->len && run_counts(r, soft)) {
+            return r->slot;
         }
     }
     return 0;
 }
 
-/** Whether a leaf lies on both sides. */
-static inline bool state_cuts(const struct range_state *state, uint64_t off)
+/** Whether a slot lies on both sides. */
+static inline bool state_cuts(const struct range_state *state, uint64_t off, bool soft)
 {
-    uint64_t leaf = state_leaf(state, off);
+    uint64_t slot = state_slot(state, off, soft);
 
-    return leaf != 0 && off % leaf != 0;
+    return slot != 0 && off % slot != 0;
 }
 
-/* --- calls ------------------------------------------------------------------------------------ */
-
-struct arguments {
-    struct mm_pagetable *pt;
-    uint64_t at;
-    uint64_t len;
-    uint64_t paddr;
-    mm_prot_t prot;
-    uint32_t type;
-    uint32_t flags;
-    struct mm_gather *gather;
-    struct mm_pagetable *to;
-};
-
-/** What a call takes, and how it reads it. */
-#define TAKES_RANGE   1u
-#define TAKES_ALIGNED 2u /**< a range of whole pages; without: any */
-#define TAKES_PADDR   4u
-#define TAKES_PROT    8u
-#define TAKES_TYPE    16u
-#define TAKES_FLAGS   32u
-#define TAKES_GATHER  64u
-#define TAKES_PAGE    128u /**< an address, no length */
-#define TAKES_LENGTH  256u /**< of physical memory too: as long as the range */
-#define ONLY_USER     512u
-#define LEAVES_HOLES  1024u /**< no range is too full or too empty */
-#define NEVER_FAILS   2048u /**< with good arguments */
-#define TAKES_SLOT    4096u /**< a length that is a leaf's; without a leaf to go, a gather or none */
-
-struct call {
-    const char *name;
-    mm_status_t (*invoke)(const struct arguments *a);
-    unsigned takes;
-    uint32_t flags; /**< allowed ones */
-};
-
-static inline mm_status_t call_map(const struct arguments *a)
+/** Whether a table stands in the place of a slot of `len` bytes, whatever it holds. */
+static inline bool state_table(const struct range_state *state, uint64_t off, uint64_t len)
 {
-    return mm_paging_map(a->pt, t_range(a->at, a->len), mm_paddr(a->paddr), a->prot,
-                         (mm_memtype_t)a->type, a->flags);
-}
+    for (unsigned i = 0; i < state->nr; i++) {
+        const struct run_of_slots *r = &state->runs[i];
 
-static inline mm_status_t call_guard(const struct arguments *a)
-{
-    return mm_paging_guard(a->pt, t_range(a->at, a->len));
-}
-
-static inline mm_status_t call_unmap(const struct arguments *a)
-{
-    return mm_paging_unmap(a->pt, t_range(a->at, a->len), a->flags, a->gather);
-}
-
-static inline void taken(void *ctx, const struct mm_mapping *was)
-{
-    uint64_t *bytes = ctx;
-
-    *bytes += was->page.len;
-}
-
-static inline mm_status_t call_take(const struct arguments *a)
-{
-    uint64_t bytes = 0;
-    mm_status_t status =
-        mm_paging_take(a->pt, t_range(a->at, a->len), a->flags, taken, &bytes, a->gather);
-
-    assert_true(status == MM_OK ? bytes <= a->len : bytes == 0);
-    return status;
-}
-
-static inline mm_status_t call_protect(const struct arguments *a)
-{
-    return mm_paging_protect(a->pt, t_range(a->at, a->len), a->prot, a->flags, a->gather);
-}
-
-static inline mm_status_t call_clone(const struct arguments *a)
-{
-    return mm_paging_clone(a->pt, a->to, t_range(a->at, a->len), NULL, NULL, a->gather);
-}
-
-static inline mm_status_t call_replace(const struct arguments *a)
-{
-    return mm_paging_replace(a->pt, mm_vaddr(a->at), mm_paddr(a->paddr), a->prot, a->flags,
-                             a->gather);
-}
-
-static inline mm_status_t call_set_type(const struct arguments *a)
-{
-    return mm_paging_set_type(a->pt, t_range(a->at, a->len), (mm_memtype_t)a->type, a->flags);
-}
-
-static inline mm_status_t call_merge(const struct arguments *a)
-{
-    uint64_t nr_merged = UINT64_MAX;
-    mm_status_t status = mm_paging_merge(a->pt, t_range(a->at, a->len), &nr_merged);
-
-    assert_true((status == MM_OK) == (nr_merged != UINT64_MAX));
-    return status;
-}
-
-static inline mm_status_t call_reclaim(const struct arguments *a)
-{
-    return mm_paging_reclaim(a->pt, t_range(a->at, a->len), a->gather);
-}
-
-static inline mm_status_t call_software(const struct arguments *a)
-{
-    return mm_paging_set_software(a->pt, t_range(a->at, a->len), 1, 2, a->flags);
-}
-
-static inline mm_status_t call_key(const struct arguments *a)
-{
-    return mm_paging_set_key(a->pt, t_range(a->at, a->len), 0, a->flags, a->gather);
-}
-
-static inline mm_status_t call_harvest(const struct arguments *a)
-{
-    return mm_paging_harvest(a->pt, t_range(a->at, a->len), a->flags | MM_PAGING_DIRTY, NULL, NULL,
-                             a->gather);
-}
-
-/* What is there, whatever it is, becomes a leaf. */
-static inline mm_status_t call_slot(const struct arguments *a)
-{
-    struct mm_slot now = mm_slot_leaf(mm_paddr(a->paddr), a->prot, (mm_memtype_t)a->type);
-    struct mm_slot seen;
-
-    if (mm_paging_slot_get(a->pt, mm_vaddr(a->at), &seen) != MM_OK) {
-        seen = mm_slot_empty();
+        if (r->slot < len && off < r->off + r->len && r->off < off + len) {
+            return true;
+        }
     }
-    return mm_paging_slot_cas(a->pt, mm_vaddr(a->at), a->len, &seen, &now, a->gather);
+    return false;
 }
-
-#define EDITS (TAKES_RANGE | TAKES_ALIGNED | TAKES_FLAGS | TAKES_GATHER)
-
-static const struct call calls[] = {
-    {"map", call_map,
-     TAKES_RANGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_LENGTH | TAKES_PROT | TAKES_TYPE |
-         TAKES_FLAGS,
-     MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M | MM_PAGING_MERGE},
-    {"guard", call_guard, TAKES_RANGE | TAKES_ALIGNED, 0},
-    {"unmap", call_unmap, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE},
-    {"take", call_take, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE},
-    {"protect", call_protect, EDITS | TAKES_PROT,
-     MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_MERGE},
-    {"clone", call_clone, TAKES_RANGE | TAKES_ALIGNED | TAKES_GATHER | ONLY_USER | LEAVES_HOLES, 0},
-    {"replace", call_replace,
-     TAKES_PAGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_PROT | TAKES_FLAGS | TAKES_GATHER,
-     MM_PAGING_RELEASE},
-    {"set_type", call_set_type, TAKES_RANGE | TAKES_ALIGNED | TAKES_TYPE | TAKES_FLAGS,
-     MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES},
-    {"merge", call_merge, TAKES_RANGE | TAKES_ALIGNED | NEVER_FAILS, 0},
-    {"reclaim", call_reclaim, TAKES_RANGE | TAKES_GATHER | NEVER_FAILS, 0},
-    {"set_software", call_software, TAKES_RANGE | TAKES_ALIGNED | TAKES_FLAGS,
-     MM_PAGING_SKIP_HOLES},
-    {"set_key", call_key, EDITS, MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES},
-    {"harvest", call_harvest, EDITS | NEVER_FAILS, MM_PAGING_ACCESSED | MM_PAGING_DIRTY},
-    {"slot_cas", call_slot,
-     TAKES_PAGE | TAKES_ALIGNED | TAKES_PADDR | TAKES_PROT | TAKES_TYPE | TAKES_GATHER | TAKES_SLOT,
-     0},
-};
-
-#define NR_CALLS (sizeof(calls) / sizeof(calls[0]))
 
 /* --- what is wrong ---------------------------------------------------------------------------- */
+
+#define OF_USER     1u  /**< roots of users have it */
+#define OF_KERNEL   2u  /**< and the kernel's */
+#define OF_WRAP     4u  /**< it is a wrap: who looks is told that there is no such address */
+#define OF_DECLARED 8u  /**< it is outside of what was declared: who looks does not mind */
+#define OF_LAST     16u /**< the same, and a cursor's first slot is inside */
 
 /** One thing that is wrong with arguments that are good else. */
 struct fault {
     const char *name;
     unsigned takes; /**< calls that take all of this have it */
-    unsigned of;    /**< 1: user roots, 2: kernel roots, 3: both */
+    unsigned of;    /**< OF_... */
     uint64_t field; /**< offset in struct arguments of what is set to... */
     uint64_t value; /**< this; or of what it is added to, if `add` */
     bool add;
@@ -270,9 +157,10 @@ struct fault {
     mm_status_t status;
 };
 
-#define F_AT    offsetof(struct arguments, at)
-#define F_LEN   offsetof(struct arguments, len)
-#define F_PADDR offsetof(struct arguments, paddr)
+#define F(field) offsetof(struct arguments, field)
+#define F_AT     F(at)
+#define F_LEN    F(len)
+#define F_PADDR  F(paddr)
 
 #define R TAKES_RANGE
 #define A TAKES_ALIGNED
@@ -292,8 +180,9 @@ static const struct fault faults[] = {
     {"length - 1", R | A, 3, F_LEN, UINT64_MAX, true, 0, MM_ERR_NOT_ALIGNED},
     {"length 2^64 - 1", R | A, 3, F_LEN, UINT64_MAX, false, 0, MM_ERR_NOT_ALIGNED},
     {"length 0", R, 3, F_LEN, 0, false, 0, MM_ERR_INVALID_SIZE},
-    {"length 2^64 - a page", R, 3, F_LEN, UINT64_MAX - P4K + 1, false, 0, MM_ERR_INVALID_SIZE},
-    {"over the end of everything", R, 3, F_AT, UINT64_MAX - P4K + 1, false, 2 * P4K,
+    {"length 2^64 - a page", R, 3 | OF_WRAP, F_LEN, UINT64_MAX - P4K + 1, false, 0,
+     MM_ERR_INVALID_SIZE},
+    {"over the end of everything", R, 3 | OF_WRAP, F_AT, UINT64_MAX - P4K + 1, false, 2 * P4K,
      MM_ERR_INVALID_SIZE},
     {"slot of 0", TAKES_SLOT, 3, F_LEN, 0, false, 0, MM_ERR_INVALID_SIZE},
     {"slot of two pages", TAKES_SLOT, 3, F_LEN, 2 * P4K, false, 0, MM_ERR_INVALID_SIZE},
@@ -303,13 +192,14 @@ static const struct fault faults[] = {
     {"start 2^47", 0, 3, F_AT, HALF, false, 0, MM_ERR_INVALID_ADDRESS},
     {"start 2^56", 0, 3, F_AT, UINT64_C(1) << 56, false, 0, MM_ERR_INVALID_ADDRESS},
     {"over the end of the user's", R, 1, F_AT, HALF - P4K, false, 2 * P4K, MM_ERR_INVALID_ADDRESS},
-    {"the kernel's range", 0, 1, F_AT, T_KERNEL_LOW, false, 0, MM_ERR_INVALID_ADDRESS},
-    {"the user's range", 0, 2, F_AT, 4 * P1G, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"the kernel's range", 0, 1 | OF_DECLARED, F_AT, T_KERNEL_LOW, false, 0,
+     MM_ERR_INVALID_ADDRESS},
+    {"the user's range", 0, 2 | OF_DECLARED, F_AT, 4 * P1G, false, 0, MM_ERR_INVALID_ADDRESS},
     {"a page below", 0, 2, F_AT, T_KERNEL_LOW - P4K, false, 0, MM_ERR_INVALID_ADDRESS},
     {"into the range", R, 2, F_AT, T_KERNEL_LOW - P4K, false, 2 * P4K, MM_ERR_INVALID_ADDRESS},
-    {"out of the range", R, 2, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN - P4K, false, 2 * P4K,
-     MM_ERR_INVALID_ADDRESS},
-    {"between two ranges", 0, 2, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN, false, 0,
+    {"out of the range", R, 2 | OF_LAST, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN - P4K, false,
+     2 * P4K, MM_ERR_INVALID_ADDRESS},
+    {"between two ranges", 0, 2 | OF_DECLARED, F_AT, T_KERNEL_LOW + T_KERNEL_LOW_LEN, false, 0,
      MM_ERR_INVALID_ADDRESS},
     {"frame + 1", P, 3, F_PADDR, 1, true, 0, MM_ERR_NOT_ALIGNED},
     {"frame - 1", P, 3, F_PADDR, UINT64_MAX, true, 0, MM_ERR_NOT_ALIGNED},
@@ -322,20 +212,50 @@ static const struct fault faults[] = {
      MM_ERR_INVALID_ADDRESS},
     {"frames wrap", P | TAKES_LENGTH, 3, F_PADDR, UINT64_MAX - P4K + 1, false, 2 * P4K,
      MM_ERR_INVALID_SIZE},
-    {"type 6", TAKES_TYPE, 3, offsetof(struct arguments, type), MM_MEMTYPE_COUNT, false, 0,
+    {"type 6", TAKES_TYPE, 3, F(type), MM_MEMTYPE_COUNT, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"type 2^32 - 1", TAKES_TYPE, 3, F(type), UINT32_MAX, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"not for the user", TAKES_PROT, 1, F(prot), MM_PROT_RW, false, 0, MM_ERR_INVALID_FLAGS},
+    {"global for the user", TAKES_PROT, 1, F(prot), T_URW | MM_PROT_GLOBAL, false, 0,
+     MM_ERR_INVALID_FLAGS},
+    {"the kernel's for the user", TAKES_PROT, 2, F(prot), T_URW, false, 0, MM_ERR_INVALID_FLAGS},
+    {"an unknown right", TAKES_PROT, 3, F(prot), MM_PROT_ALL + 1, true, 0, MM_ERR_INVALID_FLAGS},
+    {"right 2^31", TAKES_PROT, 3, F(prot), UINT32_C(1) << 31, true, 0, MM_ERR_INVALID_FLAGS},
+    {"kind 3", TAKES_SLOT, 3, F(kind), MM_SLOT_SOFT + 1, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"kind 2^32 - 1", TAKES_SLOT, 3, F(kind), UINT32_MAX, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"soft kind 10", TAKES_PAYLOAD, 3, F(soft_kind), MM_SOFT_KINDS, false, 0,
      MM_ERR_INVALID_ARGUMENT},
-    {"type 2^32 - 1", TAKES_TYPE, 3, offsetof(struct arguments, type), UINT32_MAX, false, 0,
+    {"soft kind 255", TAKES_PAYLOAD, 3, F(soft_kind), 255, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"payload 2^50", TAKES_PAYLOAD, 3, F(payload), UINT64_C(1) << MM_SOFT_PAYLOAD_BITS, false, 0,
      MM_ERR_INVALID_ARGUMENT},
-    {"not for the user", TAKES_PROT, 1, offsetof(struct arguments, prot), MM_PROT_RW, false, 0,
-     MM_ERR_INVALID_FLAGS},
-    {"global for the user", TAKES_PROT, 1, offsetof(struct arguments, prot), T_URW | MM_PROT_GLOBAL,
-     false, 0, MM_ERR_INVALID_FLAGS},
-    {"the kernel's for the user", TAKES_PROT, 2, offsetof(struct arguments, prot), T_URW, false, 0,
-     MM_ERR_INVALID_FLAGS},
-    {"an unknown right", TAKES_PROT, 3, offsetof(struct arguments, prot), MM_PROT_ALL + 1, true, 0,
-     MM_ERR_INVALID_FLAGS},
-    {"right 2^31", TAKES_PROT, 3, offsetof(struct arguments, prot), UINT32_C(1) << 31, true, 0,
-     MM_ERR_INVALID_FLAGS},
+    {"payload 2^64 - 1", TAKES_PAYLOAD, 3, F(payload), UINT64_MAX, false, 0,
+     MM_ERR_INVALID_ARGUMENT},
+    {"software bits of a slot", TAKES_SLOT | TAKES_TYPE, 3, F(software), MM_SOFTWARE_ALL + 1, false,
+     0, MM_ERR_INVALID_ARGUMENT},
+    {"bits to set", TAKES_SOFTWARE, 3, F(software), MM_SOFTWARE_ALL + 1, false, 0,
+     MM_ERR_INVALID_ARGUMENT},
+    {"bits to clear", TAKES_SOFTWARE, 3, F(clear), UINT32_C(1) << 31, false, 0,
+     MM_ERR_INVALID_ARGUMENT},
+    {"bits in both", TAKES_SOFTWARE, 3, F(clear), MM_SOFTWARE_ALL, false, 0,
+     MM_ERR_INVALID_ARGUMENT},
+    {"key 16", TAKES_KEY, 3, F(key), 16, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"key 255", TAKES_KEY, 3, F(key), 255, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"no cursor", TAKES_CURSOR, 3, F(odd), ODD_NULL, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"nothing seen", TAKES_SLOT, 3, F(odd), ODD_NULL, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"a cursor never begun", TAKES_CURSOR, 3, F(odd), ODD_NEVER, false, 0, MM_ERR_NOT_INITIALIZED},
+    {"a cursor at the end", TAKES_CURSOR, 3 | OF_DECLARED, F(odd), ODD_END, false, 0,
+     MM_ERR_INVALID_ADDRESS},
+    {"no out", TAKES_OUT, 3, F(odd), ODD_NO_OUT, false, 0, MM_ERR_INVALID_ARGUMENT},
+    {"place + 1", TAKES_PLACE | NEVER_FAILS, 3, F(place), 1, false, 0, MM_ERR_NOT_ALIGNED},
+    {"place a page before the range", TAKES_PLACE, 3, F(place), UINT64_MAX - P4K + 1, false, 0,
+     MM_ERR_INVALID_ADDRESS},
+    {"place 2^63", TAKES_PLACE, 3, F(place), UINT64_C(1) << 63, false, 0, MM_ERR_INVALID_ADDRESS},
+    {"place behind the range", TAKES_PLACE, 3, F(place), P4K, false, P4K, MM_ERR_INVALID_ADDRESS},
+    {"leaf of 0", TAKES_SIZE, 3, F(slot), 0, false, 0, MM_ERR_INVALID_SIZE},
+    {"leaf of two pages", TAKES_SIZE, 3, F(slot), 2 * P4K, false, 0, MM_ERR_INVALID_SIZE},
+    {"leaf + 1", TAKES_SIZE, 3, F(slot), 1, true, 0, MM_ERR_INVALID_SIZE},
+    {"leaf of 512 GiB", TAKES_SIZE, 3, F(slot), 512 * P1G, false, 0, MM_ERR_INVALID_SIZE},
+    {"leaf of 2^64 - 1", TAKES_SIZE, 3, F(slot), UINT64_MAX, false, 0, MM_ERR_INVALID_SIZE},
+    {"leaf beyond the range", TAKES_SIZE, 3, F(slot), P2M, false, P4K, MM_ERR_INVALID_SIZE},
 };
 
 #undef R
@@ -346,12 +266,12 @@ static const struct fault faults[] = {
 #define NR_LISTED (sizeof(faults) / sizeof(faults[0]))
 #define NR_FAULTS (NR_LISTED + 32u + 3u + 2u)
 
-/** Field sizes: `prot`, `type` and `flags` are 32 bits, `at`, `len` and `paddr` 64. */
+/** The first fields are 64 bits, up to `payload`; the others 32. */
 static inline void fault_set(const struct fault *f, struct arguments *a)
 {
     char *field = (char *)a + f->field;
 
-    if (f->field == F_AT || f->field == F_LEN || f->field == F_PADDR) {
+    if (f->field <= F(payload)) {
         uint64_t *wide = (uint64_t *)(void *)field;
 
         *wide = f->add ? *wide + f->value : f->value;
@@ -369,12 +289,15 @@ static inline mm_status_t fault_apply(struct product *p, const struct call *call
 {
     static struct mm_pagetable none;
     bool user = a->pt != NULL && a->pt->is_user != 0;
+    bool looks = (call->takes & (LOOKS | TAKES_CURSOR)) != 0;
 
     if (n < NR_LISTED) {
         const struct fault *f = &faults[n];
 
         *name = f->name;
-        if ((call->takes & f->takes) != f->takes || (f->of & (user ? 1u : 2u)) == 0) {
+        if ((call->takes & f->takes) != f->takes || (f->of & (user ? OF_USER : OF_KERNEL)) == 0 ||
+            ((f->of & OF_DECLARED) != 0 && (call->takes & LOOKS) != 0) ||
+            ((f->of & OF_LAST) != 0 && looks)) {
             return MM_OK;
         }
         fault_set(f, a);
@@ -382,7 +305,7 @@ static inline mm_status_t fault_apply(struct product *p, const struct call *call
             ((a->at | a->paddr) % a->len) != 0) {
             return MM_ERR_NOT_ALIGNED; /* to a slot of this size */
         }
-        return f->status;
+        return (f->of & OF_WRAP) != 0 && looks ? MM_ERR_INVALID_ADDRESS : f->status;
     }
     n -= (unsigned)NR_LISTED;
     if (n < 32) {

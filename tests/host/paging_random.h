@@ -33,12 +33,13 @@ struct window {
 
 /* The world of a run: what the CPUs have, how many there are, and which root is worked on. */
 struct setup {
-    char name[48];
+    char name[56];
     bool user;
     bool la57;
     bool page_1g;
     bool pcid;
     bool invpcid;
+    bool pku;
     unsigned nr_cpus;
     bool shoots;
 };
@@ -62,6 +63,8 @@ struct run {
     bool cloned; /* several calls in one operation: some may have succeeded */
     bool done;
     uint64_t nr_merged;   /* larger leaves */
+    uint64_t nr_soft;     /* soft slots that a comparison of everything has seen, */
+    uint64_t nr_labelled; /* and leaves with software bits or a key */
     unsigned rarity;      /* 1, or RARITY */
     unsigned operation;   /* now, in the dense part or the sparse one */
     uint64_t hot[NR_HOT]; /* addresses that were mapped when last accessed */
@@ -132,9 +135,56 @@ static inline uint64_t random_paddr(struct run *r, uint64_t at)
     }
 }
 
-/* What a CPU has set in a leaf must be told until it is mapped anew. */
+/* --- what the model says of a page ------------------------------------------------------------ */
+
+/* What a CPU has set in a leaf must be told until it is mapped anew; software bits are these very
+ * bits, whoever set them. */
 #define MARK_ACCESSED 1u
 #define MARK_DIRTY    2u
+#define MARKS         (MARK_ACCESSED | MARK_DIRTY)
+#define MARK_SOFTWARE 4u /* the lowest */
+
+static inline struct t_mpage *page_of(struct run *r, uint64_t at)
+{
+    return (struct t_mpage *)(uintptr_t)t_mpages_at(&r->model, at);
+}
+
+/* The model's type is both, so that only what has both alike merges. */
+static inline uint16_t type_and_key(mm_memtype_t type, uint32_t key)
+{
+    return (uint16_t)((uint32_t)type | key << 8);
+}
+
+static inline mm_memtype_t type_of(const struct t_mpage *page)
+{
+    return (mm_memtype_t)(page->type & 255u);
+}
+
+/* log2 of the bytes of a leaf or a soft slot. */
+static inline unsigned size_of_slot(const struct t_mpage *page)
+{
+    return page->leaf & ~T_MPAGES_SOFT;
+}
+
+static inline bool in_window(const struct run *r, uint64_t at, uint64_t len)
+{
+    for (unsigned i = 0; i < r->nr_windows; i++) {
+        uint64_t off = at - r->windows[i].start;
+
+        if (off < r->windows[i].len && r->windows[i].len - off >= len) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Few, so that neighbours agree. */
+static inline uint32_t random_key(struct run *r)
+{
+    uint64_t random = t_prng_u64(&r->prng);
+
+    return !r->setup->pku || random % 2 == 0 ? 0 : random % 4 == 1 ? 15 : (uint32_t)(random >> 60);
+}
 
 /* --- comparing ------------------------------------------------------------------------------- */
 
@@ -143,31 +193,69 @@ static inline unsigned marks_of(const struct mm_mapping *leaf)
     return (leaf->accessed ? MARK_ACCESSED : 0) | (leaf->dirty ? MARK_DIRTY : 0);
 }
 
-static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at,
-                              bool shared)
+/* What was found at an address. */
+static inline void compare_mapping(const struct run *r, uint64_t at, mm_status_t status,
+                                   const struct mm_mapping *leaf, bool shared)
 {
-    const struct t_mpage *page = t_mpages_at(&r->model, at);
-    struct mm_mapping leaf;
-    mm_status_t status = mm_paging_translate(pt, mm_vaddr(at), &leaf);
+    const struct t_mpage *page = t_mpages_slot_at(&r->model, at);
+    bool mapped = page != NULL && (page->leaf & T_MPAGES_SOFT) == 0;
     mm_prot_t prot;
 
-    if (page == NULL) {
-        if (status != MM_ERR_NOT_MAPPED) {
-            fail_msg("%#llx: mapped, and must not be", (unsigned long long)at);
+    if (!mapped) {
+        if (status != MM_ERR_NOT_MAPPED ||
+            leaf->kind != (page != NULL ? MM_SLOT_SOFT : MM_SLOT_EMPTY)) {
+            fail_msg("%#llx: mapped, and must not be; or not soft: %d", (unsigned long long)at,
+                     (int)leaf->kind);
         }
         return;
     }
     prot = t_mpages_reported(page->prot) & ~(shared ? MM_PROT_WRITE : 0u);
-    if (status != MM_OK || leaf.paddr.raw + (at - leaf.page.start.raw) != page->paddr + at % P4K ||
-        leaf.prot != prot || leaf.type != (mm_memtype_t)page->type ||
-        leaf.page.len != UINT64_C(1) << page->leaf || (page->marks & ~marks_of(&leaf)) != 0) {
-        fail_msg(
-            "%#llx: status %d, %#llx prot %x type %d leaf %#llx marks %x; model %#llx %x %d %u "
-            "%x",
-            (unsigned long long)at, (int)status, (unsigned long long)leaf.paddr.raw, leaf.prot,
-            (int)leaf.type, (unsigned long long)leaf.page.len, marks_of(&leaf),
-            (unsigned long long)page->paddr, prot, page->type, page->leaf, page->marks);
+    if (status != MM_OK || leaf->kind != MM_SLOT_LEAF ||
+        leaf->paddr.raw + (at - leaf->page.start.raw) != page->paddr + at % P4K ||
+        leaf->prot != prot || type_and_key(leaf->type, leaf->key) != page->type ||
+        leaf->page.len != UINT64_C(1) << page->leaf ||
+        (page->marks & MARKS & ~marks_of(leaf)) != 0 ||
+        leaf->software != page->marks / MARK_SOFTWARE) {
+        fail_msg("%#llx: status %d, %#llx prot %x type %d key %d leaf %#llx marks %x software %x; "
+                 "model %#llx %x %x %u %x",
+                 (unsigned long long)at, (int)status, (unsigned long long)leaf->paddr.raw,
+                 leaf->prot, (int)leaf->type, leaf->key, (unsigned long long)leaf->page.len,
+                 marks_of(leaf), leaf->software, (unsigned long long)page->paddr, prot, page->type,
+                 page->leaf, page->marks);
     }
+}
+
+/* The same of a slot, which says more of one that is soft. */
+static inline void compare_slot(const struct run *r, uint64_t at, const struct mm_slot *slot,
+                                bool shared)
+{
+    const struct t_mpage *page = t_mpages_slot_at(&r->model, at);
+    struct mm_mapping leaf = {.page = slot->page,
+                              .paddr = slot->paddr,
+                              .prot = slot->prot,
+                              .type = slot->type,
+                              .kind = slot->kind,
+                              .accessed = slot->accessed,
+                              .dirty = slot->dirty,
+                              .software = slot->software,
+                              .key = slot->key};
+
+    compare_mapping(r, at, slot->kind == MM_SLOT_LEAF ? MM_OK : MM_ERR_NOT_MAPPED, &leaf, shared);
+    assert_true(at - slot->page.start.raw < slot->page.len);
+    if (slot->kind == MM_SLOT_SOFT) {
+        assert_int_equal(slot->soft_kind, page->type);
+        assert_int_equal(slot->payload, page->paddr);
+        assert_int_equal(slot->page.len, UINT64_C(1) << size_of_slot(page));
+    }
+}
+
+static inline void compare_at(struct run *r, const struct mm_pagetable *pt, uint64_t at,
+                              bool shared)
+{
+    struct mm_mapping leaf = {.kind = MM_SLOT_EMPTY};
+    mm_status_t status = mm_paging_translate(pt, mm_vaddr(at), &leaf);
+
+    compare_mapping(r, at, status, &leaf, shared);
 }
 
 struct count {
@@ -209,22 +297,46 @@ static inline void compare_range(struct run *r, struct mm_vrange range)
     assert_int_equal(c.nr[0] + c.nr[1] + c.nr[2], mapped);
 }
 
+/* All slots of a window, in the cursor's words: whole, in order, and as the model has them. */
+static inline uint64_t compare_slots(struct run *r, struct mm_pagetable *pt,
+                                     const struct window *window, bool shared)
+{
+    struct mm_paging_cursor c;
+    struct mm_slot slot;
+    uint64_t nr_soft = 0;
+
+    assert_int_equal(mm_paging_cursor_begin(&c, pt, t_range(window->start, window->len)), MM_OK);
+    while (mm_paging_cursor_next(&c, &slot) == MM_OK) {
+        compare_slot(r, slot.page.start.raw, &slot, shared);
+        compare_slot(r, mm_vrange_last(slot.page).raw, &slot, shared);
+        nr_soft += slot.kind == MM_SLOT_SOFT ? 1 : 0;
+        r->nr_labelled += slot.software != 0 || slot.key != 0 ? 1 : 0;
+    }
+    r->nr_soft += nr_soft;
+    return nr_soft;
+}
+
 /* Every leaf is in the model, and there are as many; the library's own check agrees. */
-static inline void compare_all(struct run *r, const struct mm_pagetable *pt, bool shared)
+static inline void compare_all(struct run *r, struct mm_pagetable *pt, bool shared)
 {
     struct count c = {.r = r, .pt = pt, .shared = shared};
+    uint64_t leaves[3];
+    uint64_t soft[3];
+    uint64_t nr_soft = 0;
 
     for (unsigned i = 0; i < r->nr_windows; i++) {
         assert_int_equal(
             mm_paging_walk(pt, t_range(r->windows[i].start, r->windows[i].len), compare_leaf, &c),
             MM_OK);
+        nr_soft += compare_slots(r, pt, &r->windows[i], shared);
     }
-    assert_int_equal(c.nr[0], t_mpages_count(&r->model, 12));
-    assert_int_equal(c.nr[1] * 512, t_mpages_count(&r->model, 21));
-    assert_int_equal(c.nr[2] * 512 * 512, t_mpages_count(&r->model, 30));
+    t_mpages_tally(&r->model, leaves, soft);
     for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(c.nr[i] << (9 * i), leaves[i]);
         assert_int_equal(c.nr[i], pt->nr_leaves[i]);
     }
+    assert_int_equal(nr_soft, soft[0] + soft[1] / 512 + soft[2] / 512 / 512);
+    assert_int_equal(nr_soft, pt->nr_soft);
     assert_int_equal(mm_paging_check(pt), MM_OK);
 }
 

@@ -8,13 +8,15 @@
 
 #include "ledger_mm.h"
 #include "paging_random.h"
+#include "paging_random_slots.h"
 
 /* --- operations ------------------------------------------------------------------------------ */
 
-/* What a larger leaf has once; the frame and the type are the model's business. */
+/* What a larger leaf has once; frame, type and key are the model's business. */
 static inline bool alike(const struct t_mpage *a, const struct t_mpage *b)
 {
-    return t_mpages_reported(a->prot) == t_mpages_reported(b->prot);
+    return t_mpages_reported(a->prot) == t_mpages_reported(b->prot) &&
+           (a->marks & ~MARKS) == (b->marks & ~MARKS);
 }
 
 static inline mm_status_t op_map(struct run *r, struct mm_vrange range)
@@ -57,7 +59,7 @@ static inline void take_leaf(void *ctx, const struct mm_mapping *leaf)
         const struct t_mpage *page = t_mpages_at(&r->model, leaf->page.start.raw + off);
 
         assert_non_null(page);
-        assert_int_equal(page->marks & ~marks_of(leaf), 0);
+        assert_int_equal(page->marks & MARKS & ~marks_of(leaf), 0);
     }
 }
 
@@ -95,6 +97,11 @@ static inline mm_status_t op_protect(struct run *r, struct mm_vrange range,
     return status;
 }
 
+static inline void change_type(struct t_mpage *page, const void *arg)
+{
+    page->type = type_and_key(*(const mm_memtype_t *)arg, page->type >> 8);
+}
+
 static inline mm_status_t op_set_type(struct run *r, struct mm_vrange range)
 {
     uint32_t flags = (uint32_t)t_prng_below(&r->prng, 4);
@@ -102,33 +109,85 @@ static inline mm_status_t op_set_type(struct run *r, struct mm_vrange range)
     mm_status_t status = mm_paging_set_type(r->pt, range, type, flags);
 
     if (status != MM_ERR_NO_MEMORY) {
-        assert_int_equal(status, t_mpages_status_mm(t_mpages_set_type(&r->model, range.start.raw,
-                                                                      range.len, (uint16_t)type,
-                                                                      t_mpages_flags_mm(flags))));
+        assert_int_equal(status, t_mpages_status_mm(t_mpages_change(&r->model, range.start.raw,
+                                                                    range.len, change_type, &type,
+                                                                    t_mpages_flags_mm(flags))));
     }
     return status;
 }
 
-/* Mostly nothing agrees: so first all is given one protection and one type. */
+/* All that is there is given one protection, one type, one key, and no software bits. */
+static inline void agree(struct run *r, struct mm_vrange range, struct mm_gather *gather)
+{
+    const mm_memtype_t type = MM_MEMTYPE_WT;
+    const struct label l = {.clear = MM_SOFTWARE_ALL};
+    mm_prot_t prot = random_prot(r);
+    const uint32_t flags = MM_PAGING_SKIP_HOLES;
+
+    if (mm_paging_protect(r->pt, range, prot, flags, gather) == MM_OK) {
+        assert_int_equal(
+            t_mpages_protect(&r->model, range.start.raw, range.len, prot, T_MPAGES_HOLES),
+            T_MPAGES_OK);
+    }
+    if (mm_paging_set_type(r->pt, range, type, flags) == MM_OK) {
+        assert_int_equal(t_mpages_change(&r->model, range.start.raw, range.len, change_type, &type,
+                                         T_MPAGES_HOLES),
+                         T_MPAGES_OK);
+    }
+    if (mm_paging_set_key(r->pt, range, l.key, flags, gather) == MM_OK) {
+        assert_int_equal(
+            t_mpages_change(&r->model, range.start.raw, range.len, label_key, &l, T_MPAGES_HOLES),
+            T_MPAGES_OK);
+    }
+    if (mm_paging_set_software(r->pt, range, l.set, l.clear, flags) == MM_OK) {
+        assert_int_equal(t_mpages_change(&r->model, range.start.raw, range.len, label_software, &l,
+                                         T_MPAGES_HOLES),
+                         T_MPAGES_OK);
+    }
+}
+
+/* Anew, in pages: these agree from the start. */
+static inline mm_status_t in_pages(struct run *r, struct mm_vrange range, struct mm_gather *gather)
+{
+    uint64_t paddr = random_paddr(r, range.start.raw) & ~(P2M - 1);
+    mm_prot_t prot = random_prot(r);
+    const uint32_t flags = MM_PAGING_SKIP_HOLES | MM_PAGING_SPLIT;
+    mm_status_t status = mm_paging_unmap(r->pt, range, flags, gather);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    assert_int_equal(
+        t_mpages_unmap(&r->model, range.start.raw, range.len, T_MPAGES_HOLES | T_MPAGES_SPLIT),
+        T_MPAGES_OK);
+    status = mm_paging_map(r->pt, range, mm_paddr(paddr), prot, MM_MEMTYPE_WB, MM_PAGING_ONLY_4K);
+    if (status == MM_OK) {
+        assert_int_equal(
+            t_mpages_map(&r->model, range.start.raw, paddr, range.len, prot, MM_MEMTYPE_WB, 12),
+            T_MPAGES_OK);
+    }
+    return status;
+}
+
+/* Mostly nothing agrees: so first all is made to. */
 static inline mm_status_t op_merge(struct run *r, struct mm_vrange range, struct mm_gather *gather)
 {
     uint64_t nr_merged = UINT64_MAX;
+    uint64_t how = t_prng_below(&r->prng, 4);
 
-    if (t_prng_chance(&r->prng, 1, 2)) {
-        mm_prot_t prot = random_prot(r);
-
+    if (how < 3) {
         range = t_range(range.start.raw & ~(P2M - 1), P2M);
         r->cloned = true; /* several calls */
-        if (mm_paging_protect(r->pt, range, prot, MM_PAGING_SKIP_HOLES, gather) == MM_OK) {
-            assert_int_equal(
-                t_mpages_protect(&r->model, range.start.raw, range.len, prot, T_MPAGES_HOLES),
-                T_MPAGES_OK);
+    }
+    if (how == 2 && t_prng_chance(&r->prng, 1, every(r, 2))) {
+        mm_status_t status = in_pages(r, range, gather);
+
+        if (status != MM_OK) {
+            return status;
         }
-        if (mm_paging_set_type(r->pt, range, MM_MEMTYPE_WT, MM_PAGING_SKIP_HOLES) == MM_OK) {
-            assert_int_equal(t_mpages_set_type(&r->model, range.start.raw, range.len, MM_MEMTYPE_WT,
-                                               T_MPAGES_HOLES),
-                             T_MPAGES_OK);
-        }
+    }
+    if (how < 2) {
+        agree(r, range, gather);
     }
     assert_int_equal(mm_paging_merge(r->pt, range, &nr_merged), MM_OK);
     assert_int_equal(nr_merged, t_mpages_merge(&r->model, range.start.raw, range.len, 0, alike));
@@ -162,7 +221,7 @@ static inline bool harvest_leaf(void *ctx, const struct mm_mapping *leaf)
             (struct t_mpage *)(uintptr_t)t_mpages_at(&h->r->model, leaf->page.start.raw + off);
 
         if (page != NULL) {
-            assert_int_equal(page->marks & ~marks_of(leaf), 0);
+            assert_int_equal(page->marks & MARKS & ~marks_of(leaf), 0);
             page->marks &= (uint8_t)~h->what;
         }
     }
@@ -188,51 +247,6 @@ static inline mm_status_t op_harvest(struct run *r, struct mm_vrange range,
     return MM_OK;
 }
 
-/* What a slot of 4 KiB becomes: a hole a leaf, a leaf a hole or another leaf. */
-static inline mm_status_t exchange(struct run *r, uint64_t at, const struct mm_slot *now,
-                                   struct mm_gather *gather)
-{
-    struct mm_slot seen;
-    mm_status_t status;
-
-    assert_int_equal(mm_paging_slot_get(r->pt, mm_vaddr(at), &seen), MM_OK);
-    do { /* busy: a CPU has marked it in between */
-        status = mm_paging_slot_cas(r->pt, mm_vaddr(at), P4K, &seen, now, gather);
-    } while (status == MM_ERR_BUSY);
-    return status;
-}
-
-static inline mm_status_t op_slot(struct run *r, struct mm_vrange range, struct mm_gather *gather)
-{
-    uint64_t at = range.start.raw;
-    const struct t_mpage *page = t_mpages_at(&r->model, at);
-    mm_memtype_t type = page != NULL ? (mm_memtype_t)page->type
-                                     : (mm_memtype_t)t_prng_below(&r->prng, MM_MEMTYPE_COUNT);
-    mm_prot_t prot = random_prot(r);
-    uint64_t paddr = random_paddr(r, at) & ~(P4K - 1);
-    bool empty = page != NULL && t_prng_chance(&r->prng, 1, 2);
-    struct mm_slot now = empty ? mm_slot_empty() : mm_slot_leaf(mm_paddr(paddr), prot, type);
-    bool small = page == NULL || page->leaf == 12;
-    bool there = page != NULL;
-    mm_status_t status = exchange(r, at, &now, gather);
-
-    if (status == MM_ERR_NO_MEMORY) {
-        return status;
-    }
-    assert_int_equal(status, small ? MM_OK : MM_ERR_HUGE_PAGE);
-    if (status == MM_OK && there) {
-        assert_int_equal(t_mpages_unmap(&r->model, at, P4K, 0), T_MPAGES_OK);
-    }
-    if (status == MM_OK && empty) { /* the table may hold nothing now: no larger leaf would fit */
-        assert_int_equal(mm_paging_reclaim(r->pt, t_range(at, P4K), gather), MM_OK);
-    }
-    if (status == MM_OK && !empty) {
-        assert_int_equal(t_mpages_map(&r->model, at, paddr, P4K, prot, (uint16_t)type, 12),
-                         T_MPAGES_OK);
-    }
-    return status;
-}
-
 static inline mm_status_t op_replace(struct run *r, struct mm_vrange range,
                                      struct mm_gather *gather)
 {
@@ -242,6 +256,7 @@ static inline mm_status_t op_replace(struct run *r, struct mm_vrange range,
     mm_status_t status = mm_paging_replace(r->pt, mm_vaddr(at), mm_paddr(paddr), prot, 0, gather);
     const struct t_mpage *page = t_mpages_at(&r->model, at);
     uint16_t type;
+    uint8_t software;
 
     if (page == NULL) {
         assert_int_equal(status, MM_ERR_NOT_MAPPED);
@@ -250,8 +265,10 @@ static inline mm_status_t op_replace(struct run *r, struct mm_vrange range,
     } else {
         assert_int_equal(status, MM_OK);
         type = page->type;
+        software = page->marks & (uint8_t)~MARKS;
         assert_int_equal(t_mpages_unmap(&r->model, at, P4K, 0), T_MPAGES_OK);
         assert_int_equal(t_mpages_map(&r->model, at, paddr, P4K, prot, type, 12), T_MPAGES_OK);
+        page_of(r, at)->marks = software;
     }
     return status;
 }
@@ -328,10 +345,23 @@ static inline mm_status_t op_clone(struct run *r, struct mm_gather *gather)
     return status;
 }
 
+/* Another call while a cursor stands. */
+static inline mm_status_t between(struct run *r, struct mm_vrange range, struct mm_gather *gather)
+{
+    switch (t_prng_below(&r->prng, 4)) {
+    case 0:
+        return op_map(r, range);
+    case 1:
+        return op_merge(r, range, gather);
+    default:
+        return op_unmap(r, range, gather);
+    }
+}
+
 static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
                                         struct mm_gather *gather)
 {
-    switch (t_prng_below(&r->prng, 28)) {
+    switch (t_prng_below(&r->prng, 32)) {
     case 0:
     case 1:
     case 2:
@@ -368,6 +398,13 @@ static inline mm_status_t one_operation(struct run *r, struct mm_vrange range,
     case 25:
     case 26:
         return op_slot(r, range, gather);
+    case 27:
+        return t_prng_chance(&r->prng, 1, 2) ? op_software(r, range) : op_guard(r, range);
+    case 28:
+        return op_key(r, range, gather);
+    case 29:
+    case 30:
+        return op_cursor(r, range, gather);
     default:
         return r->user && t_prng_chance(&r->prng, 1, every(r, 20)) ? op_clone(r, gather) : MM_OK;
     }

@@ -69,17 +69,44 @@ static uint64_t state_of(const struct product *p)
     return t_hash_u64(hash, cpu->nr_invlpg + cpu->nr_invpcid + cpu->nr_cr3 + cpu->nr_cr4);
 }
 
+static void exchange(const struct place *at, uint64_t off, uint64_t len, struct mm_slot now)
+{
+    struct mm_gather gather;
+    struct mm_slot seen;
+
+    assert_int_equal(mm_gather_begin(&gather, at->pt), MM_OK);
+    assert_int_equal(mm_paging_slot_get(at->pt, mm_vaddr(at->base + off), &seen), MM_OK);
+    assert_int_equal(
+        mm_paging_slot_cas(at->pt, mm_vaddr(at->base + off), len, &seen, &now, &gather), MM_OK);
+    mm_gather_end(&gather);
+}
+
+static void build_leaves(const struct place *at, const struct run_of_slots *r)
+{
+    uint32_t flags = r->slot == P4K ? MM_PAGING_ONLY_4K : r->slot == P2M ? MM_PAGING_MAX_2M : 0;
+    mm_prot_t prot = r->kind == RUN_FORBIDDEN ? MM_PROT_NONE : (mm_prot_t)MM_PROT_RW;
+
+    assert_int_equal(mm_paging_map(at->pt, t_range(at->base + r->off, r->len),
+                                   mm_paddr(PADDR + r->off), at->always | prot, MM_MEMTYPE_WB,
+                                   flags),
+                     MM_OK);
+}
+
 static void build(const struct place *at, const struct range_state *state)
 {
     for (unsigned i = 0; i < state->nr; i++) {
-        const struct run_of_leaves *r = &state->runs[i];
-        uint32_t flags = r->leaf == P4K ? MM_PAGING_ONLY_4K : r->leaf == P2M ? MM_PAGING_MAX_2M : 0;
+        const struct run_of_slots *r = &state->runs[i];
 
-        assert_int_equal(mm_paging_map(at->pt, t_range(at->base + r->off, r->len),
-                                       mm_paddr(PADDR + r->off),
-                                       at->always | (r->forbidden ? 0 : (mm_prot_t)MM_PROT_RW),
-                                       MM_MEMTYPE_WB, flags),
-                         MM_OK);
+        if (r->kind == RUN_LEAVES || r->kind == RUN_FORBIDDEN) {
+            build_leaves(at, r);
+            continue;
+        }
+        for (uint64_t off = r->off; off < r->off + r->len; off += r->slot) {
+            exchange(at, off, r->slot, mm_slot_soft(2, off / P4K));
+            if (r->kind == RUN_NOTHING) {
+                exchange(at, off, r->slot, mm_slot_empty());
+            }
+        }
     }
 }
 
@@ -100,6 +127,12 @@ static struct arguments good(struct product *p, const struct place *at, uint64_t
         .pt = at->pt,
         .at = at->base + off,
         .len = len,
+        .slot = len,
+        .payload = 5,
+        .kind = MM_SLOT_LEAF,
+        .soft_kind = 3,
+        .software = 1,
+        .clear = 2,
         .paddr = PADDR + off,
         .prot = MM_PROT_RW | at->always,
         .type = MM_MEMTYPE_WB,
@@ -110,35 +143,79 @@ static struct arguments good(struct product *p, const struct place *at, uint64_t
 
 /* --- good arguments, any state ---------------------------------------------------------------- */
 
+/* What the slot asks for that one call is about, of `len` bytes. */
+static mm_status_t wanted_of_slot(const struct call *call, const struct range_state *state,
+                                  uint64_t off, uint64_t len)
+{
+    uint64_t slot = state_slot(state, off, true);
+
+    if (len != P4K && len != P2M && len != P1G) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    if (off % len != 0) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if ((call->takes & TAKES_SIZE) != 0) {
+        return state_mapped(state, off, len, true) != 0 ? MM_ERR_ALREADY_MAPPED : MM_OK;
+    }
+    return slot > len                     ? MM_ERR_HUGE_PAGE
+           : state_table(state, off, len) ? MM_ERR_ALREADY_MAPPED
+                                          : MM_OK;
+}
+
+/* What the slot at a cursor asks for, whole in `len` bytes or not. */
+static mm_status_t wanted_at_cursor(const struct call *call, const struct range_state *state,
+                                    uint64_t off, uint64_t len)
+{
+    uint64_t slot = state_slot(state, off, true);
+
+    if (slot == 0) {
+        return MM_ERR_NOT_MAPPED;
+    }
+    if (off % slot != 0 || slot > len) {
+        return MM_ERR_HUGE_PAGE;
+    }
+    return call->invoke == call_cursor_protect && state_slot(state, off, false) == 0
+               ? MM_ERR_NOT_MAPPED
+               : MM_OK;
+}
+
 /* What the state of the range asks for, in the order of the contracts. */
 static mm_status_t wanted(const struct call *call, const struct range_state *state, uint64_t off,
                           uint64_t len, uint32_t flags)
 {
+    bool soft = call->invoke == call_map || call->invoke == call_guard ||
+                call->invoke == call_unmap || call->invoke == call_take ||
+                call->invoke == call_clone || call->invoke == call_cursor_next;
+    uint64_t mapped = state_mapped(state, off, len, soft);
+    uint64_t leaf = state_slot(state, off, false);
+
     if ((call->takes & NEVER_FAILS) != 0) {
         return MM_OK;
     }
-    if (call->invoke == call_map || call->invoke == call_guard) {
-        return state_mapped(state, off, len) != 0 ? MM_ERR_ALREADY_MAPPED : MM_OK;
+    if ((call->takes & (TAKES_SLOT | TAKES_SIZE)) != 0) {
+        return wanted_of_slot(call, state, off, len);
     }
-    if ((call->takes & TAKES_SLOT) != 0) {
-        uint64_t leaf = state_leaf(state, off);
-
-        return leaf == len                          ? MM_OK
-               : leaf > len                         ? MM_ERR_HUGE_PAGE
-               : state_mapped(state, off, len) != 0 ? MM_ERR_ALREADY_MAPPED
-                                                    : MM_OK;
+    if (call->invoke == call_map || call->invoke == call_guard) {
+        return mapped != 0 ? MM_ERR_ALREADY_MAPPED : MM_OK;
+    }
+    if (call->invoke == call_cursor_unmap || call->invoke == call_cursor_protect) {
+        return wanted_at_cursor(call, state, off, len);
+    }
+    if (call->invoke == call_cursor_next) {
+        return mapped == 0 ? MM_ERR_NOT_MAPPED : MM_OK;
+    }
+    if ((call->takes & LOOKS) != 0) {
+        return leaf == 0 ? MM_ERR_NOT_MAPPED : MM_OK;
     }
     if (call->invoke == call_replace) {
-        uint64_t leaf = state_leaf(state, off);
-
         return leaf == 0 ? MM_ERR_NOT_MAPPED : leaf != P4K ? MM_ERR_HUGE_PAGE : MM_OK;
     }
-    if ((call->takes & LEAVES_HOLES) == 0 && (flags & MM_PAGING_SKIP_HOLES) == 0 &&
-        state_mapped(state, off, len) != len) {
+    if ((call->takes & LEAVES_HOLES) == 0 && (flags & MM_PAGING_SKIP_HOLES) == 0 && mapped != len) {
         return MM_ERR_NOT_MAPPED;
     }
     return (flags & MM_PAGING_SPLIT) == 0 &&
-                   (state_cuts(state, off) || state_cuts(state, off + len))
+                   (state_cuts(state, off, soft) || state_cuts(state, off + len, soft))
                ? MM_ERR_HUGE_PAGE
                : MM_OK;
 }
@@ -189,7 +266,6 @@ static void good_arguments(struct product *p, const struct place *at, const stru
     static const uint64_t flags[] = {0, MM_PAGING_SPLIT, MM_PAGING_SKIP_HOLES,
                                      MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES};
     bool edits = (call->takes & (TAKES_FLAGS | NEVER_FAILS)) == TAKES_FLAGS;
-    bool slot = (call->takes & TAKES_SLOT) != 0;
 
     for (unsigned i = 0; i < 3 * 4 * 3 * 4; i++) {
         uint64_t size = sizes[i % 3];
@@ -200,8 +276,7 @@ static void good_arguments(struct product *p, const struct place *at, const stru
         struct arguments a = good(p, at, off, len);
 
         a.flags = (uint32_t)flags[i / 36];
-        if (len == 0 || (!edits && a.flags != 0) || (a.flags & ~call->flags) != 0 ||
-            (slot && (len != size || off % len != 0))) {
+        if (len == 0 || (!edits && a.flags != 0) || (a.flags & ~call->flags) != 0) {
             continue;
         }
         if (make(p, call, state, &a, "good arguments", wanted(call, state, off, len, a.flags),
@@ -270,6 +345,21 @@ static void no_such_type(struct product *p, const struct place *at, const struct
     p->m->arch.enabled.pat = true;
 }
 
+/* Nor a protection key. */
+static void no_such_key(struct product *p, const struct place *at, const struct call *call,
+                        const struct range_state *state)
+{
+    struct arguments a = good(p, at, P1G, P2M);
+
+    if ((call->takes & TAKES_KEY) == 0) {
+        return;
+    }
+    p->m->arch.features.pku = false;
+    a.key = 15;
+    (void)make(p, call, state, &a, "no keys", MM_ERR_UNSUPPORTED, MM_ERR_UNSUPPORTED);
+    p->m->arch.features.pku = true;
+}
+
 /* --- all of it -------------------------------------------------------------------------------- */
 
 static void every_state(struct product *p, bool user)
@@ -284,6 +374,7 @@ static void every_state(struct product *p, bool user)
             }
             one_fault(p, &at, &calls[c], &range_states[s]);
             no_such_type(p, &at, &calls[c], &range_states[s]);
+            no_such_key(p, &at, &calls[c], &range_states[s]);
             if (s == 0 || s + 1 == NR_STATES) {
                 two_faults(p, &at, &calls[c], &range_states[s]);
             }

@@ -26,7 +26,8 @@
 
 static struct run the_run;
 static uint64_t all_operations;
-static uint64_t all_merged; /* larger leaves, of all worlds: in one alone there may be none */
+/* Of all worlds, for in one alone there may be none: larger leaves, soft slots, labelled leaves. */
+static uint64_t all_merged, all_soft, all_labelled;
 static double all_seconds; /* of CPU time, for these */
 
 /* --- one operation after the other ------------------------------------------------------------ */
@@ -60,7 +61,7 @@ static bool operate_once(struct run *r, struct mm_vrange range)
 {
     struct mm_gather gather;
     bool injected = t_prng_chance(&r->prng, 1, every(r, 10));
-    bool hashed = injected || r->operation % every(r, 16) == 0; /* it reads every table */
+    bool hashed = injected || r->operation % every(r, 24) == 0; /* it reads every table */
     unsigned noise = r->m->cpus.noise;
     uint64_t before;
     mm_status_t status;
@@ -198,6 +199,7 @@ static struct t_paging *new_machine(struct run *r)
     m->cpus.has.page_1g = setup->page_1g;
     m->cpus.has.pcid = setup->pcid;
     m->cpus.has.invpcid = setup->invpcid;
+    m->cpus.has.pku = setup->pku;
     r->tlb.m = m;
     if (setup->shoots) {
         t_tlb_cpus(&r->tlb);
@@ -316,6 +318,8 @@ static void test_world(void **state)
         operate(r, NR_SPARSE / NR_WORLDS * factor, RARITY);
     }
     all_merged += r->nr_merged;
+    all_soft += r->nr_soft;
+    all_labelled += r->nr_labelled;
     t_mpages_destroy(&r->model);
     take_down(r);
 }
@@ -342,12 +346,14 @@ static void choose_world(struct setup *setup, unsigned i)
     setup->pcid = (i & 4) != 0;
     setup->user = (i & 8) != 0;
     setup->invpcid = setup->la57 != (setup->page_1g != setup->user);
+    setup->pku = setup->pcid != (setup->la57 != setup->user);
     setup->nr_cpus = (i * 5 + i / 8 * 4) % T_CPUS_MAX + 1;
     setup->shoots = setup->nr_cpus > 1 || setup->pcid;
-    (void)snprintf(
-        setup->name, sizeof(setup->name), "%s %u%s%s%s, %u CPU%s", setup->user ? "user" : "kernel",
-        setup->la57 ? 57 : 48, setup->page_1g ? " 1g" : "", setup->pcid ? " pcid" : "",
-        setup->invpcid ? " invpcid" : "", setup->nr_cpus, setup->nr_cpus == 1 ? "" : "s");
+    (void)snprintf(setup->name, sizeof(setup->name), "%s %u%s%s%s%s, %u CPU%s",
+                   setup->user ? "user" : "kernel", setup->la57 ? 57 : 48,
+                   setup->page_1g ? " 1g" : "", setup->pcid ? " pcid" : "",
+                   setup->invpcid ? " invpcid" : "", setup->pku ? " keys" : "", setup->nr_cpus,
+                   setup->nr_cpus == 1 ? "" : "s");
 }
 
 int main(void)
@@ -361,8 +367,8 @@ int main(void)
         tests[i] = (struct CMUnitTest){setups[i].name, test_world, NULL, say_where, &setups[i]};
     }
     failed = cmocka_run_group_tests_name("paging_random", tests, NULL, NULL);
-    if (failed == 0 && all_merged == 0) {
-        print_error("paging random: nothing was ever merged\n");
+    if (failed == 0 && (all_merged == 0 || all_soft == 0 || all_labelled == 0)) {
+        print_error("paging random: nothing was ever merged, made soft, or labelled\n");
         failed = 1;
     }
     print_message("paging random: %llu operations, %.0f a second, 1 to %u CPUs in %u worlds, sweep "

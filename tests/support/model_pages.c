@@ -69,6 +69,21 @@ static struct t_mpage *entry(const struct t_mpages *model, uint64_t vpn)
     return NULL;
 }
 
+/* The entries from page number `vpn` on, `*nr` of at most so many: up to the end of a window. */
+static struct t_mpage *entries(const struct t_mpages *model, uint64_t vpn, uint64_t *nr)
+{
+    for (unsigned i = 0; i < model->nr_windows; i++) {
+        const struct t_mpages_window *window = &model->windows[i];
+        uint64_t into = vpn - window->first;
+
+        if (into < window->nr) {
+            *nr = *nr < window->nr - into ? *nr : window->nr - into;
+            return &window->pages[into];
+        }
+    }
+    die("a page outside of the windows");
+}
+
 static bool is_valid(const struct t_mpages *model, uint64_t start, uint64_t len)
 {
     if (((start | len) & 0xfff) != 0 || len == 0 || start + (len - 1) < start) {
@@ -134,83 +149,141 @@ enum t_mpages_status t_mpages_map(struct t_mpages *model, uint64_t start, uint64
     return T_MPAGES_OK;
 }
 
-bool t_mpages_cuts(const struct t_mpages *model, uint64_t vaddr)
+/* Of what an operation that sees soft slots, or does not, finds at a page: log2 of the size; 0:
+ * nothing. */
+static unsigned size_of(const struct t_mpage *page, bool soft)
 {
-    const struct t_mpage *page = entry(model, vaddr >> SHIFT);
-
-    return page != NULL && page->leaf != 0 && (vaddr & ((UINT64_C(1) << page->leaf) - 1)) != 0;
+    return (page->leaf & T_MPAGES_SOFT) == 0 ? page->leaf : soft ? page->leaf - T_MPAGES_SOFT : 0;
 }
 
-/* The next smaller size for a leaf that holds `vaddr` in its middle, until none does. */
-static void split_at(struct t_mpages *model, uint64_t vaddr)
+static bool cuts(const struct t_mpages *model, uint64_t vaddr, bool soft)
 {
-    while (t_mpages_cuts(model, vaddr)) {
-        unsigned leaf = entry(model, vaddr >> SHIFT)->leaf;
+    const struct t_mpage *page = entry(model, vaddr >> SHIFT);
+    unsigned size = page != NULL ? size_of(page, soft) : 0;
+
+    return size != 0 && (vaddr & ((UINT64_C(1) << size) - 1)) != 0;
+}
+
+bool t_mpages_cuts(const struct t_mpages *model, uint64_t vaddr)
+{
+    return cuts(model, vaddr, false);
+}
+
+/* The next smaller size for what holds `vaddr` in its middle, until nothing does. */
+static void split_at(struct t_mpages *model, uint64_t vaddr, bool soft)
+{
+    while (cuts(model, vaddr, soft)) {
+        unsigned leaf = size_of(entry(model, vaddr >> SHIFT), soft);
         uint64_t pages = UINT64_C(1) << (leaf - SHIFT);
         uint64_t first = (vaddr >> SHIFT) / pages * pages;
 
         for (uint64_t i = 0; i < pages; i++) {
-            entry(model, first + i)->leaf = (uint8_t)(leaf - 9);
+            entry(model, first + i)->leaf = (uint8_t)(entry(model, first + i)->leaf - 9);
         }
     }
 }
 
 /* What an operation on mapped pages must answer; splits at the ends when the answer is OK. */
 static enum t_mpages_status prepare(struct t_mpages *model, uint64_t start, uint64_t len,
-                                    unsigned flags)
+                                    unsigned flags, bool soft)
 {
     if (!is_valid(model, start, len)) {
         return T_MPAGES_INVALID;
     }
-    for (uint64_t i = 0; i < len >> SHIFT && (flags & T_MPAGES_HOLES) == 0; i++) {
-        if (entry(model, (start >> SHIFT) + i)->leaf == 0) {
-            return T_MPAGES_NOT_MAPPED;
+    for (uint64_t i = 0, nr; i < len >> SHIFT && (flags & T_MPAGES_HOLES) == 0; i += nr) {
+        const struct t_mpage *pages;
+
+        nr = (len >> SHIFT) - i;
+        pages = entries(model, (start >> SHIFT) + i, &nr);
+        for (uint64_t n = 0; n < nr; n++) {
+            if (size_of(&pages[n], soft) == 0) {
+                return T_MPAGES_NOT_MAPPED;
+            }
         }
     }
     if ((flags & T_MPAGES_SPLIT) == 0 &&
-        (t_mpages_cuts(model, start) || t_mpages_cuts(model, start + len))) {
+        (cuts(model, start, soft) || cuts(model, start + len, soft))) {
         return T_MPAGES_HUGE;
     }
-    split_at(model, start);
-    split_at(model, start + len);
+    split_at(model, start, soft);
+    split_at(model, start + len, soft);
     return T_MPAGES_OK;
 }
 
 enum t_mpages_status t_mpages_unmap(struct t_mpages *model, uint64_t start, uint64_t len,
                                     unsigned flags)
 {
-    enum t_mpages_status status = prepare(model, start, len, flags);
+    enum t_mpages_status status = prepare(model, start, len, flags, true);
 
-    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
-        *entry(model, (start >> SHIFT) + i) = (struct t_mpage){0};
+    for (uint64_t i = 0, nr; i < len >> SHIFT && status == T_MPAGES_OK; i += nr) {
+        struct t_mpage *pages;
+
+        nr = (len >> SHIFT) - i;
+        pages = entries(model, (start >> SHIFT) + i, &nr);
+        memset(pages, 0, nr * sizeof(*pages));
     }
     return status;
+}
+
+enum t_mpages_status t_mpages_change(struct t_mpages *model, uint64_t start, uint64_t len,
+                                     t_mpages_change_fn change, const void *arg, unsigned flags)
+{
+    enum t_mpages_status status = prepare(model, start, len, flags, false);
+
+    for (uint64_t i = 0, nr; i < len >> SHIFT && status == T_MPAGES_OK; i += nr) {
+        struct t_mpage *pages;
+
+        nr = (len >> SHIFT) - i;
+        pages = entries(model, (start >> SHIFT) + i, &nr);
+        for (uint64_t n = 0; n < nr; n++) {
+            if (size_of(&pages[n], false) != 0) {
+                change(&pages[n], arg);
+            }
+        }
+    }
+    return status;
+}
+
+static void change_prot(struct t_mpage *page, const void *arg)
+{
+    page->prot = *(const uint32_t *)arg;
 }
 
 enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, uint64_t len,
                                       uint32_t prot, unsigned flags)
 {
-    enum t_mpages_status status = prepare(model, start, len, flags);
+    return t_mpages_change(model, start, len, change_prot, &prot, flags);
+}
 
-    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
-        struct t_mpage *page = entry(model, (start >> SHIFT) + i);
-
-        page->prot = page->leaf != 0 ? prot : 0;
-    }
-    return status;
+static void change_type(struct t_mpage *page, const void *arg)
+{
+    page->type = *(const uint16_t *)arg;
 }
 
 enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, uint64_t len,
                                        uint16_t type, unsigned flags)
 {
-    enum t_mpages_status status = prepare(model, start, len, flags);
+    return t_mpages_change(model, start, len, change_type, &type, flags);
+}
 
-    for (uint64_t i = 0; i < len >> SHIFT && status == T_MPAGES_OK; i++) {
-        struct t_mpage *page = entry(model, (start >> SHIFT) + i);
+enum t_mpages_status t_mpages_put_soft(struct t_mpages *model, uint64_t start, unsigned size,
+                                       uint16_t kind, uint64_t payload)
+{
+    uint64_t nr = UINT64_C(1) << (size - SHIFT);
 
-        page->type = page->leaf != 0 ? type : 0;
+    if (!is_valid(model, start, nr << SHIFT) || (start >> SHIFT) % nr != 0) {
+        return T_MPAGES_INVALID;
     }
-    return status;
+    for (uint64_t i = 0; i < nr; i++) {
+        if (entry(model, (start >> SHIFT) + i)->leaf != 0) {
+            return T_MPAGES_ALREADY_MAPPED;
+        }
+    }
+    for (uint64_t i = 0; i < nr; i++) {
+        *entry(model, (start >> SHIFT) + i) = (struct t_mpage){
+            .paddr = payload, .type = kind, .leaf = (uint8_t)(size | T_MPAGES_SOFT)};
+    }
+    return T_MPAGES_OK;
 }
 
 /* Whether the pages of one larger leaf, from `vpn` on, are 512 smaller ones that could be it. */
@@ -260,6 +333,13 @@ const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr)
 {
     const struct t_mpage *page = entry(model, vaddr >> SHIFT);
 
+    return page != NULL && size_of(page, false) != 0 ? page : NULL;
+}
+
+const struct t_mpage *t_mpages_slot_at(const struct t_mpages *model, uint64_t vaddr)
+{
+    const struct t_mpage *page = entry(model, vaddr >> SHIFT);
+
     return page != NULL && page->leaf != 0 ? page : NULL;
 }
 
@@ -282,10 +362,25 @@ uint64_t t_mpages_count(const struct t_mpages *model, unsigned leaf)
         for (uint64_t i = 0; i < model->windows[w].nr; i++) {
             const struct t_mpage *page = &model->windows[w].pages[i];
 
-            count += page->leaf != 0 && (leaf == 0 || page->leaf == leaf) ? 1 : 0;
+            count += size_of(page, false) != 0 && (leaf == 0 || page->leaf == leaf) ? 1 : 0;
         }
     }
     return count;
+}
+
+void t_mpages_tally(const struct t_mpages *model, uint64_t leaves[3], uint64_t soft[3])
+{
+    uint64_t by_leaf[256] = {0};
+
+    for (unsigned w = 0; w < model->nr_windows; w++) {
+        for (uint64_t i = 0; i < model->windows[w].nr; i++) {
+            by_leaf[model->windows[w].pages[i].leaf]++;
+        }
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        leaves[i] = by_leaf[SHIFT + 9 * i];
+        soft[i] = by_leaf[(SHIFT + 9 * i) | T_MPAGES_SOFT];
+    }
 }
 
 uint64_t t_mpages_count_frame(const struct t_mpages *model, uint64_t paddr)
@@ -296,7 +391,7 @@ uint64_t t_mpages_count_frame(const struct t_mpages *model, uint64_t paddr)
         for (uint64_t i = 0; i < model->windows[w].nr; i++) {
             const struct t_mpage *page = &model->windows[w].pages[i];
 
-            count += page->leaf != 0 && page->paddr == paddr ? 1 : 0;
+            count += size_of(page, false) != 0 && page->paddr == paddr ? 1 : 0;
         }
     }
     return count;

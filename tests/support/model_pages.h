@@ -27,12 +27,16 @@ enum t_mpages_flags {
     T_MPAGES_HOLES = 2, /**< pages that are not mapped are passed over */
 };
 
+/** In `leaf`, beside the size: a soft slot. What may be mapped sees it, and what unmaps; for all else
+ * it is a hole. */
+#define T_MPAGES_SOFT 128u
+
 /** One 4 KiB page. */
 struct t_mpage {
-    uint64_t paddr; /**< of this page, also inside of a larger leaf */
+    uint64_t paddr; /**< of this page, also inside of a larger leaf; of a soft slot its payload */
     uint32_t prot;  /**< the test's own encoding */
-    uint16_t type;  /**< memory type, likewise */
-    uint8_t leaf;   /**< log2 of the leaf's size: 12, 21, 30; 0: not mapped */
+    uint16_t type;  /**< memory type, likewise; of a soft slot its kind */
+    uint8_t leaf;   /**< log2 of the leaf's size: 12, 21, 30; T_MPAGES_SOFT; 0: nothing */
     uint8_t marks;  /**< the test's own; what is mapped anew has none. There is no padding. */
 };
 
@@ -72,6 +76,17 @@ enum t_mpages_status t_mpages_protect(struct t_mpages *model, uint64_t start, ui
 enum t_mpages_status t_mpages_set_type(struct t_mpages *model, uint64_t start, uint64_t len,
                                        uint16_t type, unsigned flags);
 
+/** Change a page that is mapped in what is the test's own. */
+typedef void (*t_mpages_change_fn)(struct t_mpage *page, const void *arg);
+
+/** Change all pages that are mapped; status and splits as for t_mpages_protect(). */
+enum t_mpages_status t_mpages_change(struct t_mpages *model, uint64_t start, uint64_t len,
+                                     t_mpages_change_fn change, const void *arg, unsigned flags);
+
+/** Put a soft slot of 1 << size bytes where nothing is. */
+enum t_mpages_status t_mpages_put_soft(struct t_mpages *model, uint64_t start, unsigned size,
+                                       uint16_t kind, uint64_t payload);
+
 /** Whether two pages are alike in what a larger leaf has once. */
 typedef bool (*t_mpages_alike_fn)(const struct t_mpage *a, const struct t_mpage *b);
 
@@ -88,11 +103,17 @@ uint64_t t_mpages_merge(struct t_mpages *model, uint64_t start, uint64_t len, un
 /** The page of an address; NULL when it is outside of the windows or not mapped. */
 const struct t_mpage *t_mpages_at(const struct t_mpages *model, uint64_t vaddr);
 
+/** The same of what may be mapped or soft. */
+const struct t_mpage *t_mpages_slot_at(const struct t_mpages *model, uint64_t vaddr);
+
 /** Physical address of a byte; false: not mapped. */
 bool t_mpages_translate(const struct t_mpages *model, uint64_t vaddr, uint64_t *paddr);
 
 /** How many 4 KiB pages are mapped by leaves of this size (log2; 0: by any). */
 uint64_t t_mpages_count(const struct t_mpages *model, unsigned leaf);
+
+/** The same of all sizes, 4 KiB, 2 MiB and 1 GiB, at once; and of soft slots. */
+void t_mpages_tally(const struct t_mpages *model, uint64_t leaves[3], uint64_t soft[3]);
 
 /** How many pages are mapped to this frame (a physical address of 4 KiB). */
 uint64_t t_mpages_count_frame(const struct t_mpages *model, uint64_t paddr);
