@@ -28,7 +28,7 @@ struct run_of_leaves {
     uint64_t off; /**< from the state's base */
     uint64_t len;
     uint64_t leaf;
-    bool forbidden; /**< a page that allows nothing: soft, for the hardware */
+    bool forbidden; /**< a page that allows nothing: not present, for the hardware */
 };
 
 struct range_state {
@@ -45,9 +45,9 @@ static const struct range_state range_states[] = {
     {"2 MiB", 1, {{0, P2M, P2M, false}}},
     {"1 GiB", 1, {{0, P1G, P1G, false}}},
     {"2 MiB in pages", 1, {{0, P2M, P4K, false}}},
-    {"soft page", 1, {{0, P4K, P4K, true}}},
-    {"soft 2 MiB", 1, {{0, P2M, P2M, true}}},
-    {"soft 1 GiB", 1, {{0, P1G, P1G, true}}},
+    {"forbidden page", 1, {{0, P4K, P4K, true}}},
+    {"forbidden 2 MiB", 1, {{0, P2M, P2M, true}}},
+    {"forbidden 1 GiB", 1, {{0, P1G, P1G, true}}},
     {"mixed",
      5,
      {{0, 2 * P4K, P4K, false},
