@@ -37,8 +37,8 @@
  * Locking: calls on one page table are serialised by its owner (a space does it with its lock); the
  * hardware may walk the tables all the while. Different page tables do not need each other's lock.
  * Whoever removes or narrows a translation passes a gather (tlb.h) and ends it before the memory is
- * used for anything else. Any call may run with interrupts on or off, if the owner's lock allows it;
- * where that is not so, it says.
+ * used for anything else. Any call may run with interrupts on or off, if the owner's lock allows
+ * it; where that is not so, it says.
  */
 #ifndef MM_PAGING_H
 #define MM_PAGING_H
@@ -256,8 +256,8 @@ struct mm_paging_stats {
  *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not canonical, overlaps another, or shares a
  *         root entry with `user`; `user` is not in the lower half)
  *         | MM_ERR_INVALID_SIZE (a kernel range is empty) | MM_ERR_NOT_ALIGNED (a range)
- *         | MM_ERR_LIMIT (too many ranges) | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame of
- *         the source that the physmap or the CPU does not reach) | what the source answers, e.g.
+ *         | MM_ERR_LIMIT (too many ranges) | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame
+ *         of the source that the physmap or the CPU does not reach) | what the source answers, e.g.
  *         MM_ERR_NO_MEMORY
  * Owner:  the caller keeps `pt`; what stands behind backend, physmap and source outlives it.
  * Locks:  none; one CPU. Sleeps: never.
@@ -284,8 +284,8 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
 
 /**
  * Make the entry root of a kernel root with pairs: what user mode keeps of the kernel. It has
- * tables of its own behind `ranges`, and is empty: the kernel maps there, with mm_paging_map(), what
- * a CPU touches on its way in before it has loaded another root, and on its way out after (the
+ * tables of its own behind `ranges`, and is empty: the kernel maps there, with mm_paging_map(),
+ * what a CPU touches on its way in before it has loaded another root, and on its way out after (the
  * trampoline's text and its stacks, IDT, GDT, TSS), at the addresses, frames and rights that these
  * have in the kernel root. All user roots made after have it, also what is mapped in it later.
  *
@@ -298,8 +298,8 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
  *         | MM_ERR_INVALID_ARGUMENT (null; no range; `kernel` is a user or entry root, or not for
  *         pairs) | MM_ERR_BUSY (it has an entry root) | MM_ERR_LIMIT (too many ranges)
  *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not the kernel's, or overlaps another)
- *         | MM_ERR_INVALID_SIZE (a range is empty) | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_FAULT (as
- *         for mm_paging_init_kernel()) | what the source answers
+ *         | MM_ERR_INVALID_SIZE (a range is empty) | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_FAULT
+ *         (as for mm_paging_init_kernel()) | what the source answers
  * Owner:  the caller keeps `entry`; it outlives all user roots, and goes before `kernel`.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   as mm_paging_init_kernel().
@@ -363,26 +363,26 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
  *         mm_paging_init_kernel()) | what the source answers
  * Owner:  the frames mapped stay the caller's; tables are the page table's.
  * Locks:  the owner's; with MM_PAGING_MERGE as mm_paging_merge(). Sleeps: never.
- * Cost:   one store a leaf, one frame a table; one walk for 512 leaves. With MM_PAGING_MERGE that of
- *         mm_paging_merge().
+ * Cost:   one store a leaf, one frame a table; one walk for 512 leaves. With MM_PAGING_MERGE that
+ *         of mm_paging_merge().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags);
 
 /**
- * Make every page of `range`, where nothing may be mapped nor any soft slot be, a guard: a soft slot
- * of kind MM_SOFT_GUARD, of the largest leaf's size that alignment, length and the CPU allow, so that
- * wide guards cost few tables. An access faults as in a hole; but who handles the fault finds out
- * with mm_paging_slot_get() that nothing ever belongs there (below a stack, between buffers), and
- * mm_paging_map() refuses to map there until mm_paging_unmap() has removed it. Nothing is flushed:
- * no CPU knows anything of a page that is not mapped.
+ * Make every page of `range`, where nothing may be mapped nor any soft slot be, a guard: a soft
+ * slot of kind MM_SOFT_GUARD, of the largest leaf's size that alignment, length and the CPU allow,
+ * so that wide guards cost few tables. An access faults as in a hole; but who handles the fault
+ * finds out with mm_paging_slot_get() that nothing ever belongs there (below a stack, between
+ * buffers), and mm_paging_map() refuses to map there until mm_paging_unmap() has removed it.
+ * Nothing is flushed: no CPU knows anything of a page that is not mapped.
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
- * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
- *         | MM_ERR_INVALID_ADDRESS (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source
- *         answers
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers
  * Owner:  tables are the page table's.
  * Locks:  the owner's. Sleeps: never.
  * Cost:   as mm_paging_map().
@@ -436,9 +436,9 @@ mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, m
  *
  * Two types of one page must never be in use at once. So on a root that the hardware may walk, the
  * leaves are first made not present, then every CPU drops their translations, then they come back
- * with the new type (SDM vol. 3A, 12.12.4; APM vol. 2, 7.8.7). Meanwhile who touches the range takes
- * a fault, the kernel too: the code that runs, its stack, what an interrupt handler needs, and the
- * tables as the physmap shows them must not lie in it.
+ * with the new type (SDM vol. 3A, 12.12.4; APM vol. 2, 7.8.7). Meanwhile who touches the range
+ * takes a fault, the kernel too: the code that runs, its stack, what an interrupt handler needs,
+ * and the tables as the physmap shows them must not lie in it.
  *
  * What the caches hold of the memory is the caller's to write back and drop, on every CPU that may
  * have used it, after the call and before the first use under the new type (the same sections; a
@@ -471,8 +471,9 @@ mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, 
  *
  * On a root that the hardware may walk, no address ever has translations of two sizes (SDM vol. 3A,
  * 4.10.2.3): the tables that merge are unlinked, every CPU drops what it knows of them, then comes
- * the larger leaf. Meanwhile who touches what they map takes a fault: the code that runs, its stack,
- * what an interrupt handler needs, and the tables as the physmap shows them must not lie there.
+ * the larger leaf. Meanwhile who touches what they map takes a fault: the code that runs, its
+ * stack, what an interrupt handler needs, and the tables as the physmap shows them must not lie
+ * there.
  *
  * The call needs no memory: with good arguments it cannot fail. The tables go back to the source
  * before it returns. Frames and what they hold are left alone.
@@ -504,8 +505,8 @@ mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uin
  *         declared ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page
  *         table) | MM_ERR_NOT_INITIALIZED
  * Locks:  the owner's. Sleeps: never.
- * Cost:   one load for each slot of each table above the lowest; of others up to the first slot that
- *         holds something.
+ * Cost:   one load for each slot of each table above the lowest; of others up to the first slot
+ *         that holds something.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
@@ -572,8 +573,8 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
 
 /**
  * Replace the frame and protection of one mapped 4 KiB page (copy-on-write break); memory type,
- * software bits and key stay, accessed and dirty begin anew. The old translation goes to the gather,
- * and with MM_PAGING_RELEASE the old frame too.
+ * software bits and key stay, accessed and dirty begin anew. The old translation goes to the
+ * gather, and with MM_PAGING_RELEASE the old frame too.
  *
  * @param flags   MM_PAGING_RELEASE
  * @param gather  begun for `pt`
@@ -617,13 +618,13 @@ mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, str
  *
  * @param at      aligned to `len`, in the declared ranges
  * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
- * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared. Written
- *                on MM_ERR_BUSY alone: what is there now
+ * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared.
+ *                Written on MM_ERR_BUSY alone: what is there now
  * @param now     by mm_slot_empty(), mm_slot_soft() (also a guard: MM_SOFT_GUARD with payload 0) or
  *                mm_slot_leaf()
  * @param gather  begun for `pt`; a leaf that was seen goes to it. NULL: only if none was
- * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen, and
- *         larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
+ * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen,
+ *         and larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
  *         | MM_ERR_NOT_ALIGNED (at, paddr) | MM_ERR_INVALID_SIZE (len; paddr wraps)
  *         | MM_ERR_INVALID_ADDRESS (at: outside the declared ranges; paddr: beyond the CPU's)
  *         | MM_ERR_INVALID_ARGUMENT (null; kind, payload, type, software bits or key are none;
@@ -864,8 +865,8 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
  *
  * @param flags   MM_PAGING_RELEASE
  * @param gather  begun for the cursor's page table; the leaf is added to it
- * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out of
- *         the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out
+ *         of the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
  *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
  * Owner:  as mm_paging_unmap().
@@ -951,8 +952,8 @@ mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend);
 /**
  * Walk a root that is no page table of the library: to go back to the boot loader's. All
  * translations of this CPU are dropped, global ones too. The code that runs and its stack must be
- * mapped in it. A CPU that is online in a tlb leaves to the kernel's root first (mm_paging_leave()),
- * and is taken offline after (mm_tlb_offline()) unless it comes back.
+ * mapped in it. A CPU that is online in a tlb leaves to the kernel's root first
+ * (mm_paging_leave()), and is taken offline after (mm_tlb_offline()) unless it comes back.
  *
  * @param root  what mm_paging_current_root() told earlier
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a backend without ops) | MM_ERR_NOT_ALIGNED (root)
@@ -1037,9 +1038,10 @@ mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 #define MM_PAGING_DUMP_HOLES 1u
 
 /**
- * Print the layout through the log op: which root, one line for each run of equal attributes (range,
- * its size, size of its leaves, permissions, type, what physical memory; of soft slots: guard, or
- * the kind), and a line of totals. Leaves are whole, also where they stick out of the range.
+ * Print the layout through the log op: which root, one line for each run of equal attributes
+ * (range, its size, size of its leaves, permissions, type, what physical memory; of soft slots:
+ * guard, or the kind), and a line of totals. Leaves are whole, also where they stick out of the
+ * range.
  *
  * @param flags  MM_PAGING_DUMP_HOLES
  * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS

@@ -39,15 +39,16 @@
  * that is switching in has not seen anything yet, and is waited for.
  *
  * The kernel's root is every online CPU's, whatever root it has loaded. ASIDs (address-space
- * identifiers: PCIDs on x86-64): each CPU keeps the translations of the last MM_TLB_ASIDS roots that
- * it had loaded. What such a root flushed meanwhile, and what the kernel's root did, is found out by
- * generation when the root is loaded again, and then all of that ASID is dropped. An ASID is never
- * the name of a page table: it remembers the id of its page table, which is never used twice.
+ * identifiers: PCIDs on x86-64): each CPU keeps the translations of the last MM_TLB_ASIDS roots
+ * that it had loaded. What such a root flushed meanwhile, and what the kernel's root did, is found
+ * out by generation when the root is loaded again, and then all of that ASID is dropped. An ASID is
+ * never the name of a page table: it remembers the id of its page table, which is never used twice.
  *
- * Nobody waits for ever: who waits serves itself in each turn, and so does who spins with interrupts
- * off on any lock, if the kernel's relax op (and its own spin loops) call mm_tlb_service(). The rule
- * that is left: no lock that is ever taken with interrupts off is held across the end of a gather,
- * unless all who spin for it serve. The op may_wait lets a kernel check that.
+ * Nobody waits for ever: who waits serves itself in each turn, and so does who spins with
+ * interrupts off on any lock, if the kernel's relax op (and its own spin loops) call
+ * mm_tlb_service(). The rule that is left: no lock that is ever taken with interrupts off is held
+ * across the end of a gather, unless all who spin for it serve. The op may_wait lets a kernel check
+ * that.
  *
  * Who calls what:
  *
@@ -117,7 +118,8 @@ void mm_gather_end(struct mm_gather *gather);
  * Note that the translations of `range` are stale: for owners of page tables who edit them by other
  * means. A range that is empty or wraps, and a gather that was never begun, are left alone.
  *
- * Locks:  the owner's; not preempted to another CPU. It never flushes. Cost: O(MM_GATHER_MAX_RANGES).
+ * Locks:  the owner's; not preempted to another CPU. It never flushes.
+ * Cost:   O(MM_GATHER_MAX_RANGES).
  */
 void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global);
 
@@ -190,8 +192,8 @@ struct mm_tlb_asid {
 };
 
 /**
- * One CPU. Fields are the library's: `m` = written by this CPU only, read by all, atomic; `c` = this
- * CPU's own. The size keeps two CPUs out of each other's lines.
+ * One CPU. Fields are the library's: `m` = written by this CPU only, read by all, atomic; `c` =
+ * this CPU's own. The size keeps two CPUs out of each other's lines.
  */
 struct mm_tlb_cpu {
     uintptr_t loaded;     /**< m: address of its page table; and 1: it is being loaded */
@@ -250,7 +252,8 @@ mm_status_t mm_tlb_destroy(struct mm_tlb *tlb);
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_LIMIT (the op
  *         this_cpu names one that is not below nr_cpus)
- * Locks:  none; interrupts off, or nobody sends this CPU any. Sleeps: never. Cost: one flush of all.
+ * Locks:  none; interrupts off, or nobody sends this CPU any. Sleeps: never.
+ * Cost:   one flush of all.
  */
 MM_MUST_CHECK
 mm_status_t mm_tlb_online(struct mm_tlb *tlb);

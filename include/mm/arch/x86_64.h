@@ -120,9 +120,9 @@ struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);
 
 /**
  * Zero memory past the caches: for the `zero` op of struct mm_frame_ops. Worth while for blocks
- * that the caches would not hold until they are used. It uses general registers and MOVNTI alone (SDM
- * vol. 2B), and ends with SFENCE, so that whoever is told of the memory afterwards sees zeroes. It
- * needs no privilege.
+ * that the caches would not hold until they are used. It uses general registers and MOVNTI alone
+ * (SDM vol. 2B), and ends with SFENCE, so that whoever is told of the memory afterwards sees
+ * zeroes. It needs no privilege.
  *
  * @param ctx  not used
  * @param at   aligned to 64 bytes

@@ -502,7 +502,7 @@ static inline uint64_t codec_used(uint64_t slot)
     return (slot & ENTRY_P) != 0 ? ENTRY_A | ENTRY_D : soft_make(0, KEPT_A | KEPT_D) & ~SOFT_ONES;
 }
 
-/** The leaf of `level` (not 0) that 512 leaves are whose first is given: codec_split() undoes it. */
+/** The leaf of `level` (not 0) that 512 leaves are, by their first: codec_split() undoes it. */
 static inline uint64_t codec_join(uint64_t slot, unsigned level)
 {
     if ((slot & ENTRY_P) == 0 || level != 1) {
