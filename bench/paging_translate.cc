@@ -126,7 +126,6 @@ std::vector<uint64_t> ascending_addresses()
     return addresses;
 }
 
-#if defined(MM_PAGING_CURSOR_MAGIC)
 // One by one, as above, and through a function pointer on both sides.
 mm_status_t cursor_translate(mm_paging_cursor *cursor, mm_vaddr_t at, mm_mapping *out)
 {
@@ -159,12 +158,6 @@ void paging_translate_cursor(benchmark::State &state)
     }
     state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPages));
 }
-#else
-void paging_translate_cursor(benchmark::State &state)
-{
-    state.SkipWithError("not supported: cursors");
-}
-#endif
 BENCHMARK(paging_translate_cursor);
 
 void paging_translate_cursor_floor(benchmark::State &state)

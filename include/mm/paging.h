@@ -38,7 +38,8 @@
  * Locking: calls on one page table are serialised by its owner (a space does it with its lock); the
  * hardware may walk the tables all the while. Different page tables do not need each other's lock.
  * Whoever removes or narrows a translation passes a gather (tlb.h) and ends it before the memory is
- * used for anything else.
+ * used for anything else. Any call may run with interrupts on or off, if the owner's lock allows
+ * it; where that is not so, it says.
  */
 #ifndef MM_PAGING_H
 #define MM_PAGING_H
@@ -177,7 +178,7 @@ struct mm_paging_config {
     /** Where user roots map; page-aligned, lower half; length 0: no user roots. */
     struct mm_vrange user;
     /** The CPUs that walk these roots, and how to reach them: made by mm_tlb_init() for the same
-     * backend, and of one kernel root at a time. NULL: one CPU, no PCIDs. User roots inherit it. */
+     * backend, and of one kernel root at a time. NULL: one CPU, no ASIDs. User roots inherit it. */
     struct mm_tlb *tlb;
     uint32_t flags; /**< MM_PAGING_PAIRS */
 };
@@ -214,7 +215,7 @@ struct mm_pagetable {
     uint32_t active;           /**< o: it has been activated: the hardware may walk it */
     uint32_t pairs;            /**< c: 1: made with MM_PAGING_PAIRS; 2: the entry root */
     mm_paddr_t root;           /**< c: of a pair the one for user mode */
-    mm_paddr_t kernel_root;    /**< c: what the kernel runs on; but of a pair it is `root` */
+    mm_paddr_t kernel_root;    /**< c: what the kernel runs on: `root`, unless it is a pair */
     /** With pairs: the entry root, of a kernel root (NULL: not yet made) and of its user roots; the
      * kernel root, of an entry root. */
     struct mm_pagetable *peer;
@@ -242,8 +243,8 @@ struct mm_pagetable {
 struct mm_paging_stats {
     uint64_t nr_tables;    /**< owned, root included */
     uint64_t nr_leaves[3]; /**< 4 KiB, 2 MiB, 1 GiB */
-    uint64_t mapped_bytes;
-    uint64_t nr_soft; /**< soft slots, whatever they cover */
+    uint64_t mapped_bytes; /**< by all leaves, those that allow nothing among them */
+    uint64_t nr_soft;      /**< soft slots, whatever they cover */
 };
 
 /**
@@ -253,13 +254,12 @@ struct mm_paging_stats {
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; no backend or source,
  *         an op is missing, no kernel range, a physmap that wraps; `tlb` was made for another
  *         backend) | MM_ERR_NOT_INITIALIZED (`tlb`) | MM_ERR_BUSY (`tlb` has a kernel root)
- *         | MM_ERR_INVALID_ADDRESS (a
- *         range wraps, is not canonical, overlaps another, or shares a root entry with `user`;
- *         `user` is not in the lower half) | MM_ERR_INVALID_SIZE (a kernel range is empty)
- *         | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_LIMIT (too many ranges)
- *         | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame
- *         of the source that the physmap or the CPU does not reach) | what the source answers,
- *         e.g. MM_ERR_NO_MEMORY
+ *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not canonical, overlaps another, or shares a
+ *         root entry with `user`; `user` is not in the lower half)
+ *         | MM_ERR_INVALID_SIZE (a kernel range is empty) | MM_ERR_NOT_ALIGNED (a range)
+ *         | MM_ERR_LIMIT (too many ranges) | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame
+ *         of the source that the physmap or the CPU does not reach) | what the source answers, e.g.
+ *         MM_ERR_NO_MEMORY
  * Owner:  the caller keeps `pt`; what stands behind backend, physmap and source outlives it.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   one frame for each root entry that the ranges touch, and one for the root.
@@ -273,8 +273,9 @@ mm_status_t mm_paging_init_kernel(struct mm_pagetable *pt, const struct mm_pagin
  * @param pt      zeroed storage
  * @param kernel  made by mm_paging_init_kernel() or mm_paging_adopt(), and outlives `pt`
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_NOT_INITIALIZED (kernel)
- *         | MM_ERR_INVALID_ARGUMENT (null; a user or entry root as `kernel`; its configuration has no
- *         user range; it is for pairs and has no entry root yet) | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source answers
+ *         | MM_ERR_INVALID_ARGUMENT (null; a user or entry root as `kernel`; its configuration has
+ *         no user range; it is for pairs and has no entry root yet) | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers
  * Locks:  none; nobody else knows `pt`, and of `kernel` only what never changes is read.
  *         Sleeps: never.
  * Cost:   one frame, and one copy for each root entry of the kernel's ranges; a pair: two frames.
@@ -284,8 +285,8 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
 
 /**
  * Make the entry root of a kernel root with pairs: what user mode keeps of the kernel. It has
- * tables of its own behind `ranges`, and is empty: the kernel maps there, with mm_paging_map(), what
- * a CPU touches on its way in before it has loaded another root, and on its way out after (the
+ * tables of its own behind `ranges`, and is empty: the kernel maps there, with mm_paging_map(),
+ * what a CPU touches on its way in before it has loaded another root, and on its way out after (the
  * trampoline's text and its stacks, IDT, GDT, TSS), at the addresses, frames and rights that these
  * have in the kernel root. All user roots made after have it, also what is mapped in it later.
  *
@@ -298,8 +299,8 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
  *         | MM_ERR_INVALID_ARGUMENT (null; no range; `kernel` is a user or entry root, or not for
  *         pairs) | MM_ERR_BUSY (it has an entry root) | MM_ERR_LIMIT (too many ranges)
  *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not the kernel's, or overlaps another)
- *         | MM_ERR_INVALID_SIZE (a range is empty) | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_FAULT (as
- *         for mm_paging_init_kernel()) | what the source answers
+ *         | MM_ERR_INVALID_SIZE (a range is empty) | MM_ERR_NOT_ALIGNED (a range) | MM_ERR_FAULT
+ *         (as for mm_paging_init_kernel()) | what the source answers
  * Owner:  the caller keeps `entry`; it outlives all user roots, and goes before `kernel`.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   as mm_paging_init_kernel().
@@ -339,8 +340,8 @@ mm_status_t mm_paging_adopt(struct mm_pagetable *pt, const struct mm_paging_conf
  * storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_BUSY (it is the root in use on this CPU; with a tlb: a
- *         CPU has it loaded; a kernel root: a CPU is online, or it has an entry root)
+ *         | MM_ERR_BUSY (it is the root in use on this CPU; with a tlb: a CPU has it loaded; a
+ *         kernel root: a CPU is online, or it has an entry root)
  * Locks:  none; no CPU uses the root, and no user root of a kernel root that is destroyed exists.
  *         Sleeps: never. It waits for nobody: translations of a root that no CPU has loaded cannot
  *         be used.
@@ -366,26 +367,26 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
  *         mm_paging_init_kernel()) | what the source answers
  * Owner:  the frames mapped stay the caller's; tables are the page table's.
  * Locks:  the owner's; with MM_PAGING_MERGE as mm_paging_merge(). Sleeps: never.
- * Cost:   one store a leaf, one frame a table; one walk for 512 leaves. With MM_PAGING_MERGE that of
- *         mm_paging_merge().
+ * Cost:   one store a leaf, one frame a table; one walk for 512 leaves. With MM_PAGING_MERGE that
+ *         of mm_paging_merge().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags);
 
 /**
- * Make every page of `range`, where nothing may be mapped nor any soft slot be, a guard: a soft slot
- * of kind MM_SOFT_GUARD, of the largest leaf's size that alignment, length and the CPU allow, so that
- * wide guards cost few tables. An access faults as in a hole; but who handles the fault finds out
- * with mm_paging_slot_get() that nothing ever belongs there (below a stack, between buffers), and
- * mm_paging_map() refuses to map there until mm_paging_unmap() has removed it. Nothing is flushed:
- * no CPU knows anything of a page that is not mapped.
+ * Make every page of `range`, where nothing may be mapped nor any soft slot be, a guard: a soft
+ * slot of kind MM_SOFT_GUARD, of the largest leaf's size that alignment, length and the CPU allow,
+ * so that wide guards cost few tables. An access faults as in a hole; but who handles the fault
+ * finds out with mm_paging_slot_get() that nothing ever belongs there (below a stack, between
+ * buffers), and mm_paging_map() refuses to map there until mm_paging_unmap() has removed it.
+ * Nothing is flushed: no CPU knows anything of a page that is not mapped.
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
- * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
- *         | MM_ERR_INVALID_ADDRESS (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel()) | what the source
- *         answers
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED
+ *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
+ *         ranges) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
+ *         mm_paging_init_kernel()) | what the source answers
  * Owner:  tables are the page table's.
  * Locks:  the owner's. Sleeps: never.
  * Cost:   as mm_paging_map().
@@ -407,7 +408,8 @@ mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range);
  *         split, for which two tables of 4 KiB leaves and two of 2 MiB leaves are enough
  * Owner:  without MM_PAGING_RELEASE the frames stay the caller's, not to be used again before the
  *         gather has ended.
- * Locks:  the owner's. The gather may flush in between when it is full. Sleeps: never.
+ * Locks:  the owner's. With MM_PAGING_RELEASE a gather that is full is ended in between: then none
+ *         that is ever taken with interrupts off, as for mm_gather_end(). Sleeps: never.
  * Cost:   one exchange a leaf; a table that is left half full is read once.
  */
 MM_MUST_CHECK
@@ -438,9 +440,9 @@ mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, m
  *
  * Two types of one page must never be in use at once. So on a root that the hardware may walk, the
  * leaves are first made not present, then every CPU drops their translations, then they come back
- * with the new type (SDM vol. 3A, 12.12.4; APM vol. 2, 7.8.7). Meanwhile who touches the range takes
- * a fault, the kernel too: the code that runs, its stack, what an interrupt handler needs, and the
- * tables as the physmap shows them must not lie in it.
+ * with the new type (SDM vol. 3A, 12.12.4; APM vol. 2, 7.8.7). Meanwhile who touches the range
+ * takes a fault, the kernel too: the code that runs, its stack, what an interrupt handler needs,
+ * and the tables as the physmap shows them must not lie in it.
  *
  * What the caches hold of the memory is the caller's to write back and drop, on every CPU that may
  * have used it, after the call and before the first use under the new type (the same sections; a
@@ -473,8 +475,9 @@ mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, 
  *
  * On a root that the hardware may walk, no address ever has translations of two sizes (SDM vol. 3A,
  * 4.10.2.3): the tables that merge are unlinked, every CPU drops what it knows of them, then comes
- * the larger leaf. Meanwhile who touches what they map takes a fault: the code that runs, its stack,
- * what an interrupt handler needs, and the tables as the physmap shows them must not lie there.
+ * the larger leaf. Meanwhile who touches what they map takes a fault: the code that runs, its
+ * stack, what an interrupt handler needs, and the tables as the physmap shows them must not lie
+ * there.
  *
  * The call needs no memory: with good arguments it cannot fail. The tables go back to the source
  * before it returns. Frames and what they hold are left alone.
@@ -506,8 +509,8 @@ mm_status_t mm_paging_merge(struct mm_pagetable *pt, struct mm_vrange range, uin
  *         declared ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page
  *         table) | MM_ERR_NOT_INITIALIZED
  * Locks:  the owner's. Sleeps: never.
- * Cost:   one load for each slot of each table above the lowest; of others up to the first slot that
- *         holds something.
+ * Cost:   one load for each slot of each table above the lowest; of others up to the first slot
+ *         that holds something.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_reclaim(struct mm_pagetable *pt, struct mm_vrange range,
@@ -531,8 +534,8 @@ mm_status_t mm_paging_translate(const struct mm_pagetable *pt, mm_vaddr_t at,
 typedef bool (*mm_paging_visit_fn)(void *ctx, const struct mm_mapping *mapping);
 
 /**
- * Visit every leaf that overlaps `range`, whole; holes and soft slots are not visited. Any range in one canonical
- * half is allowed, aligned or not, declared or not.
+ * Visit every leaf that overlaps `range`, whole; holes and soft slots are not visited. Any range in
+ * one canonical half is allowed, aligned or not, declared or not.
  *
  * @return MM_OK (also if the visitor ended it) | MM_ERR_INVALID_SIZE (length 0)
  *         | MM_ERR_INVALID_ADDRESS (not canonical, wraps) | MM_ERR_INVALID_ARGUMENT (null)
@@ -555,13 +558,15 @@ typedef void (*mm_paging_share_fn)(void *ctx, mm_pfn_t first, uint64_t nr);
  * @param share   called once for each run of frames, after all that can fail; it takes the
  *                references. NULL: nobody counts.
  * @param gather  begun for `from`: its translations are narrowed
- * @return MM_OK | MM_ERR_ALREADY_MAPPED (to; an empty table in
- *         the place of a large leaf, too) | MM_ERR_HUGE_PAGE (a leaf or soft slot of `from` sticks
- *         out of the range) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (to; an empty table in the place of a large leaf, too)
+ *         | MM_ERR_HUGE_PAGE (a leaf or soft slot of `from` sticks out of the range)
+ *         | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
  *         | MM_ERR_INVALID_ADDRESS (outside the user range) | MM_ERR_INVALID_ARGUMENT (null; gather
  *         of another page table; `from` and `to` are one, of different backends, or not both user
  *         roots) | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
  *         | what the source answers
+ * Owner:  the frames are shared from here on. CPUs that have `from` loaded may still write to them
+ *         until the gather has ended: before that `to` is not run, nor a frame's content trusted.
  * Locks:  both owners'. Sleeps: never.
  * Cost:   one compare-and-exchange and one store a leaf, one frame for each table below.
  */
@@ -572,18 +577,17 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
 
 /**
  * Replace the frame and protection of one mapped 4 KiB page (copy-on-write break); memory type,
- * software bits and key stay, accessed and dirty begin anew. The old translation goes to the gather, and with
- * MM_PAGING_RELEASE the old frame too.
+ * software bits and key stay, accessed and dirty begin anew. The old translation goes to the
+ * gather, and with MM_PAGING_RELEASE the old frame too.
  *
  * @param flags   MM_PAGING_RELEASE
  * @param gather  begun for `pt`
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED (at, paddr)
  *         | MM_ERR_INVALID_ADDRESS (at: outside the declared ranges; paddr: beyond the CPU's)
  *         | MM_ERR_INVALID_FLAGS (flags, prot) | MM_ERR_INVALID_ARGUMENT (null; gather of another
- *         page table)
- *         | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | MM_ERR_NOT_INITIALIZED
+ *         page table) | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | MM_ERR_NOT_INITIALIZED
  * Owner:  without MM_PAGING_RELEASE the old frame stays the caller's.
- * Locks:  the owner's. Sleeps: never.
+ * Locks:  as mm_paging_unmap(). Sleeps: never.
  * Cost:   one walk, one exchange.
  */
 MM_MUST_CHECK
@@ -612,19 +616,19 @@ mm_status_t mm_paging_slot_get(const struct mm_pagetable *pt, mm_vaddr_t at, str
  * so none is lost.
  *
  * A leaf may become one of another frame and protection, as with mm_paging_replace(); never one of
- * another size or memory type, which a CPU must not see side by side (SDM vol. 3A, 4.10.2.3, 12.12.4):
- * write an empty or soft slot, end the gather, write the leaf. Tables that become empty stay, until
- * mm_paging_unmap() or mm_paging_reclaim() passes over them.
+ * another size or memory type, which a CPU must not see side by side (SDM vol. 3A, 4.10.2.3 and
+ * 12.12.4): write an empty or soft slot, end the gather, write the leaf. Tables that become empty
+ * stay, until mm_paging_reclaim() or mm_paging_unmap() passes over them.
  *
  * @param at      aligned to `len`, in the declared ranges
  * @param len     of the slot: 4 KiB, 2 MiB or 1 GiB
- * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared. Written
- *                on MM_ERR_BUSY alone: what is there now
+ * @param seen    what mm_paging_slot_get() told, or mm_slot_empty(); only `raw` is compared.
+ *                Written on MM_ERR_BUSY alone: what is there now
  * @param now     by mm_slot_empty(), mm_slot_soft() (also a guard: MM_SOFT_GUARD with payload 0) or
  *                mm_slot_leaf()
  * @param gather  begun for `pt`; a leaf that was seen goes to it. NULL: only if none was
- * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen, and
- *         larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
+ * @return MM_OK | MM_ERR_BUSY (the slot holds something else) | MM_ERR_HUGE_PAGE (it is as seen,
+ *         and larger than `len`) | MM_ERR_ALREADY_MAPPED (a table of smaller slots is there)
  *         | MM_ERR_NOT_ALIGNED (at, paddr) | MM_ERR_INVALID_SIZE (len; paddr wraps)
  *         | MM_ERR_INVALID_ADDRESS (at: outside the declared ranges; paddr: beyond the CPU's)
  *         | MM_ERR_INVALID_ARGUMENT (null; kind, payload, type, software bits or key are none;
@@ -694,7 +698,8 @@ mm_status_t mm_paging_set_key(struct mm_pagetable *pt, struct mm_vrange range, u
  *         | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
  *         | MM_ERR_INVALID_FLAGS (what) | MM_ERR_NOT_INITIALIZED
  * Locks:  the owner's. Sleeps: never.
- * Cost:   one load for each slot of each table in the range, one locked AND a leaf that had a bit.
+ * Cost:   one load for each slot of each table in the range, one compare-and-exchange a leaf that
+ *         had a bit.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_harvest(struct mm_pagetable *pt, struct mm_vrange range, uint32_t what,
@@ -725,7 +730,7 @@ typedef void (*mm_paging_taken_fn)(void *ctx, const struct mm_mapping *was);
  *         mm_paging_init_kernel()) | what the source answers; the last two only where a leaf is
  *         split, as for mm_paging_unmap()
  * Owner:  as mm_paging_unmap().
- * Locks:  the owner's. The gather may flush in between when it is full. Sleeps: never.
+ * Locks:  as mm_paging_unmap(). Sleeps: never.
  * Cost:   one exchange and one call of `fn` a leaf; a table that is left half full is read once.
  */
 MM_MUST_CHECK
@@ -792,7 +797,8 @@ mm_status_t mm_paging_cursor_seek(struct mm_paging_cursor *cursor, mm_vaddr_t at
  * @return MM_OK | MM_ERR_NOT_MAPPED (there is none; the place is the end of the range)
  *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED
  * Locks:  the owner's. Sleeps: never.
- * Cost:   one load for each slot that is passed over, one walk for each table.
+ * Cost:   one load for each slot of 4 KiB that is passed over, one walk for each larger one and for
+ *         each table.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_cursor_next(struct mm_paging_cursor *cursor, struct mm_slot *out);
@@ -863,12 +869,12 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
  *
  * @param flags   MM_PAGING_RELEASE
  * @param gather  begun for the cursor's page table; the leaf is added to it
- * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out of
- *         the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
+ * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out
+ *         of the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
  *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
  * Owner:  as mm_paging_unmap().
- * Locks:  the owner's. Sleeps: never.
+ * Locks:  as mm_paging_unmap(). Sleeps: never.
  * Cost:   one exchange; when it was the last of a table, as mm_paging_unmap().
  */
 MM_MUST_CHECK
@@ -910,8 +916,8 @@ mm_paddr_t mm_paging_user_root(const struct mm_pagetable *pt);
  * it.
  *
  * With a tlb, the CPU is one of the page table's from here until it loads another: it is
- * interrupted when translations go. With PCIDs, translations of its last stay are kept if they are
- * still good. The root that is already loaded is not loaded again.
+ * interrupted when translations go. With ASIDs (PCIDs), translations of its last stay are kept if
+ * they are still good. The root that is already loaded is not loaded again.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED (also: this CPU is not online in the tlb)
  *         | MM_ERR_INVALID_ARGUMENT (null; an entry root)
@@ -950,8 +956,8 @@ mm_paddr_t mm_paging_current_root(struct mm_paging_backend backend);
 /**
  * Walk a root that is no page table of the library: to go back to the boot loader's. All
  * translations of this CPU are dropped, global ones too. The code that runs and its stack must be
- * mapped in it. A CPU that is online in a tlb leaves to the kernel's root first (mm_paging_leave()),
- * and is taken offline after (mm_tlb_offline()) unless it comes back.
+ * mapped in it. A CPU that is online in a tlb leaves to the kernel's root first
+ * (mm_paging_leave()), and is taken offline after (mm_tlb_offline()) unless it comes back.
  *
  * @param root  what mm_paging_current_root() told earlier
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (a backend without ops) | MM_ERR_NOT_ALIGNED (root)
@@ -1023,8 +1029,8 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 /**
  * Walk all tables of its own: every entry is well formed, no leaf of the kernel is open to the user
  * and no user leaf the kernel's, no table of ours is empty (but in a declared range where
- * mm_paging_slot_cas() emptied slots since it was last reclaimed), and there are as many tables and leaves
- * as were counted (so none is shared). Each contradiction is one line to the log op.
+ * mm_paging_slot_cas() emptied slots since it was last reclaimed), and there are as many tables and
+ * leaves as were counted (so none is shared). Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  the owner's. Sleeps: never.
@@ -1037,9 +1043,10 @@ mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 #define MM_PAGING_DUMP_HOLES 1u
 
 /**
- * Print the layout through the log op: which root, one line for each run of equal attributes (range,
- * its size, size of its leaves, permissions, type, what physical memory; of soft slots: guard, or the
- * kind), and a line of totals. Leaves are whole, also where they stick out of the range.
+ * Print the layout through the log op: which root, one line for each run of equal attributes
+ * (range, its size, size of its leaves, permissions, type, what physical memory; of soft slots:
+ * guard, or the kind), and a line of totals. Leaves are whole, also where they stick out of the
+ * range.
  *
  * @param flags  MM_PAGING_DUMP_HOLES
  * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS

@@ -22,7 +22,7 @@ MM_BEGIN_DECLS
 
 /** A leaf that is writable and executable, for one and the same: kernel or user. */
 #define MM_AUDIT_WRITE_EXEC 1u
-/** What the kernel executes is writable through another leaf; or what a user executes, for a user. */
+/** What the kernel executes is writable through another leaf; or, for a user, what he executes. */
 #define MM_AUDIT_ALIAS_EXEC 2u
 /** A leaf outside the user range that user mode reaches; one in it, in a user root, that it does
  * not; and a leaf of the kernel in the root that user mode runs on, where there are two. */

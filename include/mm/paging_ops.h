@@ -15,15 +15,16 @@
 MM_BEGIN_DECLS
 
 /** What the walk of the audit tells of. */
-enum mmi_entry {
-    MMI_ENTRY_LEAF = 0,         /**< present; the mapping is what is effective */
-    MMI_ENTRY_NAMES_MEMORY = 1, /**< not present; `paddr` is what it names */
-    MMI_ENTRY_UNSEEN = 2, /**< leads to a table, at `paddr`, that the physmap does not reach */
+enum mm_paging_entry {
+    MM_PAGING_ENTRY_LEAF = 0,         /**< present; the mapping is what is effective */
+    MM_PAGING_ENTRY_NAMES_MEMORY = 1, /**< not present; `paddr` is what it names */
+    MM_PAGING_ENTRY_UNSEEN =
+        2, /**< leads to a table, at `paddr`, that the physmap does not reach */
 };
 
 /** `entry`: as it stands in the table. False ends the walk. */
 typedef bool (*mm_paging_entry_fn)(void *ctx, const struct mm_mapping *mapping, uint64_t entry,
-                                   enum mmi_entry what);
+                                   enum mm_paging_entry what);
 
 /** Called for a leaf or soft slot; false ends the walk. */
 typedef bool (*mm_paging_slot_fn)(void *ctx, const struct mm_slot *slot);

@@ -38,20 +38,21 @@
  * the bits: so one of the two sees the other (both accesses are sequentially consistent). A CPU
  * that is switching in has not seen anything yet, and is waited for.
  *
- * The kernel's root is every online CPU's, whatever root it has loaded. PCIDs: each CPU keeps the
- * translations of the last MM_TLB_ASIDS roots that it had loaded. What such a root flushed meanwhile,
- * and what the kernel's root did, is found out by generation when the root is loaded again, and then
- * all of that PCID is dropped. A PCID is never the name of a page table: a slot remembers the id of
- * its page table, which is never used twice.
+ * The kernel's root is every online CPU's, whatever root it has loaded. ASIDs (address-space
+ * identifiers: PCIDs on x86-64): each CPU keeps the translations of the last MM_TLB_ASIDS roots
+ * that it had loaded. What such a root flushed meanwhile, and what the kernel's root did, is found
+ * out by generation when the root is loaded again, and then all of that ASID is dropped. An ASID is
+ * never the name of a page table: it remembers the id of its page table, which is never used twice.
  *
  * CR3 is the library's while a root of it is loaded. A trampoline that loads another root on the way
  * out (the pairs of roots of paging.h) puts back the value that it found, PCID included: a root under
  * a PCID that is not its own is not noticed, and is flushed under the wrong name.
  *
- * Nobody waits for ever: who waits serves itself in each turn, and so does who spins with interrupts
- * off on any lock, if the kernel's relax op (and its own spin loops) call mm_tlb_service(). The rule
- * that is left: no lock that is ever taken with interrupts off is held across the end of a gather,
- * unless all who spin for it serve. The op may_wait lets a kernel check that.
+ * Nobody waits for ever: who waits serves itself in each turn, and so does who spins with
+ * interrupts off on any lock, if the kernel's relax op (and its own spin loops) call
+ * mm_tlb_service(). The rule that is left: no lock that is ever taken with interrupts off is held
+ * across the end of a gather, unless all who spin for it serve. The op may_wait lets a kernel check
+ * that.
  *
  * Who calls what:
  *
@@ -121,7 +122,8 @@ void mm_gather_end(struct mm_gather *gather);
  * Note that the translations of `range` are stale: for owners of page tables who edit them by other
  * means. A range that is empty or wraps, and a gather that was never begun, are left alone.
  *
- * Locks:  the owner's. Cost: O(MM_GATHER_MAX_RANGES).
+ * Locks:  the owner's; not preempted to another CPU. It never flushes.
+ * Cost:   O(MM_GATHER_MAX_RANGES).
  */
 void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global);
 
@@ -130,14 +132,14 @@ void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool 
  * before. A gather that is full flushes and releases now. One that was never begun is left alone.
  *
  * Owner:  the gather, and after the flush the source of the page table.
- * Locks:  the owner's, as for mm_gather_end(). Sleeps: never.
+ * Locks:  the owner's, and what mm_gather_end() says of locks. Sleeps: never.
  * Cost:   O(1); when it is full, as mm_gather_end().
  */
 void mm_gather_add_frames(struct mm_gather *gather, mm_pfn_t first, uint64_t nr);
 
 /* --- several CPUs ----------------------------------------------------------------------------- */
 
-/** Roots besides the kernel's whose translations a CPU keeps, if it has PCIDs. */
+/** Roots besides the kernel's whose translations a CPU keeps, if it has ASIDs. */
 #define MM_TLB_ASIDS 8u
 
 /** What a kernel supplies. The first argument of each is the `ctx` of the configuration. */
@@ -186,7 +188,7 @@ struct mm_tlb_stats {
     uint64_t nr_asid_misses; /**< and that did not */
 };
 
-/** What one CPU keeps in a PCID. Its own: nobody else reads it. */
+/** What one CPU keeps in an ASID. Its own: nobody else reads it. */
 struct mm_tlb_asid {
     uint64_t id;         /**< of the page table; 0: none */
     uint64_t gen;        /**< of that, when it was last loaded here */
@@ -194,8 +196,8 @@ struct mm_tlb_asid {
 };
 
 /**
- * One CPU. Fields are the library's: `m` = written by this CPU only, read by all, atomic; `c` = this
- * CPU's own. The size keeps two CPUs out of each other's lines.
+ * One CPU. Fields are the library's: `m` = written by this CPU only, read by all, atomic; `c` =
+ * this CPU's own. The size keeps two CPUs out of each other's lines.
  */
 struct mm_tlb_cpu {
     uintptr_t loaded;     /**< m: address of its page table; and 1: it is being loaded */
@@ -213,7 +215,7 @@ struct mm_tlb {
     uint32_t magic;                   /**< c */
     uint32_t nr_cpus;                 /**< c */
     uint32_t flush_pages;             /**< c */
-    uint32_t nr_asids;                /**< c: slots in use of each CPU's; 1: no PCIDs */
+    uint32_t nr_asids;                /**< c: ASIDs in use of each CPU's; 1: it has none */
     struct mm_tlb_cpu *cpus;          /**< c */
     struct mm_paging_backend backend; /**< c */
     const struct mm_tlb_ops *ops;     /**< c */
@@ -249,12 +251,13 @@ mm_status_t mm_tlb_destroy(struct mm_tlb *tlb);
 
 /**
  * This CPU comes: from here on it is told of what the kernel's root flushes. It drops all that it
- * has cached. Its features are switched on before (mm_x86_64_enable()), PCIDs among them, as on all
+ * has cached. Its features are switched on before (mm_x86_64_enable()), ASIDs among them, as on all
  * other CPUs. Of a CPU that is online already: nothing happens.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_LIMIT (the op
  *         this_cpu names one that is not below nr_cpus)
- * Locks:  none; interrupts off, or nobody sends this CPU any. Sleeps: never. Cost: one flush of all.
+ * Locks:  none; interrupts off, or nobody sends this CPU any. Sleeps: never.
+ * Cost:   one flush of all.
  */
 MM_MUST_CHECK
 mm_status_t mm_tlb_online(struct mm_tlb *tlb);

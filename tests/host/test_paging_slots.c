@@ -509,7 +509,7 @@ static void test_adopted(void **state)
         memset(root, 0, P4K);
         memset(table, 0, P4K);
         root[256] = ((T_TABLES - 2) * P4K) | 3;
-        table[3] = (T_TABLES - 2) * 0 | entries[i].raw;
+        table[3] = entries[i].raw;
         assert_int_equal(mm_paging_adopt(&pt, &config, mm_paddr((T_TABLES - 3) * P4K)),
                          entries[i].status);
         if (entries[i].status == MM_OK) {

@@ -72,8 +72,9 @@ struct mm_x86_64 {
     void *ctx;
     struct mm_x86_64_features features;
     struct mm_x86_64_enabled enabled;
-    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none.
-     * Physical addresses end below the lowest of them. */
+    /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none, as
+     * mm_x86_64_init() leaves it. The one field that the caller writes, between that call and the
+     * first page table, and never after. Physical addresses end below the lowest of its bits. */
     uint64_t encryption_mask;
 };
 
@@ -90,8 +91,8 @@ mm_status_t mm_x86_64_init(struct mm_x86_64 *arch, const struct mm_x86_64_cpu_op
 
 /**
  * Switch on, on this CPU, what it has of: NX, CR0.WP, global pages, the PAT table, SMEP, SMAP,
- * UMIP, PCIDs (with global pages only; bits 11:0 of CR3 are cleared for that). To be called on each CPU, and before page tables are built (an entry carries NX only if
- * EFER.NXE is set).
+ * UMIP, PCIDs (with global pages only; bits 11:0 of CR3 are cleared for that). To be called on each
+ * CPU, and before page tables are built (an entry carries NX only if EFER.NXE is set).
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  none; one CPU at a time, not preempted to another.
@@ -118,10 +119,10 @@ struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch);
 struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);
 
 /**
- * Zero memory past the caches: for the `zero` op of struct mm_frame_ops. Worth while for blocks that
- * the caches would not hold until they are used. It uses general registers and MOVNTI alone (SDM
- * vol. 2B), and ends with SFENCE, so that whoever is told of the memory afterwards sees zeroes. It
- * needs no privilege.
+ * Zero memory past the caches: for the `zero` op of struct mm_frame_ops. Worth while for blocks
+ * that the caches would not hold until they are used. It uses general registers and MOVNTI alone
+ * (SDM vol. 2B), and ends with SFENCE, so that whoever is told of the memory afterwards sees
+ * zeroes. It needs no privilege.
  *
  * @param ctx  not used
  * @param at   aligned to 64 bytes

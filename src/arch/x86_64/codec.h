@@ -17,9 +17,9 @@
  *   63       52 51      43 42                   5 4    1  0
  *   payload high   ones        payload low         kind   0
  *
- * Kinds 0 to MM_SOFT_KINDS - 1 are the kernel's, MM_SOFT_GUARD is a guard page. Kinds 11 to 14 are a
- * leaf that allows nothing: it keeps all but its protection, which are 52 bits, two of them in the
- * kind:
+ * Kinds 0 to MM_SOFT_KINDS - 1 are the kernel's, MM_SOFT_GUARD is a guard page. Kinds 11 to 14 are
+ * a leaf that allows nothing: it keeps all but its protection, which are 52 bits, two of them in
+ * the kind:
  *
  *   51    48 47      45 44 43 42  40 39               0
  *     key     software   D  A  type   page frame number
@@ -422,7 +422,7 @@ static inline bool codec_has_keys(const codec_t *cx)
     return cx->features.pku;
 }
 
-/** The bits of a leaf that say accessed and dirty; for slot_clear() of one that is present. */
+/** The bits of a leaf that is present that say accessed and dirty: what a harvest clears. */
 static inline uint64_t codec_used_bits(bool accessed, bool dirty)
 {
     return (accessed ? ENTRY_A : 0) | (dirty ? ENTRY_D : 0);
@@ -502,7 +502,7 @@ static inline uint64_t codec_used(uint64_t slot)
     return (slot & ENTRY_P) != 0 ? ENTRY_A | ENTRY_D : soft_make(0, KEPT_A | KEPT_D) & ~SOFT_ONES;
 }
 
-/** The leaf of `level` (not 0) that 512 leaves are whose first is given: what codec_split() undoes. */
+/** The leaf of `level` (not 0) that 512 leaves are, by their first: codec_split() undoes it. */
 static inline uint64_t codec_join(uint64_t slot, unsigned level)
 {
     if ((slot & ENTRY_P) == 0 || level != 1) {

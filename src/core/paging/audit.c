@@ -179,7 +179,8 @@ static void put_run(struct audit *a)
     }
 }
 
-static bool see(void *ctx, const struct mm_mapping *mapping, uint64_t entry, enum mmi_entry what)
+static bool see(void *ctx, const struct mm_mapping *mapping, uint64_t entry,
+                enum mm_paging_entry what)
 {
     struct audit *a = ctx;
     struct run leaf = {
@@ -191,9 +192,10 @@ static bool see(void *ctx, const struct mm_mapping *mapping, uint64_t entry, enu
         .type = (uint8_t)mapping->type,
     };
 
-    if (what != MMI_ENTRY_LEAF) {
+    if (what != MM_PAGING_ENTRY_LEAF) {
         if (!a->counting) {
-            tell_of_entry(a, what == MMI_ENTRY_UNSEEN ? MM_AUDIT_UNSEEN : MM_AUDIT_NOT_PRESENT,
+            tell_of_entry(a,
+                          what == MM_PAGING_ENTRY_UNSEEN ? MM_AUDIT_UNSEEN : MM_AUDIT_NOT_PRESENT,
                           mapping, entry);
         }
         return !a->enough;

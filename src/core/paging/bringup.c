@@ -235,8 +235,8 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
 
 /* --- the direct map --------------------------------------------------------------------------- */
 
-/** Whether the image forbids writing to the frame at `at`; *last: the last byte, at most what it was,
- * up to which that, or its contrary, holds. */
+/** Whether the image forbids writing to the frame at `at`; *last: the last byte, at most what it
+ * was, up to which that, or its contrary, holds. */
 static bool read_only(const struct pieces *p, uint64_t at, uint64_t *last)
 {
     uint64_t until = 0;

@@ -357,7 +357,7 @@ mm_status_t mmi_paging_check_edit(const struct mm_pagetable *pt, struct mm_vrang
     return check_edit(pt, range, flags, known, gather);
 }
 
-/* --- ranges ----------------------------------------------------------------------------------- */
+/* --- changing --------------------------------------------------------------------------------- */
 
 /** What MM_PAGING_MERGE adds to a call that went well. */
 static mm_status_t merge_after(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
@@ -592,6 +592,8 @@ mm_status_t mm_paging_walk(const struct mm_pagetable *pt, struct mm_vrange range
     return status != MM_OK ? status : pt->backend.ops->walk(pt, range, visit, ctx);
 }
 
+/* --- roots ------------------------------------------------------------------------------------ */
+
 mm_paddr_t mm_paging_root(const struct mm_pagetable *pt)
 {
     return mmi_pagetable_check(pt) == MM_OK ? pt->kernel_root : mm_paddr(0);
@@ -621,6 +623,8 @@ mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t roo
     backend.ops->load_root(backend.ctx, root);
     return MM_OK;
 }
+
+/* --- asking ----------------------------------------------------------------------------------- */
 
 mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_stats *out)
 {

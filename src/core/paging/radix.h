@@ -16,7 +16,8 @@
  * table it will need, which no root points to yet), then *commits*, which cannot fail.
  *
  * How the hardware may walk along at any moment:
- *   - A table is linked by one release store when all its slots are written: the source zeroes it.
+ *   - A table is linked by one release store when all its slots are written: the source zeroes it,
+ *     or, where the call writes all 512, hands it out as it is.
  *   - A leaf is split by writing all slots of a table and exchanging leaf for table in one step, so
  *     the address is never without translation. For a moment the TLB may hold the old large leaf
  *     beside new small ones: they agree in everything, and the whole leaf goes to the gather, so
@@ -41,7 +42,8 @@
  * codec_table_pfn, codec_table_mask, codec_is_user_table, codec_is_owned, codec_disown,
  * codec_chain, codec_chain_pfn, codec_is_chained, codec_rights_all, codec_rights_below,
  * codec_rights_allow, codec_has_type, codec_prot, codec_leaf, codec_step, codec_next, codec_paddr,
- * codec_type, codec_is_global, codec_reprotect, codec_write_protect, codec_split, codec_join,
+ * codec_type, codec_is_global, codec_is_writable, codec_without_write, codec_reprotect,
+ * codec_reprotect_present, codec_reprotect_changes, codec_write_protect, codec_split, codec_join,
  * codec_decode, codec_malformed, codec_is_leaf, codec_is_present, codec_used, codec_retype,
  * codec_break, codec_is_broken, codec_mend, codec_names_memory, codec_named, codec_same_table,
  * codec_kernel_side; codec_is_soft, codec_soft, codec_soft_kind, codec_soft_payload;

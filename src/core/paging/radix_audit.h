@@ -36,7 +36,7 @@ static bool view_enter(struct sweep *s, uint64_t slot, void *arg)
     }
     if (s->pt->physmap.ops == NULL &&
         !mm_physmap_covers(&s->pt->physmap, mm_prange(none.paddr, MM_PAGE_SIZE))) {
-        s->stop = !v->tell(v->ctx, &none, slot, MMI_ENTRY_UNSEEN);
+        s->stop = !v->tell(v->ctx, &none, slot, MM_PAGING_ENTRY_UNSEEN);
         return false;
     }
     return true;
@@ -45,11 +45,11 @@ static bool view_enter(struct sweep *s, uint64_t slot, void *arg)
 static void view_slot(struct sweep *s, const struct view *v, uint64_t slot, uint64_t at)
 {
     struct mm_mapping mapping = {.page = mm_vrange(mm_vaddr(at), level_size(s->level))};
-    enum mmi_entry what = MMI_ENTRY_LEAF;
+    enum mm_paging_entry what = MM_PAGING_ENTRY_LEAF;
 
     if (codec_names_memory(slot)) {
         mapping.paddr = codec_named(s->cx, slot);
-        what = MMI_ENTRY_NAMES_MEMORY;
+        what = MM_PAGING_ENTRY_NAMES_MEMORY;
     } else if (s->level > codec_max_leaf(s->cx)) {
         return; /* malformed: every access faults, and the check tells */
     } else {
