@@ -7,22 +7,22 @@
  *     bit of this CPU in pt->cpus        an initiator that does not see it has edited the tables
  *     loaded = pt, "being loaded"        before this CPU reads its generation; one that sees it
  *     read pt->gen                       waits until "loaded" says pt alone
- *     load the root                      keeping what its PCID holds, if nothing was flushed since
+ *     load the root                      keeping what its ASID holds, if nothing was flushed since
  *     seen = that generation
  *     loaded = pt
  *     bit of this CPU out of the page table before: from here on nobody waits for it there
  *
- * What a PCID holds is good if its page table has the generation that it had when it was left, and
- * if this CPU has seen no flush of the kernel's root since: such a flush reaches the PCID in use
- * and what is global, not what other PCIDs hold of the kernel's addresses.
+ * What an ASID holds is good if its page table has the generation that it had when it was left, and
+ * if this CPU has seen no flush of the kernel's root since: such a flush reaches the ASID in use
+ * and what is global, not what other ASIDs hold of the kernel's addresses.
  */
 #include "core/base/mem.h"
 #include "shootdown.h"
 
 /* --- switch ----------------------------------------------------------------------------------- */
 
-/** The slot of a page table on this CPU: its own, or the next in turn. */
-static uint32_t slot_for(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
+/** The ASID of a page table on this CPU: its own, or the next in turn. */
+static uint32_t asid_for(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
                          const struct mm_pagetable *pt)
 {
     if (pt->is_user == 0 || tlb->nr_asids == 1) {
@@ -37,11 +37,11 @@ static uint32_t slot_for(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
     return cpu->next;
 }
 
-/** Load the root under the PCID of a slot, and note what the slot holds. */
-static void load_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
+/** Load the root under its ASID, and note what that holds. */
+static void load_asid(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
                       const struct mm_pagetable *pt, uint64_t gen)
 {
-    uint32_t i = slot_for(tlb, cpu, pt);
+    uint32_t i = asid_for(tlb, cpu, pt);
     struct mm_tlb_asid *asid = &cpu->asids[i];
     uint64_t kernel_seen = mmi_load(&cpu->kernel_seen);
     bool keep = tlb->nr_asids > 1 && asid->id == pt->id && asid->kernel_gen == kernel_seen &&
@@ -55,13 +55,13 @@ static void load_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu,
     cpu->current = i;
 }
 
-/** Note what the PCID in use holds, before it is left. */
-static void leave_slot(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, bool stray)
+/** Note what the ASID in use holds, before it is left. */
+static void leave_asid(const struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, bool stray)
 {
     struct mm_tlb_asid *asid = &cpu->asids[cpu->current];
 
     if (stray) {
-        cpu->asids[0].id = 0; /* a root that is not ours has walked under PCID 0 */
+        cpu->asids[0].id = 0; /* a root that is not ours has walked under ASID 0 */
     }
     if (tlb->nr_asids > 1) {
         asid->gen = mmi_load(&cpu->seen);
@@ -94,8 +94,8 @@ static void load_root(struct mm_tlb *tlb, uint32_t self, struct mm_pagetable *pt
     }
     mmi_store_release(&cpu->loaded, (uintptr_t)pt | MMI_TLB_LOADING);
     gen = mmi_load_seq(&pt->gen);
-    leave_slot(tlb, cpu, stray);
-    load_slot(tlb, cpu, pt, gen);
+    leave_asid(tlb, cpu, stray);
+    load_asid(tlb, cpu, pt, gen);
     if (fresh || stray) {
         tlb->backend.ops->flush_everything(tlb->backend.ctx);
     }
