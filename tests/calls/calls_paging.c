@@ -7,6 +7,7 @@
 #include <mm/paging_audit.h>
 #include <mm/tlb.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 static struct mm_paging_config config_of(const uint64_t *a, struct mm_physmap *physmap,
@@ -227,8 +228,41 @@ static void short_kernel(void)
     t_w.spare.pt.physmap = t_w.physmap_short;
 }
 
+/* The first leaf that is global. */
+static bool see_global(void *ctx, const struct mm_mapping *leaf)
+{
+    struct mm_mapping *found = ctx;
+
+    if ((leaf->prot & MM_PROT_GLOBAL) != 0) {
+        *found = *leaf;
+        return false;
+    }
+    return true;
+}
+
+/* A kernel root as if it had been made with MM_PAGING_PAIRS: nothing in it is global. */
 static void kernel_of_pairs(void)
 {
+    static struct mm_gather gather;
+
+    for (uint32_t i = 0; i < t_w.kernel.nr_kernel_ranges; i++) {
+        struct mm_vrange range = t_w.kernel.kernel_ranges[i];
+        struct mm_mapping found = {.page = {.len = 1}};
+
+        while (found.page.len != 0) {
+            found.page.len = 0;
+            if (mm_paging_walk(&t_w.kernel, range, see_global, &found) != MM_OK) {
+                abort();
+            }
+            if (found.page.len != 0 &&
+                (mm_gather_begin(&gather, &t_w.kernel) != MM_OK ||
+                 mm_paging_protect(&t_w.kernel, found.page, found.prot & ~MM_PROT_GLOBAL, 0,
+                                   &gather) != MM_OK)) {
+                abort();
+            }
+            mm_gather_end(&gather);
+        }
+    }
     t_w.kernel.pairs = 1;
 }
 
