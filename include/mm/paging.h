@@ -32,8 +32,8 @@
  * Every call is all or nothing: tables that are needed are reserved first, and what follows cannot
  * fail. A call that fails has changed nothing. A frame that the source hands out must be one that
  * the physmap reaches, or it is given back and the call answers MM_ERR_FAULT. A physmap with ops
- * must have room for three tables at a time (6 frames serve every call of the library): a map op that
- * has not is a panic.
+ * must have room for three tables at a time (6 frames serve every call of the library): a map op
+ * that has not is a panic.
  *
  * Locking: calls on one page table are serialised by its owner (a space does it with its lock); the
  * hardware may walk the tables all the while. Different page tables do not need each other's lock.
@@ -313,16 +313,16 @@ mm_status_t mm_paging_init_entry(struct mm_pagetable *entry, struct mm_pagetable
  * Take over a root that someone else built (the boot loader): its mappings are seen, may be changed
  * and removed; its tables are never given to the source of frames, and stay linked when empty.
  * Root entries of the declared ranges that it lacks are filled. The tree is trusted to be a tree: a
- * range that holds a recursive entry must not be declared. What hangs from root entries that are not
- * declared is not looked at: whoever translates or walks there answers for it that the physmap
+ * range that holds a recursive entry must not be declared. What hangs from root entries that are
+ * not declared is not looked at: whoever translates or walks there answers for it that the physmap
  * reaches its tables.
  *
  * @param pt      zeroed storage
  * @param config  as for mm_paging_init_kernel()
  * @param root    page-aligned physical address
  * @return as mm_paging_init_kernel(), and MM_ERR_NOT_ALIGNED (root) | MM_ERR_INVALID_ADDRESS (root:
- *         beyond the CPU's or the physmap's addresses) | MM_ERR_INVALID_FLAGS (MM_PAGING_PAIRS, too)
- *         | MM_ERR_CORRUPTED (an entry in the declared ranges is malformed, is not present and
+ *         beyond the CPU's or the physmap's addresses) | MM_ERR_INVALID_FLAGS (MM_PAGING_PAIRS,
+ *         too) | MM_ERR_CORRUPTED (an entry in the declared ranges is malformed, is not present and
  *         neither 0 nor a soft slot or a leaf as this library writes them, or leads to a table that
  *         the physmap does not reach)
  * Owner:  as mm_paging_init_kernel(); the root and its tables stay with who built them.

@@ -44,9 +44,10 @@
  * out by generation when the root is loaded again, and then all of that ASID is dropped. An ASID is
  * never the name of a page table: it remembers the id of its page table, which is never used twice.
  *
- * CR3 is the library's while a root of it is loaded. A trampoline that loads another root on the way
- * out (the pairs of roots of paging.h) puts back the value that it found, PCID included: a root under
- * a PCID that is not its own is not noticed, and is flushed under the wrong name.
+ * The root register is the library's while a root of it is loaded. A trampoline that loads another
+ * root on the way out (the pairs of roots of paging.h) puts back the value that it found, ASID
+ * included: a root under an ASID that is not its own is not noticed, and is flushed under the wrong
+ * name.
  *
  * Nobody waits for ever: who waits serves itself in each turn, and so does who spins with
  * interrupts off on any lock, if the kernel's relax op (and its own spin loops) call
@@ -111,7 +112,8 @@ mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt);
  *
  * Locks:  none that is ever taken with interrupts off may be held, unless all who spin for it call
  *         mm_tlb_service(). Interrupts on or off. Waits for other CPUs, if some have the page table
- *         loaded; serves this one meanwhile; tells the log once if one takes very long. Sleeps: never.
+ *         loaded; serves this one meanwhile; tells the log once if one takes very long. Sleeps:
+ *         never.
  * Cost:   one page flush for each leaf up to the threshold (MM_GATHER_FLUSH_PAGES, or flush_pages
  *         of the tlb), else one flush of everything; with other CPUs, one call of the op interrupt
  *         and the time of the slowest; one call of the source for each table and frame.
@@ -282,7 +284,8 @@ mm_status_t mm_tlb_offline(struct mm_tlb *tlb);
  * Locks:  none; any context, also in the midst of any call of the library. Interrupts off, or the
  *         platform's op interrupt_save, so that no handler loads another root in the midst. Not
  *         preempted to another CPU. Sleeps: never, and waits for nobody.
- * Cost:   two loads, and the ops interrupt_save and _restore; else a page flush for each leaf up to flush_pages, or a flush of everything.
+ * Cost:   two loads, and the ops interrupt_save and _restore; else a page flush for each leaf up to
+ *         flush_pages, or a flush of everything.
  */
 void mm_tlb_service(struct mm_tlb *tlb);
 
