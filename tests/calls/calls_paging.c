@@ -347,7 +347,8 @@ static unsigned cr3_values(uint64_t *v)
     v[3] = 4095;
     v[4] = 4097;
     v[5] = UINT64_MAX;
-    return 6;
+    v[6] = UINT64_C(1) << 52; /* beyond any CPU's addresses */
+    return 7;
 }
 
 static unsigned kernels(uint64_t *v)

@@ -47,6 +47,7 @@ struct t_paging {
     uint64_t max_mapped;
     struct mm_pagetable kernel;
     struct mm_pagetable user;
+    void *tlb; /* of t_tlb.h; NULL: none */
 };
 
 /* The kernel's ranges of most tests: the second ends at 2^64. */

@@ -16,6 +16,7 @@ struct t_tlb {
     struct t_paging *m;
     struct mm_tlb tlb;
     struct mm_tlb_cpu cpu[T_CPUS_MAX];
+    struct mm_x86_64_cpu_ops ops;
     bool later;         /**< interrupts wait until a CPU runs */
     bool may_not;       /**< what may_wait answers: no */
     uint32_t pending;   /**< CPUs that an interrupt waits for */
@@ -34,6 +35,7 @@ static inline void t_tlb_run(struct t_tlb *t, unsigned cpu)
 {
     unsigned now = t->m->cpus.now;
 
+    assert_int_equal(t->nr_off, 0);
     t->pending &= ~(1u << cpu);
     t->m->cpus.now = cpu;
     mm_tlb_service(&t->tlb);
@@ -147,6 +149,16 @@ static inline struct mm_tlb_config t_tlb_config(struct t_tlb *t)
     return config;
 }
 
+/* Which root is loaded is looked at, and pages of it are flushed: nothing may come in between. */
+static inline void t_tlb_invlpg(void *ctx, uint64_t at)
+{
+    const struct t_cpus *cpus = ctx;
+    const struct t_tlb *t = ((const struct t_paging *)cpus->ctx)->tlb;
+
+    assert_true(t->nr_off > 0);
+    t_cpu_ops.invlpg(ctx, at);
+}
+
 /** CPUs with their features on, no tlb and no root yet. */
 static inline void t_tlb_cpus(struct t_tlb *t)
 {
@@ -154,7 +166,10 @@ static inline void t_tlb_cpus(struct t_tlb *t)
 
     t_cpus_configure(&m->cpus, NULL);
     m->cpus.asleep = true;
-    assert_int_equal(mm_x86_64_init(&m->arch, &t_cpu_ops, &m->cpus), MM_OK);
+    m->tlb = t;
+    t->ops = t_cpu_ops;
+    t->ops.invlpg = t_tlb_invlpg;
+    assert_int_equal(mm_x86_64_init(&m->arch, &t->ops, &m->cpus), MM_OK);
     for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
         assert_int_equal(mm_x86_64_enable(&m->arch), MM_OK);
     }
