@@ -395,7 +395,8 @@ RADIX_APART mm_status_t translate_by_ops(const struct mm_pagetable *pt, uint64_t
 /** The slot for an address in a table of a level that lies in a direct map. */
 RADIX_INLINE uint64_t *slot_at(uint64_t base, uint64_t table, uint64_t at, unsigned level)
 {
-    uint64_t offset = (at >> (CODEC_SHIFT + CODEC_BITS * level - 3)) & ((RADIX_SLOTS - 1) * 8);
+    uint64_t offset =
+        (at >> (CODEC_SHIFT + CODEC_BITS * level - 3)) & (UINT64_C(8) * (RADIX_SLOTS - 1));
 
     return (uint64_t *)(uintptr_t)(base + (table + offset));
 }
