@@ -496,7 +496,8 @@ static void random_leaves(struct fixture *f, struct model *model, struct t_prng 
             bool w = (prot & MM_PROT_WRITE) != 0;
             bool x = (prot & MM_PROT_EXEC) != 0;
 
-            model->who[p] |= (uint8_t)((w ? 1u : 0) | (x ? 2u : 0)) << (r == 0 ? 0 : 2);
+            model->who[p] =
+                (uint8_t)(model->who[p] | ((w ? 1u : 0u) | (x ? 2u : 0u)) << (r == 0 ? 0 : 2));
             model->types[p] |= (uint8_t)(1u << type);
             model->both[p] |= w && x;
         }
