@@ -871,7 +871,7 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
  * @param gather  begun for the cursor's page table; the leaf is added to it
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE (it begins before the place, or sticks out
  *         of the range) | MM_ERR_INVALID_ADDRESS (the place is the end, or outside the declared
- *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
+ *         ranges; adopted root: the leaf sticks out of them) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
  * Owner:  as mm_paging_unmap().
  * Locks:  as mm_paging_unmap(). Sleeps: never.

@@ -426,9 +426,50 @@ static void test_frame_0(void **state)
     t_paging_delete(m);
 }
 
+/* An adopted root may hold a leaf that sticks out of what was declared: no edit takes it whole. */
+static void test_leaf_that_sticks_out(void **state)
+{
+    const struct mm_vrange declared = {{T_KERNEL_LOW}, P4K};
+    struct t_paging *m = t_paging_new();
+    struct mm_paging_config config;
+    struct mm_paging_cursor cursor;
+    struct mm_gather gather;
+    uint64_t table[3];
+
+    (void)state;
+    t_paging_arch(m);
+    config = t_config(m);
+    config.kernel_ranges = &declared;
+    config.nr_kernel_ranges = 1;
+    for (unsigned i = 0; i < 3; i++) {
+        mm_pfn_t frame;
+
+        assert_int_equal(t_source_alloc(m, MM_OWNER_KERNEL, true, &frame), MM_OK);
+        table[i] = frame.raw;
+    }
+    t_table(m, table[0])[256] = table[1] * P4K | 3;
+    t_table(m, table[1])[0] = table[2] * P4K | 3;
+    t_table(m, table[2])[0] = T_LEAVES * P4K | 0x83;
+    assert_int_equal(mm_paging_adopt(&m->kernel, &config, mm_paddr(table[0] * P4K)), MM_OK);
+    assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
+    assert_int_equal(mm_paging_cursor_begin(&cursor, &m->kernel, t_range(T_KERNEL_LOW, P2M)),
+                     MM_OK);
+    assert_int_equal(mm_paging_cursor_protect(&cursor, MM_PROT_READ, &gather),
+                     MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(mm_paging_cursor_unmap(&cursor, 0, &gather), MM_ERR_INVALID_ADDRESS);
+    assert_int_equal(t_table(m, table[2])[0], T_LEAVES * P4K | 0x83);
+    mm_gather_end(&gather);
+    assert_int_equal(mm_paging_destroy(&m->kernel), MM_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        t_source_free(m, mm_pfn(table[i]));
+    }
+    t_paging_delete(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_leaf_that_sticks_out),
         cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_not_global_any_more),
         cmocka_unit_test(test_pairs_are_not_global),

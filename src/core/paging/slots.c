@@ -271,14 +271,22 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
                                  cursor, paddr, len, mmi_paging_prot(cursor->pt, prot), type);
 }
 
-/** What unmap and protect have in common. */
+/** What unmap and protect have in common. A leaf that is changed goes whole: only an adopted root can
+ * hold one that sticks out of what was declared. */
 static mm_status_t check_cursor_edit(const struct mm_paging_cursor *cursor,
                                      const struct mm_gather *gather)
 {
     mm_status_t status = check_cursor(cursor);
+    struct mm_slot there;
 
     if (status == MM_OK && !mmi_gather_is_for(gather, cursor->pt)) {
         status = MM_ERR_INVALID_ARGUMENT;
+    }
+    if (status == MM_OK && cursor->pt->adopted != 0 && cursor->at_end == 0) {
+        status = mm_paging_slot_get(cursor->pt, cursor->place, &there);
+        if (status == MM_OK && there.kind != MM_SLOT_EMPTY) {
+            status = mmi_paging_check_range(cursor->pt, there.page);
+        }
     }
     return status;
 }
