@@ -2,6 +2,8 @@
 //
 // Page tables: translation, beside the bare loads that it is made of.
 
+#include <mm/paging_slots.h>
+
 #include "paging_bench.h"
 
 namespace

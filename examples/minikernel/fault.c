@@ -4,6 +4,7 @@
 // the kernel, the current user space for addresses of the user, and user copy, which can live with
 // none.
 
+#include <mm/paging_slots.h>
 #include <stddef.h>
 
 #include "cpu.h"

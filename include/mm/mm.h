@@ -18,6 +18,7 @@
 #include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/paging_audit.h>
+#include <mm/paging_slots.h>
 #include <mm/physmap.h>
 #include <mm/platform.h>
 #include <mm/space.h>

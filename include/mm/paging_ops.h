@@ -9,7 +9,7 @@
 #ifndef MM_PAGING_OPS_H
 #define MM_PAGING_OPS_H
 
-#include <mm/paging.h>
+#include <mm/paging_slots.h>
 #include <mm/tlb.h>
 
 MM_BEGIN_DECLS
@@ -102,10 +102,10 @@ struct mm_paging_ops {
     /** The root that this CPU walks; and walk another, dropping every translation. */
     mm_paddr_t (*current_root)(void *ctx);
     void (*load_root)(void *ctx, mm_paddr_t root);
-    /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything); shifts: by range,
-     * log2 of the smallest leaf that went. */
+    /** Drop translations of the ranges on this CPU (nr_ranges 0: of everything, for a kernel root
+     * what is global too); shifts: by range, log2 of the smallest leaf that went. */
     void (*flush)(struct mm_pagetable *pt, const struct mm_vrange *ranges, const uint8_t *shifts,
-                  uint32_t nr_ranges, bool global);
+                  uint32_t nr_ranges);
     /**
      * The rest serves the shootdown (tlb.h), which decides what this CPU must forget. ASIDs are
      * names under which translations are kept while another root is loaded (PCIDs); how many there

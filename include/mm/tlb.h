@@ -85,7 +85,6 @@ struct mm_gather {
     uint32_t magic;
     uint32_t nr_ranges;
     uint32_t nr_runs;
-    uint32_t global; /**< a global translation is among them */
     struct mm_pagetable *pt;
     mm_pfn_t tables; /**< head of the chain of empty tables; 0: none */
     uint64_t nr_tables;
@@ -127,7 +126,7 @@ void mm_gather_end(struct mm_gather *gather);
  * Locks:  the owner's; not preempted to another CPU. It never flushes.
  * Cost:   O(MM_GATHER_MAX_RANGES).
  */
-void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global);
+void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range);
 
 /**
  * Hand over `nr` frames from `first`, to be released after the flush, whose ranges were added

@@ -179,7 +179,7 @@ static int do_gather_end(const uint64_t *a)
 
 static int do_add_range(const uint64_t *a)
 {
-    return T_MADE(mm_gather_add_range(T_P(0), T_RANGE(1), a[3] != 0));
+    return T_MADE(mm_gather_add_range(T_P(0), T_RANGE(1)));
 }
 
 static int do_add_frames(const uint64_t *a)
@@ -556,7 +556,7 @@ static const struct t_call paging[] = {
      .args = {T_PTR(gather)}},
     {.name = "mm_gather_add_range",
      .invoke = do_add_range,
-     .args = {T_LIVE_(gather), T_NUM("start", T_AT), T_NUM("len", 4096), T_UPTO("global", 0, 1)}},
+     .args = {T_LIVE_(gather), T_NUM("start", T_AT), T_NUM("len", 4096)}},
     {.name = "mm_gather_add_frames",
      .invoke = do_add_frames,
      .args = {T_LIVE_(gather), T_OF("first", own_frames), T_UPTO("nr", 1, 1)}},

@@ -4,6 +4,7 @@
  */
 #include "calls.h"
 
+#include <mm/paging_slots.h>
 #include <mm/tlb.h>
 
 #include <string.h>

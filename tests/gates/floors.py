@@ -18,7 +18,7 @@ ROOMS = {
     "base": (0, "addr.h status.h config.h platform.h event.h", "core/base/"),
     "boot": (1, "bootmap.h boot/ numa.h", "core/boot/"),
     "frame": (2, "frame.h physmap.h", "core/frame/"),
-    "paging": (3, "paging.h paging_audit.h paging_ops.h tlb.h", "core/paging/"),
+    "paging": (3, "paging.h paging_audit.h paging_ops.h paging_slots.h tlb.h", "core/paging/"),
     "arch": (4, "arch/x86_64.h user_ops.h", "arch/x86_64/"),
     "heap": (5, "cache.h heap.h kva.h", "heap/"),
     "space": (6, "object.h space.h", "core/space/"),

@@ -14,7 +14,7 @@
 #include "sim_cpu_mm.h"
 #include "trap_mm.h"
 
-#include <mm/paging.h>
+#include <mm/paging_slots.h>
 #include <mm/tlb.h>
 
 #include <stdlib.h>
@@ -158,7 +158,7 @@ static inline void *t_map_frame(void *ctx, mm_pfn_t frame)
 
     m->nr_mapped++;
     m->max_mapped = m->nr_mapped > m->max_mapped ? m->nr_mapped : m->max_mapped;
-    return m->nr_mapped > 6 ? NULL : t_table(m, frame.raw);
+    return m->nr_mapped > 3 ? NULL : t_table(m, frame.raw);
 }
 
 static inline void t_unmap_frame(void *ctx, void *mapped)

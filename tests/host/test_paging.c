@@ -422,8 +422,8 @@ static void test_flush_is_no_more_than_needed(void **state)
     assert_int_equal(cpu->nr_invpcid, 3);
     /* The threshold is one for all ranges together. */
     assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
-    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW, pages * P4K), false);
-    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW + P1G, P4K), false);
+    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW, pages * P4K));
+    mm_gather_add_range(&gather, t_range(T_KERNEL_LOW + P1G, P4K));
     mm_gather_end(&gather);
     assert_int_equal(cpu->nr_invlpg, pages);
     assert_int_equal(cpu->nr_invpcid, 4);
@@ -463,7 +463,7 @@ static void test_flush_of_parts_of_pages(void **state)
         struct mm_gather gather;
 
         assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
-        mm_gather_add_range(&gather, t_range(parts[i].start, parts[i].len), false);
+        mm_gather_add_range(&gather, t_range(parts[i].start, parts[i].len));
         m->cpu->nr_invlpg = 0;
         mm_gather_end(&gather);
         assert_int_equal(m->cpu->nr_invlpg, parts[i].pages);
@@ -513,19 +513,18 @@ static void test_gather_merges_ranges(void **state)
     struct mm_gather gather;
 
     assert_int_equal(mm_gather_begin(&gather, &m->kernel), MM_OK);
-    mm_gather_add_range(&gather, t_range(P1G, P4K), false);
-    mm_gather_add_range(&gather, t_range(P1G + P4K, P4K), false); /* touches */
+    mm_gather_add_range(&gather, t_range(P1G, P4K));
+    mm_gather_add_range(&gather, t_range(P1G + P4K, P4K)); /* touches */
     assert_int_equal(gather.nr_ranges, 1);
     assert_int_equal(gather.ranges[0].len, 2 * P4K);
-    mm_gather_add_range(&gather, t_range(P1G - P4K, 2 * P4K), true); /* overlaps */
+    mm_gather_add_range(&gather, t_range(P1G - P4K, 2 * P4K)); /* overlaps */
     assert_int_equal(gather.nr_ranges, 1);
     assert_int_equal(gather.ranges[0].len, 3 * P4K);
-    assert_int_equal(gather.global, 1);
-    mm_gather_add_range(&gather, t_range(0, 0), false);
-    mm_gather_add_range(&gather, t_range(UINT64_MAX - P4K + 1, 2 * P4K), false); /* wraps: none */
+    mm_gather_add_range(&gather, t_range(0, 0));
+    mm_gather_add_range(&gather, t_range(UINT64_MAX - P4K + 1, 2 * P4K)); /* wraps: none */
     assert_int_equal(gather.nr_ranges, 1);
     for (unsigned i = 0; i < 3 * MM_GATHER_MAX_RANGES; i++) {
-        mm_gather_add_range(&gather, t_range(i * P2M, P4K), false);
+        mm_gather_add_range(&gather, t_range(i * P2M, P4K));
     }
     assert_int_equal(gather.nr_ranges, MM_GATHER_MAX_RANGES);
     for (unsigned i = 0; i < 3 * MM_GATHER_MAX_RANGES; i++) {
@@ -536,15 +535,14 @@ static void test_gather_merges_ranges(void **state)
         }
         assert_true(covered);
     }
-    mm_gather_add_range(&gather, t_range(UINT64_MAX - P4K + 1, P4K), false);
+    mm_gather_add_range(&gather, t_range(UINT64_MAX - P4K + 1, P4K));
     m->cpu->nr_invpcid = 0;
     mm_gather_end(&gather);
     assert_int_equal(m->cpu->nr_invpcid, 1);
     assert_int_equal(gather.nr_ranges, 0);
-    assert_int_equal(gather.global, 0);
     /* The whole address space has no length; nothing of it is forgotten. */
-    mm_gather_add_range(&gather, t_range(0, UINT64_C(1) << 63), true);
-    mm_gather_add_range(&gather, t_range(UINT64_C(1) << 63, UINT64_C(1) << 63), false);
+    mm_gather_add_range(&gather, t_range(0, UINT64_C(1) << 63));
+    mm_gather_add_range(&gather, t_range(UINT64_C(1) << 63, UINT64_C(1) << 63));
     assert_int_equal(gather.nr_ranges, 1);
     assert_int_equal(gather.ranges[0].len, UINT64_MAX);
     mm_gather_end(&gather);

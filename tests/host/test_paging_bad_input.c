@@ -297,10 +297,10 @@ static void test_gather(void **state)
     FAILS(f, MM_ERR_INVALID_ARGUMENT, mm_gather_begin(&gather, NULL));
     FAILS(f, MM_ERR_NOT_INITIALIZED, mm_gather_begin(&gather, &none));
     /* Never begun: left alone. */
-    mm_gather_add_range(&gather, t_range(0, P4K), false);
+    mm_gather_add_range(&gather, t_range(0, P4K));
     mm_gather_add_frames(&gather, mm_pfn(T_LEAVES), 1);
     mm_gather_end(&gather);
-    mm_gather_add_range(NULL, t_range(0, P4K), false);
+    mm_gather_add_range(NULL, t_range(0, P4K));
     mm_gather_add_frames(NULL, mm_pfn(T_LEAVES), 1);
     mm_gather_end(NULL);
     for (size_t i = 0; i < sizeof(gather); i++) {

@@ -302,7 +302,7 @@ static void test_top(void **state)
     assert_int_equal(mm_paging_cursor_seek(&c, mm_vaddr(0)), MM_ERR_INVALID_ADDRESS);
     assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
     assert_int_equal(mm_paging_cursor_protect(&c, MM_PROT_READ, &gather), MM_OK);
-    assert_int_equal(gather.global, 1);
+    assert_int_equal(gather.nr_ranges, 1);
     assert_int_equal(mm_paging_cursor_next(&c, &got), MM_OK);
     assert_int_equal(got.page.start.raw, at + P4K);
     assert_int_equal(mm_paging_cursor_seek(&c, mm_vaddr(at)), MM_OK);

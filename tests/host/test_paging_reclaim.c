@@ -32,7 +32,7 @@ static void empty_by_hand(struct t_paging *m, struct mm_pagetable *pt, uint64_t 
     assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
     *slot_of(m, pt, at, 0) = 0;
     pt->nr_leaves[0]--;
-    mm_gather_add_range(&gather, t_range(at, P4K), pt->is_user == 0);
+    mm_gather_add_range(&gather, t_range(at, P4K));
     mm_gather_end(&gather);
 }
 

@@ -332,7 +332,7 @@ static void flush_more(struct t_tlb *t)
     for (unsigned round = 0; round < 2; round++) {
         assert_int_equal(mm_gather_begin(&nested, &m->user), MM_OK);
         for (unsigned i = 0; i < MM_GATHER_MAX_RANGES; i++) {
-            mm_gather_add_range(&nested, t_range(AT + P2M + i * 4 * P4K, P4K), false);
+            mm_gather_add_range(&nested, t_range(AT + P2M + i * 4 * P4K, P4K));
         }
         mm_gather_end(&nested);
     }
@@ -585,7 +585,7 @@ static void flush_page(struct mm_pagetable *pt, uint64_t at)
 
     memset(&called, 0, sizeof(called));
     assert_int_equal(mm_gather_begin(&gather, pt), MM_OK);
-    mm_gather_add_range(&gather, t_range(at, P4K), false);
+    mm_gather_add_range(&gather, t_range(at, P4K));
     mm_gather_end(&gather);
 }
 
@@ -669,7 +669,7 @@ static void test_may_not_wait(void **state)
     t->m->cpus.now = 0;
     t->may_not = true;
     assert_int_equal(mm_gather_begin(&gather, &t->m->user), MM_OK);
-    mm_gather_add_range(&gather, t_range(AT, P4K), false);
+    mm_gather_add_range(&gather, t_range(AT, P4K));
     T_EXPECT_PANIC(mm_gather_end(&gather), &info);
     assert_string_equal(info.room, "paging");
     assert_non_null(strstr(info.claimed, "may_wait"));
@@ -695,7 +695,7 @@ static void test_lost_interrupt(void **state)
     t->later = true;
     t->lost = (UINT64_C(1) << 25) + 2;
     assert_int_equal(mm_gather_begin(&gather, &t->m->user), MM_OK);
-    mm_gather_add_range(&gather, t_range(AT, P4K), false);
+    mm_gather_add_range(&gather, t_range(AT, P4K));
     mm_gather_end(&gather);
     assert_true(t->nr_waited >= t->lost);
     assert_int_equal(t->nr_logged, 1);

@@ -15,7 +15,7 @@
 #include "schedule_mm.h"
 
 #include <mm/arch/x86_64.h>
-#include <mm/paging.h>
+#include <mm/paging_slots.h>
 #include <mm/tlb.h>
 
 #include <stdlib.h>

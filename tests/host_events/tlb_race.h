@@ -362,7 +362,7 @@ static inline void unmap(const struct step *step)
     }
     must(mm_gather_begin(&gather, pt));
     for (unsigned i = 0; step->what == SPARSE && i < step->nr; i++) {
-        mm_gather_add_range(&gather, mm_vrange(mm_vaddr(FAR_AT + i * 2 * PAGE), PAGE), false);
+        mm_gather_add_range(&gather, mm_vrange(mm_vaddr(FAR_AT + i * 2 * PAGE), PAGE));
     }
     must(mm_paging_unmap(pt, range, MM_PAGING_RELEASE | MM_PAGING_SKIP_HOLES, &gather));
     if (step->what == UNMAP) {
@@ -379,8 +379,7 @@ static inline void flush(unsigned root)
     struct mm_gather gather;
 
     must(mm_gather_begin(&gather, &w->root[root]));
-    mm_gather_add_range(&gather, mm_vrange(mm_vaddr(address_of(root, PAGES)), PAGE),
-                        root == KERNEL);
+    mm_gather_add_range(&gather, mm_vrange(mm_vaddr(address_of(root, PAGES)), PAGE));
     mm_gather_end(&gather);
 }
 
@@ -614,7 +613,7 @@ static inline void flush_alone(unsigned cpu, unsigned root)
     w->cpus.now = cpu;
     for (unsigned i = 0; i < 9; i++) {
         must(mm_gather_begin(&gather, &w->root[root]));
-        mm_gather_add_range(&gather, mm_vrange(mm_vaddr(USER_AT), PAGE), false);
+        mm_gather_add_range(&gather, mm_vrange(mm_vaddr(USER_AT), PAGE));
         mm_gather_end(&gather);
     }
 }

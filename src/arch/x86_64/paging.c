@@ -76,7 +76,7 @@ static void paging_flush_pages(void *ctx, uint64_t first, uint64_t last, unsigne
 }
 
 static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges,
-                         const uint8_t *shifts, uint32_t nr_ranges, bool global)
+                         const uint8_t *shifts, uint32_t nr_ranges)
 {
     const struct mm_x86_64 *arch = pt->backend.ctx;
 
@@ -84,7 +84,7 @@ static void paging_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges
         return;
     }
     if (nr_ranges == 0) {
-        flush_all(arch, global);
+        flush_all(arch, pt->is_user == 0);
     }
     for (uint32_t r = 0; r < nr_ranges; r++) {
         paging_flush_pages(pt->backend.ctx, ranges[r].start.raw, mm_vrange_last(ranges[r]).raw,

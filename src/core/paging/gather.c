@@ -22,7 +22,6 @@ mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt)
     gather->magic = MMI_GATHER_MAGIC;
     gather->nr_ranges = 0;
     gather->nr_runs = 0;
-    gather->global = 0;
     gather->pt = pt;
     gather->tables = mm_pfn(0);
     gather->nr_tables = 0;
@@ -67,13 +66,12 @@ static void widen(struct mm_gather *gather, uint32_t i, struct mm_vrange range, 
     gather->shifts[i] = gather->shifts[i] > shift ? (uint8_t)shift : gather->shifts[i];
 }
 
-void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift, bool global)
+void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift)
 {
     if (gather == NULL || gather->magic != MMI_GATHER_MAGIC || range.len == 0 ||
         !mm_vrange_valid(range)) {
         return;
     }
-    gather->global |= global ? 1u : 0u;
     for (uint32_t i = 0; i < gather->nr_ranges; i++) {
         if (adjoins(gather->ranges[i], range)) {
             widen(gather, i, range, shift);
@@ -88,9 +86,9 @@ void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned s
     }
 }
 
-void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range, bool global)
+void mm_gather_add_range(struct mm_gather *gather, struct mm_vrange range)
 {
-    mmi_gather_add(gather, range, MM_PAGE_SHIFT, global);
+    mmi_gather_add(gather, range, MM_PAGE_SHIFT);
 }
 
 void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift)
@@ -108,16 +106,13 @@ static uint64_t pages_of(const struct mm_vrange *ranges, const uint8_t *shifts, 
     uint64_t pages = 0;
 
     for (uint32_t i = 0; i < nr_ranges; i++) {
-        uint64_t first = ranges[i].start.raw >> shifts[i];
-        uint64_t last = mm_vrange_last(ranges[i]).raw >> shifts[i];
-
-        pages += last - first + 1;
+        pages += mmi_nr_leaves(ranges[i].start.raw, mm_vrange_last(ranges[i]).raw, shifts[i]);
     }
     return pages;
 }
 
 static void flush_ranges(struct mm_pagetable *pt, const struct mm_vrange *ranges,
-                         const uint8_t *shifts, uint32_t nr_ranges, bool global)
+                         const uint8_t *shifts, uint32_t nr_ranges)
 {
     uint64_t most;
     bool all;
@@ -126,16 +121,13 @@ static void flush_ranges(struct mm_pagetable *pt, const struct mm_vrange *ranges
     if (pt->pairs == MMI_ENTRY_ROOT) {
         pt = pt->peer; /* whose CPUs they are; the way out to user mode drops the rest */
     }
-    /* What a leaf is now does not tell what a CPU holds of it: another gather that is still open
-     * may have taken MM_PROT_GLOBAL away. */
-    global = global || pt->is_user == 0;
     most = pt->tlb != NULL ? pt->tlb->flush_pages : MM_GATHER_FLUSH_PAGES;
     all = pages_of(ranges, shifts, nr_ranges) > most;
     nr = all ? 0 : nr_ranges;
     if (pt->tlb != NULL) {
-        mmi_tlb_flush(pt, ranges, shifts, nr, global);
+        mmi_tlb_flush(pt, ranges, shifts, nr);
     } else {
-        pt->backend.ops->flush(pt, ranges, shifts, nr, global);
+        pt->backend.ops->flush(pt, ranges, shifts, nr);
     }
     if (all) {
         mmi_event(&pt->platform, MM_EVENT_TLB_FLUSH, pt, 0, 0);
@@ -148,17 +140,15 @@ static void flush_ranges(struct mm_pagetable *pt, const struct mm_vrange *ranges
 static void flush(const struct mm_gather *gather)
 {
     if (gather->nr_ranges != 0) {
-        flush_ranges(gather->pt, gather->ranges, gather->shifts, gather->nr_ranges,
-                     gather->global != 0);
+        flush_ranges(gather->pt, gather->ranges, gather->shifts, gather->nr_ranges);
     }
 }
 
-void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift,
-                          bool global)
+void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift)
 {
     uint8_t shifts = (uint8_t)shift;
 
-    flush_ranges(pt, &range, &shifts, 1, global);
+    flush_ranges(pt, &range, &shifts, 1);
 }
 
 /** After the flush only. */
@@ -188,7 +178,6 @@ void mm_gather_end(struct mm_gather *gather)
     flush(gather);
     release(gather);
     gather->nr_ranges = 0;
-    gather->global = 0;
     gather->tables = mm_pfn(0);
 }
 

@@ -55,11 +55,11 @@ static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
     return pt->magic == MMI_PAGETABLE_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
-/** log2 of a leaf that is larger than any: none has been seen yet. */
+/** log2 of the largest leaf that there is: none has been seen yet. */
 #define MMI_GATHER_NO_LEAF 30u
 
 /** As mm_gather_add_range(), of which the smallest leaf is known: 1 << shift bytes. */
-void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift, bool global);
+void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift);
 
 /** A leaf of 1 << shift bytes goes, in a range that was added with MMI_GATHER_NO_LEAF. */
 void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift);
@@ -75,8 +75,7 @@ static inline bool mmi_gather_is_for(const struct mm_gather *gather, const struc
  * smallest leaf had 1 << shift bytes, and ways through tables that were unlinked. For calls that
  * break before they make; no lock that is ever taken with interrupts off may be held.
  */
-void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift,
-                          bool global);
+void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsigned shift);
 
 /** What a walk of a range answers before it begins. */
 mm_status_t mmi_paging_check_walk(const struct mm_pagetable *pt, struct mm_vrange range);

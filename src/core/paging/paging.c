@@ -264,8 +264,7 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
         return MM_ERR_BUSY;
     }
     if (pt->is_user == 0) {
-        pt->backend.ops->flush(pt, NULL, NULL, 0,
-                               true); /* its global translations outlive its use */
+        pt->backend.ops->flush(pt, NULL, NULL, 0); /* its global translations outlive its use */
     }
     pt->backend.ops->destroy(pt);
     if (pt->pairs == MMI_ENTRY_ROOT) {

@@ -67,10 +67,21 @@
 
 /* --- geometry --------------------------------------------------------------------------------- */
 
-/** Bytes that a slot of a level covers. */
+/** log2 of the bytes that a slot of a level covers. */
+static inline unsigned leaf_shift(unsigned level)
+{
+    return CODEC_SHIFT + CODEC_BITS * level;
+}
+
 static inline uint64_t level_size(unsigned level)
 {
-    return UINT64_C(1) << (CODEC_SHIFT + CODEC_BITS * level);
+    return UINT64_C(1) << leaf_shift(level);
+}
+
+/** Keep the shift of the smallest leaf that was seen: what a flush goes by. */
+static inline void see_leaf(unsigned *smallest, unsigned level)
+{
+    *smallest = leaf_shift(level) < *smallest ? leaf_shift(level) : *smallest;
 }
 
 static inline unsigned slot_index(uint64_t at, unsigned level)

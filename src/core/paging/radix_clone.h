@@ -203,7 +203,7 @@ static mm_status_t clone_slots(struct sweep *s, unsigned i, unsigned end, unsign
     uint64_t *copy = NULL;
     unsigned n = 0;
 
-    c->shift = leaf_shift(s->level) < c->shift ? leaf_shift(s->level) : c->shift;
+    see_leaf(&c->shift, s->level);
     while (i + n <= end) {
         uint64_t *at = &s->slots[i + n];
         uint64_t old = mmi_load(at);
@@ -293,7 +293,7 @@ static mm_status_t radix_clone(struct mm_pagetable *from, struct mm_pagetable *t
     pair_up(to, range.start.raw, mm_vrange_last(range).raw);
     clone_report(&c);
     if (c.changed) {
-        mmi_gather_add(gather, range, c.shift, false);
+        mmi_gather_add(gather, range, c.shift);
     }
     return status;
 }

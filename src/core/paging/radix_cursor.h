@@ -211,7 +211,7 @@ static mm_status_t radix_cursor_unmap(struct mm_paging_cursor *c, uint32_t flags
             pt->nr_soft--;
         } else {
             pt->nr_leaves[0]--;
-            mm_gather_add_range(gather, mm_vrange(c->place, MM_PAGE_SIZE), codec_is_global(old));
+            mm_gather_add_range(gather, mm_vrange(c->place, MM_PAGE_SIZE));
             if ((flags & MM_PAGING_RELEASE) != 0) {
                 mm_gather_add_frames(gather, mm_pfn_of(codec_paddr(cx, old, 0)), 1);
             }
@@ -254,7 +254,7 @@ static mm_status_t radix_cursor_protect(struct mm_paging_cursor *c, mm_prot_t pr
             now = codec_reprotect(cx, old, 0, bits);
         }
         if (now != old) {
-            mm_gather_add_range(gather, mm_vrange(c->place, MM_PAGE_SIZE), codec_is_global(old));
+            mm_gather_add_range(gather, mm_vrange(c->place, MM_PAGE_SIZE));
         }
     }
     if (status == MM_OK) {

@@ -138,12 +138,6 @@ RADIX_APART mm_status_t edit_prepare(const struct mm_pagetable *pt, const codec_
 
 /* --- commit: splits --------------------------------------------------------------------------- */
 
-/** log2 of the bytes that a leaf of a level maps. */
-static inline unsigned leaf_shift(unsigned level)
-{
-    return CODEC_SHIFT + CODEC_BITS * level;
-}
-
 /** Leaves of a level are no more; a level that has none is a malformed entry. */
 static void leaves_gone(struct mm_pagetable *pt, unsigned level, uint64_t nr)
 {
@@ -205,7 +199,7 @@ static void split_at(struct mm_pagetable *pt, const codec_t *cx, uint64_t cut, u
             }
             split_leaf(pt, cx, slot, level, plan);
             if (codec_is_leaf(was)) {
-                mm_gather_add_range(gather, leaf, codec_is_global(was));
+                mm_gather_add_range(gather, leaf);
                 mmi_event(&pt->platform, MM_EVENT_LEAF_SPLIT, pt, leaf.start.raw, leaf.len);
             }
             was = mmi_load(slot);
@@ -235,7 +229,6 @@ struct unmap {
     bool live;
     bool release;
     bool full;      /**< all that is in the range is pages that allow something */
-    bool global;    /**< a global translation went since the gather was told */
     mm_pfn_t first; /**< frames not yet in the gather */
     uint64_t nr;
 };
@@ -243,7 +236,6 @@ struct unmap {
 /** Hand the run of frames over; their slots are empty by now, and the range is in the gather. */
 static void unmap_pass_on(struct unmap *u)
 {
-    u->gather->global |= u->global ? 1u : 0u;
     if (u->nr != 0) {
         mm_gather_add_frames(u->gather, u->first, u->nr);
         u->nr = 0;
@@ -273,7 +265,6 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
 {
     bool live = u->live;
     bool release = u->release;
-    bool global = false;
     uint64_t leaves = 0;
     uint64_t soft = 0;
     unsigned n = 0;
@@ -298,14 +289,11 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
             continue;
         }
         leaves++;
-        global |= codec_is_global(slot);
         if (release) {
-            u->global |= global;
             unmap_frames(u, mm_pfn_of(codec_paddr(s->cx, slot, s->level)),
                          level_size(s->level) >> CODEC_SHIFT);
         }
     }
-    u->global |= global;
     if (leaves != 0) {
         leaves_gone(u->pt, s->level, leaves);
     }
@@ -316,13 +304,12 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
 
 /**
  * Pages that all allow something. Where the hardware does not walk, a table that goes away whole
- * keeps what it holds: no walk will come by before its frame is written anew. (No user root has
- * global pages.)
+ * keeps what it holds: no walk will come by before its frame is written anew.
  */
 static void unmap_pages(struct sweep *s, uint64_t *slots, unsigned nr, struct unmap *u)
 {
     if (u->live) {
-        u->global |= pages_exchange(slots, nr);
+        pages_exchange(slots, nr);
     } else if (!sweep_covers(s)) {
         pages_clear(slots, nr);
     }
@@ -395,7 +382,7 @@ static mm_status_t radix_unmap(struct mm_pagetable *pt, struct mm_vrange range, 
         return status;
     }
     u.full = codec_is_present(plan.every);
-    mmi_gather_add(gather, range, MMI_GATHER_NO_LEAF, false);
+    mmi_gather_add(gather, range, MMI_GATHER_NO_LEAF);
     split_ends(pt, cx, range, &plan, gather);
     status = unmap_sweep(&u, range);
     unmap_pass_on(&u);
@@ -414,7 +401,6 @@ struct protect {
     bool live;
     bool full; /**< all that is in the range is pages that allow something */
     bool changed;
-    bool global;
     unsigned shift; /**< of the smallest leaf that there may be */
 };
 
@@ -424,7 +410,6 @@ static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsign
     uint64_t bits = p->bits;
     bool live = p->live;
     bool changed = false;
-    bool global = false;
     unsigned n = 0;
 
     for (; i + n <= end; n++) {
@@ -447,11 +432,9 @@ static mm_status_t protect_any(struct sweep *s, unsigned i, unsigned end, unsign
                 break;
             }
             changed = true;
-            global |= codec_is_global(old);
         } while (!slot_change(at, &old, now, live));
     }
     p->changed |= changed;
-    p->global |= global;
     *nr = n;
     return MM_OK;
 }
@@ -460,7 +443,7 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
 {
     struct protect *p = arg;
 
-    p->shift = leaf_shift(s->level) < p->shift ? leaf_shift(s->level) : p->shift;
+    see_leaf(&p->shift, s->level);
     if (s->level == 0 && codec_is_present(p->bits)) {
         *nr = end - i + 1;
         if (p->full && !p->live) {
@@ -468,7 +451,7 @@ static mm_status_t protect_slots(struct sweep *s, unsigned i, unsigned end, unsi
             return MM_OK;
         }
         if (p->live) {
-            *nr = pages_reprotect_live(&s->slots[i], *nr, p->bits, &p->changed, &p->global);
+            *nr = pages_reprotect_live(&s->slots[i], *nr, p->bits, &p->changed);
             if (*nr != 0) {
                 return MM_OK;
             }
@@ -505,7 +488,7 @@ static mm_status_t radix_protect(struct mm_pagetable *pt, struct mm_vrange range
     split_ends(pt, cx, range, &plan, gather);
     status = protect_sweep(pt, &p, range);
     if (p.changed) {
-        mmi_gather_add(gather, range, p.shift, p.global);
+        mmi_gather_add(gather, range, p.shift);
     }
     return status;
 }
@@ -539,7 +522,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
     if (status != MM_OK) {
         return status;
     }
-    mm_gather_add_range(gather, mm_vrange(at, MM_PAGE_SIZE), codec_is_global(old));
+    mm_gather_add_range(gather, mm_vrange(at, MM_PAGE_SIZE));
     if ((flags & MM_PAGING_RELEASE) != 0) {
         mm_gather_add_frames(gather, mm_pfn_of(codec_paddr(cx, old, 0)), 1);
     }

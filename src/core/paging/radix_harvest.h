@@ -17,7 +17,7 @@ struct harvest {
     bool accessed; /**< what is to be cleared */
     bool dirty;
     bool live;
-    bool global;    /**< of the run */
+    unsigned shift; /**< of the smallest leaf of the run */
     uint64_t first; /**< of a run of leaves that were cleared and that the gather was not told of */
     uint64_t len;
 };
@@ -25,10 +25,10 @@ struct harvest {
 static void harvest_pass_on(struct harvest *h)
 {
     if (h->len != 0) {
-        mm_gather_add_range(h->gather, mm_vrange(mm_vaddr(h->first), h->len), h->global);
+        mmi_gather_add(h->gather, mm_vrange(mm_vaddr(h->first), h->len), h->shift);
     }
     h->len = 0;
-    h->global = false;
+    h->shift = MMI_GATHER_NO_LEAF;
 }
 
 /** Read a leaf and clear its bits in one step; what it was. */
@@ -69,7 +69,7 @@ static mm_status_t harvest_slots(struct sweep *s, unsigned i, unsigned end, unsi
                 h->first = leaf.page.start.raw;
             }
             h->len += size;
-            h->global |= codec_is_global(was);
+            see_leaf(&h->shift, s->level);
         }
         s->stop = h->fn != NULL && !h->fn(h->ctx, &leaf);
     }
@@ -88,6 +88,7 @@ static mm_status_t radix_harvest(struct mm_pagetable *pt, struct mm_vrange range
         .accessed = (what & MM_PAGING_ACCESSED) != 0,
         .dirty = (what & MM_PAGING_DIRTY) != 0,
         .live = radix_is_live(pt),
+        .shift = MMI_GATHER_NO_LEAF,
     };
     struct sweep s;
     mm_status_t status;
@@ -107,7 +108,7 @@ struct label {
     uint32_t clear;
     bool live;
     bool changed;
-    bool global;
+    unsigned shift; /**< of the smallest leaf that there may be */
 };
 
 static inline uint64_t label_leaf(const struct label *l, uint64_t slot)
@@ -138,7 +139,7 @@ static mm_status_t label_slots(struct sweep *s, unsigned i, unsigned end, unsign
                 break;
             }
             l->changed = true;
-            l->global |= codec_is_global(old);
+            see_leaf(&l->shift, s->level);
         } while (!slot_change(at, &old, now, l->live));
     }
     *nr = n;
@@ -169,7 +170,8 @@ static mm_status_t radix_set_key(struct mm_pagetable *pt, struct mm_vrange range
                                  uint32_t flags, struct mm_gather *gather)
 {
     const codec_t *cx = codec_of(pt);
-    struct label l = {.is_key = true, .key = key, .live = radix_is_live(pt)};
+    struct label l = {
+        .is_key = true, .key = key, .live = radix_is_live(pt), .shift = MMI_GATHER_NO_LEAF};
     struct plan plan;
     mm_status_t status;
 
@@ -183,7 +185,7 @@ static mm_status_t radix_set_key(struct mm_pagetable *pt, struct mm_vrange range
     split_ends(pt, cx, range, &plan, gather);
     status = label_sweep(pt, &l, range);
     if (l.changed) {
-        mm_gather_add_range(gather, range, l.global);
+        mmi_gather_add(gather, range, l.shift);
     }
     return status;
 }

@@ -29,7 +29,6 @@ struct merge {
     uint64_t within_last;
     unsigned level; /**< of the tables that merge; the larger leaves are one above */
     bool live;
-    bool global;   /**< a global leaf is in a table that was unlinked */
     bool unlinked; /**< a table was: [first, last] is to be flushed */
     uint64_t first;
     uint64_t last;
@@ -122,7 +121,6 @@ static void merge_table(struct merge *m, struct sweep *s, uint64_t entry)
     m->first = m->unlinked ? m->first : at;
     m->last = last;
     m->unlinked = true;
-    m->global |= codec_is_global(leaf);
 }
 
 static bool merge_enter(struct sweep *s, uint64_t slot, void *arg)
@@ -208,12 +206,11 @@ static uint64_t radix_merge(struct mm_pagetable *pt, struct mm_vrange range,
     }
     for (m.level = 0; m.level < max; m.level++) {
         m.unlinked = false;
-        m.global = false;
         merge_sweep(&m, slot_first(range.start.raw, m.level + 1),
                     slot_last(mm_vrange_last(range).raw, m.level + 1));
         if (m.unlinked) {
             mmi_paging_flush_now(pt, mm_vrange(mm_vaddr(m.first), m.last - m.first + 1),
-                                 CODEC_SHIFT + CODEC_BITS * m.level, m.global);
+                                 leaf_shift(m.level));
             finish_sweep(&m);
         }
     }
@@ -237,8 +234,7 @@ static void reclaim_unlinked(struct sweep *s, mm_pfn_t table, void *arg)
 
     unmap_unlinked(s, table, u);
     /* Dropping one page drops all ways to tables at its address (SDM vol. 3A, 4.10.4.1). */
-    mm_gather_add_range(u->gather, mm_vrange(mm_vaddr(slot_first(s->at, s->level)), MM_PAGE_SIZE),
-                        false);
+    mm_gather_add_range(u->gather, mm_vrange(mm_vaddr(slot_first(s->at, s->level)), MM_PAGE_SIZE));
 }
 
 static void radix_reclaim(struct mm_pagetable *pt, struct mm_vrange range, struct mm_gather *gather)

@@ -94,15 +94,12 @@ static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint6
     return true;
 }
 
-/** Exchange pages, which all allow something, for nothing: whether one was global. */
-RADIX_APART bool pages_exchange(uint64_t *slots, unsigned nr)
+/** Exchange pages, which all allow something, for nothing. */
+RADIX_APART void pages_exchange(uint64_t *slots, unsigned nr)
 {
-    bool global = false;
-
     for (unsigned n = 0; n < nr; n++) {
-        global |= codec_is_global(mmi_exchange(&slots[n], 0));
+        (void)mmi_exchange(&slots[n], 0);
     }
-    return global;
 }
 
 /** Of a table that the hardware does not walk. */
@@ -125,10 +122,9 @@ RADIX_APART void pages_reprotect(uint64_t *slots, unsigned nr, uint64_t bits)
 
 /** The same of a table that it may walk: up to the first slot that is no such page; how many. */
 RADIX_APART unsigned pages_reprotect_live(uint64_t *slots, unsigned nr, uint64_t bits,
-                                          bool *changed, bool *global)
+                                          bool *changed)
 {
     bool any_changed = false;
-    bool any_global = false;
     unsigned n = 0;
 
     for (; n < nr; n++) {
@@ -144,11 +140,9 @@ RADIX_APART unsigned pages_reprotect_live(uint64_t *slots, unsigned nr, uint64_t
                 break;
             }
             any_changed = true;
-            any_global |= codec_is_global(old);
         } while (!mmi_cas(&slots[n], &old, now));
     }
     *changed |= any_changed;
-    *global |= any_global;
     return n;
 }
 

@@ -25,7 +25,6 @@ static void take_leaf(struct sweep *s, struct take *t, uint64_t at, uint64_t slo
 
     leaf.page = mm_vrange(mm_vaddr(at), level_size(s->level));
     codec_decode(s->cx, slot, s->level, s->rights[s->level], &leaf);
-    t->u.global |= codec_is_global(slot);
     t->fn(t->ctx, &leaf);
     if (t->u.release) {
         unmap_frames(&t->u, mm_pfn_of(leaf.paddr), leaf.page.len >> CODEC_SHIFT);
@@ -97,7 +96,7 @@ static mm_status_t radix_take(struct mm_pagetable *pt, struct mm_vrange range, u
     if (status != MM_OK) {
         return status;
     }
-    mmi_gather_add(gather, range, MMI_GATHER_NO_LEAF, false);
+    mmi_gather_add(gather, range, MMI_GATHER_NO_LEAF);
     split_ends(pt, cx, range, &plan, gather);
     status = take_sweep(&t, range);
     unmap_pass_on(&t.u);

@@ -18,8 +18,7 @@
 struct retype {
     mm_memtype_t type;
     bool live;
-    bool broken; /**< a leaf was made not present */
-    bool global;
+    bool broken;       /**< a leaf was made not present */
     unsigned smallest; /**< level of the smallest leaf that was split, or made not present */
     uint64_t first;    /**< what to flush: the range, and large leaves that stuck out of it */
     uint64_t last;
@@ -53,7 +52,6 @@ static mm_status_t retype_slots(struct sweep *s, unsigned i, unsigned end, unsig
             continue;
         }
         r->broken = true;
-        r->global |= codec_is_global(old);
         r->smallest = s->level < r->smallest ? s->level : r->smallest;
         while (!mmi_cas(at, &old, codec_break(s->cx, old, s->level))) {
         }
@@ -112,7 +110,6 @@ static void retype_widen(const struct mm_pagetable *pt, const codec_t *cx, struc
     if (p.slot != 0) {
         r->first = slot_first(at, p.level) < r->first ? slot_first(at, p.level) : r->first;
         r->last = slot_last(at, p.level) > r->last ? slot_last(at, p.level) : r->last;
-        r->global |= codec_is_global(p.slot);
         r->smallest = p.level < r->smallest ? p.level : r->smallest;
     }
 }
@@ -148,7 +145,7 @@ static mm_status_t radix_set_type(struct mm_pagetable *pt, struct mm_vrange rang
     retype_sweep(pt, &r, range);
     if (r.live && (split || r.broken)) {
         mmi_paging_flush_now(pt, mm_vrange(mm_vaddr(r.first), r.last - r.first + 1),
-                             CODEC_SHIFT + CODEC_BITS * r.smallest, r.global);
+                             leaf_shift(r.smallest));
     }
     if (r.broken) {
         mend_sweep(pt, &r, range);

@@ -13,9 +13,6 @@
 /** In mm_tlb_cpu.loaded: the root is being loaded. */
 #define MMI_TLB_LOADING ((uintptr_t)1)
 
-/** In mm_tlb_record.how: a global translation is among them. */
-#define MMI_TLB_GLOBAL UINT64_C(256)
-
 /** No CPU: the one that runs is not online. */
 #define MMI_TLB_NOBODY UINT32_MAX
 
@@ -76,6 +73,12 @@ static inline void mmi_tlb_count(uint64_t *counter, uint64_t n)
     mmi_store(counter, mmi_load(counter) + n);
 }
 
+/** Leaves of 1 << shift bytes, at most, in [first, last]. */
+static inline uint64_t mmi_nr_leaves(uint64_t first, uint64_t last, unsigned shift)
+{
+    return (last >> shift) - (first >> shift) + 1;
+}
+
 /** The number of the CPU that runs; MMI_TLB_NOBODY if it is not online. */
 uint32_t mmi_tlb_this_cpu(const struct mm_tlb *tlb);
 
@@ -95,7 +98,7 @@ void mmi_tlb_begin(struct mm_pagetable *pt);
  * @param nr      of ranges; 0: everything
  */
 void mmi_tlb_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges, const uint8_t *shifts,
-                   uint32_t nr, bool global);
+                   uint32_t nr);
 
 /** Load a root on this CPU; `fresh`: and drop everything. MM_OK | MM_ERR_NOT_INITIALIZED */
 mm_status_t mmi_tlb_switch(struct mm_pagetable *pt, bool fresh);

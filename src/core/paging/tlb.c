@@ -61,7 +61,7 @@ static struct mm_tlb_record *record_of(struct mm_pagetable *pt, uint64_t gen)
 }
 
 static void record_write(struct mm_pagetable *pt, uint64_t gen, uint64_t first, uint64_t last,
-                         uint64_t how)
+                         unsigned shift)
 {
     struct mm_tlb_record *record = record_of(pt, gen);
     uint64_t seq = mmi_load(&record->seq);
@@ -73,7 +73,7 @@ static void record_write(struct mm_pagetable *pt, uint64_t gen, uint64_t first, 
     } while (!mmi_cas(&record->seq, &seq, gen << 1 | 1));
     mmi_store_release(&record->first, first);
     mmi_store_release(&record->last, last);
-    mmi_store_release(&record->how, how);
+    mmi_store_release(&record->shift, shift);
     mmi_store_release(&record->seq, gen << 1);
 }
 
@@ -85,53 +85,48 @@ static bool record_read(struct mm_pagetable *pt, uint64_t gen, struct mm_tlb_rec
     out->seq = mmi_load_acquire(&record->seq);
     out->first = mmi_load_acquire(&record->first);
     out->last = mmi_load_acquire(&record->last);
-    out->how = mmi_load_acquire(&record->how);
+    out->shift = mmi_load_acquire(&record->shift);
     return out->seq == gen << 1 && mmi_load(&record->seq) == out->seq;
-}
-
-static uint64_t nr_pages(uint64_t first, uint64_t last, unsigned shift)
-{
-    return (last >> shift) - (first >> shift) + 1;
 }
 
 /** Count the generations of a flush and write them down; the last. */
 static uint64_t publish(struct mm_pagetable *pt, const struct mm_vrange *ranges,
-                        const uint8_t *shifts, uint32_t nr, bool global)
+                        const uint8_t *shifts, uint32_t nr)
 {
-    uint64_t how = global ? MMI_TLB_GLOBAL : 0;
-    uint64_t pages = 0;
     uint64_t gen;
 
-    for (uint32_t i = 0; i < nr; i++) {
-        pages += nr_pages(ranges[i].start.raw, mm_vrange_last(ranges[i]).raw, shifts[i]);
-    }
-    if (nr == 0 || pages > pt->tlb->flush_pages) {
+    if (nr == 0) {
         gen = mmi_fetch_add_seq(&pt->gen, 1) + 1;
-        record_write(pt, gen, 0, UINT64_MAX, how | MM_PAGE_SHIFT);
+        record_write(pt, gen, 0, UINT64_MAX, MM_PAGE_SHIFT);
         return gen;
     }
     gen = mmi_fetch_add_seq(&pt->gen, nr);
     for (uint32_t i = 0; i < nr; i++) {
         record_write(pt, gen + 1 + i, ranges[i].start.raw, mm_vrange_last(ranges[i]).raw,
-                     how | shifts[i]);
+                     shifts[i]);
     }
     return gen + nr;
 }
 
 /* --- serving ---------------------------------------------------------------------------------- */
 
-static void drop_all(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, uint64_t kernel_gen, bool global)
+/**
+ * For a kernel root what is global too, whatever the leaves are now: another gather that is still
+ * open may have taken MM_PROT_GLOBAL away.
+ */
+static void drop_all(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, const struct mm_pagetable *pt,
+                     uint64_t gen)
 {
     const struct mm_paging_ops *ops = tlb->backend.ops;
 
     mmi_tlb_count(&cpu->stats.nr_full, 1);
-    if (!global) {
+    if (pt->is_user != 0) {
         ops->flush_asid(tlb->backend.ctx);
         return;
     }
     ops->flush_everything(tlb->backend.ctx);
     for (uint32_t i = 0; i < tlb->nr_asids; i++) {
-        cpu->asids[i].kernel_gen = kernel_gen;
+        cpu->asids[i].kernel_gen = gen;
     }
 }
 
@@ -152,7 +147,6 @@ static void catch_up(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, struct mm_paget
     uint64_t to = mmi_load_seq(&pt->gen);
     uint64_t pages = 0;
     bool known = to - from <= MM_TLB_RING;
-    bool global = false;
 
     if (to == from) {
         return;
@@ -165,16 +159,15 @@ static void catch_up(struct mm_tlb *tlb, struct mm_tlb_cpu *cpu, struct mm_paget
         if (!known) {
             break;
         }
-        shift = (unsigned)(record.how & 63);
-        global = global || (record.how & MMI_TLB_GLOBAL) != 0;
-        pages += nr_pages(record.first, record.last, shift);
+        shift = (unsigned)record.shift;
+        pages += mmi_nr_leaves(record.first, record.last, shift);
         if (pages <= tlb->flush_pages) {
             tlb->backend.ops->flush_pages(tlb->backend.ctx, record.first, record.last, shift);
         }
     }
     mmi_tlb_count(&cpu->stats.nr_served, 1);
     if (!known || pages > tlb->flush_pages) {
-        drop_all(tlb, cpu, to, pt->is_user == 0 && (global || !known));
+        drop_all(tlb, cpu, pt, to);
     } else {
         mmi_tlb_count(&cpu->stats.nr_pages, pages);
     }
@@ -332,16 +325,16 @@ static void shoot(struct mm_tlb *tlb, const struct mm_pagetable *pt, uint64_t ge
 }
 
 void mmi_tlb_flush(struct mm_pagetable *pt, const struct mm_vrange *ranges, const uint8_t *shifts,
-                   uint32_t nr, bool global)
+                   uint32_t nr)
 {
     struct mm_tlb *tlb = pt->tlb;
     uint32_t self = mmi_tlb_this_cpu(tlb);
-    uint64_t gen = publish(pt, ranges, shifts, nr, global);
+    uint64_t gen = publish(pt, ranges, shifts, nr);
 
     if (self != MMI_TLB_NOBODY) {
         mm_tlb_service(tlb);
     } else {
-        pt->backend.ops->flush(pt, NULL, NULL, 0, true); /* nobody remembers what it has seen */
+        pt->backend.ops->flush(pt, NULL, NULL, 0); /* nobody remembers what it has seen */
     }
     shoot(tlb, pt, gen, self);
 }
