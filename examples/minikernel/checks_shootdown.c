@@ -210,19 +210,28 @@ static struct mm_tlb_stats stats_since(const struct mm_tlb_stats *before)
     return s;
 }
 
+// Whether a page is sealed or handed on depends on what others left there: all together must have.
+static bool is_by_chance(unsigned what)
+{
+    return what == ARENA_SEALED || what == ARENA_RECEIVED;
+}
+
 // Nobody stood by: each did a part of everything.
 static bool all_worked(void)
 {
+    uint64_t least = nr_steps / 200;
+
     for (uint32_t cpu = 0; cpu < smp_nr(); cpu++) {
         for (unsigned i = 0; i < ARENA_NR_COUNTS; i++) {
-            if (i != ARENA_RECEIVED && workers[cpu].counts[i] < nr_steps / 200) {
+            if (!is_by_chance(i) && workers[cpu].counts[i] < least) {
                 log_print("  processor %u: %s only %lu times\n", cpu, count_names[i],
                           workers[cpu].counts[i]);
                 return false;
             }
         }
     }
-    return totals[ARENA_LOOKED] > smp_nr() * nr_steps / 20;
+    return totals[ARENA_LOOKED] > smp_nr() * nr_steps / 20 &&
+           totals[ARENA_SEALED] >= smp_nr() * least;
 }
 
 static bool all_interrupted(const struct interrupts *before)
