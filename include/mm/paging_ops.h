@@ -42,8 +42,8 @@ struct mm_paging_ops {
     mm_status_t (*map)(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
                        mm_prot_t prot, mm_memtype_t type, uint32_t flags);
     /** The same for one page of write-back memory in a user root, and no flags: what faults ask
-     * for. */
-    mm_status_t (*map_page)(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
+     * for. `bits` is what init_user set in `page_bits` for the protection, and not 0. */
+    mm_status_t (*map_page)(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t bits, mm_paddr_t paddr,
                             mm_prot_t prot);
     mm_status_t (*guard)(struct mm_pagetable *pt, struct mm_vrange range);
     mm_status_t (*unmap)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,

@@ -377,7 +377,7 @@ static inline bool is_user_page(const struct mm_pagetable *pt, struct mm_vrange 
 {
     return range.len == MM_PAGE_SIZE && ((range.start.raw | paddr.raw) & MM_PAGE_MASK) == 0 &&
            range.start.raw - pt->user.start.raw < pt->user.len && paddr.raw < pt->paddr_end &&
-           (prot & ~(MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC)) == MM_PROT_USER;
+           prot < MM_PROT_GLOBAL;
 }
 
 __attribute__((noinline)) static mm_status_t map_range(struct mm_pagetable *pt,
@@ -414,10 +414,14 @@ mm_status_t mm_paging_map(struct mm_pagetable *pt, struct mm_vrange range, mm_pa
                           mm_prot_t prot, mm_memtype_t type, uint32_t flags)
 {
     /* What faults ask for, page by page, has a way of its own. */
-    if (MMI_LIKELY(pt != NULL && pt->magic == MMI_PAGETABLE_MAGIC && pt->is_user != 0 &&
+    if (MMI_LIKELY(pt != NULL && pt->magic == MMI_PAGETABLE_MAGIC &&
                    is_user_page(pt, range, paddr, prot) && type == MM_MEMTYPE_WB &&
                    (flags & ~MAP_FLAGS) == 0)) {
-        return pt->backend.ops->map_page(pt, range, paddr, prot);
+        uint64_t bits = pt->page_bits[prot];
+
+        if (MMI_LIKELY(bits != 0)) {
+            return pt->backend.ops->map_page(pt, range.start, bits, paddr, prot);
+        }
     }
     return map_range(pt, range, paddr, prot, type, flags);
 }

@@ -455,30 +455,27 @@ static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t add
 
 #define PAGE_LEVEL(n)                                                                              \
     if ((n) <= top) {                                                                              \
-        slot = *slot_at(base, table, at, (n));                                                     \
-        if (MMI_UNLIKELY(!codec_is_user_table(slot))) {                                            \
+        entry = *slot_at(base, entry, at, (n));                                                    \
+        if (MMI_UNLIKELY(!codec_is_user_table(entry))) {                                           \
             return false;                                                                          \
         }                                                                                          \
-        table = slot & mask;                                                                       \
     }
 
 /** The slot of level 0 of an address of the user, through a direct map; false: there may be none.
  * Plain loads, which may be folded: the owner's lock keeps entries of tables as they are, and A,
- * which the hardware would set, is set in ours. */
-RADIX_INLINE bool page_slot(const struct mm_pagetable *pt, const codec_t *cx, uint64_t at,
-                            uint64_t **out)
+ * which the hardware would set, is set in ours. What else they have beside their address is the
+ * same in all, so it is in the base instead of being masked out of each. */
+RADIX_INLINE bool page_slot(const struct mm_pagetable *pt, uint64_t at, uint64_t **out)
 {
-    uint64_t base = pt->physmap.base;
-    uint64_t table = pt->root.raw;
-    uint64_t mask = codec_table_mask(cx);
-    unsigned top = root_level(cx);
-    uint64_t slot;
+    uint64_t base = pt->page_base;
+    uint64_t entry = pt->page_root;
+    unsigned top = root_level(codec_of(pt));
 
     PAGE_LEVEL(4u)
     PAGE_LEVEL(3u)
     PAGE_LEVEL(2u)
     PAGE_LEVEL(1u)
-    *out = slot_at(base, table, at, 0);
+    *out = slot_at(base, entry, at, 0);
     return true;
 }
 

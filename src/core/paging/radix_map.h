@@ -297,20 +297,29 @@ static mm_status_t radix_guard(struct mm_pagetable *pt, struct mm_vrange range)
 }
 
 /** A page of memory: where its tables exist, one walk both checks and stores. */
-static mm_status_t radix_map_page(struct mm_pagetable *pt, struct mm_vrange range, mm_paddr_t paddr,
-                                  mm_prot_t prot)
+static mm_status_t radix_map_page(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t bits,
+                                  mm_paddr_t paddr, mm_prot_t prot)
 {
-    const codec_t *cx = codec_of(pt);
-    uint64_t bits = codec_prot(cx, MM_PROT_USER | (prot & (MM_PROT_RW | MM_PROT_EXEC)));
     uint64_t *slot;
 
-    if (MMI_LIKELY(pt->physmap.ops == NULL && page_slot(pt, cx, range.start.raw, &slot) &&
-                   mmi_load(slot) == 0)) {
-        mmi_store_release(slot, codec_leaf(cx, 0, paddr, bits, MM_MEMTYPE_WB));
+    if (MMI_LIKELY(page_slot(pt, at.raw, &slot) && mmi_load(slot) == 0)) {
+        mmi_store_release(slot, paddr.raw | bits);
         pt->nr_leaves[0]++;
         return MM_OK;
     }
-    return radix_map(pt, mm_vrange(range.start, MM_PAGE_SIZE), paddr, prot, MM_MEMTYPE_WB, 0);
+    return radix_map(pt, mm_vrange(at, MM_PAGE_SIZE), paddr, prot, MM_MEMTYPE_WB, 0);
+}
+
+/** What radix_map_page() goes by. Tables that no direct map shows are not walked in this way, and a
+ * leaf that allows nothing is not made of bits and an address. */
+static void page_begin(struct mm_pagetable *pt, const codec_t *cx)
+{
+    pt->page_root = codec_table(cx, root_pfn(pt), true);
+    pt->page_base = pt->physmap.base - codec_table(cx, mm_pfn(0), true);
+    for (mm_prot_t may = MM_PROT_READ; may <= (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC) && pt->physmap.ops == NULL; may++) {
+        pt->page_bits[may | MM_PROT_USER] =
+            codec_leaf(cx, 0, mm_paddr(0), codec_prot(cx, may | MM_PROT_USER), MM_MEMTYPE_WB);
+    }
 }
 
 #endif

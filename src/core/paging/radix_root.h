@@ -111,6 +111,7 @@ static mm_status_t radix_init_user(struct mm_pagetable *pt, const struct mm_page
     mm_status_t status = root_beside(pt, pt->peer != NULL ? pt->peer : kernel, &pt->root);
 
     pt->nr_tables = 1;
+    page_begin(pt, codec_of(pt));
     if (status == MM_OK && pt->peer != NULL) {
         status = root_beside(pt, kernel, &pt->kernel_root);
         pt->nr_tables = 2;
