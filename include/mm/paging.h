@@ -166,16 +166,16 @@ struct mm_pagetable {
     /** With pairs: the entry root, of a kernel root (NULL: not yet made) and of its user roots; the
      * kernel root, of an entry root. */
     struct mm_pagetable *peer;
-    uint64_t paddr_end;               /**< c: no leaf has an address from here on */
+    uint64_t paddr_end; /**< c: no leaf has an address from here on */
     /** c: the backend's, by protection: a page of write-back memory of this user root, all but its
      * address. 0: such a page is mapped as ranges are. */
     uint64_t page_bits[MM_PROT_GLOBAL];
     uint64_t page_root; /**< c: with `page_bits`: what an entry that led to the root would be */
     uint64_t page_base; /**< c: with `page_bits`: from such an entry to where the table is seen */
-    struct mm_paging_backend backend; /**< c */
-    struct mm_physmap physmap;        /**< c */
-    struct mm_frame_source source;    /**< c */
-    struct mm_platform platform;      /**< c */
+    struct mm_paging_backend backend;                            /**< c */
+    struct mm_physmap physmap;                                   /**< c */
+    struct mm_frame_source source;                               /**< c */
+    struct mm_platform platform;                                 /**< c */
     struct mm_vrange kernel_ranges[MM_PAGING_MAX_KERNEL_RANGES]; /**< c */
     struct mm_vrange user;                                       /**< c */
     uint64_t nr_tables;    /**< o: tables owned, root included */

@@ -316,9 +316,11 @@ static void page_begin(struct mm_pagetable *pt, const codec_t *cx)
 {
     pt->page_root = codec_table(cx, root_pfn(pt), true);
     pt->page_base = pt->physmap.base - codec_table(cx, mm_pfn(0), true);
-    for (mm_prot_t may = MM_PROT_READ; may <= (MM_PROT_READ | MM_PROT_WRITE | MM_PROT_EXEC) && pt->physmap.ops == NULL; may++) {
-        pt->page_bits[may | MM_PROT_USER] =
-            codec_leaf(cx, 0, mm_paddr(0), codec_prot(cx, may | MM_PROT_USER), MM_MEMTYPE_WB);
+    if (pt->physmap.ops != NULL) {
+        return;
+    }
+    for (mm_prot_t prot = MM_PROT_USER + MM_PROT_READ; prot < MM_PROT_GLOBAL; prot++) {
+        pt->page_bits[prot] = codec_leaf(cx, 0, mm_paddr(0), codec_prot(cx, prot), MM_MEMTYPE_WB);
     }
 }
 
