@@ -276,18 +276,24 @@ void paging_exchange_floor(benchmark::State &state)
 }
 BENCHMARK(paging_exchange_floor);
 
-void protect_pages(benchmark::State &state, bool live)
+// Who walks a root, and what it has done with the pages.
+enum class Use { kNone, kLive, kWritten };
+
+void protect_pages(benchmark::State &state, Use use)
 {
     auto machine = std::make_unique<Machine>();
     mm_gather gather;
     bool write = false;
 
-    if (live) {
+    if (use != Use::kNone) {
         machine->make_live();
     }
     if (!machine->ok() || !machine->map(kPages * k4K, MM_PAGING_ONLY_4K, kRw)) {
         fail(state);
         return;
+    }
+    if (use == Use::kWritten) {
+        machine->write_to(kPages);
     }
     for (auto _ : state) {
         if (mm_gather_begin(&gather, machine->user()) != MM_OK ||
@@ -304,15 +310,21 @@ void protect_pages(benchmark::State &state, bool live)
 
 void paging_protect4k(benchmark::State &state)
 {
-    protect_pages(state, false);
+    protect_pages(state, Use::kNone);
 }
 BENCHMARK(paging_protect4k);
 
 void paging_protect4k_live(benchmark::State &state)
 {
-    protect_pages(state, true);
+    protect_pages(state, Use::kLive);
 }
 BENCHMARK(paging_protect4k_live);
+
+void paging_protect4k_written(benchmark::State &state)
+{
+    protect_pages(state, Use::kWritten);
+}
+BENCHMARK(paging_protect4k_written);
 
 // --- clone --------------------------------------------------------------------------------------
 
@@ -321,13 +333,13 @@ void share(void *ctx, mm_pfn_t, uint64_t nr)
     *static_cast<uint64_t *>(ctx) += nr;
 }
 
-void clone_pages(benchmark::State &state, bool live)
+void clone_pages(benchmark::State &state, Use use)
 {
     auto machine = std::make_unique<Machine>();
     uint64_t shared = 0;
     mm_gather gather;
 
-    if (live) {
+    if (use != Use::kNone) {
         machine->make_live();
     }
     if (!machine->ok()) {
@@ -340,6 +352,9 @@ void clone_pages(benchmark::State &state, bool live)
         state.PauseTiming();
         bool good = machine->map(kPages * k4K, MM_PAGING_ONLY_4K, kRw) && machine->fresh(&copy) &&
                     mm_gather_begin(&gather, machine->user()) == MM_OK;
+        if (good && use == Use::kWritten) {
+            machine->write_to(kPages);
+        }
         state.ResumeTiming();
         good = good && mm_paging_clone(machine->user(), &copy, {{kStart}, kPages * k4K}, share,
                                        &shared, &gather) == MM_OK;
@@ -356,16 +371,24 @@ void clone_pages(benchmark::State &state, bool live)
     state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPages));
 }
 
-// As fork does it: the hardware walks the parent, every page loses the right to write.
+// As fork does it: the hardware walks the parent, which has written to its pages, and each loses the
+// right to write.
 void paging_clone_page(benchmark::State &state)
 {
-    clone_pages(state, true);
+    clone_pages(state, Use::kWritten);
 }
 BENCHMARK(paging_clone_page);
 
+// The hardware may set accessed and dirty at any moment.
+void paging_clone_page_unwritten(benchmark::State &state)
+{
+    clone_pages(state, Use::kLive);
+}
+BENCHMARK(paging_clone_page_unwritten);
+
 void paging_clone_page_unused(benchmark::State &state)
 {
-    clone_pages(state, false);
+    clone_pages(state, Use::kNone);
 }
 BENCHMARK(paging_clone_page_unused);
 

@@ -125,6 +125,23 @@ class Machine
         ok_ = mm_paging_activate(&user_) == MM_OK && ok_;
     }
 
+    // What the CPU does when a process writes to its pages: it sets accessed and dirty.
+    void write_to(uint64_t nr_pages)
+    {
+        for (uint64_t page = 0; page < nr_pages; page++) {
+            uint64_t at = kStart + page * k4K;
+            uint64_t table = mm_paging_root(&user_).raw;
+            uint64_t *slot = nullptr;
+
+            for (int shift = 39; shift >= 12; shift -= 9) {
+                slot = reinterpret_cast<uint64_t *>(base_ + (table & 0x000ffffffffff000)) +
+                       ((at >> shift) & 511);
+                table = *slot;
+            }
+            *slot |= 0x60;
+        }
+    }
+
     bool fresh(mm_pagetable *pt)
     {
         return mm_paging_init_user(pt, &kernel_) == MM_OK;

@@ -502,6 +502,13 @@ static inline uint64_t codec_used(uint64_t slot)
     return (slot & ENTRY_P) != 0 ? ENTRY_A | ENTRY_D : soft_make(0, KEPT_A | KEPT_D) & ~SOFT_ONES;
 }
 
+/** Whether the hardware has set all that it ever sets in a leaf that allows something: nothing that
+ * is written over it is lost (SDM vol. 3A, 4.8: it clears none of them). */
+static inline bool codec_is_settled(uint64_t slot)
+{
+    return (slot & (ENTRY_A | ENTRY_D)) == (ENTRY_A | ENTRY_D);
+}
+
 /** The leaf of `level` (not 0) that 512 leaves are, by their first: codec_split() undoes it. */
 static inline uint64_t codec_join(uint64_t slot, unsigned level)
 {

@@ -24,7 +24,9 @@
  *     that the end of the gather leaves one size (SDM vol. 3A, 4.10.2.3; a CPU that must never see
  *     both needs break before make, which unmapping the leaf first gives).
  *   - Slots of a table that is live (radix_is_live) are read and changed in one step, so accessed
- *     and dirty bits that the hardware sets between are kept. Others are plainly stored.
+ *     and dirty bits that the hardware sets between are kept. Others are plainly stored, and so is
+ *     what has both bits already, or whose bits nobody will ask for: that is what most pages of a
+ *     process are, and a plain store costs a third.
  *   - An empty table is unlinked first, and then chained to the gather through its slot 0, in a
  *     form that the hardware takes for not present; paging-structure caches may still lead there.
  *     Only of a root that the hardware never walked may the other slots keep what they hold.
@@ -47,7 +49,7 @@
  * codec_decode, codec_malformed, codec_is_leaf, codec_is_present, codec_used, codec_retype,
  * codec_break, codec_is_broken, codec_mend, codec_names_memory, codec_named, codec_same_table,
  * codec_kernel_side; codec_is_soft, codec_soft, codec_soft_kind, codec_soft_payload;
- * codec_accessed, codec_dirty, codec_used_bits, codec_set_used, codec_software,
+ * codec_accessed, codec_dirty, codec_used_bits, codec_set_used, codec_is_settled, codec_software,
  * codec_set_software, codec_key, codec_set_key, codec_has_keys; codec_page_mask. A slot of all
  * zeroes is empty.
  */

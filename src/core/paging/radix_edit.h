@@ -263,7 +263,6 @@ static inline bool sweep_covers(const struct sweep *s)
 static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
                              struct unmap *u)
 {
-    bool live = u->live;
     bool release = u->release;
     uint64_t leaves = 0;
     uint64_t soft = 0;
@@ -279,11 +278,7 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
         if (codec_is_table(slot, s->level)) {
             break;
         }
-        if (live) {
-            slot = mmi_exchange(at, 0);
-        } else {
-            mmi_store(at, 0);
-        }
+        mmi_store(at, 0);
         if (codec_is_soft(slot)) {
             soft++;
             continue;
@@ -308,9 +303,7 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
  */
 static void unmap_pages(struct sweep *s, uint64_t *slots, unsigned nr, struct unmap *u)
 {
-    if (u->live) {
-        pages_exchange(slots, nr);
-    } else if (!sweep_covers(s)) {
+    if (u->live || !sweep_covers(s)) {
         pages_clear(slots, nr);
     }
     u->pt->nr_leaves[0] -= nr;

@@ -82,11 +82,11 @@ static inline bool slots_cas(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t
 }
 #endif
 
-/** slot_change() of two. */
+/** slot_change() of two, which allow something. */
 static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint64_t to_a,
                                 uint64_t to_b, bool live)
 {
-    if (live) {
+    if (live && !codec_is_settled(*a & *b)) {
         return slots_cas(slots, a, b, to_a, to_b);
     }
     mmi_store(&slots[0], to_a);
@@ -94,15 +94,8 @@ static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint6
     return true;
 }
 
-/** Exchange pages, which all allow something, for nothing. */
-RADIX_APART void pages_exchange(uint64_t *slots, unsigned nr)
-{
-    for (unsigned n = 0; n < nr; n++) {
-        (void)mmi_exchange(&slots[n], 0);
-    }
-}
-
-/** Of a table that the hardware does not walk. */
+/** Empty slots, of whose accessed and dirty nobody is told: the hardware, which sets them in one
+ * step with its look at the slot, then finds nothing there (SDM vol. 3A, 4.8). */
 RADIX_APART void pages_clear(uint64_t *slots, unsigned nr)
 {
     for (unsigned n = 0; n < nr; n++) {
@@ -140,7 +133,7 @@ RADIX_APART unsigned pages_reprotect_live(uint64_t *slots, unsigned nr, uint64_t
                 break;
             }
             any_changed = true;
-        } while (!mmi_cas(&slots[n], &old, now));
+        } while (!slot_change(&slots[n], &old, now, !codec_is_settled(old)));
     }
     *changed |= any_changed;
     return n;
