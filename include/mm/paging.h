@@ -350,6 +350,9 @@ mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range);
  * Remove translations, and soft slots. Tables that become empty go to the gather. A large soft slot
  * of which part goes is split like a leaf; its parts say the same.
  *
+ * A page that a CPU has not cached by then faults there at once; one that it has, it may use until
+ * the gather has ended.
+ *
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
  * @param gather  begun for `pt`; the range is added to it
  * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
@@ -362,7 +365,7 @@ mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range);
  *         gather has ended.
  * Locks:  the owner's. With MM_PAGING_RELEASE a gather that is full is ended in between: then none
  *         that is ever taken with interrupts off, as for mm_gather_end(). Sleeps: never.
- * Cost:   one exchange a leaf; a table that is left half full is read once.
+ * Cost:   one load and one store a leaf; a table that is left half full is read once.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,

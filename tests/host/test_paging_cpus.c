@@ -102,6 +102,29 @@ static void test_destroyed_kernel_leaves_nothing(void **state)
     t_nothing_stale(m);
 }
 
+/* A table goes, whole, and CPUs remember the way to it: what they had not seen there faults from
+ * then on, what they had works until the gather ends. */
+static void test_nothing_is_found_in_a_table_that_went(void **state)
+{
+    struct t_paging *m = *state;
+    struct mm_gather gather;
+    uint64_t at = 7 * P2M;
+
+    assert_int_equal(mm_paging_map(&m->user, t_range(at, P2M), mm_paddr(P1G), T_URW, MM_MEMTYPE_WB,
+                                   MM_PAGING_ONLY_4K),
+                     MM_OK);
+    all_enter(m, &m->user);
+    all_access(m, at + 3 * P4K, T_MMU_USER, T_CPU_DONE);
+    assert_int_equal(mm_gather_begin(&gather, &m->user), MM_OK);
+    assert_int_equal(mm_paging_unmap(&m->user, t_range(at, P2M), 0, &gather), MM_OK);
+    all_access(m, at + 4 * P4K, T_MMU_USER, T_MMU_USER);
+    all_access(m, at + 3 * P4K, T_MMU_USER, T_CPU_DONE);
+    mm_gather_end(&gather);
+    all_access(m, at + 3 * P4K, T_MMU_USER, T_MMU_USER);
+    t_nothing_stale(m);
+    all_enter(m, &m->kernel);
+}
+
 /* The last page of all: its flush neither wraps nor stops short, on any CPU. */
 static void test_top_of_the_address_space(void **state)
 {
@@ -228,6 +251,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_global_pages_outlive_root_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroyed_kernel_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_is_found_in_a_table_that_went, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_top_of_the_address_space, setup, teardown),
         cmocka_unit_test_setup_teardown(test_split_with_pieces_cached, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tables_come_and_go, setup, teardown),
