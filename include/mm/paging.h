@@ -305,6 +305,7 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
 /**
  * Map `range` to the physical range of the same length at `paddr`, with the largest leaves that
  * alignment, length and the CPU allow. Nothing may be mapped there yet, and no soft slot be there.
+ * A gather that holds what was there before has ended: until then a CPU may use the old leaf.
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
  * @param prot   for a user root with MM_PROT_USER, for a kernel root without
@@ -552,7 +553,8 @@ mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t
 /* --- the root in use -------------------------------------------------------------------------- */
 
 /**
- * Physical address of the root that the kernel runs on: what the hardware's root register wants.
+ * Physical address of the root that the kernel runs on. The hardware's root register may want bits
+ * beside it (on x86-64 the encryption mask, a PCID): mm_paging_activate() knows them.
  *
  * @return {0} if `pt` is null or not initialised
  * Locks:  none; any context. Cost: O(1).
@@ -638,7 +640,8 @@ mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t roo
  *         different protection share a page, or one is both writable and executable)
  *         | MM_ERR_NO_MEMORY (also: the physmap's op maps no frame)
  * Owner:  the image's frames stay the caller's.
- * Locks:  the owner's. Sleeps: never.
+ * Locks:  the owner's; where it fails half-way, what was mapped is unmapped and flushed, as in
+ *         mm_gather_end(). Sleeps: never.
  * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
 MM_MUST_CHECK
@@ -663,7 +666,8 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
  *         mm_paging_map_sections()) | MM_ERR_NO_MEMORY (also: the op of the page table's physmap
  *         maps no frame)
  * Owner:  memory that is mapped stays whose it is.
- * Locks:  the owner's; nobody else uses `map`. Sleeps: never.
+ * Locks:  the owner's; nobody else uses `map`; where it fails half-way, as
+ *         mm_paging_map_sections(). Sleeps: never.
  * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
 MM_MUST_CHECK

@@ -84,7 +84,8 @@ mm_status_t mm_paging_audit_memory_size(const struct mm_paging_audit *audit, uin
 /**
  * Look for contradictions. Each finding is reported, and is a line to the log op of the first root.
  * Every frame that is in contradiction is in a finding, and each leaf that has a part in one beside
- * a leaf before it; not every pair is named, so there are at most 9 findings a run.
+ * a leaf before it; not every pair is named, so there are at most 11 findings a run, and one an
+ * entry that is no leaf.
  *
  * Entries that user roots have as the kernel's root has them are looked at once, there. Entries of
  * an adopted root that were never declared are looked at as well: the hardware walks them.

@@ -74,7 +74,9 @@ struct mm_x86_64 {
     struct mm_x86_64_enabled enabled;
     /** SME, SEV: bits that every entry of encrypted memory carries (APM vol. 2, 7.10); 0: none, as
      * mm_x86_64_init() leaves it. The one field that the caller writes, between that call and the
-     * first page table, and never after. Physical addresses end below the lowest of its bits. */
+     * first page table, and never after. Physical addresses end below the lowest of its bits. A
+     * page of an adopted root that lacks it (memory that is shared with the host) keeps lacking it
+     * under another protection; it gets it by MM_PROT_NONE and back, and by another memory type. */
     uint64_t encryption_mask;
 };
 
