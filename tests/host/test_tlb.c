@@ -493,6 +493,40 @@ static void test_smallest_leaf_counts(void **state)
     }
 }
 
+static void unmap_holes(struct t_tlb *t, uint64_t at, uint64_t len, uint64_t nr_interrupts)
+{
+    t->nr_sent = 0;
+    assert_int_equal(t_unmap(&t->m->user, at, len, MM_PAGING_SKIP_HOLES), MM_OK);
+    assert_int_equal(t->nr_sent, nr_interrupts);
+    t_nothing_stale(t->m);
+}
+
+/* Where there was nothing, nobody is disturbed; a table that goes is told of, whatever it held: a
+ * CPU may remember the way to it. */
+static void test_holes_disturb_nobody(void **state)
+{
+    (void)state;
+    EACH(t)
+    {
+        struct t_paging *m = t->m;
+        uint64_t others = m->cpus.nr - 1;
+
+        all_enter(t, &m->user);
+        m->cpus.now = 0;
+        assert_int_equal(t_map(&m->user, AT, LEAF, P4K, T_URW), MM_OK);
+        all_access(t, AT, T_MMU_USER, T_CPU_DONE);
+        unmap_holes(t, AT + P4K, P1G, 0);
+        assert_int_equal(mm_paging_guard(&m->user, t_range(AT + P4K, 7 * P4K)), MM_OK);
+        all_access(t, AT + P4K, T_MMU_USER, T_MMU_ERR_U);
+        unmap_holes(t, AT + P4K, P1G, 0);
+        unmap_holes(t, AT, P1G, others);
+        assert_int_equal(mm_paging_guard(&m->user, t_range(AT, P4K)), MM_OK);
+        all_access(t, AT, T_MMU_USER, T_MMU_ERR_U);
+        unmap_holes(t, AT, P4K, others);
+        unmap_holes(t, AT, P1G, 0);
+    }
+}
+
 /* --- CPUs that come and go ---------------------------------------------------------------------- */
 
 static void test_coming_and_going(void **state)
@@ -791,6 +825,7 @@ int main(void)
         cmocka_unit_test(test_more_than_the_records),
         cmocka_unit_test(test_large_leaves),
         cmocka_unit_test(test_smallest_leaf_counts),
+        cmocka_unit_test(test_holes_disturb_nobody),
         cmocka_unit_test(test_coming_and_going),
         cmocka_unit_test(test_1024_cpus),
         cmocka_unit_test(test_may_not_wait),

@@ -3,7 +3,8 @@
  * The gather: between unmapping and the source of frames stands a flush.
  *
  * Ranges are kept for the flush; frames and tables for what follows it. Neighbours merge: ranges
- * that touch, frames that follow each other. When the ranges run out, two become one that spans
+ * that touch, frames that follow each other. A range in which there was nothing disturbs no CPU.
+ * When the ranges run out, two become one that spans
  * both: a flush may drop too much, never too little. When the runs of frames run out, everything is
  * flushed and released on the spot; the ranges stay, because the call that is under way has told of
  * its whole range at the start.
@@ -137,10 +138,32 @@ static void flush_ranges(struct mm_pagetable *pt, const struct mm_vrange *ranges
     }
 }
 
-static void flush(const struct mm_gather *gather)
+/** Put the ranges from which something went before those in which there was nothing; how many. */
+static uint32_t used_first(struct mm_gather *gather)
 {
-    if (gather->nr_ranges != 0) {
-        flush_ranges(gather->pt, gather->ranges, gather->shifts, gather->nr_ranges);
+    uint32_t nr = 0;
+
+    for (uint32_t i = 0; i < gather->nr_ranges; i++) {
+        if (gather->shifts[i] != MMI_GATHER_NO_LEAF) {
+            struct mm_vrange range = gather->ranges[i];
+            uint8_t shift = gather->shifts[i];
+
+            gather->ranges[i] = gather->ranges[nr];
+            gather->shifts[i] = gather->shifts[nr];
+            gather->ranges[nr] = range;
+            gather->shifts[nr] = shift;
+            nr++;
+        }
+    }
+    return nr;
+}
+
+static void flush(struct mm_gather *gather)
+{
+    uint32_t nr = used_first(gather);
+
+    if (nr != 0) {
+        flush_ranges(gather->pt, gather->ranges, gather->shifts, nr);
     }
 }
 

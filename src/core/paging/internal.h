@@ -55,13 +55,14 @@ static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
     return pt->magic == MMI_PAGETABLE_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
-/** log2 of the largest leaf that there is: none has been seen yet. */
-#define MMI_GATHER_NO_LEAF 30u
+/** In place of the log2 of a leaf's size: nothing has gone yet. It is above all of them. */
+#define MMI_GATHER_NO_LEAF 63u
 
 /** As mm_gather_add_range(), of which the smallest leaf is known: 1 << shift bytes. */
 void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift);
 
-/** A leaf of 1 << shift bytes goes, in a range that was added with MMI_GATHER_NO_LEAF. */
+/** A leaf of 1 << shift bytes goes, or a table that covers as much, in a range that was added with
+ * MMI_GATHER_NO_LEAF: before it does, and before its frames are passed on. */
 void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift);
 
 /** Whether the gather was begun for this page table. */

@@ -259,6 +259,14 @@ static inline bool sweep_covers(const struct sweep *s)
     return s->level == 0 && slot_first(s->at, 1) >= s->first && slot_last(s->at, 1) <= s->last;
 }
 
+/** The leaf of slot `i` goes, or the table: tell the gather. */
+static inline void unmap_told(const struct sweep *s, const struct unmap *u, unsigned i)
+{
+    uint64_t at = sweep_address(s, i);
+
+    mmi_gather_leaf(u->gather, at > s->first ? at : s->first, leaf_shift(s->level));
+}
+
 /** Slots of any level and any kind, and frames that are handed over. */
 static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned *nr,
                              struct unmap *u)
@@ -283,7 +291,9 @@ static mm_status_t unmap_any(struct sweep *s, unsigned i, unsigned end, unsigned
             soft++;
             continue;
         }
-        leaves++;
+        if (leaves++ == 0) {
+            unmap_told(s, u, i + n);
+        }
         if (release) {
             unmap_frames(u, mm_pfn_of(codec_paddr(s->cx, slot, s->level)),
                          level_size(s->level) >> CODEC_SHIFT);
@@ -313,13 +323,12 @@ static mm_status_t unmap_slots(struct sweep *s, unsigned i, unsigned end, unsign
 {
     struct unmap *u = arg;
     uint64_t *slots = &s->slots[i];
-    uint64_t at = sweep_address(s, i);
 
-    mmi_gather_leaf(u->gather, at > s->first ? at : s->first, leaf_shift(s->level));
     if (s->level != 0 || u->release || !(u->full || pages_present(slots, end - i + 1))) {
         return unmap_any(s, i, end, nr, u);
     }
     *nr = end - i + 1;
+    unmap_told(s, u, i);
     unmap_pages(s, slots, *nr, u);
     return MM_OK;
 }
@@ -340,6 +349,7 @@ static void unmap_unlinked(struct sweep *s, mm_pfn_t table, void *arg)
     struct unmap *u = arg;
     uint64_t *slots = table_get(s->pt, table);
 
+    unmap_told(s, u, slot_index(s->at, s->level));
     mmi_store_release(&slots[0], codec_chain(u->gather->tables));
     table_put(s->pt, slots);
     u->gather->tables = table;

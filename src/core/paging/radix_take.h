@@ -38,7 +38,6 @@ static mm_status_t take_slots(struct sweep *s, unsigned i, unsigned end, unsigne
     uint64_t leaves = 0;
     unsigned n = 0;
 
-    mmi_gather_leaf(t->u.gather, first > s->first ? first : s->first, leaf_shift(s->level));
     for (; i + n <= end; n++) {
         uint64_t *at = &s->slots[i + n];
         uint64_t slot = mmi_load(at);
@@ -58,7 +57,9 @@ static mm_status_t take_slots(struct sweep *s, unsigned i, unsigned end, unsigne
             t->u.pt->nr_soft--;
             continue;
         }
-        leaves++;
+        if (leaves++ == 0) {
+            unmap_told(s, &t->u, i + n);
+        }
         take_leaf(s, t, first + n * level_size(s->level), slot);
     }
     if (leaves != 0) {
