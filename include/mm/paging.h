@@ -159,7 +159,7 @@ struct mm_pagetable {
     uint32_t is_user;          /**< c */
     uint32_t nr_kernel_ranges; /**< c */
     uint32_t adopted;          /**< c: root was built by someone else */
-    uint32_t active;           /**< o: it has been activated: the hardware may walk it */
+    uint32_t active;           /**< a: it has been activated: the hardware may walk it */
     uint32_t pairs;            /**< c: 1: made with MM_PAGING_PAIRS; 2: the entry root */
     mm_paddr_t root;           /**< c: of a pair the one for user mode */
     mm_paddr_t kernel_root;    /**< c: what the kernel runs on: `root`, unless it is a pair */
@@ -208,8 +208,9 @@ struct mm_paging_stats {
  *         backend) | MM_ERR_NOT_INITIALIZED (`tlb`) | MM_ERR_BUSY (`tlb` has a kernel root)
  *         | MM_ERR_INVALID_ADDRESS (a range wraps, is not canonical, overlaps another, or shares a
  *         root entry with `user`; `user` is not in the lower half)
- *         | MM_ERR_INVALID_SIZE (a kernel range is empty) | MM_ERR_NOT_ALIGNED (a range)
- *         | MM_ERR_LIMIT (too many ranges) | MM_ERR_INVALID_FLAGS (flags) | MM_ERR_FAULT (a frame
+ *         | MM_ERR_INVALID_SIZE (a kernel range is empty) | MM_ERR_NOT_ALIGNED (a range, or
+ *         the physmap's base) | MM_ERR_LIMIT (too many ranges) | MM_ERR_INVALID_FLAGS (flags)
+ *         | MM_ERR_FAULT (a frame
  *         of the source that the physmap or the CPU does not reach) | what the source answers, e.g.
  *         MM_ERR_NO_MEMORY
  * Owner:  the caller keeps `pt`; what stands behind backend, physmap and source outlives it.
@@ -242,7 +243,9 @@ mm_status_t mm_paging_init_user(struct mm_pagetable *pt, const struct mm_pagetab
  * trampoline's text and its stacks, IDT, GDT, TSS), at the addresses, frames and rights that these
  * have in the kernel root. All user roots made after have it, also what is mapped in it later.
  *
- * It is no root to run on. What is unmapped from it is flushed on this CPU alone: map for good.
+ * It is no root to run on: map for good. What is unmapped from it is flushed on this CPU, with a
+ * tlb on every CPU that is online, and what user mode's PCIDs hold of it goes on the next way out
+ * to user mode.
  *
  * @param entry   zeroed storage
  * @param kernel  made with MM_PAGING_PAIRS
@@ -308,7 +311,8 @@ mm_status_t mm_paging_destroy(struct mm_pagetable *pt);
  * A gather that holds what was there before has ended: until then a CPU may use the old leaf.
  *
  * @param range  in the user range, or in one of the kernel's declared ranges
- * @param prot   for a user root with MM_PROT_USER, for a kernel root without
+ * @param prot   for a user root with MM_PROT_USER, for a kernel root without. Without READ, WRITE
+ *               and EXEC it is MM_PROT_NONE: the leaf is kept, and no access passes
  * @param flags  MM_PAGING_ONLY_4K | MM_PAGING_MAX_2M (the smaller counts) | MM_PAGING_MERGE (also
  *               with what was mapped beside the range before)
  * @return MM_OK | MM_ERR_ALREADY_MAPPED | MM_ERR_NOT_ALIGNED (range, paddr)
@@ -348,7 +352,8 @@ MM_MUST_CHECK
 mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range);
 
 /**
- * Remove translations, and soft slots. Tables that become empty go to the gather. A large soft slot
+ * Remove translations, and soft slots. What they say of accessed and dirty is lost: mm_paging_take()
+ * tells of it. Tables that become empty go to the gather. A large soft slot
  * of which part goes is split like a leaf; its parts say the same.
  *
  * A page that a CPU has not cached by then faults there at once; one that it has, it may use until
@@ -366,7 +371,8 @@ mm_status_t mm_paging_guard(struct mm_pagetable *pt, struct mm_vrange range);
  *         gather has ended.
  * Locks:  the owner's. With MM_PAGING_RELEASE a gather that is full is ended in between: then none
  *         that is ever taken with interrupts off, as for mm_gather_end(). Sleeps: never.
- * Cost:   one load and one store a leaf; a table that is left half full is read once.
+ * Cost:   one load and one store a leaf; a table that is left half full is read once. Where there
+ *         was nothing, the gather disturbs no CPU.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
@@ -382,8 +388,9 @@ mm_status_t mm_paging_unmap(struct mm_pagetable *pt, struct mm_vrange range, uin
  * @return as mm_paging_unmap(), and MM_ERR_INVALID_FLAGS (prot) | MM_ERR_PERMISSION_DENIED (as for
  *         mm_paging_map())
  * Locks:  the owner's; with MM_PAGING_MERGE as mm_paging_merge(). Sleeps: never.
- * Cost:   one load a slot, one compare-and-exchange a leaf that changes. With MM_PAGING_MERGE that
- *         of mm_paging_merge().
+ * Cost:   one load a slot; a leaf that changes one store, or, where the hardware may still set
+ *         accessed or dirty in it, one compare-and-exchange. With MM_PAGING_MERGE that of
+ *         mm_paging_merge().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, mm_prot_t prot,
@@ -392,7 +399,7 @@ mm_status_t mm_paging_protect(struct mm_pagetable *pt, struct mm_vrange range, m
 /**
  * Give every page of the range this memory type. All else stays: frame, protection, accessed,
  * dirty. A page that allows nothing changes the type that it will come back with; a leaf that has
- * the type already is left alone.
+ * the type already is left alone, but for a large one that the range cuts, which is split.
  *
  * Two types of one page must never be in use at once. So on a root that the hardware may walk, the
  * leaves are first made not present, then every CPU drops their translations, then they come back
@@ -438,7 +445,7 @@ mm_status_t mm_paging_set_type(struct mm_pagetable *pt, struct mm_vrange range, 
  * The call needs no memory: with good arguments it cannot fail. The tables go back to the source
  * before it returns. Frames and what they hold are left alone.
  *
- * @param[out] nr_merged  larger leaves made, of both sizes; NULL: who cares; untouched on error
+ * @param[out] nr_merged  larger leaves made, of both sizes; NULL: nobody is told; untouched on error
  * @return MM_OK | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (length 0, wraps)
  *         | MM_ERR_INVALID_ADDRESS (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_NOT_INITIALIZED
@@ -524,7 +531,8 @@ typedef void (*mm_paging_share_fn)(void *ctx, mm_pfn_t first, uint64_t nr);
  * Owner:  the frames are shared from here on. CPUs that have `from` loaded may still write to them
  *         until the gather has ended: before that `to` is not run, nor a frame's content trusted.
  * Locks:  both owners'. Sleeps: never.
- * Cost:   one compare-and-exchange and one store a leaf, one frame for each table below.
+ * Cost:   two stores a leaf; of leaves in which the hardware may still set accessed or dirty one
+ *         exchange for two and a store each. One frame for each table below.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
@@ -544,7 +552,7 @@ mm_status_t mm_paging_clone(struct mm_pagetable *from, struct mm_pagetable *to,
  *         page table) | MM_ERR_PERMISSION_DENIED (as for mm_paging_map()) | MM_ERR_NOT_INITIALIZED
  * Owner:  without MM_PAGING_RELEASE the old frame stays the caller's.
  * Locks:  as mm_paging_unmap(). Sleeps: never.
- * Cost:   one walk, one exchange.
+ * Cost:   one walk, one store.
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_paddr_t paddr,
@@ -576,7 +584,7 @@ mm_paddr_t mm_paging_user_root(const struct mm_pagetable *pt);
  *
  * With a tlb, the CPU is one of the page table's from here until it loads another: it is
  * interrupted when translations go. With ASIDs (PCIDs), translations of its last stay are kept if
- * they are still good. The root that is already loaded is not loaded again.
+ * they are still good. A user root that is already loaded is not loaded again.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED (also: this CPU is not online in the tlb)
  *         | MM_ERR_INVALID_ARGUMENT (null; an entry root)
@@ -640,8 +648,9 @@ mm_status_t mm_paging_load_root(struct mm_paging_backend backend, mm_paddr_t roo
  *         different protection share a page, or one is both writable and executable)
  *         | MM_ERR_NO_MEMORY (also: the physmap's op maps no frame)
  * Owner:  the image's frames stay the caller's.
- * Locks:  the owner's; where it fails half-way, what was mapped is unmapped and flushed, as in
- *         mm_gather_end(). Sleeps: never.
+ * Locks:  the owner's. Where it fails half-way, what was mapped is unmapped and flushed: as for
+ *         mm_gather_end(), none that is ever taken with interrupts off, and not preempted to
+ *         another CPU. Sleeps: never.
  * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
 MM_MUST_CHECK
@@ -652,6 +661,9 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
  * Map all of RAM and ACPI memory that `physmap` reaches at its base, never executable, global where
  * the CPU can, with the largest leaves. Firmware runtime, devices and holes are left out; frames
  * are those of mm_bootmap_next_frames(). All is mapped, or nothing.
+ *
+ * `physmap` is how the kernel will see memory, with a base in a declared range; what the page table
+ * was made with, through which the library writes tables now, may be another, as while booting.
  *
  * It is readable and writable, but where the image has sections that are not writable: there it is
  * read-only, so that text which cannot be written where it is linked cannot be written here. A
@@ -666,7 +678,7 @@ mm_status_t mm_paging_map_sections(struct mm_pagetable *pt, const struct mm_boot
  *         mm_paging_map_sections()) | MM_ERR_NO_MEMORY (also: the op of the page table's physmap
  *         maps no frame)
  * Owner:  memory that is mapped stays whose it is.
- * Locks:  the owner's; nobody else uses `map`; where it fails half-way, as
+ * Locks:  the owner's; nobody else uses `map`. Where it fails half-way, as for
  *         mm_paging_map_sections(). Sleeps: never.
  * Cost:   as mm_paging_map(), O(sections^2) comparisons, and one frame for the time of the call.
  */
@@ -690,8 +702,10 @@ mm_status_t mm_paging_get_stats(const struct mm_pagetable *pt, struct mm_paging_
 /**
  * Walk all tables of its own: every entry is well formed, no leaf of the kernel is open to the user
  * and no user leaf the kernel's, no table of ours is empty (but in a declared range where
- * mm_paging_slot_cas() emptied slots since it was last reclaimed), and there are as many tables and
- * leaves as were counted (so none is shared). Each contradiction is one line to the log op.
+ * mm_paging_slot_cas() emptied slots since it was last reclaimed), and there are as many tables,
+ * leaves and soft slots as were counted (so none is shared). A user root has the kernel's entries,
+ * and nothing hangs in a root where nothing was declared. The two roots of a pair say the same, and
+ * a kernel root with pairs has no global leaf. Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  the owner's. Sleeps: never.
@@ -706,7 +720,7 @@ mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 /**
  * Print the layout through the log op: which root, one line for each run of equal attributes
  * (range, its size, size of its leaves, permissions, type, what physical memory; of soft slots:
- * guard, or the kind), and a line of totals. Leaves are whole, also where they stick out of the
+ * guard, or the kind; permissions are r read, w write, x execute, u user, g global), and a line of totals. Leaves are whole, also where they stick out of the
  * range.
  *
  * @param flags  MM_PAGING_DUMP_HOLES

@@ -73,7 +73,7 @@ struct mm_paging_audit {
  * @param audit     `memory`, `len`, `report` are not looked at
  * @param[out] out  bytes; untouched on error
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null; no root, or one of them null; the first is a user
- *         root, or another is not; different backends) | MM_ERR_INVALID_FLAGS (kinds)
+ *         or entry root, or another is no user root; different backends) | MM_ERR_INVALID_FLAGS (kinds)
  *         | MM_ERR_NOT_INITIALIZED (a root)
  * Locks:  the owners' of all roots. Sleeps: never.
  * Cost:   as mm_paging_walk() over everything; tables of the kernel's are walked once.

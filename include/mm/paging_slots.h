@@ -134,7 +134,8 @@ mm_status_t mm_paging_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t 
  *         (outside the declared ranges) | MM_ERR_INVALID_ARGUMENT (null; set, clear)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
  * Locks:  the owner's. Sleeps: never.
- * Cost:   as mm_paging_protect().
+ * Cost:   one load a slot, one compare-and-exchange a leaf that changes (on a root that no CPU was
+ *         ever in, one store).
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_set_software(struct mm_pagetable *pt, struct mm_vrange range, uint32_t set,
@@ -154,7 +155,7 @@ mm_status_t mm_paging_set_software(struct mm_pagetable *pt, struct mm_vrange ran
  *         | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for mm_paging_init_kernel())
  *         | what the source answers
  * Locks:  the owner's. Sleeps: never.
- * Cost:   as mm_paging_protect().
+ * Cost:   as mm_paging_set_software().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_set_key(struct mm_pagetable *pt, struct mm_vrange range, uint32_t key,
@@ -351,7 +352,8 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
  *         gather belongs to another page table) | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED
  * Owner:  as mm_paging_unmap().
  * Locks:  as mm_paging_unmap(). Sleeps: never.
- * Cost:   one exchange; when it was the last of a table, as mm_paging_unmap().
+ * Cost:   one store, and the loads that tell whether the table has others: one where work ascends,
+ *         up to 511 where it descends. When it was the last, as mm_paging_unmap().
  */
 MM_MUST_CHECK
 mm_status_t mm_paging_cursor_unmap(struct mm_paging_cursor *cursor, uint32_t flags,

@@ -82,11 +82,12 @@ struct mm_frame_run {
 
 /** Storage is the caller's (some 700 bytes: not for a small stack). Fields are the library's. */
 struct mm_gather {
-    uint32_t magic;
+    uint32_t magic; /* all fields belong to who began it */
     uint32_t nr_ranges;
     uint32_t nr_runs;
     struct mm_pagetable *pt;
-    mm_pfn_t tables; /**< head of the chain of empty tables; 0: none */
+    struct mm_platform platform; /**< that of `pt`, for when it is gone */
+    mm_pfn_t tables;             /**< head of the chain of empty tables; 0: none */
     uint64_t nr_tables;
     struct mm_vrange ranges[MM_GATHER_MAX_RANGES];
     uint8_t shifts[MM_GATHER_MAX_RANGES]; /**< by range: log2 of the smallest leaf */
@@ -98,7 +99,8 @@ struct mm_gather {
  *
  * @param gather  storage of any content
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_INITIALIZED (pt)
- * Owner:  the caller keeps the storage, and the page table alive, until mm_gather_end().
+ * Owner:  the caller keeps the storage, and the page table alive, until mm_gather_end(), which
+ *         panics if it holds something of a page table that was destroyed.
  * Locks:  none; not preempted to another CPU until the end. Cost: O(1).
  */
 MM_MUST_CHECK
@@ -277,13 +279,14 @@ mm_status_t mm_tlb_offline(struct mm_tlb *tlb);
 
 /**
  * Flush what other CPUs have unmapped, on this one. To be called by the handler of the interrupt
- * that the op sends, and by every loop that spins with interrupts off. Nothing to do: two loads. A
- * tlb that is NULL or was never made, and a CPU that is not online, are left alone.
+ * that the op sends, and by every loop that spins with interrupts off. A tlb that is NULL or was
+ * never made, and a CPU that is not online, are left alone.
  *
  * Locks:  none; any context, also in the midst of any call of the library. Interrupts off, or the
  *         platform's op interrupt_save, so that no handler loads another root in the midst. Not
  *         preempted to another CPU. Sleeps: never, and waits for nobody.
- * Cost:   two loads, and the ops interrupt_save and _restore; else a page flush for each leaf up to
+ * Cost:   with nothing to do some ten loads, and the ops this_cpu, interrupt_save and
+ *         interrupt_restore; else a page flush for each leaf up to
  *         flush_pages, or a flush of everything.
  */
 void mm_tlb_service(struct mm_tlb *tlb);

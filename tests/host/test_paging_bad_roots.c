@@ -75,6 +75,7 @@ static void test_init_kernel(void **state)
     BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.ops = &other_half);
     BAD_CONFIG(MM_ERR_INVALID_ARGUMENT, physmap.first = mm_paddr(P4K); physmap.len = UINT64_MAX);
     BAD_CONFIG(MM_ERR_LIMIT, config.nr_kernel_ranges = MM_PAGING_MAX_KERNEL_RANGES + 1);
+    BAD_CONFIG(MM_ERR_NOT_ALIGNED, physmap.base += 16);
     BAD_CONFIG(MM_ERR_NOT_ALIGNED, ranges[1].start.raw += 1);
     BAD_CONFIG(MM_ERR_NOT_ALIGNED, ranges[2].len = 5);
     BAD_CONFIG(MM_ERR_NOT_ALIGNED, config.user.len = 5);

@@ -58,8 +58,8 @@ static void test_types(void **state)
         mm_memtype_t programmed;
         mm_memtype_t power_on;
     } types[] = {
-        {0, MM_MEMTYPE_WC, MM_MEMTYPE_WB},
-        {PWT, MM_MEMTYPE_WP, MM_MEMTYPE_WT},
+        {0, MM_MEMTYPE_WP, MM_MEMTYPE_WB},
+        {PWT, MM_MEMTYPE_WC, MM_MEMTYPE_WT},
         {PCD, MM_MEMTYPE_UC_MINUS, MM_MEMTYPE_UC_MINUS},
         {PCD | PWT, MM_MEMTYPE_UC, MM_MEMTYPE_UC},
     };
@@ -104,6 +104,22 @@ static void test_leaf_above_all_levels(void **state)
     mm_gather_end(&gather);
     assert_int_equal(root[3], 0);
     assert_int_equal(mm_paging_check(&m->user), MM_OK);
+}
+
+/* An entry that leads to a table is as it was made, in every bit: what maps one page relies on it.
+ */
+static void test_entry_of_a_table_that_changed(void **state)
+{
+    struct t_paging *m = *state;
+    uint64_t *root = t_table(m, m->user.root.raw / P4K);
+
+    assert_int_equal(t_map(&m->user, 0, P1G, P4K, T_URW), MM_OK);
+    for (unsigned bit = 8; bit < 12; bit++) {
+        root[0] ^= UINT64_C(1) << bit;
+        assert_int_equal(mm_paging_check(&m->user), MM_ERR_CORRUPTED);
+        root[0] ^= UINT64_C(1) << bit;
+        assert_int_equal(mm_paging_check(&m->user), MM_OK);
+    }
 }
 
 /* --- tables ----------------------------------------------------------------------------------- */
@@ -346,6 +362,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_types, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_entry_of_a_table_that_changed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leaf_above_all_levels, setup, teardown),
         cmocka_unit_test_setup_teardown(test_table_out_of_reach, setup, teardown),
         cmocka_unit_test_setup_teardown(test_holes_between_tables_of_others, setup, teardown),

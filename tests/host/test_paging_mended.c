@@ -11,6 +11,9 @@
 #include <cmocka.h>
 
 #include "t_tlb.h"
+#include "trap_mm.h"
+
+#include <mm/paging_audit.h>
 
 #define LEAF  (T_LEAVES * P4K)
 #define KPAGE T_KERNEL_LOW
@@ -172,6 +175,37 @@ static void test_pairs_are_not_adopted(void **state)
     t_paging_delete(m);
 }
 
+/* --- a gather and its page table --------------------------------------------------------------- */
+
+static void test_gather_of_the_destroyed(void **state)
+{
+    struct t_paging *m = new_machine(0);
+    struct mm_gather gather;
+    struct t_trap_info info;
+
+    (void)state;
+    for (unsigned what = 0; what < 2; what++) {
+        assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
+        assert_int_equal(t_map(&m->user, P1G, LEAF, P4K, T_URW), MM_OK);
+        assert_int_equal(mm_gather_begin(&gather, &m->user), MM_OK);
+        if (what == 0) {
+            mm_gather_add_range(&gather, t_range(P1G, P4K));
+        } else {
+            mm_gather_add_frames(&gather, mm_pfn(T_LEAVES), 1);
+        }
+        assert_int_equal(mm_paging_destroy(&m->user), MM_OK);
+        T_EXPECT_PANIC(mm_gather_end(&gather), &info);
+        assert_string_equal(info.room, "paging");
+        assert_string_equal(info.what, "a gather of a page table that was destroyed is not empty");
+        assert_int_equal(info.address, (uintptr_t)&m->user);
+    }
+    assert_int_equal(mm_paging_init_user(&m->user, &m->kernel), MM_OK);
+    assert_int_equal(mm_gather_begin(&gather, &m->user), MM_OK);
+    assert_int_equal(mm_paging_destroy(&m->user), MM_OK);
+    mm_gather_end(&gather); /* it holds nothing */
+    t_paging_delete(m);
+}
+
 /* --- the entry root ---------------------------------------------------------------------------- */
 
 #define ENTRY T_KERNEL_TOP
@@ -235,9 +269,13 @@ static void test_entry_root_is_not_loaded(void **state)
     struct t_paging *m = r->t.m;
     struct mm_paging_backend backend = mm_x86_64_backend(&m->arch);
     uint64_t root = mm_paging_root(&m->user).raw;
+    const struct mm_pagetable *roots[] = {&r->entry};
+    struct mm_paging_audit audit = {.roots = roots, .nr_roots = 1};
     struct mm_cpu_mask cpus;
+    uint64_t size;
 
     (void)state;
+    assert_int_equal(mm_paging_audit_memory_size(&audit, &size), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_paging_activate(&r->entry), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_paging_leave(&r->entry), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_paging_load_root(backend, mm_paddr(UINT64_C(1) << 52)),
@@ -470,6 +508,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaf_that_sticks_out),
+        cmocka_unit_test(test_gather_of_the_destroyed),
         cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_not_global_any_more),
         cmocka_unit_test(test_pairs_are_not_global),

@@ -23,7 +23,7 @@
 #define LARGE UINT64_C(0x2000000000e7) /* of 2 MiB */
 #define PTR   UINT64_C(0x27)
 #define ONES  UINT64_C(0x000ff80000000000)
-#define PAT   UINT64_C(0x0000050100070406) /* WB, WT, UC-, UC, WC, WP */
+#define PAT   UINT64_C(0x0000010500070406) /* WB, WT, UC-, UC, WP, WC */
 
 /* Frames 1 to 4 are a user root's path to AT, 5 and 6 are handed out and hang nowhere. */
 struct scene {

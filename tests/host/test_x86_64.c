@@ -14,7 +14,7 @@
 #include "sim_cpu_mm.h"
 
 /* SDM vol. 3A, table 12-10: WB, WT, UC-, UC, WC, WP, UC-, UC from the lowest byte up. */
-#define PAT UINT64_C(0x0007050100070406)
+#define PAT UINT64_C(0x0007010500070406)
 
 static struct t_cpus cpus;
 static struct t_cpu *const cpu = &cpus.cpu[0];
@@ -150,6 +150,24 @@ static void test_old_cpus(void **state)
     assert_int_equal(arch.features.vaddr_bits, 57);
 }
 
+/* The boot loader's leaves mean what they meant: after the power-on table, whose upper half nobody
+ * can use to say anything new, and after that of the Limine protocol. */
+static void test_types_of_the_boot_loader(void **state)
+{
+    static const uint64_t tables[] = {UINT64_C(0x0007040600070406), UINT64_C(0x0000010500070406)};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        memset(&arch, 0, sizeof(arch));
+        cpu->mmu.pat = tables[i];
+        init();
+        assert_int_equal(mm_x86_64_enable(&arch), MM_OK);
+        for (unsigned entry = 0; entry < (i == 0 ? 4 : 6); entry++) {
+            assert_int_equal((cpu->mmu.pat >> 8 * entry) & 7, (tables[i] >> 8 * entry) & 7);
+        }
+    }
+}
+
 static void test_enable(void **state)
 {
     (void)state;
@@ -266,6 +284,7 @@ int main(void)
         cmocka_unit_test_setup(test_features_of_a_full_cpu, setup),
         cmocka_unit_test_setup(test_each_feature_alone, setup),
         cmocka_unit_test_setup(test_old_cpus, setup),
+        cmocka_unit_test_setup(test_types_of_the_boot_loader, setup),
         cmocka_unit_test_setup(test_enable, setup),
         cmocka_unit_test_setup(test_enable_pcids, setup),
         cmocka_unit_test_setup(test_enable_after_others, setup),

@@ -98,7 +98,7 @@ mm_status_t mm_x86_64_init(struct mm_x86_64 *arch, const struct mm_x86_64_cpu_op
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  none; one CPU at a time, not preempted to another.
- * Cost:   a few reads and writes of registers; at most one flush of everything.
+ * Cost:   a few reads and writes of registers; a few flushes of everything.
  */
 MM_MUST_CHECK
 mm_status_t mm_x86_64_enable(struct mm_x86_64 *arch);
@@ -116,6 +116,7 @@ struct mm_paging_backend mm_x86_64_backend(struct mm_x86_64 *arch);
  *
  * @param error_code  what the CPU pushed
  * @param cr2         the linear address
+ * @return the address, and MM_FAULT_... of all that it tells
  * Locks:  none; any context. Cost: O(1).
  */
 struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);

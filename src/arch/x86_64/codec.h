@@ -7,8 +7,8 @@
  *   NX   key   unused  physical address      software G  PS   D   A  PCD PWT US  RW   P
  *                                          PAT above 4 KiB: bit 12; at 4 KiB: bit 7
  *
- * (SDM vol. 3A, 4.5.4, tables 4-15 to 4-20.) Bits 9 to 11 are the kernel's in leaves; in an entry
- * that leads to a table, bit 9 says that the table is ours. The key is ignored without PKU (4.6.2).
+ * (SDM vol. 3A, 4.5.4, tables 4-14 to 4-20.) Bits 9 to 11 are the kernel's in leaves; in an entry
+ * that leads to a table, bit 9 says that the table is ours. The key is ignored without CR4.PKE (4.6.2).
  *
  * An entry without P belongs to us. Ours have address bits 43 to 51 set, so that a CPU that
  * speculates past P (L1TF) finds an address that no memory has; 4 bits of kind and 50 of payload
@@ -206,7 +206,8 @@ static inline uint64_t codec_table(const codec_t *cx, mm_pfn_t table, bool user)
            ENTRY_OWNED | (user ? ENTRY_US : 0);
 }
 
-/** Whether a slot points to a table of ours for the user, by one comparison. */
+/** Whether a slot of a user root, all of whose tables for the user are ours, points to one. It then
+ * is what codec_table() made, and nothing else: radix_check() holds it against that. */
 static inline bool codec_is_user_table(uint64_t slot)
 {
     return (uint8_t)slot == (ENTRY_P | ENTRY_RW | ENTRY_US | ENTRY_A);
@@ -279,8 +280,8 @@ static inline bool codec_has_type(const codec_t *cx, mm_memtype_t type)
 
 static inline uint64_t type_bits(mm_memtype_t type, unsigned level)
 {
-    /* A nibble for each type: WB 0, WT 1, WC 4, UC- 2, UC 3, WP 5. */
-    unsigned index = (0x532410u >> (4 * (unsigned)type)) & 7;
+    /* A nibble for each type: WB 0, WT 1, WC 5, UC- 2, UC 3, WP 4. */
+    unsigned index = (0x432510u >> (4 * (unsigned)type)) & 7;
 
     return ((index & 1) != 0 ? ENTRY_PWT : 0) | ((index & 2) != 0 ? ENTRY_PCD : 0) |
            ((index & 4) == 0 ? 0
@@ -297,8 +298,8 @@ static inline mm_memtype_t type_of(const codec_t *cx, uint64_t slot, unsigned le
     if (pat != 0 && cx->enabled.pat && index < 2) {
         index += 4;
     }
-    /* A nibble for each index: WB, WT, UC-, UC, WC, WP. */
-    return (mm_memtype_t)((0x524310u >> (4 * index)) & 7);
+    /* A nibble for each index: WB, WT, UC-, UC, WP, WC. */
+    return (mm_memtype_t)((0x254310u >> (4 * index)) & 7);
 }
 
 static inline bool type_is_memory(mm_memtype_t type)
@@ -503,7 +504,7 @@ static inline uint64_t codec_used(uint64_t slot)
 }
 
 /** Whether the hardware has set all that it ever sets in a leaf that allows something: nothing that
- * is written over it is lost (SDM vol. 3A, 4.8: it clears none of them). */
+ * is written over it is lost (SDM vol. 3A, 4.8: the bits are sticky, the CPU clears none). */
 static inline bool codec_is_settled(uint64_t slot)
 {
     return (slot & (ENTRY_A | ENTRY_D)) == (ENTRY_A | ENTRY_D);
@@ -535,14 +536,15 @@ static inline uint64_t codec_retype(const codec_t *cx, uint64_t slot, unsigned l
 }
 
 /*
- * A leaf while its type changes: not present, and of a frame's address only bits 12 to 42 are where
- * they were; 44 to 51 are ones, so that it names no memory (L1TF), and 43 is zero, which no soft
- * slot has. Nine bits of the frame lie where the type and bits without meaning were. All else is in
- * place, so that a bit which the hardware sets at the last moment is none that was moved.
+ * A leaf while its type changes: not present; 44 to 51 are ones, and 43 is zero, which no soft slot
+ * has. Of the frame's address bits 12 to 42 are where they were, but inverted: CPUs that look no
+ * further than bit 43 (L1TF) find an address of 4 TiB and more in place of any frame below. Nine
+ * bits of it lie where the type and bits without meaning were. All else is in place, so that a bit
+ * which the hardware sets at the last moment is none that was moved.
  *
- *   63 62 59  57      52 51   44 43 42           12  11..8   7   6  5   4 3    2  1   0
- *   NX key    address    ones    0  address 12-42    kept   ad.  D  A  addr.  US RW   0
- *             46-51                                          45        43,44
+ *   63 62 59  57      52 51   44 43 42            12  11..8   7   6  5   4 3    2  1   0
+ *   NX key    address    ones    0  ~address 12-42    kept   ad.  D  A  addr.  US RW   0
+ *             46-51                                           45        43,44
  */
 #define BROKEN_ONES (SOFT_ONES & (SOFT_ONES << 1))
 #define BROKEN_KEPT                                                                                \
@@ -553,7 +555,7 @@ static inline uint64_t codec_break(const codec_t *cx, uint64_t slot, unsigned le
     uint64_t paddr = codec_paddr(cx, slot, level).raw;
     uint64_t high = paddr >> 43;
 
-    return (slot & BROKEN_KEPT) | BROKEN_ONES | (paddr & mmi_mask(12, 31)) | ((high & 3) << 3) |
+    return (slot & BROKEN_KEPT) | BROKEN_ONES | (~paddr & mmi_mask(12, 31)) | ((high & 3) << 3) |
            (((high >> 2) & 1) << 7) | ((high >> 3) << 52);
 }
 
@@ -568,7 +570,7 @@ static inline uint64_t codec_mend(const codec_t *cx, uint64_t slot, unsigned lev
     uint64_t high =
         ((slot >> 3) & 3) | (((slot >> 7) & 1) << 2) | (((slot >> 52) & mmi_mask(0, 6)) << 3);
 
-    return codec_leaf(cx, level, mm_paddr((slot & mmi_mask(12, 31)) | (high << 43)),
+    return codec_leaf(cx, level, mm_paddr((~slot & mmi_mask(12, 31)) | (high << 43)),
                       ENTRY_P | (slot & BROKEN_KEPT), type);
 }
 

@@ -39,11 +39,12 @@
 
 /**
  * The library's table: the low four as at power-on, so that whoever ran before and uses no PAT bit
- * sees no change; then WC and WP; the last two repeat.
+ * sees no change; then WP and WC, where the Limine protocol has them (its PAT is 0x010500070406);
+ * the last two repeat.
  */
 #define PAT_TABLE                                                                                  \
-    (PAT_WB | (PAT_WT << 8) | (PAT_UC_MINUS << 16) | (PAT_UC << 24) | (PAT_WC << 32) |             \
-     (PAT_WP << 40) | (PAT_UC_MINUS << 48) | (PAT_UC << 56))
+    (PAT_WB | (PAT_WT << 8) | (PAT_UC_MINUS << 16) | (PAT_UC << 24) | (PAT_WP << 32) |             \
+     (PAT_WC << 40) | (PAT_UC_MINUS << 48) | (PAT_UC << 56))
 
 /* Vol. 2A, INVPCID: type 2 drops everything, global translations included. */
 #define INVPCID_EVERYTHING 2u

@@ -341,8 +341,8 @@ static mm_status_t check_root(const struct mm_paging_audit *audit, uint32_t i)
     mm_status_t status = mmi_pagetable_check(pt);
 
     if (status == MM_OK &&
-        ((pt->is_user != 0) != (i != 0) || pt->backend.ops != kernel->backend.ops ||
-         pt->backend.ctx != kernel->backend.ctx)) {
+        ((pt->is_user != 0) != (i != 0) || pt->pairs == MMI_ENTRY_ROOT ||
+         pt->backend.ops != kernel->backend.ops || pt->backend.ctx != kernel->backend.ctx)) {
         status = MM_ERR_INVALID_ARGUMENT;
     }
     return status;

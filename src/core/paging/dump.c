@@ -126,7 +126,9 @@ static void print_head(const struct dump *d)
     mmi_line_begin(&line);
     mmi_line_str(&line, "root ");
     mmi_line_hex(&line, d->pt->root.raw, 1);
-    mmi_line_str(&line, d->pt->is_user != 0 ? ", a user's" : ", the kernel's");
+    mmi_line_str(&line, d->pt->is_user != 0              ? ", a user's"
+                        : d->pt->pairs == MMI_ENTRY_ROOT ? ", the entry root's"
+                                                         : ", the kernel's");
     mmi_line_log(&line, &d->pt->platform);
     mmi_line_begin(&line);
     mmi_line_str(&line, "virtual");

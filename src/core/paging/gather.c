@@ -24,6 +24,7 @@ mm_status_t mm_gather_begin(struct mm_gather *gather, struct mm_pagetable *pt)
     gather->nr_ranges = 0;
     gather->nr_runs = 0;
     gather->pt = pt;
+    gather->platform = pt->platform;
     gather->tables = mm_pfn(0);
     gather->nr_tables = 0;
     return MM_OK;
@@ -158,10 +159,31 @@ static uint32_t used_first(struct mm_gather *gather)
     return nr;
 }
 
+/** What a gather holds is its page table's to flush and to free. */
+static void check_alive(const struct mm_gather *gather)
+{
+    const struct mm_pagetable *pt = gather->pt;
+
+    if (pt->magic != MMI_PAGETABLE_MAGIC) {
+        mmi_panic(&gather->platform,
+                  &(struct mm_panic_info){.room = "paging",
+                                          .what = "a gather of a page table that "
+                                                  "was destroyed is not empty",
+                                          .address = (uintptr_t)pt,
+                                          .recorded = "tables to free",
+                                          .recorded_value = gather->nr_tables,
+                                          .claimed = "magic",
+                                          .claimed_value = pt->magic});
+    }
+}
+
 static void flush(struct mm_gather *gather)
 {
     uint32_t nr = used_first(gather);
 
+    if ((gather->nr_ranges | gather->nr_runs | gather->nr_tables) != 0) {
+        check_alive(gather);
+    }
     if (nr != 0) {
         flush_ranges(gather->pt, gather->ranges, gather->shifts, nr);
     }

@@ -42,6 +42,9 @@ static mm_status_t check_parts(const struct mm_paging_config *config)
     if (!mm_range_fits(physmap->first.raw, physmap->len)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
+    if (physmap->ops == NULL && (physmap->base & MM_PAGE_MASK) != 0) {
+        return MM_ERR_NOT_ALIGNED;
+    }
     if (config->tlb != NULL) {
         if (config->tlb->magic != MMI_TLB_MAGIC) {
             return MM_ERR_NOT_INITIALIZED;

@@ -66,18 +66,16 @@ static mm_status_t clone_reserve(struct sweep *s, unsigned i, unsigned end, unsi
         if (at < s->first || slot_last(at, s->level) > s->last) {
             return MM_ERR_HUGE_PAGE;
         }
-        if (!reserved || s->level != 0) {
-            probe_to(c->to, s->cx, at, &p);
-            table_put(c->to, p.slots);
-            if (p.level < s->level) {
-                return MM_ERR_ALREADY_MAPPED; /* an empty table that an exchange of slots left */
-            }
-            status = plan_path(c->to, c->plan, at, p.level, s->level);
-            if (status != MM_OK) {
-                return status;
-            }
-            reserved = true;
+        probe_to(c->to, s->cx, at, &p);
+        table_put(c->to, p.slots);
+        if (p.level < s->level) {
+            return MM_ERR_ALREADY_MAPPED; /* an empty table that an exchange of slots left */
         }
+        status = plan_path(c->to, c->plan, at, p.level, s->level);
+        if (status != MM_OK) {
+            return status;
+        }
+        reserved = true;
     }
     *nr = s->level == 0 ? end - i + 1 : n; /* no page sticks out: the first one tells */
     return MM_OK;

@@ -13,6 +13,9 @@
 
 #include "radix.h"
 
+_Static_assert(RADIX_SLOTS == 512 && CODEC_SHIFT == MM_PAGE_SHIFT,
+               "mm_paging_cursor_translate(), which is inline");
+
 static inline bool cursor_knows(const struct mm_paging_cursor *c, uint64_t at)
 {
     return at - c->first < c->len && c->nr_unlinked == c->pt->nr_unlinked;
@@ -85,8 +88,7 @@ static mm_status_t radix_cursor_find(struct mm_paging_cursor *c, mm_vaddr_t at,
 
     cursor_look(c, cx, at.raw, &p);
     status = translate_end(cx, at.raw, p.slot, p.level, p.rights, out);
-    if (status == MM_OK && p.level == 0 && cursor_knows(c, at.raw) && (p.slot & ~c->address) != 0 &&
-        out->prot != MM_PROT_NONE) {
+    if (status == MM_OK && p.level == 0 && cursor_knows(c, at.raw) && out->prot != MM_PROT_NONE) {
         c->alike = p.slot & ~c->address;
         c->known = *out;
     }
@@ -203,17 +205,18 @@ static mm_status_t radix_cursor_unmap(struct mm_paging_cursor *c, uint32_t flags
     last = slot_last(at, p.level);
     if (p.level != 0 || !cursor_knows(c, at) || empty_but(c->slots, p.index)) {
         status = radix_unmap(pt, mm_vrange(c->place, last - at + 1), flags, gather);
-        cursor_learn(c, cx, at);
+        if (status == MM_OK) {
+            cursor_learn(c, cx, at);
+        }
     } else {
-        uint64_t old = mmi_exchange(cursor_slot(c, at), 0);
-
-        if (codec_is_soft(old)) {
+        mmi_store(cursor_slot(c, at), 0);
+        if (codec_is_soft(p.slot)) {
             pt->nr_soft--;
         } else {
             pt->nr_leaves[0]--;
             mm_gather_add_range(gather, mm_vrange(c->place, MM_PAGE_SIZE));
             if ((flags & MM_PAGING_RELEASE) != 0) {
-                mm_gather_add_frames(gather, mm_pfn_of(codec_paddr(cx, old, 0)), 1);
+                mm_gather_add_frames(gather, mm_pfn_of(codec_paddr(cx, p.slot, 0)), 1);
             }
         }
     }

@@ -30,17 +30,16 @@ static mm_status_t scan_slots(struct sweep *s, unsigned i, unsigned end, unsigne
     const struct scan *scan = arg;
     unsigned n = 0;
 
-    if (s->level != 0) {
-        scan->plan->every = 0; /* not pages alone */
-    } else if (codec_rights_allow(s->rights[0], scan->bits)) {
+    if (s->level == 0 && codec_rights_allow(s->rights[0], scan->bits)) {
         uint64_t every = pages_look(&s->slots[i], end - i + 1, &scan->plan->any);
 
-        scan->plan->every &= every;
         if (codec_is_present(every)) {
+            scan->plan->every &= every;
             *nr = end - i + 1;
             return MM_OK;
         }
     }
+    scan->plan->every = 0; /* not pages alone */
     for (; i + n <= end; n++) {
         uint64_t slot = mmi_load(&s->slots[i + n]);
         bool hole = slot == 0 || (scan->soft_stays && codec_is_soft(slot));
@@ -519,7 +518,7 @@ static mm_status_t radix_replace(struct mm_pagetable *pt, mm_vaddr_t at, mm_padd
         uint64_t now = codec_leaf(cx, 0, paddr, bits, codec_type(cx, old, 0));
 
         now = codec_set_key(codec_set_software(now, codec_software(old)), codec_key(old));
-        old = mmi_exchange(&p.slots[p.index], now);
+        mmi_store_release(&p.slots[p.index], now); /* nobody is told of accessed and dirty */
     }
     table_put(pt, p.slots);
     if (status != MM_OK) {

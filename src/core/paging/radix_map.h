@@ -314,11 +314,11 @@ static mm_status_t radix_map_page(struct mm_pagetable *pt, mm_vaddr_t at, uint64
  * leaf that allows nothing is not made of bits and an address. */
 static void page_begin(struct mm_pagetable *pt, const codec_t *cx)
 {
-    pt->page_root = codec_table(cx, root_pfn(pt), true);
-    pt->page_base = pt->physmap.base - codec_table(cx, mm_pfn(0), true);
     if (pt->physmap.ops != NULL) {
         return;
     }
+    pt->page_root = codec_table(cx, root_pfn(pt), true);
+    pt->page_base = pt->physmap.base - codec_table(cx, mm_pfn(0), true);
     for (mm_prot_t prot = MM_PROT_USER + MM_PROT_READ; prot < MM_PROT_GLOBAL; prot++) {
         pt->page_bits[prot] = codec_leaf(cx, 0, mm_paddr(0), codec_prot(cx, prot), MM_MEMTYPE_WB);
     }

@@ -94,8 +94,9 @@ static inline bool slots_change(uint64_t *slots, uint64_t *a, uint64_t *b, uint6
     return true;
 }
 
-/** Empty slots, of whose accessed and dirty nobody is told: the hardware, which sets them in one
- * step with its look at the slot, then finds nothing there (SDM vol. 3A, 4.8). */
+/** Empty slots, of whose accessed and dirty nobody is told. An exchange would keep nothing either:
+ * the hardware sets them in a locked step of its own (SDM vol. 3A, 9.1.2.1) and starts anew if the
+ * slot is not what its walk had seen, which is relied on here as by every kernel. */
 RADIX_APART void pages_clear(uint64_t *slots, unsigned nr)
 {
     for (unsigned n = 0; n < nr; n++) {

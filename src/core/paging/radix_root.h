@@ -110,9 +110,12 @@ static mm_status_t radix_init_user(struct mm_pagetable *pt, const struct mm_page
 {
     mm_status_t status = root_beside(pt, pt->peer != NULL ? pt->peer : kernel, &pt->root);
 
+    if (status != MM_OK) {
+        return status;
+    }
     pt->nr_tables = 1;
     page_begin(pt, codec_of(pt));
-    if (status == MM_OK && pt->peer != NULL) {
+    if (pt->peer != NULL) {
         status = root_beside(pt, kernel, &pt->kernel_root);
         pt->nr_tables = 2;
         if (status != MM_OK) {
@@ -154,6 +157,9 @@ static bool survey_enter(struct sweep *s, uint64_t slot, void *arg)
     mm_pfn_t table = codec_table_pfn(s->cx, slot);
     const char *wrong = codec_malformed(s->cx, slot, s->level);
 
+    if (wrong == NULL && s->pt->is_user != 0 && slot != codec_table(s->cx, table, true)) {
+        wrong = "an entry of a table that is not as it was made";
+    }
     if (wrong == NULL && s->pt->physmap.ops == NULL &&
         !mm_physmap_covers(&s->pt->physmap, mm_prange(mm_pfn_addr(table), MM_PAGE_SIZE))) {
         wrong = "a table that the physmap does not reach";
