@@ -488,11 +488,26 @@ static void test_contradictions(void **state)
     assert_int_equal(nr, 1);
 }
 
+/* Neither side of a pair that this CPU is in goes. */
+static void test_destroyed_from_either_side(void **state)
+{
+    struct fixture *f = *state;
+    struct t_paging *m = f->m;
+    struct mm_paging_backend backend = mm_x86_64_backend(&m->arch);
+
+    assert_int_equal(mm_paging_activate(&m->user), MM_OK);
+    assert_int_equal(mm_paging_destroy(&m->user), MM_ERR_BUSY);
+    assert_int_equal(mm_paging_load_root(backend, mm_paging_user_root(&m->user)), MM_OK);
+    assert_int_equal(mm_paging_destroy(&m->user), MM_ERR_BUSY);
+    assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cpu, setup_without_nx, teardown),
+        cmocka_unit_test_setup_teardown(test_destroyed_from_either_side, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_global, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random, setup_without_nx, teardown),

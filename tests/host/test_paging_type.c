@@ -494,6 +494,67 @@ static void test_injection(void **state)
     t_paging_delete(m);
 }
 
+/* --- two splits in one call --------------------------------------------------------------------- */
+
+static struct {
+    struct t_paging *m;
+    uint64_t at;
+    unsigned nr_splits;
+} now_splitting;
+
+/* Each CPU forgets what it had, and finds what is there between one split and the next. */
+static void look_between_splits(void *ctx, const struct mm_event *event)
+{
+    struct t_paging *m = now_splitting.m;
+
+    (void)ctx;
+    if (event->kind == MM_EVENT_LEAF_SPLIT) {
+        now_splitting.nr_splits++;
+        for (unsigned i = 0; i < m->cpus.nr; i++) {
+            t_cpu_drop_all(&m->cpus.cpu[i]);
+            assert_int_equal(t_cpu_access(&m->cpus.cpu[i], now_splitting.at, 0, NULL), T_CPU_DONE);
+        }
+    }
+}
+
+/* A page, and a range that spans two leaves, are cut out of 1 GiB that has the type already; and out
+ * of that and a neighbour that has another. No address is left with two sizes. */
+static void test_found_between_two_splits(void **state)
+{
+    static const struct mm_platform_ops ops = {.panic = t_platform_panic,
+                                               .event = look_between_splits};
+    static const uint64_t lengths[] = {P4K, P2M + P4K, 2 * P1G - 5 * P2M - 7 * P4K};
+    uint64_t cut = T_KERNEL_LOW + 5 * P2M + 7 * P4K;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct t_paging *m = t_paging_new_cpus(NR_CPUS);
+        struct mm_paging_config config;
+
+        t_paging_arch(m);
+        config = t_config(m);
+        config.platform.ops = &ops;
+        assert_int_equal(mm_paging_init_kernel(&m->kernel, &config), MM_OK);
+        for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+            assert_int_equal(mm_paging_activate(&m->kernel), MM_OK);
+        }
+        m->cpus.now = 0;
+        assert_int_equal(t_map(&m->kernel, T_KERNEL_LOW, 2 * P1G, P1G, MM_PROT_RW), MM_OK);
+        assert_int_equal(mm_paging_map(&m->kernel, t_range(T_KERNEL_LOW + P1G, P1G),
+                                       mm_paddr(3 * P1G), MM_PROT_RW, MM_MEMTYPE_UC, 0),
+                         MM_OK);
+        now_splitting.m = m;
+        now_splitting.at = T_KERNEL_LOW + 5 * P2M + 9 * P4K;
+        now_splitting.nr_splits = 0;
+        assert_int_equal(set_type(&m->kernel, cut, lengths[i], MM_MEMTYPE_WB, MM_PAGING_SPLIT),
+                         MM_OK);
+        assert_true(now_splitting.nr_splits >= 2);
+        t_nothing_stale(m);
+        assert_null(t_cpus_sweep(&m->cpus, T_SWEEP_SAME));
+        t_paging_delete(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -507,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_many_global_pages),
         cmocka_unit_test(test_holes),
         cmocka_unit_test(test_a_write_before_the_flush),
+        cmocka_unit_test(test_found_between_two_splits),
         cmocka_unit_test(test_broken_slots_name_no_memory),
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_injection),

@@ -8,8 +8,8 @@
  *
  *     user root that is not in use     nothing: leaving it has dropped all
  *     a few pages                      INVLPG each: global or not, and all paging-structure caches
- *     more, none of them global        load CR3 again
- *     more, a global one among them    INVPCID of everything, or CR4.PGE off and on
+ *     more, of a user root             load CR3 again
+ *     more, of a kernel root           INVPCID of everything, or CR4.PGE off and on: what is global
  *
  * With them (CR4.PCIDE, 4.10.1), the same instructions reach the PCID in use and what is global;
  * the last line reaches all PCIDs. What another PCID holds is dropped when CR3 is loaded with it
@@ -60,8 +60,10 @@ static void flush_all(const struct mm_x86_64 *arch, bool global)
     }
 }
 
-/* SDM vol. 3A, 4.10.4.1: one INVLPG drops all that is cached of a large leaf, in whatever pieces
- * (4.10.2.3), and all paging-structure caches of the PCID in use. */
+/* One INVLPG drops all that is cached of a large leaf, in whatever pieces (4.10.2.3), and all
+ * paging-structure caches of the PCID in use. SDM vol. 3A, 4.10.4.1, promises the pieces while the
+ * leaf is in the tables; that they go as well when it has just left them is relied on, as Linux
+ * does where it flushes by the stride of what was unmapped. */
 static void paging_flush_pages(void *ctx, uint64_t first, uint64_t last, unsigned shift)
 {
     const struct mm_x86_64 *arch = ctx;

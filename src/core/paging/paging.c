@@ -255,11 +255,13 @@ mm_status_t mm_paging_init_entry(struct mm_pagetable *entry, struct mm_pagetable
 mm_status_t mm_paging_destroy(struct mm_pagetable *pt)
 {
     mm_status_t status = mmi_pagetable_check(pt);
+    uint64_t loaded;
 
     if (status != MM_OK) {
         return status;
     }
-    if (pt->backend.ops->current_root(pt->backend.ctx).raw == pt->kernel_root.raw ||
+    loaded = pt->backend.ops->current_root(pt->backend.ctx).raw;
+    if (loaded == pt->kernel_root.raw || loaded == pt->root.raw ||
         (pt->pairs == MMI_PAIRS && pt->is_user == 0 && pt->peer != NULL)) {
         return MM_ERR_BUSY;
     }

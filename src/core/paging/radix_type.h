@@ -19,7 +19,7 @@ struct retype {
     mm_memtype_t type;
     bool live;
     bool broken;       /**< a leaf was made not present */
-    unsigned smallest; /**< level of the smallest leaf that was split, or made not present */
+    unsigned smallest; /**< level of the smallest leaf that a CPU may know */
     uint64_t first;    /**< what to flush: the range, and large leaves that stuck out of it */
     uint64_t last;
 };
@@ -110,7 +110,6 @@ static void retype_widen(const struct mm_pagetable *pt, const codec_t *cx, struc
     if (p.slot != 0) {
         r->first = slot_first(at, p.level) < r->first ? slot_first(at, p.level) : r->first;
         r->last = slot_last(at, p.level) > r->last ? slot_last(at, p.level) : r->last;
-        r->smallest = p.level < r->smallest ? p.level : r->smallest;
     }
 }
 
@@ -138,6 +137,7 @@ static mm_status_t radix_set_type(struct mm_pagetable *pt, struct mm_vrange rang
     }
     split = plan.nr_spare != 0;
     if (split) {
+        r.smallest = 0; /* a CPU may find what is there between one split and the next below it */
         retype_widen(pt, cx, &r, range.start.raw);
         retype_widen(pt, cx, &r, mm_vrange_last(range).raw);
     }
