@@ -12,7 +12,8 @@
 #   --seeded      a sample of the seeded faults
 #   --gate        the gates
 #                 (several of these add up)
-#   --full        long campaigns too, all host tests under TSan, all seeded faults
+#   --full        long campaigns too, all host tests as clang builds them and under TSan, all seeded
+#                 faults
 #   --fuzz SECONDS  the fuzz targets, that long each, and nothing else unless asked for
 #   --coverage    run the host tests in a build that counts, and print the lines and branches of
 #                 each room that they run, and the branches that they do not; nothing else
@@ -76,7 +77,7 @@ for label in "${labels[@]}"; do
     fuzz) presets+=(fuzz) ;;
     esac
 done
-[ "$selected_all" = 0 ] || presets+=(clang)
+[ "$selected_all" = 0 ] || [ "$full" = 0 ] || presets+=(clang)
 mapfile -t presets < <(printf '%s\n' "${presets[@]}" | awk '!seen[$0]++')
 
 # ---- stages, and what they took ------------------------------------------------------------------
