@@ -200,12 +200,7 @@ typedef void (*mm_paging_taken_fn)(void *ctx, const struct mm_mapping *was);
  * @param flags   MM_PAGING_SPLIT | MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE
  * @param fn      called only when all that can fail is done
  * @param gather  begun for `pt`; the range is added to it
- * @return MM_OK | MM_ERR_NOT_MAPPED | MM_ERR_HUGE_PAGE | MM_ERR_NOT_ALIGNED
- *         | MM_ERR_INVALID_SIZE (length 0, wraps) | MM_ERR_INVALID_ADDRESS (outside the declared
- *         ranges) | MM_ERR_INVALID_ARGUMENT (null; the gather belongs to another page table)
- *         | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED | MM_ERR_FAULT (as for
- *         mm_paging_init_kernel()) | what the source answers; the last two only where a leaf is
- *         split, as for mm_paging_unmap()
+ * @return as mm_paging_unmap(); MM_ERR_INVALID_ARGUMENT also for `fn` (null)
  * Owner:  as mm_paging_unmap().
  * Locks:  as mm_paging_unmap(). Sleeps: never.
  * Cost:   one exchange and one call of `fn` a leaf; a table that is left half full is read once.

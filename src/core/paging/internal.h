@@ -87,6 +87,9 @@ struct mmi_line;
 void mmi_line_prot(struct mmi_line *line, mm_prot_t prot);
 /* --- arguments, as most calls check them ------------------------------------------------------ */
 
+/** The range that was declared for this page table and in which `range` lies; NULL: none. */
+const struct mm_vrange *mmi_paging_declared(const struct mm_pagetable *pt, struct mm_vrange range);
+
 /** Aligned, neither empty nor wrapping, declared. */
 mm_status_t mmi_paging_check_range(const struct mm_pagetable *pt, struct mm_vrange range);
 

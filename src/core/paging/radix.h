@@ -70,25 +70,25 @@
 /* --- geometry --------------------------------------------------------------------------------- */
 
 /** log2 of the bytes that a slot of a level covers. */
-static inline unsigned leaf_shift(unsigned level)
+static inline unsigned level_shift(unsigned level)
 {
     return CODEC_SHIFT + CODEC_BITS * level;
 }
 
 static inline uint64_t level_size(unsigned level)
 {
-    return UINT64_C(1) << leaf_shift(level);
+    return UINT64_C(1) << level_shift(level);
 }
 
 /** Keep the shift of the smallest leaf that was seen: what a flush goes by. */
 static inline void see_leaf(unsigned *smallest, unsigned level)
 {
-    *smallest = leaf_shift(level) < *smallest ? leaf_shift(level) : *smallest;
+    *smallest = level_shift(level) < *smallest ? level_shift(level) : *smallest;
 }
 
 static inline unsigned slot_index(uint64_t at, unsigned level)
 {
-    return (unsigned)(at >> (CODEC_SHIFT + CODEC_BITS * level)) & (RADIX_SLOTS - 1);
+    return (unsigned)(at >> level_shift(level)) & (RADIX_SLOTS - 1);
 }
 
 /** First and last byte of the slot of a level that holds an address. */
@@ -111,7 +111,7 @@ static inline unsigned root_level(const codec_t *cx)
 static inline uint64_t root_slot_first(const codec_t *cx, unsigned index)
 {
     unsigned level = root_level(cx);
-    uint64_t at = (uint64_t)index << (CODEC_SHIFT + CODEC_BITS * level);
+    uint64_t at = (uint64_t)index << level_shift(level);
 
     return index < RADIX_SLOTS / 2 ? at : at | ~(level_size(level + 1) - 1);
 }
@@ -408,8 +408,7 @@ RADIX_APART mm_status_t translate_by_ops(const struct mm_pagetable *pt, uint64_t
 /** The slot for an address in a table of a level that lies in a direct map. */
 RADIX_INLINE uint64_t *slot_at(uint64_t base, uint64_t table, uint64_t at, unsigned level)
 {
-    uint64_t offset =
-        (at >> (CODEC_SHIFT + CODEC_BITS * level - 3)) & (UINT64_C(8) * (RADIX_SLOTS - 1));
+    uint64_t offset = (at >> (level_shift(level) - 3)) & (UINT64_C(8) * (RADIX_SLOTS - 1));
 
     return (uint64_t *)(uintptr_t)(base + (table + offset));
 }

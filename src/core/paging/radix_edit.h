@@ -263,7 +263,7 @@ static inline void unmap_told(const struct sweep *s, const struct unmap *u, unsi
 {
     uint64_t at = sweep_address(s, i);
 
-    mmi_gather_leaf(u->gather, at > s->first ? at : s->first, leaf_shift(s->level));
+    mmi_gather_leaf(u->gather, at > s->first ? at : s->first, level_shift(s->level));
 }
 
 /** Slots of any level and any kind, and frames that are handed over. */

@@ -80,7 +80,7 @@ static void fill_leaves(uint64_t *slots, unsigned nr, uint64_t slot, unsigned le
 /** Whole leaves of a level from `at` on in one table: up to its end or the job's. */
 static inline unsigned job_run(const struct map_job *job, uint64_t at, unsigned level)
 {
-    uint64_t left = (job->last - at + 1) >> (CODEC_SHIFT + CODEC_BITS * level);
+    uint64_t left = (job->last - at + 1) >> level_shift(level);
     unsigned room = RADIX_SLOTS - slot_index(at, level);
 
     return left < room ? (unsigned)left : room;

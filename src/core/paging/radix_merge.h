@@ -210,7 +210,7 @@ static uint64_t radix_merge(struct mm_pagetable *pt, struct mm_vrange range,
                     slot_last(mm_vrange_last(range).raw, m.level + 1));
         if (m.unlinked) {
             mmi_paging_flush_now(pt, mm_vrange(mm_vaddr(m.first), m.last - m.first + 1),
-                                 leaf_shift(m.level));
+                                 level_shift(m.level));
             finish_sweep(&m);
         }
     }

@@ -298,7 +298,7 @@ static mm_status_t radix_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64
     exchange_count(pt, &e);
     pair_up(pt, at.raw, at.raw); /* whoever linked it: this slot is in it */
     if (codec_is_leaf(e.seen)) {
-        mmi_gather_add(gather, mm_vrange(at, len), leaf_shift(level));
+        mmi_gather_add(gather, mm_vrange(at, len), level_shift(level));
     }
     return MM_OK;
 }

@@ -145,7 +145,7 @@ static mm_status_t radix_set_type(struct mm_pagetable *pt, struct mm_vrange rang
     retype_sweep(pt, &r, range);
     if (r.live && (split || r.broken)) {
         mmi_paging_flush_now(pt, mm_vrange(mm_vaddr(r.first), r.last - r.first + 1),
-                             leaf_shift(r.smallest));
+                             level_shift(r.smallest));
     }
     if (r.broken) {
         mend_sweep(pt, &r, range);

@@ -174,12 +174,9 @@ mm_status_t mm_paging_cursor_begin(struct mm_paging_cursor *cursor, struct mm_pa
     if (((range.start.raw | range.len) & MM_PAGE_MASK) != 0) {
         return MM_ERR_NOT_ALIGNED;
     }
-    if (range.len == 0) {
-        return MM_ERR_INVALID_SIZE;
-    }
-    if (!mm_vrange_valid(range) ||
-        !mm_vrange_canonical(range, pt->backend.ops->vaddr_bits(pt->backend.ctx))) {
-        return MM_ERR_INVALID_ADDRESS;
+    status = mmi_paging_check_walk(pt, range);
+    if (status != MM_OK) {
+        return status;
     }
     *cursor = none;
     cursor->magic = MM_PAGING_CURSOR_MAGIC;
