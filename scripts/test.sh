@@ -6,14 +6,14 @@
 # ctest's summary. Without an option it runs everything but --full, --coverage and --mcdc.
 #   --host        host tests of the plain gcc build, and the fuzz targets over their corpus
 #   --qemu        boots of the minikernel
-#   --sanitize    host tests under ASan and UBSan, gcc and clang
+#   --sanitize    host tests under ASan and UBSan, as clang builds them
 #   --threads     host tests with real threads, under TSan
 #   --fuzzing     the fuzz targets, 30 s each
 #   --seeded      a sample of the seeded faults
 #   --gate        the gates
 #                 (several of these add up)
-#   --full        long campaigns too, all host tests as clang builds them and under TSan, all seeded
-#                 faults
+#   --full        long campaigns and boots too; all host tests under TSan, under gcc's ASan and UBSan,
+#                 and as clang builds them; all seeded faults
 #   --fuzz SECONDS  the fuzz targets, that long each, and nothing else unless asked for
 #   --coverage    run the host tests in a build that counts, and print the lines and branches of
 #                 each room that they run, and the branches that they do not; nothing else
@@ -72,7 +72,10 @@ presets=()
 for label in "${labels[@]}"; do
     case $label in
     host | qemu | seeded | gate) presets+=("${report:-dev}") ;;
-    sanitize) presets+=(asan-gcc asan-clang) ;;
+    sanitize)
+        presets+=(asan-clang)
+        [ "$full" = 0 ] || presets+=(asan-gcc)
+        ;;
     threads) presets+=(tsan) ;;
     fuzz) presets+=(fuzz) ;;
     esac

@@ -50,9 +50,13 @@ foreach(memory IN ITEMS 64M 512M 6G)
                 endif()
                 mm_add_boot(${name} 400 success "${mm_all_passed}" ${uefi}
                     SAYS log ${cpu} ${cpus}cpus ${firmware} ARGUMENTS -m ${memory} -cpu ${cpu} -smp ${cpus})
-                # The kernel fills half of the memory: one machine of 6 GiB at a time, so not last.
+                # The kernel fills half of the memory: one machine of 6 GiB at a time, so not last, and
+                # four of the eight in a usual run: each processor, firmware and number of them.
                 if(memory STREQUAL "6G")
                     set_tests_properties("${MM_TEST_PREFIX}qemu.${name}" PROPERTIES RESOURCE_LOCK memory COST 60)
+                    if((firmware STREQUAL "uefi" AND cpus EQUAL 1) OR (firmware STREQUAL "bios" AND cpus EQUAL 4))
+                        set_tests_properties("${MM_TEST_PREFIX}qemu.${name}" PROPERTIES LABELS "qemu;long")
+                    endif()
                 endif()
             endforeach()
         endforeach()
