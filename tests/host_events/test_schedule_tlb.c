@@ -215,8 +215,8 @@ static void test_waiter_serves(void **state)
     RACE("tlb.nested-ring", 2);
 }
 
-/* CPU 1 serves in a loop of its own, with interrupts on, and then stays in user code. The interrupt
- * of CPU 2 comes in the midst of that: the newer generation that it has served stays seen. */
+/* CPU 1 serves in a loop of its own, and then stays in user code. The interrupt of CPU 2, an NMI,
+ * comes in the midst of that: the newer generation that it has served stays seen. */
 static void test_service_in_service(void **state)
 {
     (void)state;

@@ -69,7 +69,7 @@ struct tlb_race {
     bool racing, nested, in_handler[T_SCHEDULE_CPUS];
     bool done[T_SCHEDULE_CPUS];
     bool delayed;                 /* stores are seen late: delay.h */
-    bool slow;                    /* interrupts come in the midst of an instruction alone */
+    bool slow;                    /* the interrupt is an NMI, in the midst of an instruction */
     bool closed[T_SCHEDULE_CPUS]; /* the CPU's whole script runs with interrupts off */
     struct step steps[T_SCHEDULE_CPUS][STEPS], handler[T_SCHEDULE_CPUS];
     void *at_start, *ram_at_start;
@@ -96,13 +96,12 @@ static inline unsigned this_cpu(void)
     return w->cpus.now;
 }
 
-static inline void take_interrupt(unsigned cpu);
-
 static inline void *on_this_cpu(void)
 {
     t_schedule_point();
     if (w->slow && w->pending[this_cpu()]) {
-        take_interrupt(this_cpu());
+        w->pending[this_cpu()] = false;
+        mm_tlb_service(&w->tlb); /* an NMI: nobody has it off */
     }
     (void)this_cpu();
     return &w->cpus;
