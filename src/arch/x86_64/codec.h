@@ -8,7 +8,8 @@
  *                                          PAT above 4 KiB: bit 12; at 4 KiB: bit 7
  *
  * (SDM vol. 3A, 4.5.4, tables 4-14 to 4-20.) Bits 9 to 11 are the kernel's in leaves; in an entry
- * that leads to a table, bit 9 says that the table is ours. The key is ignored without CR4.PKE (4.6.2).
+ * that leads to a table, bit 9 says that the table is ours. The key is ignored without CR4.PKE
+ * (4.6.2).
  *
  * An entry without P belongs to us. Ours have address bits 43 to 51 set, so that a CPU that
  * speculates past P (L1TF) finds an address that no memory has; 4 bits of kind and 50 of payload

@@ -4,10 +4,9 @@
  *
  * Ranges are kept for the flush; frames and tables for what follows it. Neighbours merge: ranges
  * that touch, frames that follow each other. A range in which there was nothing disturbs no CPU.
- * When the ranges run out, two become one that spans
- * both: a flush may drop too much, never too little. When the runs of frames run out, everything is
- * flushed and released on the spot; the ranges stay, because the call that is under way has told of
- * its whole range at the start.
+ * When the ranges run out, two become one that spans both: a flush may drop too much, never too
+ * little. When the runs of frames run out, everything is flushed and released on the spot; the
+ * ranges stay, because the call that is under way has told of its whole range at the start.
  */
 #include "core/base/report.h"
 #include "shootdown.h"

@@ -62,7 +62,7 @@ static inline mm_status_t mmi_pagetable_check(const struct mm_pagetable *pt)
 void mmi_gather_add(struct mm_gather *gather, struct mm_vrange range, unsigned shift);
 
 /** A leaf of 1 << shift bytes goes, or a table that covers as much, in a range that was added with
- * MMI_GATHER_NO_LEAF: before it does, and before its frames are passed on. */
+ * MMI_GATHER_NO_LEAF. To be told before its frames are passed on. */
 void mmi_gather_leaf(struct mm_gather *gather, uint64_t at, unsigned shift);
 
 /** Whether the gather was begun for this page table. */

@@ -268,8 +268,8 @@ mm_status_t mm_paging_cursor_map(struct mm_paging_cursor *cursor, mm_paddr_t pad
                                  cursor, paddr, len, mmi_paging_prot(cursor->pt, prot), type);
 }
 
-/** What unmap and protect have in common. A leaf that is changed goes whole: only an adopted root can
- * hold one that sticks out of what was declared. */
+/** What unmap and protect have in common. A leaf that is changed goes whole: only an adopted root
+ * can hold one that sticks out of what was declared. */
 static mm_status_t check_cursor_edit(const struct mm_paging_cursor *cursor,
                                      const struct mm_gather *gather)
 {
