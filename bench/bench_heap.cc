@@ -47,7 +47,7 @@ class Ours
         config.source = mm_page_source_range(&range_);
         config.nr_cpus = 2;
         check(mm_pool_init(&pool_, &config));
-        check(mm_heap_init(&heap_, &pool_));
+        check(mm_heap_init(&heap_, &pool_, nullptr));
         alloc_ = mm_heap_alloc_on;
         free_ = mm_heap_free_on;
     }

@@ -262,7 +262,7 @@ void memory_start_rest(struct memory *m)
         .nr_cpus = m->nr_cpus,
     };
     must_have_room(mm_pool_init(&m->pool, &pool), "pool");
-    must_have_room(mm_heap_init(&m->heap, &m->pool), "heap");
+    must_have_room(mm_heap_init(&m->heap, &m->pool, NULL), "heap");
     log_print("heap    over frames through the direct map: %lu KiB to grow by\n",
               memory_nr_free(m) * MM_PAGE_SIZE / 1024);
 

@@ -32,16 +32,25 @@ MM_BEGIN_DECLS
 
 /* --- page sources ----------------------------------------------------------------------------- */
 
+/** For a request that cannot wait and may take what was set aside for such. */
+#define MM_PAGES_ATOMIC (1u << 0)
+
 struct mm_page_source_ops {
     /**
      * `nr_pages` contiguous pages of 4 KiB, aligned to `align` pages (a power of two), readable and
-     * writable. MM_OK, or any error: reported as MM_ERR_NO_MEMORY or NULL. Called in any context in
+     * writable. `flags` is 0 or MM_PAGES_ATOMIC; bits that the source does not know are to be
+     * ignored. MM_OK, or any error: reported as MM_ERR_NO_MEMORY or NULL. Called in any context in
      * which the kernel allocates, with no lock held. It may itself allocate, also from the pool
      * that asks, if it bounds its own recursion.
      */
-    mm_status_t (*alloc)(void *ctx, uint64_t nr_pages, uint64_t align, void **out);
+    mm_status_t (*alloc)(void *ctx, uint64_t nr_pages, uint64_t align, uint32_t flags, void **out);
     /** Give back all or some pages, in one run, of what alloc() returned. Cannot fail. */
     void (*free)(void *ctx, void *pages, uint64_t nr_pages);
+    /**
+     * Make what alloc() returned longer where it lies: `more` pages behind its `nr_pages`. MM_OK,
+     * or any error, and nothing is changed. May be NULL: objects then grow by moving.
+     */
+    mm_status_t (*extend)(void *ctx, void *pages, uint64_t nr_pages, uint64_t more, uint32_t flags);
 };
 
 /** All pages lie in [base, base + len): a direct map, or a buffer. Passed by value. */

@@ -44,10 +44,17 @@ MM_BEGIN_DECLS
 /** CPUs whose hints need no page. */
 #define MM_HEAP_CPUS_INLINE 4
 
+/** All zero is a good one. */
+struct mm_heap_config {
+    const char *name; /**< for reports; lives as long as the heap; NULL: "heap" */
+    uint32_t flags;   /**< 0 */
+};
+
 /** A heap. Storage is the caller's; fields are the library's. */
 struct mm_heap {
     uint32_t magic;
     uint32_t nr_cpus;
+    const char *name;
     uint64_t *hints;            /**< atomic; MM_HEAP_CPU_HINTS a CPU */
     struct mm_slab_table table; /**< a copy of the pool's */
     struct mm_pool *pool;
@@ -61,15 +68,17 @@ struct mm_heap {
 /**
  * Make a heap.
  *
- * @param heap  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than
- *         MM_HEAP_CPUS_INLINE CPUs)
+ * @param heap    zeroed storage
+ * @param config  copied; NULL: all zero
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null)
+ *         | MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (only with more
+ *         than MM_HEAP_CPUS_INLINE CPUs)
  * Owner:  the pool outlives the heap.
  * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
  */
 MM_MUST_CHECK
-mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool);
+mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
+                         const struct mm_heap_config *config);
 
 /**
  * Take a heap down: all its pages are back at the page source, and the storage is zeroed.

@@ -75,7 +75,7 @@ static mm_status_t start_heap(struct mm_system *system, const struct mm_system_c
         status = mm_pool_init(&system->pool, &pool);
     }
     if (status == MM_OK) {
-        status = mm_heap_init(&system->heap, &system->pool);
+        status = mm_heap_init(&system->heap, &system->pool, NULL);
     }
     return status;
 }

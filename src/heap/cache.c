@@ -59,7 +59,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
         return status;
     }
     if (pool->nr_cpus > MM_CACHE_CPUS_INLINE) {
-        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus));
+        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0);
         if (pages == 0) {
             return MM_ERR_NO_MEMORY;
         }
@@ -110,7 +110,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
     void *object = NULL;
 
     if (is_cache(cache)) {
-        object = mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus);
+        object = mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus, 0);
         if (object == NULL) {
             mmi_fetch_add(&cache->nr_failed, UINT64_C(1));
         }

@@ -14,8 +14,6 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-#define NAME "heap"
-
 /** Behind a CPU's hints for allocating: the word of the object that it freed last. */
 #define LAST_FREED MM_HEAP_NR_CLASSES
 
@@ -75,10 +73,10 @@ static uint64_t hint_pages(uint32_t nr_cpus)
 
 /* --- init and destroy ------------------------------------------------------------------------- */
 
-mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
+mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
+                         const struct mm_heap_config *config)
 {
-    struct mmi_class_config config = {
-        .pool = pool, .name = NAME, .owner = heap, .stride = MM_HEAP_CPU_HINTS};
+    struct mmi_class_config class = {.pool = pool, .owner = heap, .stride = MM_HEAP_CPU_HINTS};
     uint64_t pages = 0;
 
     if (heap == NULL || pool == NULL) {
@@ -90,24 +88,29 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool)
     if (pool->magic != MMI_POOL_MAGIC) {
         return MM_ERR_NOT_INITIALIZED;
     }
+    if (config != NULL && config->flags != 0) {
+        return MM_ERR_INVALID_FLAGS;
+    }
     if (pool->nr_cpus > MM_HEAP_CPUS_INLINE) {
-        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus));
+        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0);
         if (pages == 0) {
             return MM_ERR_NO_MEMORY;
         }
     }
     memset(heap, 0, sizeof(*heap));
     heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
-    config.nr_cpus = pool->nr_cpus;
+    heap->name = config != NULL && config->name != NULL ? config->name : "heap";
+    class.name = heap->name;
+    class.nr_cpus = pool->nr_cpus;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
-        config.size = class_size(i);
-        config.hints = &heap->hints[i];
-        mmi_class_init(&heap->classes[i], &config);
+        class.size = class_size(i);
+        class.hints = &heap->hints[i];
+        mmi_class_init(&heap->classes[i], &class);
     }
-    config.size = 0;
-    config.hints = NULL;
-    config.nr_cpus = 0;
-    mmi_class_init(&heap->runs, &config);
+    class.size = 0;
+    class.hints = NULL;
+    class.nr_cpus = 0;
+    mmi_class_init(&heap->runs, &class);
     heap->hint_pages = pages;
     heap->table = pool->table;
     heap->pool = pool;
@@ -164,12 +167,13 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
 
 /* --- allocating ------------------------------------------------------------------------------- */
 
-static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
+static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
+                       uint32_t flags)
 {
     if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
-        return mmi_heap_run_alloc(&heap->runs, size, align);
+        return mmi_heap_run_alloc(&heap->runs, size, align, flags);
     }
-    return mmi_class_alloc(&heap->classes[class_aligned(heap, align, size)], cpu);
+    return mmi_class_alloc(&heap->classes[class_aligned(heap, align, size)], cpu, flags);
 }
 
 /** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
@@ -182,10 +186,10 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
         return NULL;
     }
     cpu = cpu % heap->nr_cpus;
-    object = try_alloc(heap, cpu, align, size);
+    object = try_alloc(heap, cpu, align, size, 0);
     /* Pages may lie in empty slabs of other sizes; but none are sought for what no memory holds. */
     if (object == NULL && size <= heap->table.len && mm_heap_reclaim(heap) != 0) {
-        object = try_alloc(heap, cpu, align, size);
+        object = try_alloc(heap, cpu, align, size, 0);
     }
     if (object == NULL) {
         mmi_fetch_add(&heap->nr_failed, UINT64_C(1));
@@ -253,7 +257,7 @@ _Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
 
     if (is_heap(heap)) {
         misuse = (struct mmi_misuse){.pool = heap->pool,
-                                     .name = NAME,
+                                     .name = heap->name,
                                      .table = &heap->table,
                                      .classes = heap->classes,
                                      .classes_len = sizeof(heap->classes),

@@ -14,10 +14,12 @@ static bool is_frames(const struct mm_page_frames *pages)
     return pages != NULL && pages->magic == MAGIC;
 }
 
-static mm_status_t frames_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void **out)
+static mm_status_t frames_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uint32_t flags,
+                                void **out)
 {
     struct mm_page_frames *pages = ctx;
-    struct mm_frame_request request = {.owner = MM_OWNER_HEAP};
+    struct mm_frame_request request = {
+        .owner = MM_OWNER_HEAP, .flags = (flags & MM_PAGES_ATOMIC) != 0 ? MM_FRAME_ATOMIC : 0};
     mm_status_t status;
     mm_pfn_t first;
 

@@ -176,11 +176,13 @@ static bool take_long(struct mm_page_range *range, uint64_t nr, uint64_t align, 
 
 /* --- the source ------------------------------------------------------------------------------- */
 
-static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void **out)
+static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uint32_t flags,
+                               void **out)
 {
     struct mm_page_range *range = ctx;
     uint64_t bit = 0;
 
+    (void)flags; /* nothing is set aside here */
     if (nr_pages == 0 || !mm_is_pow2(align)) {
         return MM_ERR_INVALID_ARGUMENT;
     }

@@ -35,12 +35,12 @@
 
 /* --- pages ------------------------------------------------------------------------------------ */
 
-uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align)
+uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align, uint32_t flags)
 {
     void *pages = NULL;
     uint64_t address;
 
-    if (pool->source.ops->alloc(pool->source.ctx, nr_pages, align, &pages) != MM_OK) {
+    if (pool->source.ops->alloc(pool->source.ctx, nr_pages, align, flags, &pages) != MM_OK) {
         return 0;
     }
     address = (uint64_t)(uintptr_t)pages;
@@ -58,9 +58,9 @@ void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages
     pool->source.ops->free(pool->source.ctx, (void *)(uintptr_t)pages, nr_pages);
 }
 
-uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages)
+uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages, uint32_t flags)
 {
-    uint64_t pages = mmi_pool_pages(pool, nr_pages, 1);
+    uint64_t pages = mmi_pool_pages(pool, nr_pages, 1, flags);
 
     if (pages != 0) {
         memset((void *)(uintptr_t)pages, 0, nr_pages * MM_PAGE_SIZE);
@@ -131,7 +131,7 @@ struct mmi_slab *mmi_list_next(const struct mm_pool *pool, const struct mmi_slab
     return slab_at(pool, mmi_load(&slab->next));
 }
 
-struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool)
+struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool, uint32_t flags)
 {
     struct mmi_slab *slab = mmi_list_pop(pool, &pool->slabs);
     uint64_t page;
@@ -140,7 +140,7 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool)
     if (slab != NULL) {
         return slab;
     }
-    page = mmi_pool_meta_pages(pool, 1);
+    page = mmi_pool_meta_pages(pool, 1, flags);
     if (page == 0) {
         return NULL;
     }
@@ -160,7 +160,7 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool)
 
 /** The leaf entry of an address of the window, and the nodes above it; NULL: one is missing, and the
  * source has no page. */
-static uint64_t *table_entry(struct mm_pool *pool, uint64_t address)
+static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags)
 {
     uint64_t index = (address - pool->table.base) >> MM_PAGE_SHIFT;
     unsigned shift = pool->table.shift;
@@ -170,7 +170,7 @@ static uint64_t *table_entry(struct mm_pool *pool, uint64_t address)
         uint64_t node = mmi_load_acquire(entry);
 
         if (node == 0) {
-            uint64_t made = mmi_pool_meta_pages(pool, 1);
+            uint64_t made = mmi_pool_meta_pages(pool, 1, flags);
 
             if (made == 0) {
                 return NULL;
@@ -187,17 +187,17 @@ static uint64_t *table_entry(struct mm_pool *pool, uint64_t address)
     return entry;
 }
 
-bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages)
+bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, uint32_t flags)
 {
     /* Slabs are shorter than what a leaf covers, and runs have one entry: two leaves at most. */
-    return table_entry(pool, address) != NULL &&
-           table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE) != NULL;
+    return table_entry(pool, address, flags) != NULL &&
+           table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE, flags) != NULL;
 }
 
 void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, struct mmi_slab *slab)
 {
     for (uint64_t i = 0; i < nr_pages; i++) {
-        uint64_t *entry = table_entry(pool, address + i * MM_PAGE_SIZE); /* there: reserved */
+        uint64_t *entry = table_entry(pool, address + i * MM_PAGE_SIZE, 0); /* there: reserved */
 
         mmi_store_release(entry, (uint64_t)(uintptr_t)slab);
     }
@@ -226,7 +226,7 @@ static mm_status_t table_init(struct mm_pool *pool)
     table->root = pool->root_inline;
     if (nr > MM_POOL_ROOT_INLINE) {
         uint64_t nr_pages = (nr + ENTRIES_PER_PAGE - 1) / ENTRIES_PER_PAGE;
-        uint64_t pages = mmi_pool_meta_pages(pool, nr_pages);
+        uint64_t pages = mmi_pool_meta_pages(pool, nr_pages, 0);
 
         if (pages == 0) {
             return MM_ERR_NO_MEMORY;

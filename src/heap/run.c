@@ -18,7 +18,7 @@ static uint64_t pages_of(uint64_t size)
     return (size >> MM_PAGE_SHIFT) + ((size & MM_PAGE_MASK) != 0 ? 1 : 0);
 }
 
-void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align)
+void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags)
 {
     struct mm_pool *pool = runs->pool;
     uint64_t nr_pages = pages_of(size);
@@ -30,12 +30,12 @@ void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t ali
     if (nr_pages > PAGES_MAX) {
         return NULL;
     }
-    run = mmi_class_get_slab(runs);
+    run = mmi_class_get_slab(runs, flags);
     if (run == NULL) {
         return NULL;
     }
-    pages = mmi_pool_pages(pool, nr_pages, align >> MM_PAGE_SHIFT);
-    if (pages != 0 && !mmi_table_reserve(pool, pages, 1)) {
+    pages = mmi_pool_pages(pool, nr_pages, align >> MM_PAGE_SHIFT, flags);
+    if (pages != 0 && !mmi_table_reserve(pool, pages, 1, flags)) {
         mmi_pool_free_pages(pool, pages, nr_pages);
         pages = 0;
     }

@@ -9,7 +9,7 @@
 #include "slab.h"
 
 /** Pages for `size` bytes, at a multiple of `align` bytes (a power of two). NULL: no memory. */
-void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align);
+void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags);
 
 /** The live run that begins at the address; NULL: none of this class. */
 struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address);

@@ -356,7 +356,7 @@ static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
     return NULL;
 }
 
-struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class)
+struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
 {
     struct mmi_slab *slab = mmi_list_pop(class->pool, &class->unused);
     uint64_t seen;
@@ -364,7 +364,7 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class)
     if (slab != NULL) {
         return slab;
     }
-    slab = mmi_pool_get_slab(class->pool);
+    slab = mmi_pool_get_slab(class->pool, flags);
     if (slab == NULL) {
         return NULL;
     }
@@ -379,18 +379,18 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class)
 }
 
 /** Pages for a slab, of the order that is due or less; 0: none. */
-static uint64_t get_pages(struct mm_slab_class *class, unsigned *out_order)
+static uint64_t get_pages(struct mm_slab_class *class, uint32_t flags, unsigned *out_order)
 {
     unsigned order = next_order(class, mmi_load(&class->nr_slabs));
     uint64_t pages;
 
-    while ((pages = mmi_pool_pages(class->pool, UINT64_C(1) << order, 1)) == 0) {
+    while ((pages = mmi_pool_pages(class->pool, UINT64_C(1) << order, 1, flags)) == 0) {
         if (order == class->min_order) {
             return 0;
         }
         order--;
     }
-    if (!mmi_table_reserve(class->pool, pages, UINT64_C(1) << order)) {
+    if (!mmi_table_reserve(class->pool, pages, UINT64_C(1) << order, flags)) {
         mmi_pool_free_pages(class->pool, pages, UINT64_C(1) << order);
         return 0;
     }
@@ -434,16 +434,16 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     }
 }
 
-static void *grow(struct mm_slab_class *class, uint32_t cpu)
+static void *grow(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 {
-    struct mmi_slab *slab = mmi_class_get_slab(class);
+    struct mmi_slab *slab = mmi_class_get_slab(class, flags);
     unsigned order = 0;
     uint64_t pages;
 
     if (slab == NULL) {
         return NULL;
     }
-    pages = get_pages(class, &order);
+    pages = get_pages(class, flags, &order);
     if (pages == 0) {
         mmi_list_push(class->pool, &class->unused, slab);
         return NULL;
@@ -471,7 +471,7 @@ static void *sweep(struct mm_slab_class *class)
     return NULL;
 }
 
-void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
+void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 {
     uint64_t *hint_at = &class->hints[(uint64_t)cpu * class->stride];
     uint64_t hint = mmi_load_acquire(hint_at);
@@ -486,7 +486,7 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu)
     }
     object = take_partial(class, cpu);
     if (object == NULL) {
-        object = grow(class, cpu);
+        object = grow(class, cpu, flags);
     }
     return object != NULL ? object : sweep(class);
 }

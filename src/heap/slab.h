@@ -138,7 +138,7 @@ static inline struct mmi_slab *mmi_table_find(const struct mm_slab_table *table,
 }
 
 /** Make room for the entries of these pages. False: the source has no page; what was made stays. */
-bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages);
+bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, uint32_t flags);
 /** Set the entries of these pages, which have room. NULL: no slab. */
 void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
                    struct mmi_slab *slab);
@@ -149,15 +149,15 @@ void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
 #define MMI_CACHE_MAGIC UINT32_C(0x6d6d4361) /* "mmCa" */
 #define MMI_HEAP_MAGIC  UINT32_C(0x6d6d4865) /* "mmHe" */
 
-/** Pages of the source; 0: it has none. */
-uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align);
+/** Pages of the source; 0: it has none. `flags` are the source's: MM_PAGES_ATOMIC. */
+uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align, uint32_t flags);
 void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
 /** The same for metadata: zeroed, and counted. */
-uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages);
+uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages, uint32_t flags);
 void mmi_pool_free_meta_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
 
 /** A descriptor of no class; NULL: no memory. */
-struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool);
+struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool, uint32_t flags);
 
 /** Lists of descriptors, by `next`. Lock-free; a slab is on one list at a time. */
 void mmi_list_push(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *slab);
@@ -185,11 +185,11 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
 /** Hand all descriptors back to the pool. Nothing is allocated, and nobody else is there. */
 void mmi_class_destroy(struct mm_slab_class *class);
 /** Allocate when the hint is used up. NULL: no memory, and no free object in any slab. */
-void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu);
+void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags);
 /** Give back what is empty; returns pages. */
 uint64_t mmi_class_reclaim(struct mm_slab_class *class);
 /** A descriptor of this class, without pages; NULL: no memory. Put it back on `unused`. */
-struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class);
+struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags);
 /** An object of the slab was freed into this word, which now is so; the slow part of it. */
 void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now);
 

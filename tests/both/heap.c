@@ -137,7 +137,7 @@ void both_heap(const struct both_world *world)
     BOTH_MUST(mm_page_range_init(&range, base, world->memory.len));
     struct mm_pool_config config = {.source = mm_page_source_range(&range), .nr_cpus = 1};
     BOTH_MUST(mm_pool_init(&pool, &config));
-    BOTH_MUST(mm_heap_init(&heap, &pool));
+    BOTH_MUST(mm_heap_init(&heap, &pool, NULL));
     check_soak();
     check_shapes();
     BOTH_CHECK("nothing goes while something stands on it",

@@ -10,7 +10,9 @@
 
 static int do_init(const uint64_t *a)
 {
-    return (int)mm_heap_init(T_P(0), T_P(1));
+    struct mm_heap_config config = {.flags = T_W32(2)};
+
+    return (int)mm_heap_init(T_P(0), T_P(1), &config);
 }
 
 static int do_destroy(const uint64_t *a)
@@ -116,14 +118,14 @@ static unsigned objects(uint64_t *v)
 static const struct t_call heap[] = {
     {.name = "mm_heap_init",
      .invoke = do_init,
-     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool)}},
+     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BITS("flags", 0, 0)}},
     {.name = "mm_heap_init",
      .note = "many CPUs",
      .invoke = do_init,
      .setup = t_world_many_cpus,
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
-     .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool)}},
+     .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool), T_BITS("flags", 0, 0)}},
     {.name = "mm_heap_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.heap, heap)}},
     {.name = "mm_heap_destroy",
      .note = "objects are out",

@@ -121,7 +121,7 @@ static void range_page_out(void)
     struct mm_page_source source = mm_page_source_range(&t_w.spare.range);
     void *page;
 
-    (void)!source.ops->alloc(source.ctx, 1, 1, &page);
+    (void)!source.ops->alloc(source.ctx, 1, 1, 0, &page);
 }
 
 /* All objects of the slab are out, so that the next one needs another slab. */

@@ -264,7 +264,7 @@ static void start_heap(void)
     MUST(mm_page_frames_init(&t_w.gone.pages, &t_w.frames, &t_w.physmap));
     MUST(mm_page_frames_destroy(&t_w.gone.pages));
     pages = mm_page_source_frames(&t_w.pages);
-    MUST(pages.ops->alloc(pages.ctx, 1, 1, &t_w.pages_object));
+    MUST(pages.ops->alloc(pages.ctx, 1, 1, 0, &t_w.pages_object));
     config = t_world_pool_config();
     MUST(mm_pool_init(&t_w.pool, &config));
     MUST(mm_pool_init(&t_w.spare.pool, &config));
@@ -274,13 +274,13 @@ static void start_heap(void)
     MUST(mm_cache_init(&t_w.spare.cache, &t_w.pool, &cache));
     MUST(mm_cache_init(&t_w.gone.cache, &t_w.pool, &cache));
     MUST(mm_cache_destroy(&t_w.gone.cache));
-    MUST(mm_heap_init(&t_w.heap, &t_w.pool));
-    MUST(mm_heap_init(&t_w.spare.heap, &t_w.pool));
-    MUST(mm_heap_init(&t_w.gone.heap, &t_w.pool));
+    MUST(mm_heap_init(&t_w.heap, &t_w.pool, NULL));
+    MUST(mm_heap_init(&t_w.spare.heap, &t_w.pool, NULL));
+    MUST(mm_heap_init(&t_w.gone.heap, &t_w.pool, NULL));
     MUST(mm_heap_destroy(&t_w.gone.heap));
     MUST(mm_pool_init(&t_w.cold_pool, &config));
     MUST(mm_cache_init(&t_w.cold_cache, &t_w.cold_pool, &cache));
-    MUST(mm_heap_init(&t_w.cold_heap, &t_w.cold_pool));
+    MUST(mm_heap_init(&t_w.cold_heap, &t_w.cold_pool, NULL));
     t_w.cache_object = mm_cache_alloc(&t_w.cache);
     t_w.cache_freed = mm_cache_alloc(&t_w.cache);
     t_w.heap_object = mm_heap_alloc(&t_w.heap, 200);
@@ -536,7 +536,7 @@ void t_world_pool_pages(uint64_t nr)
     void *page;
 
     for (; left > nr; left--) {
-        MUST(source.ops->alloc(source.ctx, 1, 1, &page));
+        MUST(source.ops->alloc(source.ctx, 1, 1, 0, &page));
         t_h.nr_pages_held++;
     }
 }

@@ -78,14 +78,15 @@ struct mm_frame_source t_world_source(void)
 
 /* --- pages ------------------------------------------------------------------------------------- */
 
-static mm_status_t pages_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void **out)
+static mm_status_t pages_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uint32_t flags,
+                               void **out)
 {
     struct mm_page_source source = mm_page_source_range(ctx);
 
     if (fails()) {
         return t_h.fail_with;
     }
-    return source.ops->alloc(source.ctx, nr_pages, align, out);
+    return source.ops->alloc(source.ctx, nr_pages, align, flags, out);
 }
 
 static void pages_free(void *ctx, void *pages, uint64_t nr_pages)

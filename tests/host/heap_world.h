@@ -103,7 +103,8 @@ struct world {
     struct mm_heap heap;
 };
 
-static inline mm_status_t world_alloc_pages(void *ctx, uint64_t nr, uint64_t align, void **out)
+static inline mm_status_t world_alloc_pages(void *ctx, uint64_t nr, uint64_t align, uint32_t flags,
+                                            void **out)
 {
     struct world *world = ctx;
     mm_status_t status;
@@ -114,7 +115,7 @@ static inline mm_status_t world_alloc_pages(void *ctx, uint64_t nr, uint64_t ali
     if (world->on_alloc != NULL) {
         world->on_alloc(world);
     }
-    status = world->inner.ops->alloc(world->inner.ctx, nr, align, out);
+    status = world->inner.ops->alloc(world->inner.ctx, nr, align, flags, out);
     if (status == MM_OK) {
         /* Pages come as they are: the heap must not rely on zeroes. */
         memset(*out, 0xa5, nr * MM_PAGE_SIZE);
@@ -152,7 +153,7 @@ static inline void world_start_plain(struct world *world, uint32_t nr_cpus)
         .source = world->inner, .platform = world_platform(world), .nr_cpus = nr_cpus};
 
     assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool), MM_OK);
+    assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_OK);
 }
 
 static inline struct mm_pool_config world_pool_config(struct world *world, uint32_t nr_cpus)
@@ -168,7 +169,7 @@ static inline void world_start(struct world *world, uint32_t nr_cpus)
     struct mm_pool_config config = world_pool_config(world, nr_cpus);
 
     assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool), MM_OK);
+    assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_OK);
 }
 
 /** A world over a fixed range of `len` bytes. */

@@ -426,7 +426,7 @@ static void test_two_heaps(void **state)
     void *b;
 
     (void)state;
-    assert_int_equal(mm_heap_init(&other, &world->pool), MM_OK);
+    assert_int_equal(mm_heap_init(&other, &world->pool, NULL), MM_OK);
     a = mm_heap_alloc(&world->heap, 64);
     b = mm_heap_alloc(&other, 64);
     assert_int_equal(mm_heap_usable_size(&other, a), 0);

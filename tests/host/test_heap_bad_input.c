@@ -259,10 +259,10 @@ static void test_heap_statuses(void **state)
     char before[sizeof(struct mm_heap_stats)];
 
     (void)state;
-    assert_int_equal(mm_heap_init(NULL, &world->pool), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_heap_init(&none, NULL), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_heap_init(&none, &no_pool), MM_ERR_NOT_INITIALIZED);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool), MM_ERR_ALREADY_INITIALIZED);
+    assert_int_equal(mm_heap_init(NULL, &world->pool, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_heap_init(&none, NULL, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_heap_init(&none, &no_pool, NULL), MM_ERR_NOT_INITIALIZED);
+    assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_ERR_ALREADY_INITIALIZED);
     assert_int_equal(mm_heap_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_heap_destroy(&none), MM_ERR_NOT_INITIALIZED);
     assert_int_equal(mm_heap_check(NULL), MM_ERR_INVALID_ARGUMENT);
@@ -469,14 +469,14 @@ static void test_init_without_memory(void **state)
     (void)state;
     assert_int_equal(mm_pool_init(&pool, &config), MM_OK);
     t_inject_nth(&world->inject, 1);
-    assert_int_equal(mm_heap_init(&heap, &pool), MM_ERR_NO_MEMORY);
+    assert_int_equal(mm_heap_init(&heap, &pool, NULL), MM_ERR_NO_MEMORY);
     t_inject_nth(&world->inject, 1);
     assert_int_equal(mm_cache_init(&other, &pool, &cache_config), MM_ERR_NO_MEMORY);
     t_inject_never(&world->inject);
     assert_int_equal(world->nr_out, nr_out);
     assert_int_equal(mm_cache_init(&other, &pool, &cache_config), MM_OK);
     assert_int_equal(mm_cache_destroy(&other), MM_OK);
-    assert_int_equal(mm_heap_init(&heap, &pool), MM_OK);
+    assert_int_equal(mm_heap_init(&heap, &pool, NULL), MM_OK);
     assert_int_equal(mm_heap_destroy(&heap), MM_OK);
     assert_int_equal(mm_pool_destroy(&pool), MM_OK);
     assert_int_equal(world->nr_out, nr_out);

@@ -71,7 +71,7 @@ static int start(void **state)
         mm_cache_free(&f->cache, f->objects[--f->nr_objects - 1]);
         f->objects[f->nr_objects - 1] = f->objects[f->nr_objects];
     }
-    f->dead = mmi_class_get_slab(&f->cache.objects);
+    f->dead = mmi_class_get_slab(&f->cache.objects, 0);
     assert_non_null(f->dead);
     mmi_list_push(&f->world->pool, &f->cache.objects.unused, f->dead);
     assert_int_equal(f->unlisted->state, MMI_SLAB_UNLISTED);

@@ -9,7 +9,7 @@
 
 static mm_status_t take(struct mm_page_source source, uint64_t nr, uint64_t align, void **out)
 {
-    return source.ops->alloc(source.ctx, nr, align, out);
+    return source.ops->alloc(source.ctx, nr, align, 0, out);
 }
 
 static void give(struct mm_page_source source, void *pages, uint64_t nr)
@@ -258,9 +258,10 @@ static void test_windows(void **state)
 }
 
 /* A source that hands out pages outside its window, or unaligned ones, is not believed. */
-static mm_status_t lie_alloc(void *ctx, uint64_t nr, uint64_t align, void **out)
+static mm_status_t lie_alloc(void *ctx, uint64_t nr, uint64_t align, uint32_t flags, void **out)
 {
     (void)align;
+    (void)flags;
     ((uint64_t *)ctx)[1] += nr;
     *out = (void *)(uintptr_t)((uint64_t *)ctx)[0];
     return MM_OK;
@@ -283,7 +284,7 @@ static void test_lying_source(void **state)
 
     (void)state;
     assert_int_equal(mm_pool_init(&pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&heap, &pool), MM_OK);
+    assert_int_equal(mm_heap_init(&heap, &pool, NULL), MM_OK);
     for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
         lie[0] = lies[i];
         assert_null(mm_heap_alloc(&heap, 64));
@@ -335,11 +336,12 @@ struct border {
     bool out; /* the two */
 };
 
-static mm_status_t border_alloc(void *ctx, uint64_t nr, uint64_t align, void **out)
+static mm_status_t border_alloc(void *ctx, uint64_t nr, uint64_t align, uint32_t flags, void **out)
 {
     struct border *b = ctx;
 
     (void)align;
+    (void)flags;
     if (nr == 2 && !b->out) {
         b->out = true;
         *out = b->memory + ACROSS * MM_PAGE_SIZE;

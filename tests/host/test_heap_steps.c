@@ -112,7 +112,7 @@ static void free_it_and_more(void)
 
             /* Its page goes to somebody else: else it might come back as the same object. */
             do {
-                assert_int_equal(source->ops->alloc(source->ctx, 1, 1, &pages), MM_OK);
+                assert_int_equal(source->ops->alloc(source->ctx, 1, 1, 0, &pages), MM_OK);
             } while ((uintptr_t)pages != old);
             for (unsigned i = 0; i < 4; i++) {
                 twice.heirs[i] = mm_heap_alloc(&step.world->heap, twice.size);
@@ -136,7 +136,7 @@ static void free_at(uint64_t at, uint64_t how)
     twice.rebirth = how % 2 == 1;
     begin(world, at, free_it_and_more);
     assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool), MM_OK);
+    assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_OK);
     if (how / 2 % 2 == 1) {
         mm_heap_free_on(&world->heap, 0, mm_heap_alloc_on(&world->heap, 0, twice.size));
     }
@@ -277,7 +277,7 @@ static void retire_at(uint64_t at, uint64_t how)
     crowd.nr_wanted = 320;
     allocate_some();
     assert_int_equal(world_stats(world).nr_slabs, 3);
-    while (source->ops->alloc(source->ctx, 1, 1, &pages[nr_pages]) == MM_OK) {
+    while (source->ops->alloc(source->ctx, 1, 1, 0, &pages[nr_pages]) == MM_OK) {
         nr_pages++;
     }
     /* The second slab is empty but for one object: to free that gives it back. */

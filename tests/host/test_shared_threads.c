@@ -143,7 +143,7 @@ static void *use_pages(void *argument)
             source->ops->free(source->ctx, held[s], nr);
             held[s] = NULL;
         } else if (i < w->nr_rounds) {
-            mm_status_t status = source->ops->alloc(source->ctx, nr, 1, &pages);
+            mm_status_t status = source->ops->alloc(source->ctx, nr, 1, 0, &pages);
 
             w->nr_wrong += status != MM_OK && status != MM_ERR_NO_MEMORY ? 1 : 0;
             held[s] = status == MM_OK ? pages : NULL;

@@ -135,13 +135,13 @@ static void test_lost_node(void **state)
 static struct mm_page_source few;
 static unsigned nr_few;
 
-static mm_status_t few_alloc(void *ctx, uint64_t nr, uint64_t align, void **out)
+static mm_status_t few_alloc(void *ctx, uint64_t nr, uint64_t align, uint32_t flags, void **out)
 {
     if (nr_few == 0) {
         return MM_ERR_NO_MEMORY;
     }
     nr_few--;
-    return few.ops->alloc(ctx, nr, align, out);
+    return few.ops->alloc(ctx, nr, align, flags, out);
 }
 
 static void few_free(void *ctx, void *pages, uint64_t nr)

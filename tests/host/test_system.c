@@ -257,7 +257,7 @@ static void test_pages_hold_it_up(void **state)
 
     assert_int_equal(mm_system_init(s, &m->config), MM_OK);
     source = mm_page_source_frames(&s->pages);
-    assert_int_equal(source.ops->alloc(source.ctx, 3, 1, &pages), MM_OK);
+    assert_int_equal(source.ops->alloc(source.ctx, 3, 1, 0, &pages), MM_OK);
     expect_busy(s);
     /* Slabs that are empty, and a space that is gone, hold nothing up. */
     mm_heap_free(&s->heap, mm_heap_alloc(&s->heap, 5000));

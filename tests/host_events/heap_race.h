@@ -326,7 +326,7 @@ static inline void prepare(unsigned nr_pages, unsigned cache_size)
     config.source = mm_page_source_range(&w->range);
     assert_int_equal(mm_pool_init(&w->pool, &config), MM_OK);
     if (w->is_heap) {
-        assert_int_equal(mm_heap_init(&w->heap, &w->pool), MM_OK);
+        assert_int_equal(mm_heap_init(&w->heap, &w->pool, NULL), MM_OK);
     } else {
         assert_int_equal(mm_cache_init(&w->cache, &w->pool, &objects), MM_OK);
     }
@@ -348,7 +348,7 @@ static inline void leave_pages(uint64_t nr)
     void *page;
 
     while (w->range.nr_free > nr) {
-        assert_int_equal(source.ops->alloc(source.ctx, 1, 1, &page), MM_OK);
+        assert_int_equal(source.ops->alloc(source.ctx, 1, 1, 0, &page), MM_OK);
         w->nr_pages_held++;
     }
 }

@@ -423,7 +423,7 @@ static void test_memset_of_the_library_is_observed(void **state)
     config.platform = t_platform();
     config.nr_cpus = 1;
     assert_int_equal(mm_pool_init(pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(heap, pool), MM_OK);
+    assert_int_equal(mm_heap_init(heap, pool, NULL), MM_OK);
     HEAR(object = mm_heap_alloc_zeroed(heap, 700));
     assert_non_null(object);
     for (unsigned i = 0; i < heard.nr; i++) {

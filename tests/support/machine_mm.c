@@ -22,7 +22,8 @@ static void must(bool good, const char *what)
     }
 }
 
-static mm_status_t pool_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void **out)
+static mm_status_t pool_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uint32_t flags,
+                              void **out)
 {
     struct t_machine *m = ctx;
     struct mm_page_source source = mm_page_source_range(&m->pool_range);
@@ -30,7 +31,7 @@ static mm_status_t pool_alloc(void *ctx, uint64_t nr_pages, uint64_t align, void
     if (t_inject_fails(&m->pool_inject)) {
         return MM_ERR_NO_MEMORY;
     }
-    return source.ops->alloc(source.ctx, nr_pages, align, out);
+    return source.ops->alloc(source.ctx, nr_pages, align, flags, out);
 }
 
 static void pool_free(void *ctx, void *pages, uint64_t nr_pages)
