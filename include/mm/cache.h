@@ -352,6 +352,31 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu);
 void mm_cache_free(struct mm_cache *cache, void *object);
 
 /**
+ * Allocate many objects: all that the CPU's word has at once, then those of the next.
+ *
+ * @param cpu           taken modulo nr_cpus
+ * @param nr            objects wanted
+ * @param[out] objects  `nr` elements; those from the returned number on are untouched
+ * @return how many were allocated: fewer than `nr` where mm_cache_alloc() would answer NULL; 0 if
+ *         the cache or `objects` is null or the cache not initialised
+ * Owner:  the caller, until they are freed, one by one or in bulk. Contents: as mm_cache_alloc().
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   O(nr) stores; one atomic step for up to 32 objects of a fresh slab.
+ */
+uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, void **objects);
+
+/**
+ * Free many objects, in any order; those of one word that follow each other go in one step. NULL
+ * elements are skipped. Panics as mm_cache_free(), also at an object that the list holds twice;
+ * elements before it are free then.
+ *
+ * @param objects  `nr` elements; may be null if `nr` is 0
+ * Locks:  none; any context, any CPU.
+ * Cost:   O(nr); a call of the page source for each slab that becomes empty.
+ */
+void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *objects);
+
+/**
  * Give all empty slabs back to the page source, also those that are kept or that a CPU holds.
  *
  * @return pages given back; 0 also if the cache is null or not initialised

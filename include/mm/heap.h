@@ -7,8 +7,9 @@
  * is a power of two to its size, up to 4096; more is had by asking. Size 0 counts as 1: the result
  * is an object of its own, to be freed like any other.
  *
- *     size   1 .. 8192 ──> class ──> slab (a bit an object) ──┐
- *            8193 ..   ──> run of pages ──────────────────────┴──> page source
+ *     size   1 .. 8192   ──> class ──> slab (a bit an object) ──┐
+ *            8193 ..     ──> run of pages ──────────────────────┴──> page source of the pool
+ *            large_size .. ──> run of pages ──────────────────────> page source of the large pool
  *
  * Pages go back to the page source when they become empty. A heap keeps one small empty slab of
  * each class, and each CPU the one that it allocates from; mm_heap_reclaim() gives those back too,
@@ -48,6 +49,15 @@ MM_BEGIN_DECLS
 struct mm_heap_config {
     const char *name; /**< for reports; lives as long as the heap; NULL: "heap" */
     uint32_t flags;   /**< 0 */
+    uint32_t zero;    /**< always 0 */
+    /**
+     * Where objects of `large_size` bytes and more come from, unless MM_HEAP_ATOMIC is asked for:
+     * usually a pool over the kernel virtual arena, whose runs need not be contiguous in memory.
+     * Outlives the heap. NULL: they are runs of the heap's own pool. It is tried first; where it
+     * has no memory, the own pool is tried.
+     */
+    struct mm_pool *large;
+    uint64_t large_size; /**< bytes, above MM_HEAP_MAX_SLAB_SIZE; 0 without `large` */
 };
 
 /** A heap. Storage is the caller's; fields are the library's. */
@@ -60,8 +70,10 @@ struct mm_heap {
     struct mm_pool *pool;
     uint64_t hint_pages; /**< 0: the hints are hints_inline */
     uint64_t nr_failed;  /**< atomic */
+    uint64_t large_size; /**< UINT64_MAX: there is no large pool */
     struct mm_slab_class classes[MM_HEAP_NR_CLASSES];
     struct mm_slab_class runs;
+    struct mm_slab_class large; /**< runs of the large pool */
     uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS];
 };
 
@@ -70,10 +82,12 @@ struct mm_heap {
  *
  * @param heap    zeroed storage
  * @param config  copied; NULL: all zero
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null)
- *         | MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (only with more
- *         than MM_HEAP_CPUS_INLINE CPUs)
- * Owner:  the pool outlives the heap.
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null; `zero`;
+ *         `large` is `pool`, or one of `large` and `large_size` without the other)
+ *         | MM_ERR_INVALID_SIZE (large_size up to MM_HEAP_MAX_SLAB_SIZE) | MM_ERR_NOT_INITIALIZED
+ *         (a pool) | MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (only with more than
+ *         MM_HEAP_CPUS_INLINE CPUs)
+ * Owner:  the pools outlive the heap.
  * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
  */
 MM_MUST_CHECK
@@ -97,7 +111,8 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap);
  * @return the object, or NULL: the page source has no pages for it and no slab has a free object,
  *         no memory is that large, or the heap is null or not initialised
  * Owner:  the caller, until mm_heap_free(). Contents: unspecified.
- * Locks:  none; any context. Sleeps: never.
+ * Locks:  none; any context, but for `large_size` bytes and more the contexts in which the large
+ *         pool's source allocates. Sleeps: never.
  * Cost:   O(1) within the CPU's word; a few steps to the next word or slab; a call of the page
  *         source for a new slab or a run. Only before NULL: O(slabs).
  */
@@ -137,6 +152,33 @@ void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size);
  */
 void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
 
+/* Flags of an allocation. */
+#define MM_HEAP_ATOMIC    (1u << 0) /**< any context, whatever the size; MM_PAGES_ATOMIC */
+#define MM_HEAP_ZEROED    (1u << 1) /**< the bytes that are asked for are zero */
+#define MM_HEAP_FLAGS_ALL 3u
+
+/**
+ * As mm_heap_alloc_aligned(), with flags.
+ *
+ * @param align  0: as mm_heap_alloc()
+ * @param flags  MM_HEAP_ATOMIC, MM_HEAP_ZEROED
+ * @return as mm_heap_alloc_aligned(); NULL also for an unknown flag
+ * Owner:  as mm_heap_alloc(). Contents: unspecified, or zero.
+ * Locks:  none; contexts as mm_heap_alloc(), any with MM_HEAP_ATOMIC. Sleeps: never.
+ * Cost:   as mm_heap_alloc(), and O(size) for zeroes.
+ */
+void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32_t flags);
+
+/**
+ * As mm_heap_alloc_with() for `nr` elements of `size` bytes.
+ *
+ * @return as mm_heap_alloc_with(); NULL also if nr * size overflows
+ * Owner:  as mm_heap_alloc(). Contents: unspecified, or zero.
+ * Locks:  none; contexts as mm_heap_alloc_with(). Sleeps: never.
+ * Cost:   as mm_heap_alloc_with().
+ */
+void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t flags);
+
 /**
  * Make an object larger or smaller: in place where it fits, else in a new place to which the first
  * bytes, as many as fit, are copied.
@@ -155,6 +197,15 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
 void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size);
 
 /**
+ * As mm_heap_realloc() to `nr` elements of `size` bytes.
+ *
+ * @return as mm_heap_realloc(); NULL also if nr * size overflows: then the old object is as it was
+ * Owner:  as mm_heap_realloc().
+ * Locks:  none; contexts as mm_heap_alloc(). Cost: as mm_heap_realloc().
+ */
+void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_t size);
+
+/**
  * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
  * inside of an object, an address that holds none, or an object of a cache or another heap.
  *
@@ -171,6 +222,17 @@ void mm_heap_free(struct mm_heap *heap, void *object);
  * Locks:  none; any context. Cost: as mm_heap_free().
  */
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
+
+/**
+ * As mm_heap_free() for a caller that knows what it asked for. Panics also if that cannot have
+ * given this object: another size class, or another number of pages. (Where an object of the same
+ * slab was resized and stayed in place, sizes above half of its usable size pass.)
+ *
+ * @param size   as given to the allocation or to the last mm_heap_realloc()
+ * @param align  as given to mm_heap_alloc_aligned(); 0: none was
+ * Locks:  none; any context, any CPU. Cost: as mm_heap_free().
+ */
+void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align);
 
 /**
  * Bytes that the object may use: at least what was asked for.
@@ -221,6 +283,41 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
  */
 MM_MUST_CHECK
 mm_status_t mm_heap_check(const struct mm_heap *heap);
+
+/* --- a heap over a buffer --------------------------------------------------------------------- */
+
+/** Page source, pool and heap in one: all that a heap over a buffer needs. Storage is the caller's. */
+struct mm_heap_region {
+    struct mm_page_range range;
+    struct mm_pool pool;
+    struct mm_heap heap; /**< for the calls above */
+};
+
+/**
+ * Make a heap of a buffer, and of nothing else: no op is called, and all CPUs share one hint.
+ *
+ * @param region  zeroed storage
+ * @param base    any address; rounded up to a page
+ * @param len     bytes; a heap of one object needs 4 pages
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_INVALID_SIZE
+ *         (fewer than two pages, or wraps) | MM_ERR_NO_MEMORY (a buffer above 64 MiB whose table
+ *         finds no room in it). On error nothing is changed but the buffer.
+ * Owner:  the caller keeps the buffer mapped until mm_heap_region_destroy().
+ * Locks:  none; one CPU.
+ * Cost:   O(pages / 64) stores, in the buffer.
+ */
+MM_MUST_CHECK
+mm_status_t mm_heap_region_init(struct mm_heap_region *region, void *base, uint64_t len);
+
+/**
+ * Take it down; the buffer is the caller's again, and the storage is zeroed.
+ *
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (objects
+ *         were not freed, caches are over its pool, or its pages are out: nothing was done)
+ * Locks:  none; no other CPU uses the heap. Cost: O(slabs).
+ */
+MM_MUST_CHECK
+mm_status_t mm_heap_region_destroy(struct mm_heap_region *region);
 
 MM_END_DECLS
 

@@ -167,12 +167,141 @@ void mm_cache_free(struct mm_cache *cache, void *object)
     if (cache != NULL &&
         mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, &found) &&
         mmi_slab_index(&found, &index)) {
-        freed = mmi_slab_free(&found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index, &now);
+        freed = mmi_slab_free(&found, &found.slab->words[index / MMI_SLAB_WORD_BITS],
+                              mmi_slab_bit(index), &now);
     }
     if (freed == MMI_FREED_WRONG) {
         free_slow(cache, address);
     } else if (freed == MMI_FREED_LOOK) {
         mmi_slab_freed(found.slab, index / MMI_SLAB_WORD_BITS, now);
+    }
+}
+
+/* --- many at once ------------------------------------------------------------------------------ */
+
+/** Claim up to `nr` objects of the hint's word; returns how many. */
+static uint64_t take_word(const uint64_t *hint_at, uint64_t nr, void **objects)
+{
+    uint64_t hint = mmi_load_acquire(hint_at);
+    const struct mmi_slab *slab = mmi_hint_slab(hint);
+    uint64_t *word = (uint64_t *)(uintptr_t)hint;
+    uint64_t taken;
+    uint64_t first;
+    uint64_t seen;
+    uint64_t left;
+    uint32_t size;
+
+    if (hint == 0) {
+        return 0;
+    }
+    seen = mmi_load_acquire(word);
+    do {
+        left = seen;
+        size = mmi_load(&slab->size);
+        first = mmi_load(&slab->base) + mmi_hint_index(hint) * size;
+        for (taken = 0; taken < nr && (uint32_t)left != 0; taken++) {
+            left &= left - 1;
+        }
+        if (taken == 0) {
+            return 0;
+        }
+    } while (!mmi_cas(word, &seen, left));
+    for (uint64_t bits = seen & ~left; bits != 0; bits &= bits - 1) {
+        *objects++ = (void *)(uintptr_t)(first + (uint64_t)mmi_ctz(bits) * size);
+    }
+    return taken;
+}
+
+uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, void **objects)
+{
+    const uint64_t *hint_at;
+    uint64_t done = 0;
+
+    if (!is_cache(cache) || objects == NULL) {
+        return 0;
+    }
+    cpu %= cache->nr_cpus;
+    hint_at = &cache->objects.hints[(size_t)cpu * STRIDE];
+    while (done < nr) {
+        uint64_t taken = take_word(hint_at, nr - done, &objects[done]);
+
+        if (taken == 0) {
+            objects[done] = alloc_slow(cache, cpu); /* and a word for those that follow */
+            if (objects[done] == NULL) {
+                break;
+            }
+            taken = 1;
+        }
+        done += taken;
+    }
+    return done;
+}
+
+/** One of them is free: find out which, and panic there. */
+MMI_NOINLINE static void free_one_by_one(struct mm_cache *cache, uint64_t nr, void *const *objects)
+{
+    for (uint64_t i = 0; i < nr; i++) {
+        mm_cache_free(cache, objects[i]);
+    }
+}
+
+/** Where an address lies: in the slab of the one before, or in another. */
+static bool find_near(const struct mm_cache *cache, uint64_t address, struct mmi_found *found)
+{
+    return (found->slab != NULL && mmi_slab_guess(found->slab, address, found)) ||
+           mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, found);
+}
+
+void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *objects)
+{
+    struct mmi_found found = {0};
+    uint64_t i = 0;
+
+    while (i < nr) {
+        uint64_t address = (uint64_t)(uintptr_t)objects[i];
+        uint32_t bits = 0;
+        unsigned word = 0;
+        uint32_t now = 0;
+        uint64_t nr_here = 0;
+        unsigned index;
+
+        if (address == 0) {
+            i++;
+            continue;
+        }
+        /* As many as follow each other in one word of one slab in one life. */
+        while (i + nr_here < nr) {
+            uint64_t next = (uint64_t)(uintptr_t)objects[i + nr_here];
+            struct mmi_found there = found;
+
+            if (!(cache != NULL && next != 0 && find_near(cache, next, &there) &&
+                  mmi_slab_index(&there, &index))) {
+                break;
+            }
+            if (nr_here == 0) {
+                found = there;
+                word = index / MMI_SLAB_WORD_BITS;
+            } else if (there.slab != found.slab || there.life != found.life ||
+                       index / MMI_SLAB_WORD_BITS != word || (bits & mmi_slab_bit(index)) != 0) {
+                break;
+            }
+            bits |= mmi_slab_bit(index);
+            nr_here++;
+        }
+        if (nr_here == 0) {
+            free_slow(cache, address);
+        }
+        switch (mmi_slab_free(&found, &found.slab->words[word], bits, &now)) {
+        case MMI_FREED_WRONG:
+            free_one_by_one(cache, nr_here, &objects[i]);
+            break;
+        case MMI_FREED_LOOK:
+            mmi_slab_freed(found.slab, word, now);
+            break;
+        case MMI_FREED:
+            break;
+        }
+        i += nr_here;
     }
 }
 

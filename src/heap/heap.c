@@ -7,20 +7,13 @@
  *     size    1..16  17..32  ..  113..128  129..160  161..192  193..224  225..256  257..320  ..
  *     class     0      1     ..      7         8         9        10        11        12
  */
-#include <mm/heap.h>
-
-#include "run.h"
+#include "heap.h"
 
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
 /** Behind a CPU's hints for allocating: the word of the object that it freed last. */
 #define LAST_FREED MM_HEAP_NR_CLASSES
-
-static bool is_heap(const struct mm_heap *heap)
-{
-    return heap != NULL && heap->magic == MMI_HEAP_MAGIC;
-}
 
 /* So many 16ths of a size are of this class. */
 #define X2(n)  n, n
@@ -55,8 +48,7 @@ static uint32_t class_size(unsigned number)
     return (number - 4 * doubling + 1) << (doubling + 4);
 }
 
-/** The smallest class for `size` whose objects all lie at multiples of `align`, up to a page. */
-static unsigned class_aligned(const struct mm_heap *heap, uint64_t align, uint64_t size)
+unsigned mmi_heap_class(const struct mm_heap *heap, uint64_t align, uint64_t size)
 {
     unsigned number = class_of(size > align ? size : align);
 
@@ -73,23 +65,40 @@ static uint64_t hint_pages(uint32_t nr_cpus)
 
 /* --- init and destroy ------------------------------------------------------------------------- */
 
+static mm_status_t check_config(const struct mm_pool *pool, const struct mm_heap_config *config)
+{
+    if (config->zero != 0 || config->large == pool ||
+        (config->large == NULL) != (config->large_size == 0)) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (pool->magic != MMI_POOL_MAGIC ||
+        (config->large != NULL && config->large->magic != MMI_POOL_MAGIC)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (config->large != NULL && config->large_size <= MM_HEAP_MAX_SLAB_SIZE) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    return config->flags != 0 ? MM_ERR_INVALID_FLAGS : MM_OK;
+}
+
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
                          const struct mm_heap_config *config)
 {
+    static const struct mm_heap_config none;
     struct mmi_class_config class = {.pool = pool, .owner = heap, .stride = MM_HEAP_CPU_HINTS};
+    mm_status_t status;
     uint64_t pages = 0;
 
     if (heap == NULL || pool == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (is_heap(heap)) {
+    if (mmi_is_heap(heap)) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
-    if (pool->magic != MMI_POOL_MAGIC) {
-        return MM_ERR_NOT_INITIALIZED;
-    }
-    if (config != NULL && config->flags != 0) {
-        return MM_ERR_INVALID_FLAGS;
+    config = config == NULL ? &none : config;
+    status = check_config(pool, config);
+    if (status != MM_OK) {
+        return status;
     }
     if (pool->nr_cpus > MM_HEAP_CPUS_INLINE) {
         pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0);
@@ -99,7 +108,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     }
     memset(heap, 0, sizeof(*heap));
     heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
-    heap->name = config != NULL && config->name != NULL ? config->name : "heap";
+    heap->name = config->name != NULL ? config->name : "heap";
     class.name = heap->name;
     class.nr_cpus = pool->nr_cpus;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
@@ -111,6 +120,13 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     class.hints = NULL;
     class.nr_cpus = 0;
     mmi_class_init(&heap->runs, &class);
+    heap->large_size = UINT64_MAX;
+    if (config->large != NULL) {
+        heap->large_size = config->large_size;
+        class.pool = config->large;
+        mmi_class_init(&heap->large, &class);
+        mmi_fetch_add(&config->large->nr_users, 1u);
+    }
     heap->hint_pages = pages;
     heap->table = pool->table;
     heap->pool = pool;
@@ -120,14 +136,23 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     return MM_OK;
 }
 
+/** All classes by number: those of slabs, the runs, and the large runs. */
+#define ALL_CLASSES (MM_HEAP_NR_CLASSES + 2)
+
+static const struct mm_slab_class *any_class(const struct mm_heap *heap, unsigned number)
+{
+    return number < MM_HEAP_NR_CLASSES    ? &heap->classes[number]
+           : number == MM_HEAP_NR_CLASSES ? &heap->runs
+                                          : &heap->large;
+}
+
 /** Whether something is allocated; says what. */
 static bool leaks(const struct mm_heap *heap)
 {
     bool any = false;
 
-    for (unsigned i = 0; i <= MM_HEAP_NR_CLASSES; i++) {
-        const struct mm_slab_class *class =
-            i < MM_HEAP_NR_CLASSES ? &heap->classes[i] : &heap->runs;
+    for (unsigned i = 0; i < ALL_CLASSES; i++) {
+        const struct mm_slab_class *class = any_class(heap, i);
         struct mmi_class_counts counts;
 
         mmi_class_count(class, &counts);
@@ -146,7 +171,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
     if (heap == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (!is_heap(heap)) {
+    if (!mmi_is_heap(heap)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     if (leaks(heap)) {
@@ -157,6 +182,10 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
         mmi_class_destroy(&heap->classes[i]);
     }
     mmi_heap_run_destroy(&heap->runs);
+    if (heap->large.pool != NULL) {
+        mmi_heap_run_destroy(&heap->large);
+        mmi_fetch_sub(&heap->large.pool->nr_users, 1u);
+    }
     if (heap->hint_pages != 0) {
         mmi_pool_free_meta_pages(pool, heap->hint_pages, hint_pages(heap->nr_cpus));
     }
@@ -170,26 +199,35 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
 static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
                        uint32_t flags)
 {
-    if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
-        return mmi_heap_run_alloc(&heap->runs, size, align, flags);
+    uint32_t source_flags = (flags & MM_HEAP_ATOMIC) != 0 ? MM_PAGES_ATOMIC : 0;
+
+    if (size >= heap->large_size && source_flags == 0) {
+        void *object = mmi_heap_run_alloc(&heap->large, size, align, 0);
+
+        if (object != NULL) {
+            return object;
+        }
     }
-    return mmi_class_alloc(&heap->classes[class_aligned(heap, align, size)], cpu, flags);
+    if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
+        return mmi_heap_run_alloc(&heap->runs, size, align, source_flags);
+    }
+    return mmi_class_alloc(&heap->classes[mmi_heap_class(heap, align, size)], cpu, source_flags);
 }
 
 /** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
 MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align,
-                                     uint64_t size)
+                                     uint64_t size, uint32_t flags)
 {
     void *object;
 
-    if (!is_heap(heap)) {
+    if (!mmi_is_heap(heap)) {
         return NULL;
     }
     cpu = cpu % heap->nr_cpus;
-    object = try_alloc(heap, cpu, align, size, 0);
+    object = try_alloc(heap, cpu, align, size, flags);
     /* Pages may lie in empty slabs of other sizes; but none are sought for what no memory holds. */
     if (object == NULL && size <= heap->table.len && mm_heap_reclaim(heap) != 0) {
-        object = try_alloc(heap, cpu, align, size, 0);
+        object = try_alloc(heap, cpu, align, size, flags);
     }
     if (object == NULL) {
         mmi_fetch_add(&heap->nr_failed, UINT64_C(1));
@@ -197,17 +235,18 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
     return object;
 }
 
-static void *alloc_aligned_on(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size)
+void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
+                     uint32_t flags)
 {
     if (size <= MM_HEAP_MAX_SLAB_SIZE && align <= MM_PAGE_SIZE && cpu < heap->nr_cpus) {
-        unsigned number = class_aligned(heap, align, size);
+        unsigned number = mmi_heap_class(heap, align, size);
         void *object;
 
         if (mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_CPU_HINTS + number], &object)) {
             return object;
         }
     }
-    return alloc_slow(heap, cpu, align, size);
+    return alloc_slow(heap, cpu, align, size, flags);
 }
 
 void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
@@ -219,43 +258,57 @@ void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
             return object;
         }
     }
-    return alloc_slow(heap, cpu, 16, size);
+    return alloc_slow(heap, cpu, 16, size, 0);
 }
 
 void *mm_heap_alloc(struct mm_heap *heap, size_t size)
 {
-    if (!is_heap(heap)) {
+    if (!mmi_is_heap(heap)) {
         return NULL;
     }
     return mm_heap_alloc_on(heap, mmi_cpu_number(&heap->pool->platform), size);
 }
 
-void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size)
+void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32_t flags)
 {
-    void *object = mm_heap_alloc(heap, size);
+    void *object;
 
-    if (object != NULL) {
+    align = align < 16 && (align == 0 || mm_is_pow2(align)) ? 16 : align;
+    if (!mmi_is_heap(heap) || !mm_is_pow2(align) || align > MM_HEAP_MAX_ALIGN ||
+        (flags & ~MM_HEAP_FLAGS_ALL) != 0) {
+        return NULL;
+    }
+    object = mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, flags);
+    if (object != NULL && (flags & MM_HEAP_ZEROED) != 0) {
         memset(object, 0, size);
     }
     return object;
 }
 
+void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size)
+{
+    return mm_heap_alloc_with(heap, size, 0, MM_HEAP_ZEROED);
+}
+
 void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size)
 {
-    if (!is_heap(heap) || !mm_is_pow2(align) || align > MM_HEAP_MAX_ALIGN) {
-        return NULL;
-    }
-    return alloc_aligned_on(heap, mmi_cpu_number(&heap->pool->platform), align < 16 ? 16 : align,
-                            size);
+    return align == 0 ? NULL : mm_heap_alloc_with(heap, size, align, 0);
+}
+
+void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t flags)
+{
+    uint64_t bytes;
+
+    return mm_mul(nr, size, &bytes) ? mm_heap_alloc_with(heap, bytes, 0, flags) : NULL;
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
 
-_Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
+_Noreturn void mmi_heap_panic_free(const struct mm_heap *heap, uint64_t address)
 {
     struct mmi_misuse misuse = {0};
 
-    if (is_heap(heap)) {
+    if (mmi_is_heap(heap)) {
         misuse = (struct mmi_misuse){.pool = heap->pool,
                                      .name = heap->name,
                                      .table = &heap->table,
@@ -268,10 +321,12 @@ _Noreturn static void panic_free(const struct mm_heap *heap, uint64_t address)
 
 MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address)
 {
-    if (address == 0 || (is_heap(heap) && mmi_heap_run_free(&heap->runs, address))) {
+    if (address == 0 || (mmi_is_heap(heap) && (mmi_heap_run_free(&heap->runs, address) ||
+                                               (heap->large.pool != NULL &&
+                                                mmi_heap_run_free(&heap->large, address))))) {
         return;
     }
-    panic_free(heap, address);
+    mmi_heap_panic_free(heap, address);
 }
 
 /** Free the object with this index of a slab of ours. */
@@ -279,7 +334,7 @@ MMI_INLINE void free_index(struct mm_heap *heap, uint64_t address, const struct 
                            uint64_t *word, unsigned index)
 {
     uint32_t now = 0;
-    enum mmi_freed freed = mmi_slab_free(found, word, index, &now);
+    enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
 
     if (freed == MMI_FREED_WRONG) {
         free_slow(heap, address);
@@ -301,6 +356,27 @@ void mm_heap_free(struct mm_heap *heap, void *object)
     } else {
         free_slow(heap, address);
     }
+}
+
+void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    struct mmi_found found;
+    unsigned index;
+
+    align = align < 16 ? 16 : align;
+    if (heap != NULL && mm_is_pow2(align) && mmi_heap_in_slab(align, size)) {
+        unsigned number = mmi_heap_class(heap, align, size);
+
+        if (mmi_slab_find(&heap->table, &heap->classes[number], sizeof(heap->classes[number]),
+                          address, &found) &&
+            mmi_slab_index(&found, &index)) {
+            free_index(heap, address, &found, &found.slab->words[index / MMI_SLAB_WORD_BITS],
+                       index);
+            return;
+        }
+    }
+    mmi_heap_free_unlike(heap, object, size, align);
 }
 
 /** Free what is not in the word that was guessed, and guess its word from now on. */
@@ -349,119 +425,13 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
     }
 }
 
-/* --- resizing --------------------------------------------------------------------------------- */
-
-/** The slab, or run, of a live object that begins here; NULL: none of this heap. */
-static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
-{
-    struct mmi_slab *slab = mmi_table_find(&heap->table, address);
-    uint64_t offset;
-    uint64_t index;
-
-    if (slab == NULL) {
-        return NULL;
-    }
-    if (mmi_slab_class(slab) == &heap->runs) {
-        return mmi_heap_run_find(&heap->runs, address);
-    }
-    offset = address - mmi_load(&slab->base);
-    if (mmi_load(&slab->class) - (uint64_t)(uintptr_t)heap->classes >= sizeof(heap->classes) ||
-        offset >= mmi_load(&slab->bytes) || offset % mmi_load(&slab->size) != 0) {
-        return NULL;
-    }
-    index = offset / mmi_load(&slab->size);
-    if ((mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]) >> (index % MMI_SLAB_WORD_BITS) & 1) !=
-        0) {
-        return NULL;
-    }
-    return slab;
-}
-
-static uint64_t usable(const struct mm_heap *heap, const struct mmi_slab *slab)
-{
-    return mmi_slab_class(slab) == &heap->runs
-               ? mmi_load(&slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE
-               : mmi_load(&slab->size);
-}
-
-size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
-{
-    const struct mmi_slab *slab;
-
-    if (!is_heap(heap)) {
-        return 0;
-    }
-    slab = find_live(heap, (uint64_t)(uintptr_t)object);
-    return slab == NULL ? 0 : usable(heap, slab);
-}
-
-/** What mm_heap_alloc() promises for a size. */
-static uint64_t natural_align(uint64_t size)
-{
-    if (size < 16 || !mm_is_pow2(size)) {
-        return 16;
-    }
-    return size < MM_PAGE_SIZE ? size : MM_PAGE_SIZE;
-}
-
-/** Whether the object can stay where it is, at its new size; a run gives back its tail then. */
-static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t address,
-                            uint64_t align, uint64_t size)
-{
-    uint64_t had = usable(heap, slab);
-
-    if (size > had || !mm_is_aligned(address, align)) {
-        return false;
-    }
-    if (size > MM_HEAP_MAX_SLAB_SIZE || align > MM_PAGE_SIZE) {
-        mmi_heap_run_shrink(slab, size);
-        return true;
-    }
-    /* Worth a copy only if at least half of it is saved. */
-    return size > had / 2 || heap->classes[class_aligned(heap, align, size)].size > had / 2;
-}
-
-void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
-{
-    uint64_t address = (uint64_t)(uintptr_t)object;
-    struct mmi_slab *slab;
-    uint64_t align;
-    uint64_t had;
-    void *moved;
-
-    if (object == NULL) {
-        return mm_heap_alloc(heap, size);
-    }
-    slab = is_heap(heap) ? find_live(heap, address) : NULL;
-    if (slab == NULL) {
-        panic_free(heap, address);
-    }
-    had = usable(heap, slab);
-    if (mmi_slab_class(slab) == &heap->runs) {
-        align = mmi_load(&slab->words[MMI_RUN_ALIGN]);
-    } else {
-        align = had & (0 - had);
-        align = align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
-    }
-    align = align > natural_align(size) ? align : natural_align(size);
-    if (resize_in_place(heap, slab, address, align, size)) {
-        return object;
-    }
-    moved = alloc_aligned_on(heap, mmi_cpu_number(&heap->pool->platform), align, size);
-    if (moved != NULL) {
-        memcpy(moved, object, size < had ? size : had);
-        mm_heap_free(heap, object);
-    }
-    return moved;
-}
-
 /* --- asking ----------------------------------------------------------------------------------- */
 
 uint64_t mm_heap_reclaim(struct mm_heap *heap)
 {
     uint64_t nr_pages = 0;
 
-    for (unsigned i = 0; is_heap(heap) && i < MM_HEAP_NR_CLASSES; i++) {
+    for (unsigned i = 0; mmi_is_heap(heap) && i < MM_HEAP_NR_CLASSES; i++) {
         nr_pages += mmi_class_reclaim(&heap->classes[i]);
     }
     return nr_pages;
@@ -475,7 +445,7 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
     if (heap == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (!is_heap(heap)) {
+    if (!mmi_is_heap(heap)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
@@ -486,11 +456,13 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
         stats.nr_empty_slabs += counts.nr_empty_slabs;
         stats.slab_bytes += counts.nr_pages * MM_PAGE_SIZE;
     }
-    mmi_class_count(&heap->runs, &counts);
-    stats.nr_objects += counts.nr_objects;
-    stats.object_bytes += counts.nr_pages * MM_PAGE_SIZE;
-    stats.nr_runs = counts.nr_objects;
-    stats.run_bytes = counts.nr_pages * MM_PAGE_SIZE;
+    for (unsigned i = MM_HEAP_NR_CLASSES; i < ALL_CLASSES; i++) {
+        mmi_class_count(any_class(heap, i), &counts);
+        stats.nr_objects += counts.nr_objects;
+        stats.object_bytes += counts.nr_pages * MM_PAGE_SIZE;
+        stats.nr_runs += counts.nr_objects;
+        stats.run_bytes += counts.nr_pages * MM_PAGE_SIZE;
+    }
     stats.nr_failed = mmi_load(&heap->nr_failed);
     *out = stats;
     return MM_OK;
@@ -503,12 +475,13 @@ mm_status_t mm_heap_check(const struct mm_heap *heap)
     if (heap == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (!is_heap(heap)) {
+    if (!mmi_is_heap(heap)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         good = mmi_class_check(&heap->classes[i]) && good;
     }
     good = mmi_class_check(&heap->runs) && good;
+    good = (heap->large.pool == NULL || mmi_class_check(&heap->large)) && good;
     return good ? MM_OK : MM_ERR_CORRUPTED;
 }

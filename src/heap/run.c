@@ -13,19 +13,20 @@
 /** More pages than any machine has; a size near SIZE_MAX ends here. */
 #define PAGES_MAX (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))
 
-static uint64_t pages_of(uint64_t size)
+uint64_t mmi_heap_run_pages(uint64_t size)
 {
-    return (size >> MM_PAGE_SHIFT) + ((size & MM_PAGE_MASK) != 0 ? 1 : 0);
+    uint64_t nr_pages = (size >> MM_PAGE_SHIFT) + ((size & MM_PAGE_MASK) != 0 ? 1 : 0);
+
+    return nr_pages == 0 ? 1 : nr_pages;
 }
 
 void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags)
 {
     struct mm_pool *pool = runs->pool;
-    uint64_t nr_pages = pages_of(size);
+    uint64_t nr_pages = mmi_heap_run_pages(size);
     struct mmi_slab *run;
     uint64_t pages;
 
-    nr_pages = nr_pages == 0 ? 1 : nr_pages;
     align = align < MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
     if (nr_pages > PAGES_MAX) {
         return NULL;
@@ -45,6 +46,7 @@ void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t ali
     }
     mmi_store(&run->words[MMI_RUN_PAGES], nr_pages);
     mmi_store(&run->words[MMI_RUN_ALIGN], align);
+    mmi_store(&run->resized, (uint8_t)0);
     mmi_store_release(&run->base, pages);
     mmi_table_set(pool, pages, 1, run);
     mmi_fetch_add(&runs->nr_slabs, UINT64_C(1));
@@ -88,9 +90,8 @@ void mmi_heap_run_shrink(struct mmi_slab *run, uint64_t size)
     struct mm_slab_class *runs = mmi_slab_class(run);
     uint64_t base = mmi_load(&run->base);
     uint64_t had = mmi_load(&run->words[MMI_RUN_PAGES]);
-    uint64_t nr_pages = pages_of(size);
+    uint64_t nr_pages = mmi_heap_run_pages(size);
 
-    nr_pages = nr_pages == 0 ? 1 : nr_pages;
     if (nr_pages < had) {
         uint64_t tail = base + nr_pages * MM_PAGE_SIZE;
 

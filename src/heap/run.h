@@ -8,6 +8,9 @@
 
 #include "slab.h"
 
+/** Pages that `size` bytes take; 0 counts as 1. */
+uint64_t mmi_heap_run_pages(uint64_t size);
+
 /** Pages for `size` bytes, at a multiple of `align` bytes (a power of two). NULL: no memory. */
 void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags);
 

@@ -413,6 +413,7 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     }
     mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_store(&slab->order, (uint8_t)order);
+    mmi_store(&slab->resized, (uint8_t)0);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
     mmi_store_release(&slab->bytes, (uint32_t)(nr * size));
     mmi_store(&slab->give, order > class->min_order ? mmi_slab_full(slab, 0) : 0);

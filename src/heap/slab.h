@@ -56,6 +56,7 @@ struct mmi_slab {
     uint16_t size;       /**< bytes from object to object */
     uint16_t nr_objects;
     uint8_t order;                  /**< log2 of its pages */
+    uint8_t resized;                /**< an object stayed here with a size of another class */
     uint64_t next;                  /**< on a list of slabs */
     uint64_t all_next;              /**< on the class's list of all */
     uint64_t words[MMI_SLAB_WORDS]; /**< of a run: pages, alignment in bytes */
@@ -319,24 +320,28 @@ MMI_INLINE bool mmi_slab_index(const struct mmi_found *found, unsigned *out)
     return (uint32_t)product < reciprocal;
 }
 
+static inline uint32_t mmi_slab_bit(unsigned index)
+{
+    return UINT32_C(1) << (index % MMI_SLAB_WORD_BITS);
+}
+
 enum mmi_freed {
     MMI_FREED,       /**< done */
     MMI_FREED_LOOK,  /**< done, and mmi_slab_freed() has to look at the slab */
     MMI_FREED_WRONG, /**< it was free */
 };
 
-/** Free the object with this index; `word` is the word of its bit. */
+/** Free the objects of these bits of the word. */
 MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t *word,
-                                        unsigned index, uint32_t *out_now)
+                                        uint32_t bits, uint32_t *out_now)
 {
     const struct mmi_slab *slab = found->slab;
-    uint32_t bit = UINT32_C(1) << (index % MMI_SLAB_WORD_BITS);
-    uint64_t old = mmi_fetch_or(word, (uint64_t)bit);
-    uint32_t now = (uint32_t)old | bit;
+    uint64_t old = mmi_fetch_or(word, (uint64_t)bits);
+    uint32_t now = (uint32_t)old | bits;
 
-    if (MMI_UNLIKELY((old & bit) != 0 || old >> 32 != found->life)) {
-        if ((old & bit) == 0) {
-            mmi_fetch_and(word, ~(uint64_t)bit); /* another life's: it stays as it was */
+    if (MMI_UNLIKELY((old & bits) != 0 || old >> 32 != found->life)) {
+        if ((bits & ~old) != 0) {
+            mmi_fetch_and(word, ~(uint64_t)(bits & ~old)); /* another life's: as it was */
         }
         return MMI_FREED_WRONG;
     }
