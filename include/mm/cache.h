@@ -265,7 +265,8 @@ struct mm_slab_class {
     struct mm_pool *pool;
     const char *name;  /**< of the cache or heap, for panics and events */
     const void *owner; /**< the cache or heap, for events */
-    uint64_t *hints;   /**< atomic: CPU 0's; the next CPU's is `stride` on */
+    uint64_t *hints;   /**< atomic: CPU 0's word; the next CPU's is `stride` on */
+    uint64_t *owned;   /**< atomic: CPU 0's slab, in the same way */
     uint64_t partial;  /**< atomic list: slabs worth allocating from */
     uint64_t unused;   /**< atomic list: descriptors without pages */
     uint64_t all;      /**< atomic list: every descriptor; only grows */
@@ -279,6 +280,7 @@ struct mm_slab_class {
     uint8_t min_order;   /**< of a slab: log2 of its pages */
     uint8_t max_order;
     uint16_t nr_cpus;
+    uint32_t number; /**< in the heap */
 };
 
 /** An object cache. Storage is the caller's; fields are the library's. */
@@ -350,6 +352,15 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu);
  * Cost:   O(1); when the slab becomes empty, a call of the page source.
  */
 void mm_cache_free(struct mm_cache *cache, void *object);
+
+/**
+ * The same for a caller that knows its CPU's number: the CPU's next object comes from where this one
+ * was, so it is the faster one where a CPU frees what it allocated. Panics as mm_cache_free().
+ *
+ * @param cpu  may be any
+ * Locks:  none; any context. Cost: as mm_cache_free().
+ */
+void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object);
 
 /**
  * Allocate many objects: all that the CPU's word has at once, then those of the next.

@@ -39,8 +39,8 @@ MM_BEGIN_DECLS
 /** 16 to 128 in steps of 16, then four a doubling to 8192. */
 #define MM_HEAP_NR_CLASSES 32
 
-/** Hints of a CPU: one a class, one for freeing, and up to whole cache lines. */
-#define MM_HEAP_CPU_HINTS 40
+/** Of a CPU: a word and a slab a class, the word of the last free, and up to whole cache lines. */
+#define MM_HEAP_CPU_HINTS 72
 
 /** CPUs whose hints need no page. */
 #define MM_HEAP_CPUS_INLINE 4

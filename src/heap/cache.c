@@ -70,6 +70,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     objects.ctx = config->ctx;
     objects.nr_cpus = pool->nr_cpus;
     objects.hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : cache->hints_inline;
+    objects.owned = objects.hints + 1;
     mmi_class_init(&cache->objects, &objects);
     cache->hint_pages = pages;
     cache->table = pool->table;
@@ -156,24 +157,58 @@ MMI_NOINLINE static void free_slow(const struct mm_cache *cache, uint64_t addres
     mmi_slab_panic(&misuse, address);
 }
 
+/** The bits that a wrong free has set are as they were; then it is told. */
+MMI_NOINLINE static void free_wrong(const struct mm_cache *cache, uint64_t address, uint64_t *word,
+                                    uint32_t bits)
+{
+    mmi_slab_unfree(word, bits);
+    free_slow(cache, address);
+}
+
+/** Free the object with this index of a slab of ours. */
+MMI_INLINE void free_index(const struct mm_cache *cache, uint64_t address,
+                           const struct mmi_found *found, unsigned index)
+{
+    uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
+    uint32_t now = 0;
+    enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
+
+    if (MMI_UNLIKELY(freed == MMI_FREED_WRONG)) {
+        free_wrong(cache, address, word, now);
+    } else if (freed == MMI_FREED_LOOK) {
+        mmi_slab_freed(found->slab, word, now);
+    }
+}
+
 void mm_cache_free(struct mm_cache *cache, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
-    enum mmi_freed freed = MMI_FREED_WRONG;
     struct mmi_found found;
-    unsigned index = 0;
-    uint32_t now = 0;
+    unsigned index;
 
     if (cache != NULL &&
         mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, &found) &&
         mmi_slab_index(&found, &index)) {
-        freed = mmi_slab_free(&found, &found.slab->words[index / MMI_SLAB_WORD_BITS],
-                              mmi_slab_bit(index), &now);
-    }
-    if (freed == MMI_FREED_WRONG) {
+        free_index(cache, address, &found, index);
+    } else {
         free_slow(cache, address);
-    } else if (freed == MMI_FREED_LOOK) {
-        mmi_slab_freed(found.slab, index / MMI_SLAB_WORD_BITS, now);
+    }
+}
+
+void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    struct mmi_found found;
+    unsigned index;
+
+    if (cache != NULL && cpu < cache->nr_cpus &&
+        mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, &found) &&
+        mmi_slab_index(&found, &index)) {
+        mmi_slab_hint_freed(&cache->objects.hints[(size_t)cpu * STRIDE], found.slab,
+                            index / MMI_SLAB_WORD_BITS, cpu);
+        free_index(cache, address, &found, index);
+    } else {
+        mm_cache_free(cache, object);
     }
 }
 
@@ -293,10 +328,11 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
         }
         switch (mmi_slab_free(&found, &found.slab->words[word], bits, &now)) {
         case MMI_FREED_WRONG:
+            mmi_slab_unfree(&found.slab->words[word], now);
             free_one_by_one(cache, nr_here, &objects[i]);
             break;
         case MMI_FREED_LOOK:
-            mmi_slab_freed(found.slab, word, now);
+            mmi_slab_freed(found.slab, &found.slab->words[word], now);
             break;
         case MMI_FREED:
             break;

@@ -12,8 +12,11 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** Behind a CPU's hints for allocating: the word of the object that it freed last. */
-#define LAST_FREED MM_HEAP_NR_CLASSES
+/** Behind a CPU's words for allocating: the word of the object that it freed last, and its slabs. */
+#define LAST_FREED  MM_HEAP_NR_CLASSES
+#define LAST_PAGE   (MM_HEAP_NR_CLASSES + 1)
+#define FIRST_OWNED (MM_HEAP_NR_CLASSES + 8)
+_Static_assert(FIRST_OWNED + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a slab a class");
 
 /* So many 16ths of a size are of this class. */
 #define X2(n)  n, n
@@ -34,10 +37,6 @@ static const uint8_t class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1] = {
 /** Size 0 to MM_HEAP_MAX_SLAB_SIZE. */
 static inline unsigned class_of(uint64_t size)
 {
-    /* The table says the same of these; most sizes are, and then nothing waits for a load. */
-    if (MMI_LIKELY(size - 1 < 128)) {
-        return (unsigned)(size - 1) / 16;
-    }
     return class_by_16[(size + 15) / 16];
 }
 
@@ -113,7 +112,9 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     class.nr_cpus = pool->nr_cpus;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         class.size = class_size(i);
+        class.number = i;
         class.hints = &heap->hints[i];
+        class.owned = &heap->hints[FIRST_OWNED + i];
         mmi_class_init(&heap->classes[i], &class);
     }
     class.size = 0;
@@ -329,6 +330,14 @@ MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address)
     mmi_heap_panic_free(heap, address);
 }
 
+/** The bits that a wrong free has set are as they were; then it is told. */
+MMI_NOINLINE static void free_wrong(struct mm_heap *heap, uint64_t address, uint64_t *word,
+                                    uint32_t bits)
+{
+    mmi_slab_unfree(word, bits);
+    free_slow(heap, address);
+}
+
 /** Free the object with this index of a slab of ours. */
 MMI_INLINE void free_index(struct mm_heap *heap, uint64_t address, const struct mmi_found *found,
                            uint64_t *word, unsigned index)
@@ -336,10 +345,10 @@ MMI_INLINE void free_index(struct mm_heap *heap, uint64_t address, const struct 
     uint32_t now = 0;
     enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
 
-    if (freed == MMI_FREED_WRONG) {
-        free_slow(heap, address);
+    if (MMI_UNLIKELY(freed == MMI_FREED_WRONG)) {
+        free_wrong(heap, address, word, now);
     } else if (freed == MMI_FREED_LOOK) {
-        mmi_slab_freed(found->slab, index / MMI_SLAB_WORD_BITS, now);
+        mmi_slab_freed(found->slab, word, now);
     }
 }
 
@@ -380,34 +389,37 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
 }
 
 /** Free what is not in the word that was guessed, and guess its word from now on. */
-MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *last, uint64_t address)
+MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, uint64_t address,
+                                        uint32_t cpu)
 {
-    struct mmi_slab *slab = mmi_hint_slab(mmi_load_acquire(last));
     struct mmi_found found;
     unsigned index;
 
-    if ((slab != NULL && mmi_slab_guess(slab, address, &found)) ||
-        mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found)) {
-        if (mmi_slab_index(&found, &index)) {
-            unsigned word = index / MMI_SLAB_WORD_BITS;
+    if (mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) &&
+        mmi_slab_index(&found, &index)) {
+        unsigned word = index / MMI_SLAB_WORD_BITS;
 
-            mmi_store_release(last, mmi_hint(found.slab, word));
-            free_index(heap, address, &found, &found.slab->words[word], index);
-            return;
+        if (mmi_slab_hint_freed(&hints[mmi_load(&found.slab->number)], found.slab, word, cpu)) {
+            mmi_store(&hints[LAST_PAGE], address >> MM_PAGE_SHIFT);
+            mmi_store_release(&hints[LAST_FREED], mmi_hint(found.slab, word));
         }
+        free_index(heap, address, &found, &found.slab->words[word], index);
+    } else {
+        free_slow(heap, address);
     }
-    free_slow(heap, address);
 }
 
 /**
- * The word of the last free is guessed, so that the address of what is written need not be computed
- * from the object: only the bit is.
+ * The CPU remembers the word of its last free, if the slab is its own, for two ends. The next object
+ * of this class comes from there: it is at hand, and the word is not empty. And the next free is
+ * guessed to be in this word: so the address of what is written need not be computed from the
+ * object, only the bit is. That pays only if it is right, so the page is compared first.
  */
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_found found;
-    uint64_t *last;
+    uint64_t *hints;
     uint64_t hint;
     unsigned index;
 
@@ -415,13 +427,18 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
         mm_heap_free(heap, object);
         return;
     }
-    last = &heap->hints[cpu * MM_HEAP_CPU_HINTS + LAST_FREED];
-    hint = mmi_load_acquire(last);
+    hints = &heap->hints[cpu * MM_HEAP_CPU_HINTS];
+    if (mmi_load(&hints[LAST_PAGE]) != address >> MM_PAGE_SHIFT) {
+        free_unguessed(heap, hints, address, cpu);
+        return;
+    }
+    hint = mmi_load_acquire(&hints[LAST_FREED]);
     if (hint != 0 && mmi_slab_guess(mmi_hint_slab(hint), address, &found) &&
-        mmi_slab_index(&found, &index) && index - mmi_hint_index(hint) < MMI_SLAB_WORD_BITS) {
+        mmi_slab_index(&found, &index) && index - mmi_hint_index(hint) < MMI_SLAB_WORD_BITS &&
+        mmi_load(&found.slab->cpu) == cpu) {
         free_index(heap, address, &found, (uint64_t *)(uintptr_t)hint, index);
     } else {
-        free_unguessed(heap, last, address);
+        free_unguessed(heap, hints, address, cpu);
     }
 }
 

@@ -24,9 +24,12 @@
  *   DEAD_LISTED, until it comes up. If it comes up in the middle, whoever took it off says so
  *   (RETIRING_OFF) and goes on, and the one that retires finds it a new place.
  *
- * Who drops a slab stores the state and then looks at the words; who frees sets a bit and then
- * looks at the state. Both use read-modify-write on the word, so one of them sees the other, and no
- * slab with several free objects stays unlisted.
+ * Who frees does not read the state, which would be another branch that nobody can predict: the
+ * descriptor says, for each word, how many free objects in it are worth a look. Who drops a slab
+ * stores that, then the state, and then looks at the words; who frees sets a bit and then reads how
+ * many. All of it is sequentially consistent, so one of them sees the other, and no slab with
+ * several free objects stays unlisted. Whoever changes the state later owns the slab, or has not
+ * put it on the list yet: so the number fits the state, but for a look too many in between.
  *
  * Nothing here waits: every loop turns again only because somebody else got something done. An
  * interrupt may come at any point and make any call; a slab in transit is one that it does not see.
@@ -42,11 +45,11 @@
 
 /* --- words ------------------------------------------------------------------------------------ */
 
-static unsigned several(const struct mmi_slab *slab)
+static uint16_t several(uint64_t nr_objects)
 {
-    unsigned nr = mmi_load(&slab->nr_objects) / 8u;
+    uint64_t nr = nr_objects / 8u;
 
-    return nr < 1 ? 1 : nr > SEVERAL ? SEVERAL : nr;
+    return (uint16_t)(nr < 1 ? 1 : nr > SEVERAL ? SEVERAL : nr);
 }
 
 static unsigned nr_words(const struct mmi_slab *slab)
@@ -54,16 +57,13 @@ static unsigned nr_words(const struct mmi_slab *slab)
     return (mmi_load(&slab->nr_objects) + MMI_SLAB_WORD_BITS - 1) / MMI_SLAB_WORD_BITS;
 }
 
-/** What the word holds now, after everything that the caller did before: see the top. */
-static uint32_t read_latest(struct mmi_slab *slab, unsigned word)
-{
-    return (uint32_t)mmi_fetch_or(&slab->words[word], UINT64_C(0));
-}
-
 bool mmi_slab_worth_listing(struct mmi_slab *slab)
 {
-    for (unsigned w = 0; w < nr_words(slab); w++) {
-        if (mmi_popcount(read_latest(slab, w)) >= several(slab)) {
+    unsigned nr = nr_words(slab);
+    unsigned least = mmi_load(&slab->several);
+
+    for (unsigned w = 0; w < nr; w++) {
+        if (mmi_popcount((uint32_t)mmi_load_seq(&slab->words[w])) >= least) {
             return true;
         }
     }
@@ -80,15 +80,17 @@ static bool is_empty(const struct mmi_slab *slab)
     return true;
 }
 
-/** Claim an object from the first word that has at least `least`, and say which word. */
-static void *take(struct mmi_slab *slab, unsigned least, unsigned *word)
+/**
+ * Claim an object from the first word that has one, from `*word` on and around, and say which word.
+ */
+static void *take(struct mmi_slab *slab, unsigned *word)
 {
-    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+    for (unsigned i = 0; i < MMI_SLAB_WORDS; i++) {
+        unsigned w = (*word + i) % MMI_SLAB_WORDS;
         uint64_t hint = mmi_hint(slab, w);
         void *object;
 
-        if (mmi_popcount((uint32_t)mmi_load(&slab->words[w])) >= least &&
-            mmi_slab_alloc(&hint, &object)) {
+        if ((uint32_t)mmi_load(&slab->words[w]) != 0 && mmi_slab_alloc(&hint, &object)) {
             *word = w;
             return object;
         }
@@ -96,9 +98,46 @@ static void *take(struct mmi_slab *slab, unsigned least, unsigned *word)
     return NULL;
 }
 
+/* --- when a free has to look --------------------------------------------------------------------- */
+
+#define EACH_WORD UINT64_C(0x0101010101010101)
+#define NEVER     (0xffu * EACH_WORD)
+
+/** Where a word is all free. */
+static uint64_t look_when_full(const struct mmi_slab *slab)
+{
+    unsigned nr = mmi_load(&slab->nr_objects);
+    unsigned last = (nr - 1) / MMI_SLAB_WORD_BITS;
+    uint64_t look = MMI_SLAB_WORD_BITS * EACH_WORD;
+
+    look -= (uint64_t)(MMI_SLAB_WORD_BITS - (nr - last * MMI_SLAB_WORD_BITS)) << (last * 8);
+    return look;
+}
+
+/** The slab is going to be in this state. See the top for the order. */
+static void look_in(struct mmi_slab *slab, uint8_t state)
+{
+    const struct mm_slab_class *class = mmi_slab_class(slab);
+    uint64_t look = NEVER;
+
+    if (state == MMI_SLAB_UNLISTED) {
+        look = mmi_load(&slab->several) * EACH_WORD;
+    } else if (state == MMI_SLAB_LISTED || mmi_load(&slab->order) > class->min_order) {
+        look = look_when_full(slab);
+    }
+    mmi_store(&slab->look, look);
+}
+
+void mmi_slab_unfree(uint64_t *word, uint32_t bits)
+{
+    if (bits != 0) {
+        mmi_fetch_and(word, ~(uint64_t)bits);
+    }
+}
+
 /* --- the end of a slab ------------------------------------------------------------------------ */
 
-static bool become(struct mmi_slab *slab, uint32_t from, uint32_t to)
+static bool become(struct mmi_slab *slab, uint8_t from, uint8_t to)
 {
     return mmi_cas(&slab->state, &from, to);
 }
@@ -198,6 +237,7 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
                 return 0;
             }
             if (become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
+                look_in(slab, MMI_SLAB_LISTED);
                 mmi_list_push(class->pool, &class->partial, slab);
             }
             continue;
@@ -215,13 +255,14 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
             uint64_t nr_pages = release(slab);
 
             if (!become(slab, MMI_SLAB_RETIRING, MMI_SLAB_DEAD_LISTED)) {
-                mmi_store_release(&slab->state, (uint32_t)MMI_SLAB_DEAD);
+                mmi_store_release(&slab->state, (uint8_t)MMI_SLAB_DEAD);
                 mmi_list_push(class->pool, &class->unused, slab);
             }
             return nr_pages;
         }
         if (!become(slab, MMI_SLAB_RETIRING, MMI_SLAB_LISTED)) {
-            mmi_exchange(&slab->state, (uint32_t)MMI_SLAB_UNLISTED);
+            look_in(slab, MMI_SLAB_UNLISTED);
+            mmi_exchange_seq(&slab->state, (uint8_t)MMI_SLAB_UNLISTED);
         }
     }
 }
@@ -229,7 +270,8 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
 /** The caller owns the slab, and does not want it any more. */
 static uint64_t drop(struct mmi_slab *slab, bool may_keep)
 {
-    mmi_exchange(&slab->state, (uint32_t)MMI_SLAB_UNLISTED);
+    look_in(slab, MMI_SLAB_UNLISTED);
+    mmi_exchange_seq(&slab->state, (uint8_t)MMI_SLAB_UNLISTED);
     return settle(slab, may_keep);
 }
 
@@ -241,19 +283,26 @@ static unsigned next_order(const struct mm_slab_class *class, uint64_t nr_slabs)
     return order > class->max_order ? class->max_order : order;
 }
 
+/** The CPU has lost its slab: it is not to go on with its word. */
+static void forget_word(const struct mm_slab_class *class, uint32_t cpu)
+{
+    mmi_store(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));
+}
+
 /** A slab that a CPU owns has become empty, and is larger than what the class would take now. */
 static void leave_owner(struct mmi_slab *slab)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
     uint64_t nr_slabs = mmi_load(&class->nr_slabs);
-    uint64_t *hint_at = &class->hints[(uint64_t)mmi_load(&slab->cpu) * class->stride];
-    uint64_t hint = mmi_load_acquire(hint_at);
+    uint32_t cpu = mmi_load(&slab->cpu);
+    uint64_t owned = (uint64_t)(uintptr_t)slab;
 
     if (nr_slabs == 0 || next_order(class, nr_slabs - 1) >= mmi_load(&slab->order) ||
         !is_empty(slab)) {
         return;
     }
-    if (mmi_hint_slab(hint) == slab && mmi_cas(hint_at, &hint, UINT64_C(0))) {
+    if (mmi_cas(&class->owned[(uint64_t)cpu * class->stride], &owned, UINT64_C(0))) {
+        forget_word(class, cpu);
         drop(slab, true);
     }
 }
@@ -262,23 +311,24 @@ static void leave_owner(struct mmi_slab *slab)
 static void relieve_owners(struct mm_slab_class *class)
 {
     for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
-        uint64_t hint = mmi_load_acquire(&class->hints[(uint64_t)cpu * class->stride]);
+        uint64_t owned = mmi_load_acquire(&class->owned[(uint64_t)cpu * class->stride]);
 
-        if (hint != 0) {
-            leave_owner(mmi_hint_slab(hint));
+        if (owned != 0) {
+            leave_owner(mmi_slab_of(owned));
         }
     }
 }
 
-void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now)
+void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
     uint32_t state = mmi_load_acquire(&slab->state);
 
     if (state == MMI_SLAB_OWNED) {
         leave_owner(slab);
-    } else if ((state == MMI_SLAB_UNLISTED && mmi_popcount(now) >= several(slab)) ||
-               (state == MMI_SLAB_LISTED && now == mmi_slab_full(slab, word))) {
+    } else if ((state == MMI_SLAB_UNLISTED && mmi_popcount(now) >= mmi_load(&slab->several)) ||
+               (state == MMI_SLAB_LISTED &&
+                now == mmi_slab_full(slab, (unsigned)(word - slab->words)))) {
         /* The order that is due changes where the number of slabs crosses a power of two. */
         if (settle(slab, true) != 0 && mm_is_pow2(mmi_load(&class->nr_slabs) + 1)) {
             relieve_owners(class);
@@ -289,15 +339,31 @@ void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now)
 
 /* --- finding one ------------------------------------------------------------------------------ */
 
+/**
+ * Let the CPU go on with this word of a slab that it owned a moment ago. If it has lost the slab
+ * since, to an interrupt or to who reclaims, it forgets the word: two CPUs are not to share one.
+ */
+static void set_word(const struct mm_slab_class *class, uint32_t cpu, const struct mmi_slab *slab,
+                     unsigned word)
+{
+    uint64_t at = (uint64_t)cpu * class->stride;
+
+    mmi_store(&class->hints[at], mmi_hint(slab, word));
+    if (mmi_load(&class->owned[at]) != (uint64_t)(uintptr_t)slab) {
+        forget_word(class, cpu);
+    }
+}
+
 /** Make a slab that the caller owns the CPU's own, and drop the one that was. */
 static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *slab, unsigned word)
 {
     uint64_t old;
 
     mmi_store(&slab->cpu, (uint16_t)cpu);
-    old = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride], mmi_hint(slab, word));
+    old = mmi_exchange(&class->owned[(uint64_t)cpu * class->stride], (uint64_t)(uintptr_t)slab);
+    set_word(class, cpu, slab, word);
     if (old != 0) {
-        drop(mmi_hint_slab(old), true);
+        drop(mmi_slab_of(old), true);
     }
 }
 
@@ -310,12 +376,14 @@ static bool own(struct mmi_slab *slab)
         switch (mmi_load_acquire(&slab->state)) {
         case MMI_SLAB_LISTED:
             if (become(slab, MMI_SLAB_LISTED, MMI_SLAB_OWNED)) {
+                look_in(slab, MMI_SLAB_OWNED);
                 return true;
             }
             break;
         case MMI_SLAB_KEPT:
             if (become(slab, MMI_SLAB_KEPT, MMI_SLAB_OWNED)) {
                 mmi_store(&class->nr_kept, 0u);
+                look_in(slab, MMI_SLAB_OWNED);
                 return true;
             }
             break;
@@ -325,7 +393,7 @@ static bool own(struct mmi_slab *slab)
             }
             break;
         default: /* MMI_SLAB_DEAD_LISTED: nobody else changes it */
-            mmi_store_release(&slab->state, (uint32_t)MMI_SLAB_DEAD);
+            mmi_store_release(&slab->state, (uint8_t)MMI_SLAB_DEAD);
             mmi_list_push(class->pool, &class->unused, slab);
             return false;
         }
@@ -337,16 +405,13 @@ static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
     struct mmi_slab *slab;
 
     while ((slab = mmi_list_pop(class->pool, &class->partial)) != NULL) {
-        unsigned word;
+        unsigned word = 0;
         void *object;
 
         if (!own(slab)) {
             continue;
         }
-        object = take(slab, several(slab), &word);
-        if (object == NULL) {
-            object = take(slab, 1, &word);
-        }
+        object = take(slab, &word);
         if (object != NULL) {
             install(class, cpu, slab, word);
             return object;
@@ -370,6 +435,7 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
     }
     mmi_store(&slab->class, (uint64_t)(uintptr_t) class);
     mmi_store(&slab->size, (uint16_t) class->size);
+    mmi_store(&slab->number, (uint8_t) class->number);
     mmi_store(&slab->reciprocal, class->reciprocal);
     seen = mmi_load(&class->all);
     do {
@@ -415,11 +481,10 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->resized, (uint8_t)0);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
+    mmi_store(&slab->several, several(nr));
     mmi_store_release(&slab->bytes, (uint32_t)(nr * size));
-    mmi_store(&slab->give, order > class->min_order ? mmi_slab_full(slab, 0) : 0);
-    mmi_store(&slab->give_last,
-              order > class->min_order ? mmi_slab_full(slab, nr_words(slab) - 1) : 0);
-    mmi_store(&slab->state, (uint32_t)MMI_SLAB_OWNED);
+    look_in(slab, MMI_SLAB_OWNED);
+    mmi_store(&slab->state, (uint8_t)MMI_SLAB_OWNED);
     mmi_store_release(&slab->base, pages);
     mmi_table_set(class->pool, pages, nr_pages, slab);
     mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
@@ -462,8 +527,8 @@ static void *sweep(struct mm_slab_class *class)
     struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
 
     for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
-        unsigned word;
-        void *object = take(slab, 1, &word);
+        unsigned word = 0;
+        void *object = take(slab, &word);
 
         if (object != NULL) {
             return object;
@@ -472,17 +537,29 @@ static void *sweep(struct mm_slab_class *class)
     return NULL;
 }
 
+bool mmi_class_next_word(const struct mm_slab_class *class, uint32_t cpu, void **out)
+{
+    uint64_t at = (uint64_t)cpu * class->stride;
+    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->owned[at]));
+    uint64_t hint = mmi_load(&class->hints[at]);
+    unsigned word = 0;
+
+    /* Round the words: the one after the last has had the most time to fill. */
+    if (mmi_hint_slab(hint) == slab) {
+        word = (unsigned)(mmi_hint_index(hint) / MMI_SLAB_WORD_BITS) + 1;
+    }
+    if (slab == NULL || (*out = take(slab, &word)) == NULL) {
+        return false;
+    }
+    set_word(class, cpu, slab, word);
+    return true;
+}
+
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 {
-    uint64_t *hint_at = &class->hints[(uint64_t)cpu * class->stride];
-    uint64_t hint = mmi_load_acquire(hint_at);
-    struct mmi_slab *slab = mmi_hint_slab(hint);
-    unsigned word = 0;
-    void *object = NULL;
+    void *object;
 
-    /* The hint is corrected only if it is still the same; the object is ours in any case. */
-    if (slab != NULL && (object = take(slab, 1, &word)) != NULL) {
-        mmi_cas(hint_at, &hint, mmi_hint(slab, word));
+    if (mmi_class_next_word(class, cpu, &object)) {
         return object;
     }
     object = take_partial(class, cpu);
@@ -498,10 +575,11 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class)
     uint64_t nr_pages = 0;
 
     for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
-        uint64_t hint = mmi_exchange(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));
+        uint64_t owned = mmi_exchange(&class->owned[(uint64_t)cpu * class->stride], UINT64_C(0));
 
-        if (hint != 0) {
-            nr_pages += drop(mmi_hint_slab(hint), false);
+        if (owned != 0) {
+            forget_word(class, cpu);
+            nr_pages += drop(mmi_slab_of(owned), false);
         }
     }
     slab = mmi_slab_of(mmi_load_acquire(&class->all));
@@ -543,11 +621,13 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
     class->name = config->name;
     class->owner = config->owner;
     class->hints = config->hints;
+    class->owned = config->owned;
     class->stride = config->stride;
     class->nr_cpus = (uint16_t)config->nr_cpus;
     class->construct = config->construct;
     class->ctx = config->ctx;
     class->size = config->size;
+    class->number = config->number;
     if (config->size != 0) {
         class->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + config->size - 1) / config->size);
         choose_orders(class);
@@ -563,7 +643,7 @@ void mmi_class_destroy(struct mm_slab_class *class)
     while (slab != NULL) {
         struct mmi_slab *next = mmi_slab_of(slab->all_next);
 
-        mmi_store(&slab->state, (uint32_t)MMI_SLAB_DEAD);
+        mmi_store(&slab->state, (uint8_t)MMI_SLAB_DEAD);
         mmi_store(&slab->bytes, 0u);
         mmi_list_push(class->pool, &class->pool->slabs, slab);
         slab = next;

@@ -49,10 +49,11 @@ struct mmi_slab {
     uint32_t life;
     uint32_t reciprocal; /**< 2^32 / size, rounded up; 0: a run */
     uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
-    uint32_t state;      /**< enum mmi_slab_state */
-    uint32_t give;       /**< a word of this value may mean an empty slab that is to go; 0: never */
-    uint32_t give_last;  /**< the same, for the last word */
-    uint16_t cpu;        /**< whose hint it is, if OWNED */
+    uint8_t state;       /**< enum mmi_slab_state */
+    uint8_t number;      /**< of its class in the heap */
+    uint16_t several;    /**< free objects of a word that make the slab worth listing */
+    uint64_t look;       /**< a byte a word: so many free objects in it, and a free has to look */
+    uint16_t cpu;        /**< whose it is, if OWNED */
     uint16_t size;       /**< bytes from object to object */
     uint16_t nr_objects;
     uint8_t order;                  /**< log2 of its pages */
@@ -127,6 +128,10 @@ static inline struct mmi_slab *mmi_table_find(const struct mm_slab_table *table,
         return NULL;
     }
     entry = mmi_load_acquire(&table->root[index >> shift]);
+    if (MMI_LIKELY(shift == MMI_TABLE_BITS && entry != 0)) { /* the usual window, in a few steps */
+        return mmi_slab_of(
+            mmi_load_acquire((uint64_t *)(uintptr_t)entry + (index & MMI_TABLE_MASK)));
+    }
     while (shift != 0) {
         if (entry == 0) {
             return NULL;
@@ -175,9 +180,11 @@ struct mmi_class_config {
     const char *name;
     const void *owner;
     uint64_t *hints;
+    uint64_t *owned;
     uint32_t stride;
     uint32_t nr_cpus;
-    uint32_t size; /**< bytes from object to object; 0: runs */
+    uint32_t size;   /**< bytes from object to object; 0: runs */
+    uint32_t number; /**< of the class in its heap */
     void (*construct)(void *ctx, void *object);
     void *ctx;
 };
@@ -191,8 +198,12 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 uint64_t mmi_class_reclaim(struct mm_slab_class *class);
 /** A descriptor of this class, without pages; NULL: no memory. Put it back on `unused`. */
 struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags);
-/** An object of the slab was freed into this word, which now is so; the slow part of it. */
-void mmi_slab_freed(struct mmi_slab *slab, unsigned word, uint32_t now);
+/**
+ * Allocate from another word of the slab that the CPU owns, and hint at that. False: it has none.
+ */
+bool mmi_class_next_word(const struct mm_slab_class *class, uint32_t cpu, void **out);
+/** Objects of the slab were freed into this word, which now is so; the slow part of it. */
+void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now);
 
 /** Whether a word has so many free objects that the slab belongs on the list of partial ones. */
 bool mmi_slab_worth_listing(struct mmi_slab *slab);
@@ -253,6 +264,24 @@ MMI_INLINE bool mmi_slab_alloc(const uint64_t *hint_at, void **out)
             *out = (void *)(uintptr_t)object;
             return true;
         }
+    }
+    return false;
+}
+
+/**
+ * A CPU frees into this word: its next object of the class is to come from there, where one is at
+ * hand, if the slab is its own (or was the last time that it was somebody's). False: it is not; and
+ * if the CPU goes on with a word of it, it forgets it: two CPUs are not to share one.
+ */
+MMI_INLINE bool mmi_slab_hint_freed(uint64_t *hint_at, const struct mmi_slab *slab, unsigned word,
+                                    uint32_t cpu)
+{
+    if (MMI_LIKELY(mmi_load(&slab->cpu) == cpu)) {
+        mmi_store_release(hint_at, mmi_hint(slab, word));
+        return true;
+    }
+    if (mmi_hint_slab(mmi_load(hint_at)) == slab) {
+        mmi_store(hint_at, UINT64_C(0));
     }
     return false;
 }
@@ -331,26 +360,28 @@ enum mmi_freed {
     MMI_FREED_WRONG, /**< it was free */
 };
 
-/** Free the objects of these bits of the word. */
+/** A free that was wrong set these bits: they are as they were. */
+void mmi_slab_unfree(uint64_t *word, uint32_t bits);
+
+/**
+ * Free the objects of these bits of the word. `*out_now` is what mmi_slab_freed() wants to know, or
+ * mmi_slab_unfree() if it was wrong.
+ */
 MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t *word,
                                         uint32_t bits, uint32_t *out_now)
 {
     const struct mmi_slab *slab = found->slab;
-    uint64_t old = mmi_fetch_or(word, (uint64_t)bits);
+    uint64_t old = mmi_fetch_or_seq(word, (uint64_t)bits);
     uint32_t now = (uint32_t)old | bits;
+    uint64_t look;
 
     if (MMI_UNLIKELY((old & bits) != 0 || old >> 32 != found->life)) {
-        if ((bits & ~old) != 0) {
-            mmi_fetch_and(word, ~(uint64_t)(bits & ~old)); /* another life's: as it was */
-        }
+        *out_now = bits & ~(uint32_t)old;
         return MMI_FREED_WRONG;
     }
     *out_now = now;
-    if (MMI_UNLIKELY(mmi_load_acquire(&slab->state) != MMI_SLAB_OWNED ||
-                     now == mmi_load(&slab->give) || now == mmi_load(&slab->give_last))) {
-        return MMI_FREED_LOOK;
-    }
-    return MMI_FREED;
+    look = mmi_load_seq(&slab->look) >> ((uint64_t)(uintptr_t)word & 0x38);
+    return MMI_UNLIKELY(mmi_popcount32(now) >= (look & 0xff)) ? MMI_FREED_LOOK : MMI_FREED;
 }
 
 #endif

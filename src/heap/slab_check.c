@@ -195,8 +195,8 @@ static void check_hints(struct check *check)
     uint64_t nr = 0;
 
     for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
-        uint64_t hint = mmi_load(&class->hints[(uint64_t)cpu * class->stride]);
-        const struct mmi_slab *slab = mmi_hint_slab(hint);
+        uint64_t owned = mmi_load(&class->owned[(uint64_t)cpu * class->stride]);
+        const struct mmi_slab *slab = mmi_slab_of(owned);
 
         if (slab != NULL) {
             nr++;

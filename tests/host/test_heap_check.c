@@ -154,7 +154,7 @@ static void test_lists_and_hints(void **state)
     OF_CACHE("a hint names a slab that is not its own", f->owned->class, other);
     OF_CACHE("a hint names a slab that is not its own", f->owned->state, MMI_SLAB_UNLISTED);
     OF_CACHE("a hint names a slab that is not its own", f->owned->cpu, 1);
-    OF_CACHE("slabs are owned that no hint names", class->hints[0], 0);
+    OF_CACHE("slabs are owned that no hint names", class->owned[0], 0);
     OF_CACHE("the number of slabs is wrong", class->nr_slabs, NR_SLABS + 1);
     OF_CACHE("the number of kept slabs is wrong", class->nr_kept, 1);
     OF_CACHE("the number of kept slabs is wrong", f->listed->state, MMI_SLAB_KEPT);

@@ -78,8 +78,8 @@ static void owned_slab(check_fn *check, void *whole, struct mm_slab_class *class
     assert_int_equal(slab->state, MMI_SLAB_OWNED);
     class_counts(check, whole, class);
     FOUND(class->nr_kept, 1);
-    FOUND(class->hints[0], 0);
-    FOUND(class->hints[class->stride], class->hints[0]);
+    FOUND(class->owned[0], 0);
+    FOUND(class->owned[class->stride], class->owned[0]);
     FOUND(slab->cpu, 1);
     FOUND(slab->size, slab->size - 1u);
     FOUND(slab->bytes, slab->bytes + slab->size);
