@@ -125,7 +125,7 @@ void *mm_heap_alloc(struct mm_heap *heap, size_t size);
  * @param cpu  taken modulo nr_cpus
  * @return as mm_heap_alloc()
  * Owner:  as mm_heap_alloc(). Contents: unspecified.
- * Locks:  none; any context. Sleeps: never.
+ * Locks:  none; contexts as mm_heap_alloc(). Sleeps: never.
  * Cost:   as mm_heap_alloc().
  */
 void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size);
@@ -135,7 +135,7 @@ void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size);
  *
  * @return as mm_heap_alloc()
  * Owner:  as mm_heap_alloc(). Contents: zero.
- * Locks:  none; any context. Sleeps: never.
+ * Locks:  none; contexts as mm_heap_alloc(). Sleeps: never.
  * Cost:   as mm_heap_alloc(), and O(size).
  */
 void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size);
@@ -147,7 +147,7 @@ void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size);
  *               still shares a slab, and takes at least `align` bytes
  * @return as mm_heap_alloc(); NULL also for an `align` that is no power of two or too large
  * Owner:  as mm_heap_alloc(). Contents: unspecified.
- * Locks:  none; any context. Sleeps: never.
+ * Locks:  none; contexts as mm_heap_alloc(). Sleeps: never.
  * Cost:   as mm_heap_alloc().
  */
 void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
@@ -161,7 +161,8 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
  * As mm_heap_alloc_aligned(), with flags.
  *
  * @param align  0: as mm_heap_alloc()
- * @param flags  MM_HEAP_ATOMIC, MM_HEAP_ZEROED
+ * @param flags  MM_HEAP_ATOMIC (never from the large pool, and its page source is told), and
+ *               MM_HEAP_ZEROED
  * @return as mm_heap_alloc_aligned(); NULL also for an unknown flag
  * Owner:  as mm_heap_alloc(). Contents: unspecified, or zero.
  * Locks:  none; contexts as mm_heap_alloc(), any with MM_HEAP_ATOMIC. Sleeps: never.
@@ -192,7 +193,8 @@ void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t
  * @param size    0 counts as 1: the object is not freed
  * @return the object, or NULL as mm_heap_alloc(); then the old object is as it was
  * Owner:  the caller; the old object is gone unless the result is NULL.
- * Locks:  none; any context. Cost: that of the allocation, the copy and the free, or O(1).
+ * Locks:  none; contexts as mm_heap_alloc() and mm_heap_free(). Cost: that of the allocation, the
+ *         copy and the free, or O(1).
  */
 void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size);
 
@@ -201,7 +203,7 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size);
  *
  * @return as mm_heap_realloc(); NULL also if nr * size overflows: then the old object is as it was
  * Owner:  as mm_heap_realloc().
- * Locks:  none; contexts as mm_heap_alloc(). Cost: as mm_heap_realloc().
+ * Locks:  none; contexts as mm_heap_realloc(). Cost: as mm_heap_realloc().
  */
 void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_t size);
 
@@ -209,7 +211,8 @@ void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_
  * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
  * inside of an object, an address that holds none, or an object of a cache or another heap.
  *
- * Locks:  none; any context, any CPU.
+ * Locks:  none; any context, but for objects of the large pool those in which its source frees; any
+ *         CPU.
  * Cost:   O(1); when the slab becomes empty, or for a run, a call of the page source.
  */
 void mm_heap_free(struct mm_heap *heap, void *object);
@@ -219,18 +222,20 @@ void mm_heap_free(struct mm_heap *heap, void *object);
  * in a row, as when it allocates and frees by turns. Panics as mm_heap_free().
  *
  * @param cpu  may be any
- * Locks:  none; any context. Cost: as mm_heap_free().
+ * Locks:  none; contexts as mm_heap_free(). Cost: as mm_heap_free().
  */
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
 
 /**
  * As mm_heap_free() for a caller that knows what it asked for. Panics also if that cannot have
- * given this object: another size class, or another number of pages. (Where an object of the same
- * slab was resized and stayed in place, sizes above half of its usable size pass.)
+ * given this object: another size class, another number of pages, an alignment that it has not or
+ * that cannot be asked for. (A resized object may have a size that alone would have given it
+ * another class. In its slab every size passes then with which mm_heap_realloc() would leave an
+ * object where it is.)
  *
- * @param size   as given to the allocation or to the last mm_heap_realloc()
- * @param align  as given to mm_heap_alloc_aligned(); 0: none was
- * Locks:  none; any context, any CPU. Cost: as mm_heap_free().
+ * @param size   as given to the allocation or to the last mm_heap_realloc(); of an array nr * size
+ * @param align  as given to the allocation, also if the object was resized since; 0: none was
+ * Locks:  none; contexts as mm_heap_free(), any CPU. Cost: as mm_heap_free().
  */
 void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align);
 
@@ -260,7 +265,7 @@ struct mm_heap_stats {
     uint64_t slab_bytes;     /**< pages of the slabs */
     uint64_t nr_runs;
     uint64_t run_bytes; /**< pages of the runs */
-    uint64_t nr_failed; /**< allocations answered NULL */
+    uint64_t nr_failed; /**< allocations answered NULL for want of memory */
 };
 
 /**
@@ -298,10 +303,11 @@ struct mm_heap_region {
  *
  * @param region  zeroed storage
  * @param base    any address; rounded up to a page
- * @param len     bytes; a heap of one object needs 4 pages
+ * @param len     bytes; a heap of one small object needs 3 pages: one for the bitmap, one for
+ *                descriptors and one for the slab; above 128 KiB one or two more for the table, and
+ *                above 64 MiB up to 8 for its root
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_INVALID_SIZE
- *         (fewer than two pages, or wraps) | MM_ERR_NO_MEMORY (a buffer above 64 MiB whose table
- *         finds no room in it). On error nothing is changed but the buffer.
+ *         (fewer than two pages, or wraps). On error nothing is changed.
  * Owner:  the caller keeps the buffer mapped until mm_heap_region_destroy().
  * Locks:  none; one CPU.
  * Cost:   O(pages / 64) stores, in the buffer.

@@ -261,10 +261,12 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
         uint64_t taken = take_word(hint_at, nr - done, &objects[done]);
 
         if (taken == 0) {
-            objects[done] = alloc_slow(cache, cpu); /* and a word for those that follow */
-            if (objects[done] == NULL) {
+            void *object = alloc_slow(cache, cpu); /* and a word for those that follow */
+
+            if (object == NULL) {
                 break;
             }
+            objects[done] = object;
             taken = 1;
         }
         done += taken;

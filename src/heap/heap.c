@@ -274,9 +274,8 @@ void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32
 {
     void *object;
 
-    align = align < 16 && (align == 0 || mm_is_pow2(align)) ? 16 : align;
-    if (!mmi_is_heap(heap) || !mm_is_pow2(align) || align > MM_HEAP_MAX_ALIGN ||
-        (flags & ~MM_HEAP_FLAGS_ALL) != 0) {
+    align = mmi_heap_align(align);
+    if (!mmi_is_heap(heap) || align == 0 || (flags & ~MM_HEAP_FLAGS_ALL) != 0) {
         return NULL;
     }
     object = mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, flags);
@@ -315,7 +314,8 @@ _Noreturn void mmi_heap_panic_free(const struct mm_heap *heap, uint64_t address)
                                      .table = &heap->table,
                                      .classes = heap->classes,
                                      .classes_len = sizeof(heap->classes),
-                                     .runs = &heap->runs};
+                                     .runs = &heap->runs,
+                                     .large = heap->large.pool != NULL ? &heap->large : NULL};
     }
     mmi_slab_panic(&misuse, address);
 }
@@ -373,8 +373,8 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
     struct mmi_found found;
     unsigned index;
 
-    align = align < 16 ? 16 : align;
-    if (heap != NULL && mm_is_pow2(align) && mmi_heap_in_slab(align, size)) {
+    align = mmi_heap_align(align);
+    if (heap != NULL && align != 0 && mmi_heap_in_slab(align, size)) {
         unsigned number = mmi_heap_class(heap, align, size);
 
         if (mmi_slab_find(&heap->table, &heap->classes[number], sizeof(heap->classes[number]),

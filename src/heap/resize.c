@@ -64,6 +64,35 @@ static uint64_t natural_align(uint64_t size)
     return size < MM_PAGE_SIZE ? size : MM_PAGE_SIZE;
 }
 
+/** The alignment that an object has, and keeps. */
+static uint64_t align_of(const struct mm_heap *heap, const struct mmi_slab *slab)
+{
+    uint64_t has = usable(heap, slab);
+    uint64_t align = has & (0 - has);
+
+    if (is_run(heap, slab)) {
+        return mmi_load(&slab->words[MMI_RUN_ALIGN]);
+    }
+    return align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
+}
+
+/** The size of objects in whose slabs this one would be, if it were allocated. */
+static uint64_t slot_size(const struct mm_heap *heap, uint64_t align, uint64_t size)
+{
+    return heap->classes[mmi_heap_class(heap, align, size)].size;
+}
+
+/**
+ * An object has a size now that alone would have given it another place. Whoever frees it with that
+ * size is right: so from now on no sized free into this slab is told that is not certainly wrong.
+ */
+static void mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, uint64_t size)
+{
+    if (mmi_heap_in_slab(16, size) && usable(heap, slab) != slot_size(heap, 16, size)) {
+        mmi_store(&slab->resized, (uint8_t)1);
+    }
+}
+
 /** Whether the object can stay where it is, at its new size; a run gives back its tail then. */
 static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t address,
                             uint64_t align, uint64_t size)
@@ -77,15 +106,8 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
         mmi_heap_run_shrink(slab, size);
         return true;
     }
-    if (mmi_slab_class(slab) == &heap->classes[mmi_heap_class(heap, align, size)]) {
-        return true;
-    }
     /* Worth a copy only if at least half of it is saved. */
-    if (size <= had / 2 && heap->classes[mmi_heap_class(heap, align, size)].size <= had / 2) {
-        return false;
-    }
-    mmi_store(&slab->resized, (uint8_t)1);
-    return true;
+    return slot_size(heap, align, size) > had / 2;
 }
 
 void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
@@ -104,18 +126,17 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
         mmi_heap_panic_free(heap, address);
     }
     had = usable(heap, slab);
-    if (is_run(heap, slab)) {
-        align = mmi_load(&slab->words[MMI_RUN_ALIGN]);
-    } else {
-        align = had & (0 - had);
-        align = align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
-    }
+    align = align_of(heap, slab);
     align = align > natural_align(size) ? align : natural_align(size);
     if (resize_in_place(heap, slab, address, align, size)) {
+        mark_resized(heap, slab, size);
         return object;
     }
     moved = mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, 0);
     if (moved != NULL) {
+        if (align > 16) {
+            mark_resized(heap, find_live(heap, (uint64_t)(uintptr_t)moved), size);
+        }
         memcpy(moved, object, size < had ? size : had);
         mm_heap_free(heap, object);
     }
@@ -135,15 +156,20 @@ static bool may_have(const struct mm_heap *heap, const struct mmi_slab *slab, ui
 {
     uint64_t has = usable(heap, slab);
 
-    if (mmi_load(&slab->resized) != 0) {
-        return size <= has && size > has / 2;
-    }
-    if (is_run(heap, slab) != !mmi_heap_in_slab(align, size)) {
+    if (align == 0 || size > has) {
         return false;
     }
-    return is_run(heap, slab)
-               ? mmi_heap_run_pages(size) == has >> MM_PAGE_SHIFT
-               : mmi_slab_class(slab) == &heap->classes[mmi_heap_class(heap, align, size)];
+    if (!mmi_heap_in_slab(align, size)) {
+        return is_run(heap, slab) && mmi_load(&slab->words[MMI_RUN_ALIGN]) >= align &&
+               mmi_heap_run_pages(size) == has >> MM_PAGE_SHIFT;
+    }
+    if (mmi_load(&slab->resized) != 0) {
+        uint64_t has_align = align_of(heap, slab);
+
+        return align <= has_align && mmi_heap_in_slab(has_align, size) &&
+               slot_size(heap, has_align, size) > has / 2;
+    }
+    return !is_run(heap, slab) && has == slot_size(heap, align, size);
 }
 
 void mmi_heap_free_unlike(struct mm_heap *heap, void *object, uint64_t size, uint64_t align)

@@ -230,6 +230,7 @@ struct mmi_misuse {
     const struct mm_slab_class *classes; /**< its classes */
     uint64_t classes_len;                /**< bytes of them */
     const struct mm_slab_class *runs;    /**< NULL: none */
+    const struct mm_slab_class *large;   /**< runs of another pool; NULL: none */
 };
 _Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address);
 

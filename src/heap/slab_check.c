@@ -268,19 +268,24 @@ static const struct mmi_slab *run_around(const struct mm_slab_class *runs, uint6
 static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm_panic_info *info)
 {
     const struct mmi_slab *slab = mmi_table_find(misuse->table, address);
-    const struct mm_slab_class *class = slab == NULL ? NULL : mmi_slab_class(slab);
+    const struct mm_slab_class *class;
     uint64_t offset;
 
+    if (slab == NULL && misuse->large != NULL) {
+        slab = mmi_table_find(&misuse->large->pool->table, address);
+    }
     if (slab == NULL) {
         slab = run_around(misuse->runs, address);
+        slab = slab == NULL ? run_around(misuse->large, address) : slab;
         info->what = slab == NULL ? "free of an address that holds no object"
                                   : "free of the inside of an object";
         info->recorded = slab == NULL ? "nothing" : "an object that begins at";
         info->recorded_value = slab == NULL ? 0 : mmi_load(&slab->base);
         return;
     }
+    class = mmi_slab_class(slab);
     if ((uint64_t)(uintptr_t) class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
-        class != misuse->runs) {
+        class != misuse->runs && class != misuse->large) {
         info->what = "free of an object of another cache or heap";
         info->recorded = class->name;
         info->recorded_value = class->size;

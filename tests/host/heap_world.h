@@ -93,7 +93,8 @@ struct world {
     /* The source in front of either. */
     struct mm_page_source inner;
     struct t_inject inject;
-    uint64_t nr_out; /**< atomic */
+    uint64_t nr_out;      /**< atomic */
+    uint64_t nr_flags[2]; /**< atomic: requests without and with MM_PAGES_ATOMIC */
     void (*on_alloc)(struct world *world);
     unsigned depth;
     void *hook;
@@ -109,6 +110,8 @@ static inline mm_status_t world_alloc_pages(void *ctx, uint64_t nr, uint64_t ali
     struct world *world = ctx;
     mm_status_t status;
 
+    assert_int_equal(flags & ~MM_PAGES_ATOMIC, 0);
+    __atomic_fetch_add(&world->nr_flags[flags & MM_PAGES_ATOMIC], UINT64_C(1), __ATOMIC_RELAXED);
     if (t_inject_fails(&world->inject)) {
         return MM_ERR_NO_MEMORY;
     }
@@ -164,12 +167,19 @@ static inline struct mm_pool_config world_pool_config(struct world *world, uint3
         .nr_cpus = nr_cpus};
 }
 
-static inline void world_start(struct world *world, uint32_t nr_cpus)
+/** With a heap that is configured so; NULL: as usual. */
+static inline void world_start_as(struct world *world, uint32_t nr_cpus,
+                                  const struct mm_heap_config *heap)
 {
     struct mm_pool_config config = world_pool_config(world, nr_cpus);
 
     assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_OK);
+    assert_int_equal(mm_heap_init(&world->heap, &world->pool, heap), MM_OK);
+}
+
+static inline void world_start(struct world *world, uint32_t nr_cpus)
+{
+    world_start_as(world, nr_cpus, NULL);
 }
 
 /** A world over a fixed range of `len` bytes. */
