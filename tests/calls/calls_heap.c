@@ -15,6 +15,14 @@ static int do_init(const uint64_t *a)
     return (int)mm_heap_init(T_P(0), T_P(1), &config);
 }
 
+static int do_init_large(const uint64_t *a)
+{
+    struct mm_heap_config config = {
+        .large = T_P(2), .large_size = a[3], .flags = T_W32(4), .zero = T_W32(5)};
+
+    return (int)mm_heap_init(T_P(0), T_P(1), &config);
+}
+
 static int do_destroy(const uint64_t *a)
 {
     return (int)mm_heap_destroy(T_P(0));
@@ -38,6 +46,36 @@ static int do_alloc_zeroed(const uint64_t *a)
 static int do_alloc_aligned(const uint64_t *a)
 {
     return T_NONZERO(mm_heap_alloc_aligned(T_P(0), a[1], a[2]));
+}
+
+static int do_alloc_with(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc_with(T_P(0), a[1], a[2], T_W32(3)));
+}
+
+static int do_alloc_array(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc_array(T_P(0), a[1], a[2], T_W32(3)));
+}
+
+static int do_realloc_array(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_realloc_array(T_P(0), T_P(1), a[2], a[3]));
+}
+
+static int do_free_sized(const uint64_t *a)
+{
+    return T_MADE(mm_heap_free_sized(T_P(0), T_P(1), a[2], a[3]));
+}
+
+static int do_region_init(const uint64_t *a)
+{
+    return (int)mm_heap_region_init(T_P(0), T_P(1), a[2]);
+}
+
+static int do_region_destroy(const uint64_t *a)
+{
+    return (int)mm_heap_region_destroy(T_P(0));
 }
 
 static int do_realloc(const uint64_t *a)
@@ -94,6 +132,63 @@ static void empty_slabs(void)
     }
 }
 
+static void region_object(void)
+{
+    (void)!mm_heap_alloc(&t_w.spare.heap_region.heap, 100);
+}
+
+static void region_page(void)
+{
+    struct mm_page_source source = mm_page_source_range(&t_w.spare.heap_region.range);
+    void *page;
+
+    (void)!source.ops->alloc(source.ctx, 1, 1, 0, &page);
+}
+
+static void region_cache(void)
+{
+    struct mm_cache_config config = {.size = 100};
+
+    (void)!mm_cache_init(&t_w.fresh.cache, &t_w.spare.heap_region.pool, &config);
+}
+
+static unsigned large_pools(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)&t_w.cold_pool;
+    v[1] = 0;
+    v[2] = (uint64_t)(uintptr_t)&t_w.pool; /* it is the own one */
+    v[3] = (uint64_t)(uintptr_t)&t_w.never;
+    v[4] = (uint64_t)(uintptr_t)&t_w.gone.pool;
+    return 5;
+}
+
+static unsigned large_sizes(uint64_t *v)
+{
+    v[0] = 4 * PAGE;
+    v[1] = 0;
+    v[2] = 1;
+    v[3] = MM_HEAP_MAX_SLAB_SIZE;
+    return 4;
+}
+
+static unsigned region_buffers(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)t_w.region_buffer + 4 * PAGE;
+    v[1] = 0;
+    v[2] = v[0] + 1;
+    v[3] = UINT64_MAX - PAGE + 1;
+    return 4;
+}
+
+static unsigned region_lengths(uint64_t *v)
+{
+    static const uint64_t all[] = {
+        4 * PAGE, 0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, UINT64_MAX, UINT64_MAX - PAGE};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
 static unsigned objects(uint64_t *v)
 {
     v[0] = (uint64_t)(uintptr_t)t_w.heap_object;
@@ -126,6 +221,11 @@ static const struct t_call heap[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool), T_BITS("flags", 0, 0)}},
+    {.name = "mm_heap_init",
+     .note = "with a large pool",
+     .invoke = do_init_large,
+     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BAD_OF("large", large_pools),
+              T_BAD_OF("large_size", large_sizes), T_BITS("flags", 0, 0), T_BITS("zero", 0, 0)}},
     {.name = "mm_heap_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.heap, heap)}},
     {.name = "mm_heap_destroy",
      .note = "objects are out",
@@ -182,6 +282,49 @@ static const struct t_call heap[] = {
      .flags = T_CAN_FAIL,
      .scarce = t_world_pool_pages,
      .args = {HEAP, T_NUM("align", 2 * PAGE), T_NUM("size", 600)}},
+    {.name = "mm_heap_alloc_with",
+     .invoke = do_alloc_with,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("size", 3000), T_NUM("align", 64),
+              T_BITS("flags", MM_HEAP_ZEROED, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_with",
+     .note = "the first of a pool, atomic",
+     .invoke = do_alloc_with,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(cold_heap), T_NUM("size", 2 * PAGE), T_NUM("align", 2 * PAGE),
+              T_BITS("flags", MM_HEAP_ATOMIC, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_with",
+     .note = "of the large pool, or the own",
+     .invoke = do_alloc_with,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(large_heap), T_NUM("size", 5 * PAGE), T_NUM("align", 0),
+              T_BITS("flags", MM_HEAP_ZEROED, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_with",
+     .note = "large, atomic",
+     .invoke = do_alloc_with,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(large_heap), T_NUM("size", 5 * PAGE), T_NUM("align", 0),
+              T_BITS("flags", MM_HEAP_ATOMIC, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_array",
+     .invoke = do_alloc_array,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("nr", 10), T_NUM("size", 300),
+              T_BITS("flags", MM_HEAP_ZEROED, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_realloc_array",
+     .invoke = do_realloc_array,
+     .panics = "heap",
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_OF("object", objects), T_NUM("nr", 10), T_NUM("size", 300)}},
+    {.name = "mm_heap_free_sized",
+     .invoke = do_free_sized,
+     .panics = "heap",
+     .args = {HEAP, T_OF("object", objects), T_NUM("size", 200), T_NUM("align", 0)}},
     {.name = "mm_heap_realloc",
      .invoke = do_realloc,
      .panics = "heap",
@@ -208,6 +351,31 @@ static const struct t_call heap[] = {
     {.name = "mm_heap_reclaim", .invoke = do_reclaim, .setup = empty_slabs, .args = {HEAP}},
     {.name = "mm_heap_get_stats", .invoke = do_get_stats, .args = {HEAP, T_OUT}},
     {.name = "mm_heap_check", .invoke = do_check, .args = {HEAP}},
+    {.name = "mm_heap_region_init",
+     .invoke = do_region_init,
+     .args = {T_FRESH_(heap_region, spare.heap_region), T_OF("base", region_buffers),
+              T_OF("len", region_lengths)}},
+    {.name = "mm_heap_region_destroy",
+     .invoke = do_region_destroy,
+     .args = {T_LIVE_GONE(spare.heap_region, heap_region)}},
+    {.name = "mm_heap_region_destroy",
+     .note = "an object is out",
+     .invoke = do_region_destroy,
+     .setup = region_object,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.heap_region)}},
+    {.name = "mm_heap_region_destroy",
+     .note = "a page is out",
+     .invoke = do_region_destroy,
+     .setup = region_page,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.heap_region)}},
+    {.name = "mm_heap_region_destroy",
+     .note = "a cache is over it",
+     .invoke = do_region_destroy,
+     .setup = region_cache,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.heap_region)}},
     {.name = "mm_heap_check",
      .note = "it contradicts itself",
      .invoke = do_check,

@@ -89,6 +89,26 @@ static int do_alloc_on(const uint64_t *a)
     return T_NONZERO(mm_cache_alloc_on(T_P(0), T_W32(1)));
 }
 
+/* All of them, or the call is told as one that failed: then what it gave is given back. */
+static int do_alloc_bulk(const uint64_t *a)
+{
+    void *objects[300];
+    uint64_t nr = mm_cache_alloc_bulk(T_P(0), T_W32(1), a[2], a[3] == 0 ? NULL : objects);
+
+    if (nr != 0 && nr == a[2]) {
+        return MM_OK;
+    }
+    mm_cache_free_bulk(T_P(0), nr, objects);
+    return T_EMPTY;
+}
+
+static int do_free_bulk(const uint64_t *a)
+{
+    void *objects[3] = {NULL, T_P(2), NULL};
+
+    return T_MADE(mm_cache_free_bulk(T_P(0), a[1], objects));
+}
+
 static int do_free(const uint64_t *a)
 {
     return T_MADE(mm_cache_free(T_P(0), T_P(1)));
@@ -311,6 +331,22 @@ static const struct t_call pool[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_LIVE_(cache), T_U32("cpu", 1)}},
+    {.name = "mm_cache_alloc_bulk",
+     .invoke = do_alloc_bulk,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_GONE(cache, cache), T_U32("cpu", 0), T_UPTO("nr", 300, 300),
+              T_GIVEN("objects")}},
+    {.name = "mm_cache_alloc_bulk",
+     .note = "the first of a pool",
+     .invoke = do_alloc_bulk,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(cold_cache), T_U32("cpu", 1), T_UPTO("nr", 200, 300), T_GIVEN("objects")}},
+    {.name = "mm_cache_free_bulk",
+     .invoke = do_free_bulk,
+     .panics = "heap",
+     .args = {T_LIVE_GONE(cache, cache), T_UPTO("nr", 3, 3), T_OF("object", objects)}},
     {.name = "mm_cache_free",
      .invoke = do_free,
      .panics = "heap",

@@ -35,7 +35,8 @@ struct mask {
         MASK(field.hints_inline, "hints")
 #define MASK_HEAP(field)                                                                           \
     MASK(field.nr_failed, "statistic"), MASK(field.classes, "lists, hints and counts of slabs"),   \
-        MASK(field.runs, "lists of runs"), MASK(field.hints_inline, "hints")
+        MASK(field.runs, "lists of runs"), MASK(field.large, "lists of large runs"),               \
+        MASK(field.hints_inline, "hints")
 #define MASK_POOL(field)                                                                           \
     MASK(field.slabs, "descriptors kept for reuse"),                                               \
         MASK(field.slab_pages, "pages of descriptors kept for reuse"),                             \
@@ -52,6 +53,7 @@ struct mask {
 static const struct mask masks[] = {
     MASK(pool_buffer, "free objects and metadata: the view tells what is allocated"),
     MASK(range_buffer, "free pages: the view tells"),
+    MASK(region_buffer, "free pages: the heap over it is compared"),
     MASK(metadata, "bitmap, summaries and hints: the view tells"),
     MASK(metadata2, "free"),
     MASK(entries, "order, and entries out of use: the view tells"),
@@ -78,6 +80,7 @@ static const struct mask masks[] = {
     MASK_POOL(cold_pool),
     MASK_CACHE(cold_cache),
     MASK_HEAP(cold_heap),
+    MASK_HEAP(large_heap),
     MASK_SPACES(spaces),
     MASK_FRAMES(spare.frames),
     MASK(spare.range.hints, "hints"),
@@ -95,28 +98,34 @@ static const struct mask masks[] = {
     }
 
 static const struct mask members[] = {
-    MEMBER(pool_buffer), MEMBER(range_buffer),  MEMBER(metadata),     MEMBER(metadata2),
-    MEMBER(multiboot2),  MEMBER(cpu),           MEMBER(entries),      MEMBER(raw_entries),
-    MEMBER(sys_entries), MEMBER(spare_entries), MEMBER(many_entries), MEMBER(fresh_entries),
-    MEMBER(map),         MEMBER(raw),           MEMBER(sys_map),      MEMBER(spare_map),
-    MEMBER(empty_map),   MEMBER(numa_tables),   MEMBER(numa),         MEMBER(numa_srat),
-    MEMBER(numa_unread), MEMBER(numa_small),    MEMBER(numa_ranges),  MEMBER(numa_cpus),
-    MEMBER(frames),      MEMBER(window),        MEMBER(arch),         MEMBER(kernel),
-    MEMBER(user),        MEMBER(user2),         MEMBER(gather),       MEMBER(gather_kernel),
-    MEMBER(tlb),         MEMBER(tlb_cpus),      MEMBER(range),        MEMBER(pages),
-    MEMBER(pool),        MEMBER(cache),         MEMBER(heap),         MEMBER(cold_pool),
-    MEMBER(cold_cache),  MEMBER(cold_heap),     MEMBER(spaces),       MEMBER(dma),
-    MEMBER(region),      MEMBER(uaccess),       MEMBER(spare),        MEMBER(fresh),
-    MEMBER(never),       MEMBER(gone),          MEMBER(user_memory),  MEMBER(in),
-    MEMBER(out),         MEMBER(out2),          MEMBER(sections),     MEMBER(device),
-    MEMBER(sys_ranges),  MEMBER(physmap),       MEMBER(list),         MEMBER(efi_map),
-    MEMBER(e820_map),    MEMBER(limine_map),    MEMBER(limine_list),
+    MEMBER(pool_buffer),   MEMBER(range_buffer),  MEMBER(metadata),
+    MEMBER(metadata2),     MEMBER(multiboot2),    MEMBER(cpu),
+    MEMBER(entries),       MEMBER(raw_entries),   MEMBER(sys_entries),
+    MEMBER(spare_entries), MEMBER(many_entries),  MEMBER(fresh_entries),
+    MEMBER(map),           MEMBER(raw),           MEMBER(sys_map),
+    MEMBER(spare_map),     MEMBER(empty_map),     MEMBER(numa_tables),
+    MEMBER(numa),          MEMBER(numa_srat),     MEMBER(numa_unread),
+    MEMBER(numa_small),    MEMBER(numa_ranges),   MEMBER(numa_cpus),
+    MEMBER(frames),        MEMBER(window),        MEMBER(arch),
+    MEMBER(kernel),        MEMBER(user),          MEMBER(user2),
+    MEMBER(gather),        MEMBER(gather_kernel), MEMBER(tlb),
+    MEMBER(tlb_cpus),      MEMBER(range),         MEMBER(pages),
+    MEMBER(pool),          MEMBER(cache),         MEMBER(heap),
+    MEMBER(cold_pool),     MEMBER(cold_cache),    MEMBER(cold_heap),
+    MEMBER(large_heap),    MEMBER(region_buffer), MEMBER(spaces),
+    MEMBER(dma),           MEMBER(region),        MEMBER(uaccess),
+    MEMBER(spare),         MEMBER(fresh),         MEMBER(never),
+    MEMBER(gone),          MEMBER(user_memory),   MEMBER(in),
+    MEMBER(out),           MEMBER(out2),          MEMBER(sections),
+    MEMBER(device),        MEMBER(sys_ranges),    MEMBER(physmap),
+    MEMBER(list),          MEMBER(efi_map),       MEMBER(e820_map),
+    MEMBER(limine_map),    MEMBER(limine_list),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */
 
 #define NR_CACHES 8
-#define NR_HEAPS  3
+#define NR_HEAPS  4
 #define NR_SPACES 4
 #define NR_MAPS   5
 
@@ -147,7 +156,8 @@ static const struct mm_cache *caches[NR_CACHES] = {
     &t_w.spare.spaces.space_cache,
     &t_w.spare.spaces.region_cache,
 };
-static const struct mm_heap *heaps[NR_HEAPS] = {&t_w.heap, &t_w.spare.heap, &t_w.cold_heap};
+static const struct mm_heap *heaps[NR_HEAPS] = {&t_w.heap, &t_w.spare.heap, &t_w.cold_heap,
+                                                &t_w.large_heap};
 static const struct mm_bootmap *maps[NR_MAPS] = {&t_w.map, &t_w.raw, &t_w.sys_map, &t_w.spare_map,
                                                  &t_w.empty_map};
 
@@ -369,7 +379,8 @@ static bool pages_balance(void)
 {
     uint64_t out = t_w.range.nr_pages - t_w.range.nr_bitmap_pages - t_w.range.nr_free;
     const struct mm_pool *pools[] = {&t_w.pool, &t_w.spare.pool, &t_w.fresh.pool, &t_w.cold_pool};
-    const struct mm_heap *all[] = {&t_w.heap, &t_w.spare.heap, &t_w.fresh.heap, &t_w.cold_heap};
+    const struct mm_heap *all[] = {&t_w.heap, &t_w.spare.heap, &t_w.fresh.heap, &t_w.cold_heap,
+                                   &t_w.large_heap};
     const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache, &t_w.fresh.spaces.region_cache};
     struct mm_cache_stats cache;
     struct mm_heap_stats heap;
@@ -378,6 +389,8 @@ static bool pages_balance(void)
 
     for (unsigned i = 0; i < 4; i++) {
         known += mm_pool_get_stats(pools[i], &pool) == MM_OK ? pool.nr_meta_pages : 0;
+    }
+    for (unsigned i = 0; i < 5; i++) {
         known += mm_heap_get_stats(all[i], &heap) == MM_OK
                      ? (heap.slab_bytes + heap.run_bytes) / PAGE
                      : 0;
@@ -408,6 +421,7 @@ bool t_world_sound(void)
     SOUND(t_w.user2.magic != 0, mm_paging_check(&t_w.user2));
     SOUND(t_w.cache.magic != 0, mm_cache_check(&t_w.cache));
     SOUND(t_w.heap.magic != 0, mm_heap_check(&t_w.heap));
+    SOUND(t_w.large_heap.magic != 0, mm_heap_check(&t_w.large_heap));
     if (t_h.nr_mapped != 0) {
         return differs("frames that the physmap's ops have mapped", 0, 0, t_h.nr_mapped);
     }

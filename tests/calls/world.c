@@ -253,6 +253,7 @@ static void start_heap(void)
 {
     struct mm_pool_config config;
     struct mm_cache_config cache = {.name = "forty", .size = 40, .construct = t_world_construct};
+    struct mm_heap_config large = {.name = "large", .large_size = 4 * PAGE};
     struct mm_page_source pages;
 
     MUST(mm_page_range_init(&t_w.range, t_w.pool_buffer, sizeof(t_w.pool_buffer)));
@@ -281,6 +282,11 @@ static void start_heap(void)
     MUST(mm_pool_init(&t_w.cold_pool, &config));
     MUST(mm_cache_init(&t_w.cold_cache, &t_w.cold_pool, &cache));
     MUST(mm_heap_init(&t_w.cold_heap, &t_w.cold_pool, NULL));
+    large.large = &t_w.cold_pool;
+    MUST(mm_heap_init(&t_w.large_heap, &t_w.pool, &large));
+    MUST(mm_heap_region_init(&t_w.spare.heap_region, t_w.region_buffer, 4 * PAGE));
+    MUST(mm_heap_region_init(&t_w.gone.heap_region, t_w.region_buffer + 4 * PAGE, 4 * PAGE));
+    MUST(mm_heap_region_destroy(&t_w.gone.heap_region));
     t_w.cache_object = mm_cache_alloc(&t_w.cache);
     t_w.cache_freed = mm_cache_alloc(&t_w.cache);
     t_w.heap_object = mm_heap_alloc(&t_w.heap, 200);

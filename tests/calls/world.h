@@ -76,6 +76,7 @@ struct t_kinds {
     struct mm_pool pool;
     struct mm_cache cache;
     struct mm_heap heap;
+    struct mm_heap_region heap_region;
     struct mm_spaces spaces;
     struct mm_dma dma;
     struct mm_dma_region region;
@@ -85,9 +86,10 @@ struct t_kinds {
 
 struct t_world {
     unsigned char pool_buffer[T_POOL_LEN] __attribute__((aligned(4096)));
-    unsigned char range_buffer[8 * 4096] __attribute__((aligned(4096))); /* of spare.range */
-    unsigned char metadata[32768] __attribute__((aligned(4096)));        /* of spare.frames */
-    unsigned char metadata2[32768] __attribute__((aligned(4096)));       /* zeroed, for an init */
+    unsigned char range_buffer[8 * 4096] __attribute__((aligned(4096)));  /* of spare.range */
+    unsigned char region_buffer[8 * 4096] __attribute__((aligned(4096))); /* of heap_region */
+    unsigned char metadata[32768] __attribute__((aligned(4096)));         /* of spare.frames */
+    unsigned char metadata2[32768] __attribute__((aligned(4096)));        /* zeroed, for an init */
     uint32_t multiboot2[128] __attribute__((aligned(8)));
     uint64_t efi_map[12], e820_map[12], limine_list[6]; /* two entries each */
     const uint64_t *limine_map[3];                      /* to those, and a null one */
@@ -122,6 +124,7 @@ struct t_world {
     struct mm_pool cold_pool; /* nothing was allocated from it yet */
     struct mm_cache cold_cache;
     struct mm_heap cold_heap;
+    struct mm_heap large_heap; /* with a large pool, the cold one */
     struct mm_spaces spaces;
     struct mm_space *space; /* regions with touched pages, shared with `child` */
     struct mm_space *child;
