@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -20,6 +21,12 @@ KINDS = {
 OPTIONAL = {"bound", "at_least", "scale_by", "scale_ns"}
 # How a benchmark's error begins if it measures what this version of the library does not serve.
 NOT_SUPPORTED = "not supported"
+# What an entry has that is no counter of its benchmark.
+NO_COUNTERS = {"name", "family_index", "per_family_instance_index", "run_name", "run_type",
+               "repetitions", "repetition_index", "threads", "iterations", "real_time", "cpu_time",
+               "time_unit", "items_per_second", "label"}
+# Below so many seconds nobody looks at the figures: benchmarks that are long by themselves are short.
+A_MOMENT = 0.01
 NS_PER = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -54,10 +61,13 @@ def run_program(program, repetitions, seconds):
     The repetitions of each benchmark, name to a list of JSON entries in the order of time; and of
     each that could not be measured, name to the reason.
     """
+    environment = dict(os.environ)
+    if seconds < A_MOMENT:
+        environment["MM_BENCH_MOMENT"] = "1"
     done = subprocess.run(
         [program, "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
          f"--benchmark_min_time={seconds}", "--benchmark_enable_random_interleaving=true"],
-        stdout=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode != 0:
         fail(f"{program} ended with status {done.returncode}")
     runs, unmeasured = {}, {}
@@ -70,6 +80,12 @@ def run_program(program, repetitions, seconds):
     for entries in runs.values():
         entries.sort(key=lambda entry: entry["repetition_index"])
     return {name: runs[name] for name in runs if name not in unmeasured}, unmeasured
+
+
+def counters_of(entries):
+    """What the benchmark measured other than time, name to values."""
+    names = entries[0].keys() - NO_COUNTERS
+    return {name: [entry[name] for entry in entries] for name in sorted(names)}
 
 
 def item_ns(entry):
@@ -168,7 +184,13 @@ def report_room(room, runs, unmeasured, figures, directory):
     print(f"\n{room}: ns an item")
     print_table(["benchmark", "min", "median", "max"],
                 [[name, *spread([item_ns(entry) for entry in entries])]
-                 for name, entries in sorted(runs.items())])
+                 for name, entries in sorted(runs.items()) if not counters_of(entries)])
+    counters = [[f"{name.split('/')[0]}: {counter}", *spread(values)]
+                for name, entries in sorted(runs.items())
+                for counter, values in counters_of(entries).items()]
+    if counters:
+        print(f"\n{room}: counters")
+        print_table(["benchmark", "min", "median", "max"], counters)
 
     rows, missing, result, nr_missed = [], [], {}, 0
     for figure in figures:

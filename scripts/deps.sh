@@ -18,10 +18,12 @@ declare -A packages_of=(
         qemu-system-x86 grub-common grub-pc-bin grub-efi-amd64-bin ovmf xorriso mtools"
     [test]="gcc g++ binutils libc6-dev make cmake ninja-build
         qemu-system-x86 grub-common grub-pc-bin grub-efi-amd64-bin ovmf xorriso mtools
-        python3 pkg-config libcmocka-dev libbenchmark-dev libmimalloc-dev
+        python3 pkg-config libcmocka-dev libbenchmark-dev zlib1g-dev
+        libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4
         clang libclang-rt-dev llvm clang-format clang-tidy cppcheck"
     [bench]="gcc g++ binutils libc6-dev make cmake ninja-build
-        python3 libcmocka-dev libbenchmark-dev libmimalloc-dev"
+        python3 libcmocka-dev libbenchmark-dev zlib1g-dev
+        libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4"
     [coverage]="gcovr"
     [mcdc]="clang-19 libclang-rt-19-dev llvm-19"
 )
