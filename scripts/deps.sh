@@ -20,7 +20,8 @@ declare -A packages_of=(
         qemu-system-x86 grub-common grub-pc-bin grub-efi-amd64-bin ovmf xorriso mtools
         python3 pkg-config libcmocka-dev libbenchmark-dev zlib1g-dev
         libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4
-        clang libclang-rt-dev llvm clang-format clang-tidy cppcheck"
+        clang libclang-rt-dev llvm clang-format clang-tidy cppcheck
+        git perl sqlite3 xz-utils"
     [bench]="gcc g++ binutils libc6-dev make cmake ninja-build
         python3 libcmocka-dev libbenchmark-dev zlib1g-dev
         libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+#
+# malloc over the library's heap, for LD_PRELOAD: real programs run on it unchanged, each beside
+# itself on the system's malloc (preload.PROGRAM, by run.sh), and its own test does (preload.self).
+
+find_program(MM_BASH bash REQUIRED)
+set(mm_preload_dir "${CMAKE_CURRENT_LIST_DIR}")
+
+add_library(mm_preload MODULE
+    "${mm_preload_dir}/pages.c" "${mm_preload_dir}/preload.c" "${mm_preload_dir}/report.c"
+    "${mm_preload_dir}/trace.c")
+set_target_properties(mm_preload PROPERTIES
+    C_STANDARD 17 C_EXTENSIONS ON C_VISIBILITY_PRESET hidden
+    LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")
+# The compiler must not make calls of malloc of what implements it.
+target_compile_options(mm_preload PRIVATE
+    -UNDEBUG -O2 -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free
+    ${MM_C_WARNINGS})
+target_link_options(mm_preload PRIVATE -Wl,-z,defs)
+target_link_libraries(mm_preload PRIVATE mm)
+
+add_executable(test_preload "${mm_preload_dir}/test_preload.c")
+set_target_properties(test_preload PROPERTIES
+    C_STANDARD 17 C_EXTENSIONS ON RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+# What it does to its objects must happen.
+target_compile_options(test_preload PRIVATE -UNDEBUG -fno-builtin ${MM_C_WARNINGS})
+target_link_libraries(test_preload PRIVATE
+    mm_test_support ${CMOCKA_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS})
+add_test(NAME "${MM_TEST_PREFIX}preload.self" COMMAND test_preload)
+set_tests_properties("${MM_TEST_PREFIX}preload.self" PROPERTIES
+    LABELS "${mm_host_label}" TIMEOUT 120 ENVIRONMENT "LD_PRELOAD=$<TARGET_FILE:mm_preload>")
+add_dependencies(test_preload mm_preload)
+
+foreach(program IN ITEMS python3 sqlite3 gcc git perl xz)
+    set(test "${MM_TEST_PREFIX}preload.${program}")
+    add_test(NAME "${test}" COMMAND "${MM_BASH}" "${mm_preload_dir}/run.sh" ${program}
+        "$<TARGET_FILE:mm_preload>" "${PROJECT_BINARY_DIR}/tests/preload/${program}")
+    set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 300)
+endforeach()
