@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 #
-# What a program in Perl does with memory. What it prints depends on nothing but itself.
+# What a program in Perl does with memory. What it prints depends on nothing but itself and its
+# argument, how many rows.
 
 use strict;
 use warnings;
 
+my $rows = shift // 25000;
 my $seed = 7;
 
 sub draw {
@@ -14,7 +16,7 @@ sub draw {
 }
 
 my (%of, @rows);
-for my $i (1 .. 25000) {
+for my $i (1 .. $rows) {
     my $key = join '', map { chr(97 + draw(12)) } 1 .. 1 + draw(8);
     push @{ $of{$key} }, $i;
     push @rows, { key => $key, rank => draw(1000), text => 'x' x draw(200) };
@@ -33,10 +35,10 @@ print join(' ', map { "$_=$pairs{$_}" } sort keys %pairs), "\n";
 print length($turned), ' ', unpack('%32C*', $turned), "\n";
 
 my $grown = '';
-$grown .= chr(33 + $_ % 90) x ($_ % 100) for 1 .. 10000;
+$grown .= chr(33 + $_ % 90) x ($_ % 100) for 1 .. $rows / 2;
 print length($grown), ' ', unpack('%32C*', $grown), "\n";
 
-my @subs = map { my $n = $_; sub { $n += shift } } 1 .. 10000;
+my @subs = map { my $n = $_; sub { $n += shift } } 1 .. $rows / 2;
 my $sum = 0;
 $sum += $_->(3) for @subs;
 delete $of{$_} for @long[0 .. @long / 2];
