@@ -61,9 +61,6 @@ struct mm_page_source {
     uint64_t len;  /**< bytes, whole pages; how long it is costs next to nothing */
 };
 
-/** Runs of 2^n pages up to this n have a hint of their own where to look. */
-#define MM_PAGE_RANGE_HINTS 6
-
 /** A page source over one fixed, mapped range. Storage and range are the caller's. */
 struct mm_page_range {
     uint32_t magic;
@@ -72,13 +69,18 @@ struct mm_page_range {
     uint64_t *bitmap;   /**< atomic; 1 = free; in the first pages of the range */
     uint64_t nr_words;  /**< of the bitmap */
     uint64_t first_bit; /**< of `base`; bits stand as the page numbers do, so that they align */
-    uint64_t nr_bitmap_pages;
-    uint64_t nr_free;                    /**< atomic */
-    uint64_t hints[MM_PAGE_RANGE_HINTS]; /**< atomic; lowest word that may hold such a run */
+    uint64_t nr_bitmap_pages; /**< with those of the bins */
+    uint64_t *fits;           /**< atomic; behind the bitmap: the words in which long runs begin */
+    uint64_t *tops;           /**< atomic; behind those: where there are any */
+    uint64_t nr_groups;       /**< of words */
+    uint64_t nr_tops;         /**< words, a length of runs */
+    uint64_t nr_free;         /**< atomic */
+    uint64_t unsettled;       /**< atomic: bins that are being emptied, and how many were */
 };
 
 /**
- * Make a page source of a buffer. Its first pages hold a bitmap, one bit a page.
+ * Make a page source of a buffer. Its first pages hold a bitmap, one bit a page, and bins of the
+ * free runs by length: 4 KiB for 100 MiB.
  *
  * @param range  zeroed storage
  * @param base   any address; rounded up to a page
@@ -104,13 +106,16 @@ mm_status_t mm_page_range_destroy(struct mm_page_range *range);
 
 /**
  * The source over a range, which must outlive it. Its alloc() answers MM_OK, MM_ERR_NO_MEMORY, or
- * MM_ERR_INVALID_ARGUMENT (no page, or an alignment that is no power of two); its free() panics
- * (an illegal instruction) at a page that is free or was never there.
+ * MM_ERR_INVALID_ARGUMENT (no page, or an alignment that is no power of two); its extend() the same
+ * (a run that is not of the range, or nothing more); its free() panics (an illegal instruction) at a
+ * page that is free or was never there.
  *
  * @return all zero if `range` is null or not initialised
  * Locks:  none; any context.
- * Cost:   O(1). A run of up to 64 pages: O(1) near its hint, at worst O(pages / 64); longer ones
- *         O(pages / 64).
+ * Cost:   O(1); of its calls, for runs of 1 to 16, 32 and 64 pages that need no alignment, also if
+ *         there are none: O(1) in each 16 GiB, a few tens of loads and at most 40 writes. Others go
+ *         to the places at which a run of the next shorter of these lengths begins, at worst
+ *         O(pages / 64). So does what fails while another CPU takes the last run of a place.
  */
 struct mm_page_source mm_page_source_range(struct mm_page_range *range);
 

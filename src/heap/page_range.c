@@ -1,20 +1,34 @@
 // SPDX-License-Identifier: MIT
 /**
- * A page source over one fixed range: a bitmap in its first pages, changed in place.
+ * A page source over one fixed range: a bitmap in its first pages, changed in place, and over it
+ * bins of runs by exact length.
  *
- *     base                                                          base + nr_pages * 4096
- *      │ bitmap │                 pages that are handed out               │
+ *     base                                                                 base + nr_pages * 4096
+ *      │ bitmap, fits, tops │             pages that are handed out              │
  *
  * Bit b of the bitmap is the page b - first_bit, where first_bit makes the first bit of every word
  * a page whose number is a multiple of 64: so the alignment of a bit in its word is the alignment
  * of its page, up to 64 pages. Bits that stand for no page, or for the bitmap's own, are 0.
  *
- * A run of up to 64 pages is taken from within one word, by one compare-and-exchange; if its length
- * is a power of two, at a multiple of its length, so that runs of one length leave whole runs
- * behind. Only if no word has one are unaligned runs, and at last those across words, looked for;
- * these are claimed word by word, and put back if somebody was faster. Hints say, for each length,
- * below which word there was none; freeing lowers them, and a search that finds nothing above goes
- * over what is below: so a hint that is wrong costs time only.
+ * The bitmap is the truth. A bin holds the words in which a run of at least so many free pages
+ * begins: 1 to 16, 32 and 64 pages. It goes on into the next word, if it does. A bin has two levels,
+ * so that the lowest word is found by three loads in a range of 16 GiB:
+ *
+ *     tops   a bit is a group that has a word in the bin
+ *     fits   a bit is a word (64 pages); a group is 64 words (16 MiB)
+ *
+ * A run is taken from the lowest word of its bin, by compare-and-exchange; within it the hole that
+ * it fills comes first, then, if its length is a power of two, a multiple of its length, so that
+ * runs of one length leave whole runs behind. What lies in several words is claimed word by word,
+ * and put back if somebody was faster.
+ *
+ * Who changes bits brings the bins of the word up to date, and those of the word before if its run
+ * goes on into this one. Bins may name too much, which costs time, and never too little, but for a
+ * moment. Who frees sets bits, then looks at the bins. Who takes a word out of a bin takes it out,
+ * then looks at the bits again, and puts it back if it belongs there after all. All four are
+ * sequentially consistent, so one of the two sees the other. In the moment between, a run may be
+ * free and in no bin: so it is counted (`unsettled`), and who found nothing meanwhile goes over the
+ * words themselves before the answer is no.
  */
 #include "slab.h"
 
@@ -44,6 +58,213 @@ static uint64_t address_of(const struct mm_page_range *range, uint64_t bit)
     return range->base + (bit - range->first_bit) * MM_PAGE_SIZE;
 }
 
+/* --- bins ------------------------------------------------------------------------------------- */
+
+/** Runs of exactly so many pages and more: 1 to 16, 32, 64. */
+#define NR_BINS 18u
+
+/** Words of a group, groups of a word of `tops`. */
+#define GROUP 64u
+
+/** The bin of the longest runs that are not longer than `nr` pages (1 or more). */
+static unsigned bin_of(uint64_t nr)
+{
+    return nr <= 16 ? (unsigned)nr - 1 : nr < 32 ? 15 : nr < WORD_BITS ? 16 : 17;
+}
+
+/** Whether a word of that bin has such a run, wherever it is aligned. */
+static bool bin_is_exact(uint64_t nr)
+{
+    return nr <= 16 || nr == 32 || nr == WORD_BITS;
+}
+
+static uint64_t *fits_of(const struct mm_page_range *range, uint64_t w, unsigned bin)
+{
+    return &range->fits[w / GROUP * NR_BINS + bin];
+}
+
+static uint64_t *top_of(const struct mm_page_range *range, uint64_t group, unsigned bin)
+{
+    return &range->tops[bin * range->nr_tops + group / 64];
+}
+
+static uint64_t in_top(uint64_t group)
+{
+    return UINT64_C(1) << (group % 64);
+}
+
+/** Set bits from bit 0 on. */
+static unsigned ones_below(uint64_t word)
+{
+    return word == UINT64_MAX ? WORD_BITS : mmi_ctz(~word);
+}
+
+/** Set bits from bit 63 down. */
+static unsigned ones_above(uint64_t word)
+{
+    return word == UINT64_MAX ? WORD_BITS : 63 - mmi_log2(~word);
+}
+
+/** The longest run of set bits of a word. */
+static unsigned longest_in(uint64_t word)
+{
+    uint64_t at[6] = {word}; /* where 2^i bits begin */
+    uint64_t starts = UINT64_MAX;
+    unsigned len = 0;
+
+    if (word == UINT64_MAX) {
+        return WORD_BITS;
+    }
+    for (unsigned i = 1; i < 6; i++) {
+        at[i] = at[i - 1] & (at[i - 1] >> (1u << (i - 1)));
+    }
+    /* The length, bit by bit from the top. */
+    for (unsigned i = 6; i-- > 0;) {
+        uint64_t longer = starts & (at[i] >> len);
+
+        if (longer != 0) {
+            starts = longer;
+            len += 1u << i;
+        }
+    }
+    return len;
+}
+
+static uint64_t word_at(const struct mm_page_range *range, uint64_t w)
+{
+    return w < range->nr_words ? mmi_load_seq(&range->bitmap[w]) : 0;
+}
+
+/** How many bins, from the lowest on, the word belongs in. */
+static unsigned nr_bins_of(const struct mm_page_range *range, uint64_t w)
+{
+    uint64_t word = word_at(range, w);
+    unsigned longest = longest_in(word);
+    unsigned above = ones_above(word);
+
+    if (above != 0 && longest < WORD_BITS) {
+        unsigned across = above + ones_below(word_at(range, w + 1));
+
+        longest = across > longest ? across : longest;
+    }
+    return longest == 0 ? 0 : bin_of(longest) + 1;
+}
+
+static void put_in(struct mm_page_range *range, uint64_t w, unsigned bin)
+{
+    uint64_t mask = UINT64_C(1) << (w % GROUP);
+
+    if ((mmi_load_seq(fits_of(range, w, bin)) & mask) == 0) {
+        mmi_fetch_or_seq(fits_of(range, w, bin), mask);
+        if ((mmi_load_seq(top_of(range, w / GROUP, bin)) & in_top(w / GROUP)) == 0) {
+            mmi_fetch_or_seq(top_of(range, w / GROUP, bin), in_top(w / GROUP));
+        }
+    }
+}
+
+/** With the last word of a bin its group goes; whoever put another one in meanwhile, and saw the
+ * group's bit, is not forgotten. */
+static void take_out(struct mm_page_range *range, uint64_t w, unsigned bin)
+{
+    uint64_t mask = UINT64_C(1) << (w % GROUP);
+
+    if (mmi_fetch_and_seq(fits_of(range, w, bin), ~mask) == mask) {
+        mmi_fetch_and_seq(top_of(range, w / GROUP, bin), ~in_top(w / GROUP));
+        if (mmi_load_seq(fits_of(range, w, bin)) != 0) {
+            mmi_fetch_or_seq(top_of(range, w / GROUP, bin), in_top(w / GROUP));
+        }
+    }
+}
+
+static bool is_in(const struct mm_page_range *range, uint64_t w, unsigned bin)
+{
+    return (mmi_load_seq(fits_of(range, w, bin)) >> (w % GROUP) & 1) != 0;
+}
+
+/** The word belongs in the lowest `nr` bins, and in those up to `had` no more. */
+static void leave_bins(struct mm_page_range *range, uint64_t w, unsigned nr, unsigned had)
+{
+    mmi_fetch_add_seq(&range->unsettled, UINT64_C(1));
+    while (had > nr) {
+        take_out(range, w, --had);
+    }
+    nr = nr_bins_of(range, w);
+    for (unsigned bin = 0; bin < nr; bin++) {
+        put_in(range, w, bin);
+    }
+    /* One less in the low half, one more in the high half. */
+    mmi_fetch_add_seq(&range->unsettled, (UINT64_C(1) << 32) - 1);
+}
+
+/**
+ * The word has changed: bring its bins up to date.
+ *
+ * It enters bins from the lowest up, and leaves them from the highest down: so if it is in one it is
+ * in those below, or somebody is taking it out, who will look again.
+ */
+static void sort_word(struct mm_page_range *range, uint64_t w)
+{
+    unsigned nr = nr_bins_of(range, w);
+    unsigned had = nr;
+
+    while (had > 0 && !is_in(range, w, had - 1)) {
+        had--;
+    }
+    while (had < nr) {
+        put_in(range, w, had++);
+    }
+    while (had < NR_BINS && is_in(range, w, had)) {
+        had++;
+    }
+    if (had > nr) {
+        leave_bins(range, w, nr, had);
+    }
+}
+
+/** The bits [first, first + nr) have changed. */
+static void sort_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
+{
+    uint64_t w = first / WORD_BITS;
+
+    if (w > 0 && mmi_load_seq(&range->bitmap[w - 1]) >> 63 != 0) {
+        sort_word(range, w - 1);
+    }
+    for (; w <= (first + nr - 1) / WORD_BITS; w++) {
+        sort_word(range, w);
+    }
+}
+
+/** The first word of the bin from `w` on; false: there is none. */
+static bool next_word(const struct mm_page_range *range, unsigned bin, uint64_t w, uint64_t *out)
+{
+    uint64_t group = w / GROUP;
+    uint64_t words;
+
+    if (w >= range->nr_words) {
+        return false;
+    }
+    words = mmi_load_seq(fits_of(range, w, bin)) & (UINT64_MAX << (w % GROUP));
+    while (words == 0) {
+        uint64_t groups = 0;
+
+        group++;
+        while (group < range->nr_groups) {
+            groups = mmi_load_seq(top_of(range, group, bin)) & (UINT64_MAX << (group % 64));
+            if (groups != 0) {
+                break;
+            }
+            group = (group / 64 + 1) * 64;
+        }
+        if (groups == 0) {
+            return false;
+        }
+        group = group / 64 * 64 + mmi_ctz(groups);
+        words = mmi_load_seq(fits_of(range, group * GROUP, bin));
+    }
+    *out = group * GROUP + mmi_ctz(words);
+    return true;
+}
+
 /* --- claiming --------------------------------------------------------------------------------- */
 
 static void put_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
@@ -51,7 +272,7 @@ static void put_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
     for (uint64_t w = first / WORD_BITS; w <= (first + nr - 1) / WORD_BITS; w++) {
         uint64_t mask = mask_of(w, first, nr);
 
-        if ((mmi_fetch_or(&range->bitmap[w], mask) & mask) != 0) {
+        if ((mmi_fetch_or_seq(&range->bitmap[w], mask) & mask) != 0) {
             struct mm_platform none = {NULL, NULL};
             struct mm_panic_info info = {.room = "heap",
                                          .what = "double free of a page of a range",
@@ -62,13 +283,15 @@ static void put_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
             mmi_panic(&none, &info);
         }
     }
+    sort_bits(range, first, nr);
 }
 
+/** Exactly these. False: one is not free, and all is as it was. */
 static bool claim(struct mm_page_range *range, uint64_t first, uint64_t nr)
 {
     for (uint64_t w = first / WORD_BITS; w <= (first + nr - 1) / WORD_BITS; w++) {
         uint64_t mask = mask_of(w, first, nr);
-        uint64_t seen = mmi_load(&range->bitmap[w]);
+        uint64_t seen = mmi_load_seq(&range->bitmap[w]);
 
         do {
             if ((seen & mask) != mask) {
@@ -77,13 +300,16 @@ static bool claim(struct mm_page_range *range, uint64_t first, uint64_t nr)
                 }
                 return false;
             }
-        } while (!mmi_cas(&range->bitmap[w], &seen, seen & ~mask));
+        } while (!mmi_cas_seq(&range->bitmap[w], &seen, seen & ~mask));
     }
+    sort_bits(range, first, nr);
     return true;
 }
 
-/** Bits of a word at which `nr` set bits begin (1 to 64), at multiples of `step` bits. */
-static uint64_t starts(uint64_t word, uint64_t nr, uint64_t step)
+/* --- taking ----------------------------------------------------------------------------------- */
+
+/** Bits of a word at which `nr` set bits begin (1 to 64). */
+static uint64_t starts(uint64_t word, uint64_t nr)
 {
     uint64_t have = 1;
 
@@ -93,51 +319,58 @@ static uint64_t starts(uint64_t word, uint64_t nr, uint64_t step)
         word &= word >> more;
         have += more;
     }
-    return step >= WORD_BITS ? word & 1 : word & (UINT64_MAX / ((UINT64_C(1) << step) - 1));
+    return word;
 }
 
-/** A run within one of the words [from, end). */
-static bool take_in_words(struct mm_page_range *range, uint64_t from, uint64_t end, uint64_t nr,
-                          uint64_t step, uint64_t *out)
+/** Which of the runs that begin `at` is taken: a hole of just `nr`, or an aligned one, or the first.
+ */
+static unsigned choose(uint64_t nr, uint64_t at)
 {
-    for (uint64_t w = from; w < end; w++) {
-        uint64_t seen = mmi_load(&range->bitmap[w]);
-        uint64_t at;
+    uint64_t longer = at & (at >> 1); /* where nr + 1 begin */
+    uint64_t holes = at & ~(longer | longer << 1);
 
-        while ((at = starts(seen, nr, step)) != 0) {
-            unsigned bit = mmi_ctz(at);
+    if (holes == 0 && mm_is_pow2(nr)) {
+        holes = nr >= WORD_BITS ? at : at & (UINT64_MAX / ((UINT64_C(1) << nr) - 1));
+    }
+    return mmi_ctz(holes != 0 ? holes : at);
+}
 
-            if (mmi_cas(&range->bitmap[w], &seen, seen & ~mmi_mask(bit, (unsigned)nr))) {
+/** A run of up to 64 pages, unaligned, that begins in this word. */
+static bool take_short(struct mm_page_range *range, uint64_t w, uint64_t nr, uint64_t *out)
+{
+    uint64_t seen = mmi_load_seq(&range->bitmap[w]);
+
+    for (;;) {
+        uint64_t at = starts(seen, nr);
+        unsigned above;
+
+        if (at != 0) {
+            unsigned bit = choose(nr, at);
+
+            if (mmi_cas_seq(&range->bitmap[w], &seen, seen & ~mmi_mask(bit, (unsigned)nr))) {
                 *out = w * WORD_BITS + bit;
+                sort_bits(range, *out, nr);
                 return true;
             }
+            continue;
         }
-    }
-    return false;
-}
-
-static bool take_short(struct mm_page_range *range, uint64_t nr, uint64_t align, uint64_t *out)
-{
-    unsigned order = mmi_log2_up(nr);
-    uint64_t step = mm_is_pow2(nr) && nr > align ? nr : align;
-    uint64_t *hint = order < MM_PAGE_RANGE_HINTS ? &range->hints[order] : NULL;
-    uint64_t from = hint != NULL ? mmi_load(hint) : 0;
-
-    if (take_in_words(range, from, range->nr_words, nr, step, out) ||
-        take_in_words(range, 0, from, nr, step, out)) {
-        if (hint != NULL && *out / WORD_BITS != from) {
-            mmi_store(hint, *out / WORD_BITS);
+        above = ones_above(seen);
+        if (above == 0 || above + ones_below(word_at(range, w + 1)) < nr) {
+            return false;
         }
-        return true;
+        if (claim(range, (w + 1) * WORD_BITS - above, nr)) {
+            *out = (w + 1) * WORD_BITS - above;
+            return true;
+        }
+        seen = mmi_load_seq(&range->bitmap[w]);
     }
-    return step != align && take_in_words(range, 0, range->nr_words, nr, align, out);
 }
 
 /** The first bit from `bit` on that is `set`, or `end`. */
 static uint64_t find_bit(const struct mm_page_range *range, uint64_t bit, uint64_t end, bool set)
 {
     while (bit < end) {
-        uint64_t word = mmi_load(&range->bitmap[bit / WORD_BITS]);
+        uint64_t word = mmi_load_seq(&range->bitmap[bit / WORD_BITS]);
 
         word = (set ? word : ~word) >> (bit % WORD_BITS);
         if (word != 0) {
@@ -149,25 +382,56 @@ static uint64_t find_bit(const struct mm_page_range *range, uint64_t bit, uint64
     return end;
 }
 
-/** A run of any length and alignment, across words. */
-static bool take_long(struct mm_page_range *range, uint64_t nr, uint64_t align, uint64_t *out)
+/** A run of any length and alignment that begins in the word of `*bit`, there or behind; else `*bit`
+ * is where the next one may begin. */
+static bool take_any(struct mm_page_range *range, uint64_t nr, uint64_t align, uint64_t *bit)
 {
     uint64_t end = range->first_bit + range->nr_pages;
     uint64_t page0 = (range->base >> MM_PAGE_SHIFT) - range->first_bit;
+    uint64_t word_end = (*bit / WORD_BITS + 1) * WORD_BITS;
+
+    while (*bit < word_end) {
+        uint64_t stop;
+
+        *bit = find_bit(range, *bit, word_end < end ? word_end : end, true);
+        *bit = mm_align_down(page0 + *bit + align - 1, align) - page0;
+        if (*bit >= word_end) {
+            break;
+        }
+        if (*bit >= end || end - *bit < nr) {
+            *bit = range->nr_words * WORD_BITS;
+            break;
+        }
+        stop = find_bit(range, *bit, *bit + nr, false);
+        if (stop < *bit + nr) {
+            *bit = stop + 1;
+        } else if (claim(range, *bit, nr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/** A run from the words of its bin, or from any. */
+static bool take(struct mm_page_range *range, uint64_t nr, uint64_t align, bool any, uint64_t *out)
+{
+    unsigned bin = bin_of(nr);
     uint64_t bit = 0;
 
     for (;;) {
-        uint64_t stop;
+        uint64_t w = bit / WORD_BITS;
 
-        bit = find_bit(range, bit, end, true);
-        bit = mm_align_down(page0 + bit + align - 1, align) - page0;
-        if (bit >= end || end - bit < nr) {
+        if (any ? w >= range->nr_words : !next_word(range, bin, w, &w)) {
             return false;
         }
-        stop = find_bit(range, bit, bit + nr, false);
-        if (stop < bit + nr) {
-            bit = stop + 1;
-        } else if (claim(range, bit, nr)) {
+        bit = bit > w * WORD_BITS ? bit : w * WORD_BITS;
+        if (align == 1 && bin_is_exact(nr)) {
+            if (take_short(range, w, nr, out)) {
+                return true;
+            }
+            leave_bins(range, w, nr_bins_of(range, w), NR_BINS); /* it was named, and has none */
+            bit = (w + 1) * WORD_BITS;
+        } else if (take_any(range, nr, align, &bit)) {
             *out = bit;
             return true;
         }
@@ -181,6 +445,7 @@ static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
 {
     struct mm_page_range *range = ctx;
     uint64_t bit = 0;
+    uint64_t before;
 
     (void)flags; /* nothing is set aside here */
     if (nr_pages == 0 || !mm_is_pow2(align)) {
@@ -189,9 +454,10 @@ static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
     if (nr_pages > range->nr_pages || align > UINT64_MAX / MM_PAGE_SIZE) {
         return MM_ERR_NO_MEMORY;
     }
-    if ((nr_pages > WORD_BITS || align > WORD_BITS || !take_short(range, nr_pages, align, &bit)) &&
-        !(nr_pages > 1 && take_long(range, nr_pages, align, &bit)) &&
-        !(nr_pages == 1 && align > WORD_BITS && take_long(range, nr_pages, align, &bit))) {
+    before = mmi_load_seq(&range->unsettled);
+    if (!take(range, nr_pages, align, false, &bit) &&
+        (((uint32_t)before == 0 && mmi_load_seq(&range->unsettled) == before) ||
+         !take(range, nr_pages, align, true, &bit))) {
         return MM_ERR_NO_MEMORY;
     }
     mmi_fetch_sub(&range->nr_free, nr_pages);
@@ -199,16 +465,27 @@ static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
     return MM_OK;
 }
 
+/** Whether these are pages that the range hands out. */
+static bool has_pages(const struct mm_page_range *range, uint64_t address, uint64_t nr_pages)
+{
+    uint64_t own = range->base + range->nr_bitmap_pages * MM_PAGE_SIZE;
+    uint64_t len = (range->nr_pages - range->nr_bitmap_pages) * MM_PAGE_SIZE;
+
+    return nr_pages != 0 && nr_pages <= range->nr_pages && mm_is_aligned(address, MM_PAGE_SIZE) &&
+           mm_range_covers(own, len, address, nr_pages * MM_PAGE_SIZE);
+}
+
+static uint64_t bit_of(const struct mm_page_range *range, uint64_t address)
+{
+    return ((address - range->base) >> MM_PAGE_SHIFT) + range->first_bit;
+}
+
 static void range_free(void *ctx, void *pages, uint64_t nr_pages)
 {
     struct mm_page_range *range = ctx;
     uint64_t address = (uint64_t)(uintptr_t)pages;
-    uint64_t own = range->base + range->nr_bitmap_pages * MM_PAGE_SIZE;
-    uint64_t len = (range->nr_pages - range->nr_bitmap_pages) * MM_PAGE_SIZE;
-    uint64_t first;
 
-    if (nr_pages == 0 || nr_pages > range->nr_pages || !mm_is_aligned(address, MM_PAGE_SIZE) ||
-        !mm_range_covers(own, len, address, nr_pages * MM_PAGE_SIZE)) {
+    if (!has_pages(range, address, nr_pages)) {
         struct mm_platform none = {NULL, NULL};
         struct mm_panic_info info = {.room = "heap",
                                      .what = "free of pages that are not of this range",
@@ -220,25 +497,59 @@ static void range_free(void *ctx, void *pages, uint64_t nr_pages)
 
         mmi_panic(&none, &info);
     }
-    first = ((address - range->base) >> MM_PAGE_SHIFT) + range->first_bit;
-    put_bits(range, first, nr_pages);
+    put_bits(range, bit_of(range, address), nr_pages);
     mmi_fetch_add(&range->nr_free, nr_pages);
-    for (unsigned i = 0; i < MM_PAGE_RANGE_HINTS; i++) {
-        if (first / WORD_BITS < mmi_load(&range->hints[i])) {
-            mmi_store(&range->hints[i], first / WORD_BITS);
-        }
-    }
 }
 
-static const struct mm_page_source_ops range_ops = {.alloc = range_alloc, .free = range_free};
+static mm_status_t range_extend(void *ctx, void *pages, uint64_t nr_pages, uint64_t more,
+                                uint32_t flags)
+{
+    struct mm_page_range *range = ctx;
+    uint64_t address = (uint64_t)(uintptr_t)pages;
+
+    (void)flags;
+    if (!has_pages(range, address, nr_pages) || more == 0) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (more > range->nr_pages || !has_pages(range, address, nr_pages + more) ||
+        !claim(range, bit_of(range, address) + nr_pages, more)) {
+        return MM_ERR_NO_MEMORY;
+    }
+    mmi_fetch_sub(&range->nr_free, more);
+    return MM_OK;
+}
+
+static const struct mm_page_source_ops range_ops = {
+    .alloc = range_alloc, .free = range_free, .extend = range_extend};
 
 /* --- init and destroy ------------------------------------------------------------------------- */
+
+/** All is free; nobody else is there. */
+static void fill(struct mm_page_range *range, uint64_t first, uint64_t nr)
+{
+    uint64_t word = first / WORD_BITS;
+    uint64_t last = (first + nr - 1) / WORD_BITS;
+
+    for (uint64_t w = word; w <= last; w++) {
+        range->bitmap[w] = mask_of(w, first, nr);
+    }
+    /* Words in between are whole; those at the ends are sorted. */
+    for (uint64_t g = word / GROUP; g <= last / GROUP; g++) {
+        for (unsigned bin = 0; bin < NR_BINS; bin++) {
+            *fits_of(range, g * GROUP, bin) = mask_of(g, word, last - word + 1);
+            *top_of(range, g, bin) |= in_top(g);
+        }
+    }
+    sort_word(range, word);
+    sort_word(range, last);
+}
 
 mm_status_t mm_page_range_init(struct mm_page_range *range, void *base, uint64_t len)
 {
     uint64_t first = (uint64_t)(uintptr_t)base;
     uint64_t start;
     uint64_t nr_pages;
+    uint64_t nr_meta; /* words */
 
     if (range == NULL || base == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
@@ -257,10 +568,15 @@ mm_status_t mm_page_range_init(struct mm_page_range *range, void *base, uint64_t
     range->bitmap = (uint64_t *)(uintptr_t)start;
     range->first_bit = (start >> MM_PAGE_SHIFT) % WORD_BITS;
     range->nr_words = (range->first_bit + nr_pages + WORD_BITS - 1) / WORD_BITS;
-    range->nr_bitmap_pages = (range->nr_words * 8 + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
+    range->nr_groups = (range->nr_words + GROUP - 1) / GROUP;
+    range->nr_tops = (range->nr_groups + 63) / 64;
+    nr_meta = range->nr_words + (range->nr_groups + range->nr_tops) * NR_BINS;
+    range->fits = range->bitmap + range->nr_words;
+    range->tops = range->fits + range->nr_groups * NR_BINS;
+    range->nr_bitmap_pages = (nr_meta * 8 + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
     range->nr_free = nr_pages - range->nr_bitmap_pages;
-    memset(range->bitmap, 0, range->nr_words * 8);
-    put_bits(range, range->first_bit + range->nr_bitmap_pages, range->nr_free);
+    memset(range->bitmap, 0, nr_meta * 8);
+    fill(range, range->first_bit + range->nr_bitmap_pages, range->nr_free);
     range->magic = MAGIC;
     return MM_OK;
 }
