@@ -12,8 +12,9 @@
  *            large_size .. ──> run of pages ──────────────────────> page source of the large pool
  *
  * Pages go back to the page source when they become empty. A heap keeps one small empty slab of
- * each class, and each CPU the one that it allocates from; mm_heap_reclaim() gives those back too,
- * and is tried before an allocation fails.
+ * each class, each CPU the one that it allocates from, and of freed runs of up to 64 KiB together
+ * 128 KiB, and 4 KiB more for each 8 runs that are live; mm_heap_reclaim() gives those back too, and
+ * is tried before an allocation fails.
  *
  * Context: but for init, destroy and check, every call is safe on any CPU and in any context,
  * interrupts on or off, and takes no lock; an interrupt handler may make any of them while the
@@ -45,6 +46,9 @@ MM_BEGIN_DECLS
 /** CPUs whose hints need no page. */
 #define MM_HEAP_CPUS_INLINE 4
 
+/** Freed runs of up to so many pages are kept for the next, within bounds. */
+#define MM_HEAP_RUN_BINS 16
+
 /** All zero is a good one. */
 struct mm_heap_config {
     const char *name; /**< for reports; lives as long as the heap; NULL: "heap" */
@@ -73,7 +77,8 @@ struct mm_heap {
     uint64_t large_size; /**< UINT64_MAX: there is no large pool */
     struct mm_slab_class classes[MM_HEAP_NR_CLASSES];
     struct mm_slab_class runs;
-    struct mm_slab_class large; /**< runs of the large pool */
+    struct mm_slab_class large;          /**< runs of the large pool */
+    uint64_t run_bins[MM_HEAP_RUN_BINS]; /**< atomic lists: freed runs of 1, 2, .. pages */
     uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS];
 };
 
@@ -249,10 +254,11 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
 size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object);
 
 /**
- * Give all empty slabs back to the page source, also those that are kept or that a CPU holds.
+ * Give all empty slabs back to the page source, also those that are kept or that a CPU holds, and
+ * all freed runs that are kept.
  *
  * @return pages given back; 0 also if the heap is null or not initialised
- * Locks:  none; any context. Cost: O(CPUs + slabs).
+ * Locks:  none; any context. Cost: O(CPUs + slabs + runs kept).
  */
 uint64_t mm_heap_reclaim(struct mm_heap *heap);
 

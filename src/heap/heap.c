@@ -118,13 +118,14 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
         mmi_class_init(&heap->classes[i], &class);
     }
     class.size = 0;
-    class.hints = NULL;
+    class.hints = heap->run_bins;
     class.nr_cpus = 0;
     mmi_class_init(&heap->runs, &class);
     heap->large_size = UINT64_MAX;
     if (config->large != NULL) {
         heap->large_size = config->large_size;
         class.pool = config->large;
+        class.hints = NULL;
         mmi_class_init(&heap->large, &class);
         mmi_fetch_add(&config->large->nr_users, 1u);
     }
@@ -448,9 +449,13 @@ uint64_t mm_heap_reclaim(struct mm_heap *heap)
 {
     uint64_t nr_pages = 0;
 
-    for (unsigned i = 0; mmi_is_heap(heap) && i < MM_HEAP_NR_CLASSES; i++) {
+    if (!mmi_is_heap(heap)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         nr_pages += mmi_class_reclaim(&heap->classes[i]);
     }
+    nr_pages += mmi_heap_run_reclaim(&heap->runs);
     return nr_pages;
 }
 

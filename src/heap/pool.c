@@ -58,6 +58,18 @@ void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages
     pool->source.ops->free(pool->source.ctx, (void *)(uintptr_t)pages, nr_pages);
 }
 
+bool mmi_pool_extend(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages, uint64_t more,
+                     uint32_t flags)
+{
+    const struct mm_page_source *source = &pool->source;
+
+    return source->ops->extend != NULL &&
+           mm_range_covers(pool->table.base, pool->table.len, pages, nr_pages * MM_PAGE_SIZE) &&
+           more <= (pool->table.base + pool->table.len - pages) / MM_PAGE_SIZE - nr_pages &&
+           source->ops->extend(source->ctx, (void *)(uintptr_t)pages, nr_pages, more, flags) ==
+               MM_OK;
+}
+
 uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages, uint32_t flags)
 {
     uint64_t pages = mmi_pool_pages(pool, nr_pages, 1, flags);
@@ -98,13 +110,20 @@ static uint64_t next_tag(const struct mm_pool *pool, uint64_t head)
     return ((head >> pool->slab_bits) + 1) << pool->slab_bits;
 }
 
-void mmi_list_push(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *slab)
+/** From `first` by `next` to `last`, all at once. */
+static void push_chain(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *first,
+                       struct mmi_slab *last)
 {
     uint64_t seen = mmi_load_acquire(head);
 
     do {
-        mmi_store(&slab->next, index_part(pool, seen));
-    } while (!mmi_cas(head, &seen, next_tag(pool, seen) | index_of(pool, slab)));
+        mmi_store(&last->next, index_part(pool, seen));
+    } while (!mmi_cas(head, &seen, next_tag(pool, seen) | index_of(pool, first)));
+}
+
+void mmi_list_push(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *slab)
+{
+    push_chain(pool, head, slab, slab);
 }
 
 struct mmi_slab *mmi_list_pop(const struct mm_pool *pool, uint64_t *head)
@@ -150,17 +169,16 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool, uint32_t flags)
     do {
         mmi_store(&slab->all_next, seen);
     } while (!mmi_cas(&pool->slab_pages, &seen, page));
-    for (size_t i = SLABS_PER_PAGE - 1; i > 1; i--) {
-        mmi_list_push(pool, &pool->slabs, &slab[i]);
+    for (size_t i = 2; i < SLABS_PER_PAGE - 1; i++) {
+        mmi_store(&slab[i].next, index_of(pool, &slab[i + 1]));
     }
+    push_chain(pool, &pool->slabs, &slab[2], &slab[SLABS_PER_PAGE - 1]);
     return &slab[1];
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
 
-/** The leaf entry of an address of the window, and the nodes above it; NULL: one is missing, and the
- * source has no page. */
-static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags)
+uint64_t *mmi_table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags)
 {
     uint64_t index = (address - pool->table.base) >> MM_PAGE_SHIFT;
     unsigned shift = pool->table.shift;
@@ -190,14 +208,15 @@ static uint64_t *table_entry(struct mm_pool *pool, uint64_t address, uint32_t fl
 bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, uint32_t flags)
 {
     /* Slabs are shorter than what a leaf covers, and runs have one entry: two leaves at most. */
-    return table_entry(pool, address, flags) != NULL &&
-           table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE, flags) != NULL;
+    return mmi_table_entry(pool, address, flags) != NULL &&
+           mmi_table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE, flags) != NULL;
 }
 
 void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, struct mmi_slab *slab)
 {
     for (uint64_t i = 0; i < nr_pages; i++) {
-        uint64_t *entry = table_entry(pool, address + i * MM_PAGE_SIZE, 0); /* there: reserved */
+        uint64_t *entry =
+            mmi_table_entry(pool, address + i * MM_PAGE_SIZE, 0); /* there: reserved */
 
         mmi_store_release(entry, (uint64_t)(uintptr_t)slab);
     }

@@ -42,7 +42,8 @@ static bool is_shared(struct mm_heap_region *region)
         nr_known += counts.nr_pages;
     }
     mmi_class_count(&region->heap.runs, &counts);
-    return mmi_load(&region->pool.nr_users) != 1 || nr_out != nr_known + counts.nr_pages;
+    return mmi_load(&region->pool.nr_users) != 1 ||
+           nr_out != nr_known + counts.nr_pages + counts.nr_kept_pages;
 }
 
 mm_status_t mm_heap_region_destroy(struct mm_heap_region *region)

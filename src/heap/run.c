@@ -5,6 +5,17 @@
  * The base in the descriptor is the truth: freeing exchanges it for 0, and only one can. A
  * descriptor that was used again for another run has another base by then; so a double free is told
  * however late it comes.
+ *
+ *             alloc: pages from the source          free
+ *     UNUSED ─────────────────────────────> LIVE ─────────> KEPT, in the bin of its length
+ *        ^                                   ^                │            │
+ *        │                                   └────────────────┘            │
+ *        └──────────────── reclaim, or there are enough ───────────────────┘
+ *
+ * A freed run of up to 16 pages is kept as it is, with its pages and its place in the table: to
+ * use it again is to take it off a list. What is kept is bounded: 32 pages, and one more for each 8
+ * runs that are live. If that is reached, another run makes room: any, as the address has it, so
+ * that no length which is wanted no more stays for ever.
  */
 #include "run.h"
 
@@ -13,6 +24,10 @@
 /** More pages than any machine has; a size near SIZE_MAX ends here. */
 #define PAGES_MAX (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))
 
+/** Pages that are kept however few runs there are, and runs for each further one. */
+#define KEPT_MIN      32u
+#define RUNS_PER_KEPT 8u
+
 uint64_t mmi_heap_run_pages(uint64_t size)
 {
     uint64_t nr_pages = (size >> MM_PAGE_SHIFT) + ((size & MM_PAGE_MASK) != 0 ? 1 : 0);
@@ -20,23 +35,64 @@ uint64_t mmi_heap_run_pages(uint64_t size)
     return nr_pages == 0 ? 1 : nr_pages;
 }
 
+/** A class of runs has no hints, but its bins there, if it keeps any. */
+static bool has_bin(const struct mm_slab_class *runs, uint64_t nr_pages)
+{
+    return runs->hints != NULL && nr_pages <= MM_HEAP_RUN_BINS;
+}
+
+static uint64_t *bin_of(const struct mm_slab_class *runs, uint64_t nr_pages)
+{
+    return &runs->hints[nr_pages - 1];
+}
+
+/** The caller has a run without pages, or one that was kept: it is an object now. */
+static void *begin(struct mm_slab_class *runs, struct mmi_slab *run, uint64_t align)
+{
+    uint64_t pages = mmi_load(&run->words[MMI_RUN_FIRST]);
+
+    mmi_store(&run->words[MMI_RUN_ALIGN], align);
+    mmi_store(&run->resized, (uint8_t)0);
+    mmi_store(&run->state, (uint32_t)MMI_SLAB_OWNED);
+    mmi_store_release(&run->base, pages);
+    mmi_fetch_add(&runs->nr_slabs, UINT64_C(1));
+    return (void *)(uintptr_t)pages;
+}
+
+static void *take_kept(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t align)
+{
+    struct mmi_slab *run = mmi_list_pop(runs->pool, bin_of(runs, nr_pages));
+
+    if (run == NULL) {
+        return NULL;
+    }
+    mmi_fetch_sub(&runs->nr_kept, (uint32_t)nr_pages);
+    return begin(runs, run, align);
+}
+
 void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags)
 {
     struct mm_pool *pool = runs->pool;
     uint64_t nr_pages = mmi_heap_run_pages(size);
     struct mmi_slab *run;
+    uint64_t *entry = NULL;
     uint64_t pages;
+    void *kept;
 
     align = align < MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
     if (nr_pages > PAGES_MAX) {
         return NULL;
+    }
+    if (has_bin(runs, nr_pages) && align == MM_PAGE_SIZE &&
+        (kept = take_kept(runs, nr_pages, align)) != NULL) {
+        return kept;
     }
     run = mmi_class_get_slab(runs, flags);
     if (run == NULL) {
         return NULL;
     }
     pages = mmi_pool_pages(pool, nr_pages, align >> MM_PAGE_SHIFT, flags);
-    if (pages != 0 && !mmi_table_reserve(pool, pages, 1, flags)) {
+    if (pages != 0 && (entry = mmi_table_entry(pool, pages, flags)) == NULL) {
         mmi_pool_free_pages(pool, pages, nr_pages);
         pages = 0;
     }
@@ -45,11 +101,9 @@ void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t ali
         return NULL;
     }
     mmi_store(&run->words[MMI_RUN_PAGES], nr_pages);
-    mmi_store(&run->words[MMI_RUN_ALIGN], align);
-    mmi_store(&run->resized, (uint8_t)0);
-    mmi_store_release(&run->base, pages);
-    mmi_table_set(pool, pages, 1, run);
-    mmi_fetch_add(&runs->nr_slabs, UINT64_C(1));
+    mmi_store(&run->words[MMI_RUN_FIRST], pages);
+    begin(runs, run, align);
+    mmi_store_release(entry, (uint64_t)(uintptr_t)run);
     mmi_event(&pool->platform, MM_EVENT_HEAP_GROW, runs->owner, pages, nr_pages * MM_PAGE_SIZE);
     return (void *)(uintptr_t)pages;
 }
@@ -64,6 +118,49 @@ struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t ad
     return run;
 }
 
+/** Give the pages of a run back that is no object and on no list; returns how many. */
+static uint64_t release(struct mm_slab_class *runs, struct mmi_slab *run)
+{
+    uint64_t pages = mmi_load(&run->words[MMI_RUN_FIRST]);
+    uint64_t nr_pages = mmi_load(&run->words[MMI_RUN_PAGES]);
+
+    mmi_store(&run->words[MMI_RUN_PAGES], UINT64_C(0));
+    mmi_store(&run->words[MMI_RUN_FIRST], UINT64_C(0));
+    mmi_store(&run->state, (uint32_t)MMI_SLAB_DEAD);
+    mmi_table_set(runs->pool, pages, 1, NULL);
+    mmi_list_push(runs->pool, &runs->unused, run);
+    mmi_pool_free_pages(runs->pool, pages, nr_pages);
+    mmi_event(&runs->pool->platform, MM_EVENT_HEAP_SHRINK, runs->owner, pages,
+              nr_pages * MM_PAGE_SIZE);
+    return nr_pages;
+}
+
+/** Take any run out of a bin, and give its pages back; returns how many. */
+static uint64_t release_from(struct mm_slab_class *runs, uint64_t nr_pages)
+{
+    struct mmi_slab *run = mmi_list_pop(runs->pool, bin_of(runs, nr_pages));
+
+    if (run == NULL) {
+        return 0;
+    }
+    mmi_fetch_sub(&runs->nr_kept, (uint32_t)nr_pages);
+    return release(runs, run);
+}
+
+/** Whether so many more pages may be kept: then they count. */
+static bool may_keep(struct mm_slab_class *runs, uint64_t nr_pages)
+{
+    uint64_t most = KEPT_MIN + mmi_load(&runs->nr_slabs) / RUNS_PER_KEPT;
+    uint32_t seen = mmi_load(&runs->nr_kept);
+
+    do {
+        if (seen + nr_pages > most) {
+            return false;
+        }
+    } while (!mmi_cas(&runs->nr_kept, &seen, seen + (uint32_t)nr_pages));
+    return true;
+}
+
 bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
 {
     struct mmi_slab *run = mmi_heap_run_find(runs, address);
@@ -74,14 +171,50 @@ bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
         return false;
     }
     nr_pages = mmi_load(&run->words[MMI_RUN_PAGES]);
-    mmi_store(&run->words[MMI_RUN_PAGES], UINT64_C(0));
     mmi_store(&run->words[MMI_RUN_ALIGN], UINT64_C(0));
-    mmi_table_set(runs->pool, address, 1, NULL);
     mmi_fetch_sub(&runs->nr_slabs, UINT64_C(1));
-    mmi_list_push(runs->pool, &runs->unused, run);
-    mmi_pool_free_pages(runs->pool, address, nr_pages);
-    mmi_event(&runs->pool->platform, MM_EVENT_HEAP_SHRINK, runs->owner, address,
-              nr_pages * MM_PAGE_SIZE);
+    if (has_bin(runs, nr_pages) &&
+        (may_keep(runs, nr_pages) ||
+         (release_from(runs, (address >> MM_PAGE_SHIFT) % MM_HEAP_RUN_BINS + 1) != 0 &&
+          may_keep(runs, nr_pages)))) {
+        mmi_store(&run->state, (uint32_t)MMI_SLAB_KEPT);
+        mmi_list_push(runs->pool, bin_of(runs, nr_pages), run);
+    } else {
+        release(runs, run);
+    }
+    return true;
+}
+
+uint64_t mmi_heap_run_reclaim(struct mm_slab_class *runs)
+{
+    uint64_t sum = 0;
+
+    for (uint64_t nr_pages = 1; has_bin(runs, nr_pages); nr_pages++) {
+        uint64_t nr;
+
+        while ((nr = release_from(runs, nr_pages)) != 0) {
+            sum += nr;
+        }
+    }
+    return sum;
+}
+
+bool mmi_heap_run_grow(struct mmi_slab *run, uint64_t size, uint32_t flags)
+{
+    struct mm_slab_class *runs = mmi_slab_class(run);
+    uint64_t base = mmi_load(&run->base);
+    uint64_t had = mmi_load(&run->words[MMI_RUN_PAGES]);
+    uint64_t nr_pages = mmi_heap_run_pages(size);
+
+    if (nr_pages <= had) {
+        return true;
+    }
+    if (!mmi_pool_extend(runs->pool, base, had, nr_pages - had, flags)) {
+        return false;
+    }
+    mmi_store(&run->words[MMI_RUN_PAGES], nr_pages);
+    mmi_event(&runs->pool->platform, MM_EVENT_HEAP_GROW, runs->owner, base + had * MM_PAGE_SIZE,
+              (nr_pages - had) * MM_PAGE_SIZE);
     return true;
 }
 
@@ -104,8 +237,10 @@ void mmi_heap_run_shrink(struct mmi_slab *run, uint64_t size)
 
 void mmi_heap_run_destroy(struct mm_slab_class *runs)
 {
-    struct mmi_slab *run = mmi_slab_of(mmi_load_acquire(&runs->all));
+    struct mmi_slab *run;
 
+    (void)mmi_heap_run_reclaim(runs);
+    run = mmi_slab_of(mmi_load_acquire(&runs->all));
     while (run != NULL) {
         struct mmi_slab *next = mmi_slab_of(run->all_next);
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 /**
  * Runs: objects of a heap that are too large to share a slab. Each is a run of pages with a
- * descriptor out of line; only its first page is in the table.
+ * descriptor out of line; only its first page is in the table. The `hints` of the class are
+ * MM_HEAP_RUN_BINS lists: freed runs by length, kept for the next; or NULL: none is kept.
  */
 #ifndef MMI_HEAP_RUN_H
 #define MMI_HEAP_RUN_H
 
 #include "slab.h"
+
+#include <mm/heap.h>
 
 /** Pages that `size` bytes take; 0 counts as 1. */
 uint64_t mmi_heap_run_pages(uint64_t size);
@@ -19,6 +22,12 @@ struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t ad
 
 /** Free the run that begins at the address. False: there is none, and nothing was done. */
 bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address);
+
+/** Give back the pages of freed runs that were kept; returns how many. */
+uint64_t mmi_heap_run_reclaim(struct mm_slab_class *runs);
+
+/** Make room for `size` bytes in place. False: not possible, and nothing was done. */
+bool mmi_heap_run_grow(struct mmi_slab *run, uint64_t size, uint32_t flags);
 
 /** Give the pages behind the first `size` bytes back. */
 void mmi_heap_run_shrink(struct mmi_slab *run, uint64_t size);

@@ -60,7 +60,7 @@ struct mmi_slab {
     uint8_t resized;                /**< an object stayed here with a size of another class */
     uint64_t next;                  /**< on a list of slabs */
     uint64_t all_next;              /**< on the class's list of all */
-    uint64_t words[MMI_SLAB_WORDS]; /**< of a run: pages, alignment in bytes */
+    uint64_t words[MMI_SLAB_WORDS]; /**< of a run: MMI_RUN_... */
 };
 
 _Static_assert(MMI_SLAB_MAX == MMI_SLAB_WORDS * MMI_SLAB_WORD_BITS, "a bit an object");
@@ -68,6 +68,7 @@ _Static_assert(sizeof(struct mmi_slab) == 128, "two cache lines, and what list h
 
 #define MMI_RUN_PAGES 0
 #define MMI_RUN_ALIGN 1
+#define MMI_RUN_FIRST 2 /* its first page, also if it was freed and is kept */
 
 static inline struct mmi_slab *mmi_slab_of(uint64_t address)
 {
@@ -143,6 +144,9 @@ static inline struct mmi_slab *mmi_table_find(const struct mm_slab_table *table,
     return mmi_slab_of(entry);
 }
 
+/** The leaf entry of an address of the window, and the nodes above it; NULL: one is missing, and the
+ * source has no page. */
+uint64_t *mmi_table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags);
 /** Make room for the entries of these pages. False: the source has no page; what was made stays. */
 bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, uint32_t flags);
 /** Set the entries of these pages, which have room. NULL: no slab. */
@@ -158,7 +162,10 @@ void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
 /** Pages of the source; 0: it has none. `flags` are the source's: MM_PAGES_ATOMIC. */
 uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align, uint32_t flags);
 void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
-/** The same for metadata: zeroed, and counted. */
+/** `more` pages behind what the source gave. False: it cannot, and nothing was done. */
+bool mmi_pool_extend(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages, uint64_t more,
+                     uint32_t flags);
+/** Pages for metadata: zeroed, and counted. */
 uint64_t mmi_pool_meta_pages(struct mm_pool *pool, uint64_t nr_pages, uint32_t flags);
 void mmi_pool_free_meta_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
 
@@ -215,6 +222,7 @@ struct mmi_class_counts {
     uint64_t nr_slabs;
     uint64_t nr_empty_slabs;
     uint64_t nr_pages;
+    uint64_t nr_kept_pages; /**< of runs that are free */
 };
 void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts *out);
 /** True if the class is well formed. */

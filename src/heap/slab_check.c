@@ -6,6 +6,7 @@
 #include "slab.h"
 
 #include "core/base/report.h"
+#include <mm/heap.h>
 
 /* --- sums ------------------------------------------------------------------------------------- */
 
@@ -43,6 +44,7 @@ void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts 
     const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
 
     *out = (struct mmi_class_counts){0};
+    out->nr_kept_pages = class->size == 0 ? mmi_load(&class->nr_kept) : 0;
     for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
         if (!has_pages(slab)) {
             continue;
@@ -83,9 +85,9 @@ struct check {
     const struct mm_slab_class *class;
     uint64_t nr_with_pages;
     uint64_t nr_owned;
-    uint64_t nr_partial; /**< by their states */
+    uint64_t nr_partial; /**< by their states; of runs: those that are kept */
     uint64_t nr_unused;
-    uint64_t nr_kept;
+    uint64_t nr_kept; /**< of runs: their pages */
     bool good;
 };
 
@@ -212,15 +214,48 @@ static void check_hints(struct check *check)
 static void check_run(struct check *check, const struct mmi_slab *run)
 {
     uint64_t me = (uint64_t)(uintptr_t)run;
+    uint32_t state = mmi_load(&run->state);
+    uint64_t first = mmi_load(&run->words[MMI_RUN_FIRST]);
+    uint64_t nr_pages = mmi_load(&run->words[MMI_RUN_PAGES]);
 
     expect(check, mmi_slab_class(run) == check->class, "a run is of another class", me);
-    if (!has_pages(run)) {
+    expect(check, has_pages(run) == (state == MMI_SLAB_OWNED),
+           "the state of a run contradicts its pages", me);
+    if (state == MMI_SLAB_DEAD) {
         check->nr_unused++;
         return;
     }
-    check->nr_with_pages++;
-    expect(check, mmi_load(&run->words[MMI_RUN_PAGES]) != 0, "a run has no pages", me);
-    check_table(check, run, 1);
+    expect(check, nr_pages != 0, "a run has no pages", me);
+    expect(check, mmi_table_find(&check->class->pool->table, first) == run,
+           "a run is not in the table", me);
+    if (state == MMI_SLAB_KEPT) {
+        check->nr_kept += nr_pages;
+        check->nr_partial++;
+    } else {
+        expect(check, mmi_load(&run->base) == first, "a run begins at another page", me);
+        check->nr_with_pages++;
+    }
+}
+
+/** Every run that is kept is in the bin of its length. */
+static void check_bins(struct check *check)
+{
+    const struct mm_slab_class *class = check->class;
+    uint64_t nr = 0;
+
+    for (unsigned bin = 0; class->hints != NULL && bin < MM_HEAP_RUN_BINS; bin++) {
+        const struct mmi_slab *run = mmi_list_first(class->pool, &class->hints[bin]);
+
+        for (; run != NULL && nr <= check->nr_partial; nr++) {
+            expect(check,
+                   mmi_slab_class(run) == class && mmi_load(&run->state) == MMI_SLAB_KEPT &&
+                       mmi_load(&run->words[MMI_RUN_PAGES]) == bin + 1,
+                   "a bin holds a run that does not belong there", (uint64_t)(uintptr_t)run);
+            run = mmi_list_next(class->pool, run);
+        }
+    }
+    expect(check, nr == check->nr_partial,
+           "the bins miss a run, or hold one twice; there should be", check->nr_partial);
 }
 
 bool mmi_class_check(const struct mm_slab_class *class)
@@ -241,9 +276,13 @@ bool mmi_class_check(const struct mm_slab_class *class)
     if (class->size != 0) {
         check_list(&check, &class->partial, check.nr_partial, false);
         check_hints(&check);
-        expect(&check, check.nr_kept == mmi_load(&class->nr_kept),
-               "the number of kept slabs is wrong; there are", check.nr_kept);
+    } else {
+        check_bins(&check);
     }
+    expect(&check, check.nr_kept == mmi_load(&class->nr_kept),
+           class->size != 0 ? "the number of kept slabs is wrong; there are"
+                            : "the number of kept pages is wrong; there are",
+           check.nr_kept);
     return check.good;
 }
 
@@ -270,6 +309,7 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
     const struct mmi_slab *slab = mmi_table_find(misuse->table, address);
     const struct mm_slab_class *class;
     uint64_t offset;
+    uint64_t base;
 
     if (slab == NULL && misuse->large != NULL) {
         slab = mmi_table_find(&misuse->large->pool->table, address);
@@ -291,7 +331,8 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
         info->recorded_value = class->size;
         return;
     }
-    offset = address - mmi_load(&slab->base);
+    base = mmi_load(class->size != 0 ? &slab->base : &slab->words[MMI_RUN_FIRST]);
+    offset = address - base;
     if (class->size != 0 && offset >= mmi_load(&slab->bytes)) {
         info->what = "free of an address that holds no object";
         info->recorded = "the unused end of a slab, objects of";
@@ -301,13 +342,13 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
     if (class->size != 0 ? offset % class->size != 0 : offset != 0) {
         info->what = "free of the inside of an object";
         info->recorded = "an object that begins at";
-        info->recorded_value =
-            class->size != 0 ? address - offset % class->size : mmi_load(&slab->base);
+        info->recorded_value = class->size != 0 ? address - offset % class->size : base;
         return;
     }
     info->what = "double free of an object";
-    info->recorded = "free, an object of";
-    info->recorded_value = class->size;
+    info->recorded = class->size != 0 ? "free, an object of" : "free, a run of pages";
+    info->recorded_value =
+        class->size != 0 ? class->size : mmi_load(&slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
 }
 
 _Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address)
