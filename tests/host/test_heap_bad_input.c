@@ -145,8 +145,16 @@ static void test_runs(void **state)
            0, "heap");
     mm_heap_free(&world->heap, run);
     T_EXPECT_PANIC(mm_heap_free(&world->heap, run), &info);
-    expect(&info, run, "free of an address that holds no object", "nothing", 0, "heap");
+    expect(&info, run, "double free of an object", "free, a run of pages", UINT64_C(13) * 4096,
+           "heap");
     T_EXPECT_PANIC(mm_heap_free_on(&world->heap, 1, run), &info);
+    T_EXPECT_PANIC(mm_heap_free(&world->heap, run + 4096), &info);
+    expect(&info, run + 4096, "free of an address that holds no object", "nothing", 0, "heap");
+    T_EXPECT_PANIC((void)!mm_heap_realloc(&world->heap, run, 60000), &info);
+    /* Once its pages are back at the source, nothing is known of it. */
+    assert_int_equal(mm_heap_reclaim(&world->heap) >= 13, 1);
+    T_EXPECT_PANIC(mm_heap_free(&world->heap, run), &info);
+    expect(&info, run, "free of an address that holds no object", "nothing", 0, "heap");
 }
 
 static void test_wild(void **state)

@@ -179,12 +179,26 @@ static void test_heap(void **state)
     OF_HEAP("the number of slabs is wrong", mmi_slab_class(slab)->nr_slabs, 5);
     OF_HEAP("a run is of another class", run->class, (uintptr_t)&heap->classes[3]);
     OF_HEAP("a run has no pages", run->words[MMI_RUN_PAGES], 0);
-    OF_HEAP("a page of a slab is not in the table", *entry, 0);
+    OF_HEAP("a run is not in the table", *entry, 0);
     OF_HEAP("the number of slabs is wrong", heap->runs.nr_slabs, 0);
-    OF_HEAP("the number of slabs is wrong", run->base, 0);
-#undef OF_HEAP
+    OF_HEAP("the state of a run contradicts its pages", run->base, 0);
+    OF_HEAP("the state of a run contradicts its pages", run->state, MMI_SLAB_KEPT);
+    OF_HEAP("a run begins at another page", run->words[MMI_RUN_FIRST], run->base + MM_PAGE_SIZE);
     mm_heap_free(heap, small);
     mm_heap_free(heap, large);
+    /* The run is kept, in the bin of its length. */
+    assert_int_equal(mm_heap_check(heap), MM_OK);
+    assert_int_equal(run->state, MMI_SLAB_KEPT);
+    OF_HEAP("a run has no pages", run->words[MMI_RUN_PAGES], 0);
+    OF_HEAP("a bin holds a run that does not belong there", run->words[MMI_RUN_PAGES], 4);
+    OF_HEAP("a bin holds a run that does not belong there", run->state, MMI_SLAB_DEAD);
+    OF_HEAP("a run is not in the table", *entry, 0);
+    OF_HEAP("the state of a run contradicts its pages", run->base, run->words[MMI_RUN_FIRST]);
+    OF_HEAP("the number of kept pages is wrong", heap->runs.nr_kept, 4);
+    OF_HEAP("the bins miss a run", heap->run_bins[4], 0);
+    OF_HEAP("the bins miss a run, or hold one twice", run->next,
+            heap->run_bins[4] & ((UINT64_C(1) << f->world->pool.slab_bits) - 1));
+#undef OF_HEAP
 }
 
 /* --- what a free and a look make of a slab ---------------------------------------------------- */
