@@ -53,7 +53,7 @@ static void *begin(struct mm_slab_class *runs, struct mmi_slab *run, uint64_t al
 
     mmi_store(&run->words[MMI_RUN_ALIGN], align);
     mmi_store(&run->resized, (uint8_t)0);
-    mmi_store(&run->state, (uint32_t)MMI_SLAB_OWNED);
+    mmi_store(&run->state, (uint8_t)MMI_SLAB_OWNED);
     mmi_store_release(&run->base, pages);
     mmi_fetch_add(&runs->nr_slabs, UINT64_C(1));
     return (void *)(uintptr_t)pages;
@@ -126,7 +126,7 @@ static uint64_t release(struct mm_slab_class *runs, struct mmi_slab *run)
 
     mmi_store(&run->words[MMI_RUN_PAGES], UINT64_C(0));
     mmi_store(&run->words[MMI_RUN_FIRST], UINT64_C(0));
-    mmi_store(&run->state, (uint32_t)MMI_SLAB_DEAD);
+    mmi_store(&run->state, (uint8_t)MMI_SLAB_DEAD);
     mmi_table_set(runs->pool, pages, 1, NULL);
     mmi_list_push(runs->pool, &runs->unused, run);
     mmi_pool_free_pages(runs->pool, pages, nr_pages);
@@ -177,7 +177,7 @@ bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
         (may_keep(runs, nr_pages) ||
          (release_from(runs, (address >> MM_PAGE_SHIFT) % MM_HEAP_RUN_BINS + 1) != 0 &&
           may_keep(runs, nr_pages)))) {
-        mmi_store(&run->state, (uint32_t)MMI_SLAB_KEPT);
+        mmi_store(&run->state, (uint8_t)MMI_SLAB_KEPT);
         mmi_list_push(runs->pool, bin_of(runs, nr_pages), run);
     } else {
         release(runs, run);
