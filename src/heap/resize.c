@@ -15,27 +15,21 @@ static bool is_run(const struct mm_heap *heap, const struct mmi_slab *slab)
 /** The slab, or run, of a live object that begins here; NULL: none of this heap. */
 static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
 {
-    struct mmi_slab *slab = mmi_table_find(&heap->table, address);
-    uint64_t offset;
-    uint64_t index;
+    struct mmi_found found;
+    unsigned index;
 
-    if (slab == NULL) {
-        return heap->large.pool != NULL ? mmi_heap_run_find(&heap->large, address) : NULL;
+    if (mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found)) {
+        if (!mmi_slab_index(&found, &index) ||
+            (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) != 0) {
+            return NULL;
+        }
+        return found.slab;
     }
-    if (mmi_slab_class(slab) == &heap->runs) {
-        return mmi_heap_run_find(&heap->runs, address);
+    found.slab = mmi_heap_run_find(&heap->runs, address);
+    if (found.slab == NULL && heap->large.pool != NULL) {
+        return mmi_heap_run_find(&heap->large, address);
     }
-    offset = address - mmi_load(&slab->base);
-    if (mmi_load(&slab->class) - (uint64_t)(uintptr_t)heap->classes >= sizeof(heap->classes) ||
-        offset >= mmi_load(&slab->bytes) || offset % mmi_load(&slab->size) != 0) {
-        return NULL;
-    }
-    index = offset / mmi_load(&slab->size);
-    if ((mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]) >> (index % MMI_SLAB_WORD_BITS) & 1) !=
-        0) {
-        return NULL;
-    }
-    return slab;
+    return found.slab;
 }
 
 static uint64_t usable(const struct mm_heap *heap, const struct mmi_slab *slab)
@@ -99,8 +93,11 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
 {
     uint64_t had = usable(heap, slab);
 
-    if (size > had || !mm_is_aligned(address, align)) {
+    if (!mm_is_aligned(address, align)) {
         return false;
+    }
+    if (size > had) {
+        return is_run(heap, slab) && mmi_heap_run_grow(slab, size, 0);
     }
     if (!mmi_heap_in_slab(align, size)) {
         mmi_heap_run_shrink(slab, size);
@@ -116,6 +113,7 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
     struct mmi_slab *slab;
     uint64_t align;
     uint64_t had;
+    uint32_t cpu;
     void *moved;
 
     if (object == NULL) {
@@ -132,13 +130,15 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
         mark_resized(heap, slab, size);
         return object;
     }
-    moved = mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, 0);
+    cpu = mmi_cpu_number(&heap->pool->platform);
+    moved = mmi_heap_alloc(heap, cpu, align, size, 0);
     if (moved != NULL) {
-        if (align > 16) {
+        if (align > 16 && mmi_heap_in_slab(align, size) &&
+            slot_size(heap, align, size) != slot_size(heap, 16, size)) {
             mark_resized(heap, find_live(heap, (uint64_t)(uintptr_t)moved), size);
         }
         memcpy(moved, object, size < had ? size : had);
-        mm_heap_free(heap, object);
+        mm_heap_free_on(heap, cpu, object);
     }
     return moved;
 }

@@ -13,7 +13,7 @@
  *        └──────────────── reclaim, or there are enough ───────────────────┘
  *
  * A freed run of up to 16 pages is kept as it is, with its pages and its place in the table: to
- * use it again is to take it off a list. What is kept is bounded: 32 pages, and one more for each 16
+ * use it again is to take it off a list. What is kept is bounded: 64 pages, and one more for each 4
  * runs that are live. If that is reached, another run makes room: any, as the address has it, so
  * that no length which is wanted no more stays for ever.
  */
@@ -25,8 +25,8 @@
 #define PAGES_MAX (UINT64_C(1) << (MM_PADDR_BITS_MAX - MM_PAGE_SHIFT))
 
 /** Pages that are kept however few runs there are, and runs for each further one. */
-#define KEPT_MIN      32u
-#define RUNS_PER_KEPT 16u
+#define KEPT_MIN      64u
+#define RUNS_PER_KEPT 4u
 
 uint64_t mmi_heap_run_pages(uint64_t size)
 {
