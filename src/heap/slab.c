@@ -39,35 +39,11 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** Free objects of a word that make a slab worth listing; an eighth of its objects if that is less.
- */
-#define SEVERAL 8u
-
 /* --- words ------------------------------------------------------------------------------------ */
-
-static uint16_t several(uint64_t nr_objects)
-{
-    uint64_t nr = nr_objects / 8u;
-
-    return (uint16_t)(nr < 1 ? 1 : nr > SEVERAL ? SEVERAL : nr);
-}
 
 static unsigned nr_words(const struct mmi_slab *slab)
 {
     return (mmi_load(&slab->nr_objects) + MMI_SLAB_WORD_BITS - 1) / MMI_SLAB_WORD_BITS;
-}
-
-bool mmi_slab_worth_listing(struct mmi_slab *slab)
-{
-    unsigned nr = nr_words(slab);
-    unsigned least = mmi_load(&slab->several);
-
-    for (unsigned w = 0; w < nr; w++) {
-        if (mmi_popcount((uint32_t)mmi_load_seq(&slab->words[w])) >= least) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static bool is_empty(const struct mmi_slab *slab)
@@ -100,18 +76,21 @@ static void *take(struct mmi_slab *slab, unsigned *word)
 
 /* --- when a free has to look --------------------------------------------------------------------- */
 
-#define EACH_WORD UINT64_C(0x0101010101010101)
-#define NEVER     (0xffu * EACH_WORD)
+/** No word is so. */
+#define NEVER (UINT64_C(1) << 32)
 
-/** Where a word is all free. */
-static uint64_t look_when_full(const struct mmi_slab *slab)
+/** The first object: a sample of how many of a word are free. */
+#define SAMPLE UINT64_C(1)
+
+/** The objects that there are in every word: if a word is all free, these are. */
+static uint64_t in_every_word(const struct mmi_slab *slab)
 {
-    unsigned nr = mmi_load(&slab->nr_objects);
-    unsigned last = (nr - 1) / MMI_SLAB_WORD_BITS;
-    uint64_t look = MMI_SLAB_WORD_BITS * EACH_WORD;
+    return mmi_slab_full(slab, nr_words(slab) - 1);
+}
 
-    look -= (uint64_t)(MMI_SLAB_WORD_BITS - (nr - last * MMI_SLAB_WORD_BITS)) << (last * 8);
-    return look;
+static uint64_t sample_of(const struct mmi_slab *slab)
+{
+    return SAMPLE & in_every_word(slab);
 }
 
 /** The slab is going to be in this state. See the top for the order. */
@@ -121,11 +100,24 @@ static void look_in(struct mmi_slab *slab, uint8_t state)
     uint64_t look = NEVER;
 
     if (state == MMI_SLAB_UNLISTED) {
-        look = mmi_load(&slab->several) * EACH_WORD;
+        look = sample_of(slab);
     } else if (state == MMI_SLAB_LISTED || mmi_load(&slab->order) > class->min_order) {
-        look = look_when_full(slab);
+        look = in_every_word(slab);
     }
     mmi_store(&slab->look, look);
+}
+
+bool mmi_slab_worth_listing(struct mmi_slab *slab)
+{
+    uint64_t sample = sample_of(slab);
+    unsigned nr = nr_words(slab);
+
+    for (unsigned w = 0; w < nr; w++) {
+        if ((mmi_load_seq(&slab->words[w]) & sample) == sample) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void mmi_slab_unfree(uint64_t *word, uint32_t bits)
@@ -326,7 +318,7 @@ void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now)
 
     if (state == MMI_SLAB_OWNED) {
         leave_owner(slab);
-    } else if ((state == MMI_SLAB_UNLISTED && mmi_popcount(now) >= mmi_load(&slab->several)) ||
+    } else if (state == MMI_SLAB_UNLISTED ||
                (state == MMI_SLAB_LISTED &&
                 now == mmi_slab_full(slab, (unsigned)(word - slab->words)))) {
         /* The order that is due changes where the number of slabs crosses a power of two. */
@@ -481,7 +473,6 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->resized, (uint8_t)0);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
-    mmi_store(&slab->several, several(nr));
     mmi_store_release(&slab->bytes, (uint32_t)(nr * size));
     look_in(slab, MMI_SLAB_OWNED);
     mmi_store(&slab->state, (uint8_t)MMI_SLAB_OWNED);

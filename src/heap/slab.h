@@ -51,10 +51,10 @@ struct mmi_slab {
     uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
     uint8_t state;       /**< enum mmi_slab_state */
     uint8_t number;      /**< of its class in the heap */
-    uint16_t several;    /**< free objects of a word that make the slab worth listing */
-    uint64_t look;       /**< a byte a word: so many free objects in it, and a free has to look */
-    uint16_t cpu;        /**< whose it is, if OWNED */
-    uint16_t size;       /**< bytes from object to object */
+    uint16_t unused;
+    uint64_t look; /**< a byte a word: so many free objects in it, and a free has to look */
+    uint16_t cpu;  /**< whose it is, if OWNED */
+    uint16_t size; /**< bytes from object to object */
     uint16_t nr_objects;
     uint8_t order;                  /**< log2 of its pages */
     uint8_t resized;                /**< an object stayed here with a size of another class */
@@ -263,12 +263,8 @@ MMI_INLINE bool mmi_slab_alloc(const uint64_t *hint_at, void **out)
     seen = mmi_load_acquire(word);
     while ((uint32_t)seen != 0) {
         uint32_t size = mmi_load(&slab->size);
-        uint64_t object = mmi_load(&slab->base) + mmi_hint_index(hint) * size;
+        uint64_t object = mmi_load(&slab->base) + (mmi_hint_index(hint) + mmi_ctz(seen)) * size;
 
-        /* Everything that follows an allocation waits for what is computed from the word. So that
-         * comes last, and the compiler must not regroup the sum. */
-        __asm__("" : "+r"(object));
-        object += (uint64_t)(mmi_ctz(seen) * size);
         if (mmi_cas(word, &seen, seen & (seen - 1))) {
             *out = (void *)(uintptr_t)object;
             return true;
@@ -389,8 +385,8 @@ MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t 
         return MMI_FREED_WRONG;
     }
     *out_now = now;
-    look = mmi_load_seq(&slab->look) >> ((uint64_t)(uintptr_t)word & 0x38);
-    return MMI_UNLIKELY(mmi_popcount32(now) >= (look & 0xff)) ? MMI_FREED_LOOK : MMI_FREED;
+    look = mmi_load_seq(&slab->look);
+    return MMI_UNLIKELY((now & look) == look) ? MMI_FREED_LOOK : MMI_FREED;
 }
 
 #endif

@@ -67,7 +67,8 @@ static int start(void **state)
     f->unlisted = slab_of(f, 0);
     f->listed = slab_of(f, f->nr_objects - 2);
     f->owned = slab_of(f, f->nr_objects - 1);
-    for (unsigned i = 0; i < 20; i++) {
+    while (f->listed->state != MMI_SLAB_LISTED) {
+        assert_in_range(f->nr_objects, 2, NR_OBJECTS);
         mm_cache_free(&f->cache, f->objects[--f->nr_objects - 1]);
         f->objects[f->nr_objects - 1] = f->objects[f->nr_objects];
     }
