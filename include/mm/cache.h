@@ -157,7 +157,9 @@ mm_status_t mm_page_frames_destroy(struct mm_page_frames *pages);
 
 /**
  * The source over frames; base and length are what the frames span in the direct map. Its alloc()
- * answers as mm_frame_alloc(), its free() panics as mm_frame_free_run().
+ * answers as mm_frame_alloc(), and so does its extend(), which asks for exactly the frames behind
+ * (also MM_ERR_INVALID_ARGUMENT: no page, or more than there are); its free() panics as
+ * mm_frame_free_run().
  *
  * @return all zero if `pages` is null or not initialised
  * Locks:  none; any context.

@@ -56,7 +56,35 @@ static void frames_free(void *ctx, void *address, uint64_t nr_pages)
     mmi_fetch_sub(&pages->nr_pages_out, nr_pages);
 }
 
-static const struct mm_page_source_ops frames_ops = {.alloc = frames_alloc, .free = frames_free};
+static mm_status_t frames_extend(void *ctx, void *address, uint64_t nr_pages, uint64_t more,
+                                 uint32_t flags)
+{
+    struct mm_page_frames *pages = ctx;
+    uint64_t start = mm_physmap_paddr(&pages->physmap, address).raw;
+    struct mm_frame_request request = {.nr_frames = more,
+                                       .align = MM_PAGE_SIZE,
+                                       .owner = MM_OWNER_HEAP,
+                                       .flags =
+                                           (flags & MM_PAGES_ATOMIC) != 0 ? MM_FRAME_ATOMIC : 0};
+    mm_status_t status;
+    mm_pfn_t first;
+
+    if (nr_pages == 0 || more == 0 || nr_pages > pages->len / MM_PAGE_SIZE ||
+        more > pages->len / MM_PAGE_SIZE) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    /* No other run of this length lies between these limits. */
+    request.lowest = mm_paddr(start + nr_pages * MM_PAGE_SIZE);
+    request.highest = mm_paddr(request.lowest.raw + more * MM_PAGE_SIZE - 1);
+    status = mm_frame_alloc(pages->frames, &request, &first);
+    if (status == MM_OK) {
+        mmi_fetch_add(&pages->nr_pages_out, more);
+    }
+    return status;
+}
+
+static const struct mm_page_source_ops frames_ops = {
+    .alloc = frames_alloc, .free = frames_free, .extend = frames_extend};
 
 mm_status_t mm_page_frames_init(struct mm_page_frames *pages, struct mm_frames *frames,
                                 const struct mm_physmap *physmap)

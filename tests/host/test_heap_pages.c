@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * Page sources: the fixed range against a flat model of its pages, frames through the direct map,
- * and what a pool does with the address windows of both.
+ * Page sources: frames through the direct map, and what a pool does with the address windows of
+ * all sources.
  */
 #include "heap_world.h"
-
-#define NR_PAGES 3000
 
 static mm_status_t take(struct mm_page_source source, uint64_t nr, uint64_t align, void **out)
 {
@@ -17,147 +15,49 @@ static void give(struct mm_page_source source, void *pages, uint64_t nr)
     source.ops->free(source.ctx, pages, nr);
 }
 
-static void test_range_statuses(void **state)
+static mm_status_t extend(struct mm_page_source source, void *pages, uint64_t nr, uint64_t more)
 {
-    struct mm_page_range range = {0};
-    char *memory = mmap(NULL, 64 * KiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    void *page;
-
-    (void)state;
-    assert_int_equal(mm_page_range_init(NULL, memory, 8192), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_page_range_init(&range, NULL, 8192), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_page_range_init(&range, memory, 0), MM_ERR_INVALID_SIZE);
-    assert_int_equal(mm_page_range_init(&range, memory, 8191), MM_ERR_INVALID_SIZE);
-    assert_int_equal(mm_page_range_init(&range, memory + 1, 8192), MM_ERR_INVALID_SIZE);
-    assert_int_equal(mm_page_range_init(&range, memory + 1, UINT64_MAX), MM_ERR_INVALID_SIZE);
-    assert_int_equal(mm_page_range_init(&range, (void *)(UINTPTR_MAX - 100), 90),
-                     MM_ERR_INVALID_SIZE);
-    assert_int_equal(mm_page_range_destroy(NULL), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(mm_page_range_destroy(&range), MM_ERR_NOT_INITIALIZED);
-    assert_null(mm_page_source_range(NULL).ops);
-    assert_null(mm_page_source_range(&range).ops);
-
-    assert_int_equal(mm_page_range_init(&range, memory + 1, 4095 + 8192 + 4095), MM_OK);
-    assert_int_equal(mm_page_range_init(&range, memory, 8192), MM_ERR_ALREADY_INITIALIZED);
-    assert_int_equal(mm_page_source_range(&range).base, (uintptr_t)memory + 4096);
-    assert_int_equal(mm_page_source_range(&range).len, 8192);
-    assert_int_equal(take(mm_page_source_range(&range), 2, 1, &page), MM_ERR_NO_MEMORY);
-    assert_int_equal(take(mm_page_source_range(&range), 1, 1, &page), MM_OK);
-    assert_ptr_equal(page, memory + 8192);
-    assert_int_equal(take(mm_page_source_range(&range), 1, 1, &page), MM_ERR_NO_MEMORY);
-    assert_int_equal(mm_page_range_destroy(&range), MM_ERR_BUSY);
-    give(mm_page_source_range(&range), page, 1);
-    assert_int_equal(mm_page_range_destroy(&range), MM_OK);
-    munmap(memory, 64 * KiB);
+    return source.ops->extend(source.ctx, pages, nr, more, 0);
 }
 
-static void test_range_misuse(void **state)
+static void test_frames_extend(void **state)
 {
-    struct world *world = world_of_range(MiB);
+    struct world *world = world_of_frames(8 * MiB);
     struct mm_page_source source = world->inner;
-    struct t_trap_info info;
-    void *pages = world;
+    struct mm_frame_stats stats;
+    char *pages = NULL;
+    void *behind;
 
     (void)state;
-    assert_int_equal(take(source, 0, 1, &pages), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(take(source, 1, 0, &pages), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(take(source, 1, 3, &pages), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(take(source, 257, 1, &pages), MM_ERR_NO_MEMORY);
-    assert_int_equal(take(source, UINT64_MAX, 1, &pages), MM_ERR_NO_MEMORY);
-    assert_int_equal(take(source, 1, UINT64_C(1) << 63, &pages), MM_ERR_NO_MEMORY);
-    assert_int_equal(take(source, 1, UINT64_C(1) << 51, &pages), MM_ERR_NO_MEMORY);
-    assert_ptr_equal(pages, world);
-
-    assert_int_equal(take(source, 8, 1, &pages), MM_OK);
-    give(source, (char *)pages + 4096, 7);
-    give(source, pages, 1);
-    T_EXPECT_SIGILL(give(source, pages, 1), &info);
-    T_EXPECT_SIGILL(give(source, pages, 0), &info);
-    T_EXPECT_SIGILL(give(source, (char *)pages + 1, 1), &info);
-    T_EXPECT_SIGILL(give(source, world->memory, 1), &info); /* the bitmap */
-    T_EXPECT_SIGILL(give(source, (char *)world->memory + MiB, 1), &info);
-    T_EXPECT_SIGILL(give(source, (char *)world->memory + MiB - 4096, 2), &info);
-    T_EXPECT_SIGILL(give(source, NULL, 1), &info);
-    T_EXPECT_SIGILL(give(source, pages, UINT64_MAX), &info);
+    assert_int_equal(take(source, 100, 1, (void **)&pages), MM_OK);
+    give(source, pages + 40 * 4096, 60);
+    assert_int_equal(world->pages.nr_pages_out, 40);
+    assert_int_equal(extend(source, pages, 0, 1), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(extend(source, pages, 40, 0), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(extend(source, pages, UINT64_MAX, 1), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(extend(source, pages, 40, UINT64_MAX), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(extend(source, pages, 39, 1), MM_ERR_NO_MEMORY); /* its own */
+    assert_int_equal(extend(source, pages, 40, 8 * MiB / 4096), MM_ERR_NO_MEMORY);
+    for (uint64_t nr = 40; nr < 100; nr += 15) {
+        assert_int_equal(extend(source, pages, nr, 15), MM_OK);
+        assert_int_equal(world->pages.nr_pages_out, nr + 15);
+    }
+    assert_int_equal(mm_frame_get_stats(&world->frames, &stats), MM_OK);
+    assert_int_equal(stats.nr_free, world->nr_free_frames - 100);
+    /* Somebody else's page, right behind. */
+    give(source, pages + 50 * 4096, 50);
+    assert_int_equal(
+        mm_frame_alloc_at(&world->frames,
+                          mm_pfn_of(mm_paddr(t_ram_paddr(world->ram, pages + 60 * 4096))), 1),
+        MM_OK);
+    assert_int_equal(extend(source, pages, 50, 11), MM_ERR_NO_MEMORY);
+    assert_int_equal(extend(source, pages, 50, 10), MM_OK);
+    behind = pages + 60 * 4096;
+    mm_frame_free(&world->frames, mm_pfn_of(mm_paddr(t_ram_paddr(world->ram, behind))), 0);
+    give(source, pages, 60);
+    assert_int_equal(world->pages.nr_pages_out, 0);
+    assert_int_equal(mm_frame_check(&world->frames), MM_OK);
     world_delete(world);
-}
-
-/* 100,000 runs of all lengths and alignments, against an array that says whose each page is. */
-static void test_range_random(void **state)
-{
-    enum { SLOTS = 300 };
-    struct run {
-        void *pages;
-        uint64_t nr;
-    } slots[SLOTS] = {{0}};
-    unsigned nr_ops = MM_TEST_SANITIZED ? 10000 : 100000;
-    struct mm_page_range range = {0};
-    uint64_t len = (NR_PAGES + 1) * UINT64_C(4096);
-    char *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    uint16_t *owner = calloc(NR_PAGES, sizeof(*owner));
-    struct mm_page_source source;
-    struct t_prng prng;
-    uint64_t nr_used = 1;
-
-    (void)state;
-    t_prng_start(&prng, "heap pages");
-    assert_int_equal(mm_page_range_init(&range, memory + 5, len - 5), MM_OK);
-    source = mm_page_source_range(&range);
-    assert_int_equal(source.len, NR_PAGES * UINT64_C(4096));
-    owner[0] = UINT16_MAX; /* the bitmap */
-    for (unsigned op = 0; op < nr_ops; op++) {
-        unsigned s = (unsigned)t_prng_below(&prng, SLOTS);
-        uint64_t nr = t_prng_chance(&prng, 1, 20)  ? t_prng_range(&prng, 1, 200)
-                      : t_prng_chance(&prng, 1, 2) ? UINT64_C(1) << t_prng_below(&prng, 6)
-                                                   : t_prng_range(&prng, 1, 12);
-        uint64_t align = t_prng_chance(&prng, 1, 8) ? UINT64_C(1) << t_prng_below(&prng, 10) : 1;
-        void *pages = NULL;
-
-        if (slots[s].pages != NULL) {
-            uint64_t first = ((uintptr_t)slots[s].pages - source.base) / 4096;
-            uint64_t part = t_prng_range(&prng, 1, slots[s].nr);
-
-            /* All of it, or its tail. */
-            part = t_prng_chance(&prng, 1, 4) ? part : slots[s].nr;
-            give(source, (char *)slots[s].pages + (slots[s].nr - part) * 4096, part);
-            for (uint64_t i = 0; i < part; i++) {
-                assert_int_equal(owner[first + slots[s].nr - 1 - i], s + 1);
-                owner[first + slots[s].nr - 1 - i] = 0;
-            }
-            slots[s].nr -= part;
-            slots[s].pages = slots[s].nr == 0 ? NULL : slots[s].pages;
-            nr_used -= part;
-        } else if (take(source, nr, align, &pages) == MM_OK) {
-            uint64_t first = ((uintptr_t)pages - source.base) / 4096;
-
-            assert_true(mm_range_covers(source.base, source.len, (uintptr_t)pages, nr * 4096));
-            assert_int_equal((uintptr_t)pages / 4096 % align, 0);
-            for (uint64_t i = 0; i < nr; i++) {
-                assert_int_equal(owner[first + i], 0);
-                owner[first + i] = (uint16_t)(s + 1);
-            }
-            slots[s] = (struct run){pages, nr};
-            nr_used += nr;
-        } else {
-            /* Refused: then there is no such run. */
-            uint64_t page0 = source.base / 4096;
-            uint64_t have = 0;
-
-            for (uint64_t i = 0; i < NR_PAGES; i++) {
-                have = owner[i] != 0 ? 0 : have + 1;
-                assert_false(have >= nr && (page0 + i + 1 - nr) % align == 0);
-            }
-        }
-        assert_int_equal(range.nr_free, NR_PAGES - nr_used);
-    }
-    for (unsigned s = 0; s < SLOTS; s++) {
-        if (slots[s].pages != NULL) {
-            give(source, slots[s].pages, slots[s].nr);
-        }
-    }
-    assert_int_equal(mm_page_range_destroy(&range), MM_OK);
-    munmap(memory, len);
-    free(owner);
 }
 
 static void test_frames_statuses(void **state)
@@ -400,8 +300,7 @@ static void test_slab_across_a_border(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_range_statuses),  cmocka_unit_test(test_range_misuse),
-        cmocka_unit_test(test_range_random),    cmocka_unit_test(test_frames_statuses),
+        cmocka_unit_test(test_frames_statuses), cmocka_unit_test(test_frames_extend),
         cmocka_unit_test(test_windows),         cmocka_unit_test(test_lying_source),
         cmocka_unit_test(test_frames_in_parts), cmocka_unit_test(test_slab_across_a_border),
     };
