@@ -81,6 +81,32 @@ static void test_runs(void **state)
     race("heap.few-pages", 2);
 }
 
+/* Freed runs are kept: taken up by either, given back by the other, and made room of. */
+static void test_kept_runs(void **state)
+{
+    (void)state;
+    prepare(48, 0);
+    fill(0, 0, 4, RUN);
+    free_one(0, forget_object(3));
+    SCRIPT(w->steps[0], {FREE, 0, 0, 0}, {ALLOC, 10, RUN, true}, {FREE, 1, 0, 0});
+    SCRIPT(w->steps[1], {ALLOC, 20, RUN, true}, {FREE, 2, 0, 0}, {RECLAIM, 0, 0, 0},
+           {ALLOC, 21, RUN, true});
+    race("heap.kept-runs", 2);
+    prepare(80, 0);
+    fill(0, 0, 3, 65536);
+    fill(0, 3, 2, RUN);
+    SCRIPT(w->steps[0], {FREE, 0, 0, 0}, {FREE, 1, 0, 0}, {ALLOC, 10, 65536, true});
+    SCRIPT(w->steps[1], {FREE, 3, 0, 0}, {FREE, 2, 0, 0}, {ALLOC, 20, RUN, true}, {FREE, 4, 0, 0});
+    race("heap.kept-runs-make-room", 2);
+    /* The second free meets a run that is kept, taken up again, or gone. */
+    prepare(48, 0);
+    fill(0, 0, 3, RUN);
+    w->twice = true;
+    SCRIPT(w->steps[0], {TWICE, 1, 0, 0}, {FREE, 0, 0, 0});
+    SCRIPT(w->steps[1], {FREE, 2, 0, 0}, {TWICE, 1, 0, 0}, {RECLAIM, 0, 0, 0});
+    race("heap.kept-runs-double-free", 2);
+}
+
 static void test_resizing(void **state)
 {
     (void)state;
@@ -165,13 +191,10 @@ static void test_run_across_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc_and_free),
-        cmocka_unit_test(test_guessed_word),
-        cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_resizing),
-        cmocka_unit_test(test_reclaim),
-        cmocka_unit_test(test_double_free),
-        cmocka_unit_test(test_run_across_words),
+        cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_guessed_word),
+        cmocka_unit_test(test_runs),           cmocka_unit_test(test_kept_runs),
+        cmocka_unit_test(test_resizing),       cmocka_unit_test(test_reclaim),
+        cmocka_unit_test(test_double_free),    cmocka_unit_test(test_run_across_words),
     };
 
     return cmocka_run_group_tests_name("schedule_heap", tests, NULL, NULL);
