@@ -2,11 +2,7 @@
 //
 // Figures of the heap with two threads, each on a core and with a CPU number of its own. Times are
 // of the clock on the wall.
-#include "heap_bench.h"
-#include "thread_bench.h"
-
-#include <memory>
-#include <random>
+#include "heap_workloads.h"
 
 namespace heap_bench
 {
@@ -15,47 +11,6 @@ namespace
 {
 
 using namespace thread_bench;
-
-// One thread allocates, the other frees, 64 bytes each; batches of 64 go through a ring.
-struct Remote {
-    template <class Heap> void operator()(benchmark::State &state, Heap &heap) const
-    {
-        using ObjectRing = Ring<void *>;
-        auto ring = std::make_unique<ObjectRing>();
-        bool failed = false;
-
-        std::thread consumer([&] {
-            const Pinned pinned(1);
-
-            while (ObjectRing::Batch *batch = ring->next()) {
-                for (void *object : batch->units) {
-                    heap.free(object, 1);
-                }
-                ring->done();
-            }
-        });
-        {
-            const Pinned pinned(0);
-
-            for (auto _ : state) {
-                ObjectRing::Batch &batch = ring->room();
-
-                for (auto &object : batch.units) {
-                    object = heap.alloc(64, 0);
-                    failed |= object == nullptr;
-                }
-                ring->put();
-            }
-        }
-        ring->stop();
-        consumer.join();
-        if (failed) {
-            state.SkipWithError("no memory");
-            return;
-        }
-        state.SetItemsProcessed(state.iterations() * 64);
-    }
-};
 
 // A server, as Larson and Krishnan saw it (ISMM 1998): each thread replaces objects at random among
 // those of its client, and clients move from thread to thread, so that objects are freed where they
