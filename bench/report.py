@@ -56,7 +56,7 @@ def load_figures(path):
     return figures
 
 
-def run_program(program, repetitions, seconds):
+def run_program(program, repetitions, seconds, only):
     """
     The repetitions of each benchmark, name to a list of JSON entries in the order of time; and of
     each that could not be measured, name to the reason.
@@ -66,7 +66,8 @@ def run_program(program, repetitions, seconds):
         environment["MM_BENCH_MOMENT"] = "1"
     done = subprocess.run(
         [program, "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
-         f"--benchmark_min_time={seconds}", "--benchmark_enable_random_interleaving=true"],
+         f"--benchmark_min_time={seconds}", "--benchmark_enable_random_interleaving=true",
+         f"--benchmark_filter={only or '.'}"],
         stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode != 0:
         fail(f"{program} ended with status {done.returncode}")
@@ -106,6 +107,12 @@ def name_of(names, figure, key):
 
 def find(runs, figure, key):
     return runs[name_of(runs, figure, key)]
+
+
+def all_there(names, figure):
+    """Whether all benchmarks that the figure needs were asked for."""
+    wanted = [figure[key] for key in ("of", "over", "scale_by") if key in figure]
+    return all(any(name == one or name.startswith(one + "/") for name in names) for one in wanted)
 
 
 def why_missing(runs, unmeasured, figure):
@@ -179,7 +186,7 @@ def figure_row(runs, figure):
     return value, missed, row
 
 
-def report_room(room, runs, unmeasured, figures, directory):
+def report_room(room, runs, unmeasured, figures, directory, is_partial):
     """Print the room's tables, write its figures; the number of bounds that are not met."""
     print(f"\n{room}: ns an item")
     print_table(["benchmark", "min", "median", "max"],
@@ -194,6 +201,8 @@ def report_room(room, runs, unmeasured, figures, directory):
 
     rows, missing, result, nr_missed = [], [], {}, 0
     for figure in figures:
+        if is_partial and not all_there([*runs, *unmeasured], figure):
+            continue
         reason = why_missing(runs, unmeasured, figure)
         if reason is not None:
             missing.append([figure["name"], reason])
@@ -210,7 +219,7 @@ def report_room(room, runs, unmeasured, figures, directory):
         print(f"\n{room}: missing figures")
         for name, reason in missing:
             print(f"{name}: {reason}")
-    if directory:
+    if directory and not is_partial:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{room}.json"
         path.write_text(json.dumps(result, indent=4, sort_keys=True) + "\n", encoding="utf-8")
@@ -224,6 +233,8 @@ def main():
     parser.add_argument("--directory", type=pathlib.Path, help="where ROOM.json goes")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.1, help="of a repetition")
+    parser.add_argument("--only", metavar="REGEX",
+                        help="run these benchmarks only, show their figures, write no file")
     parser.add_argument("--strict", action="store_true", help="fail when a bound is not met")
     arguments = parser.parse_args()
 
@@ -232,10 +243,12 @@ def main():
     for program in arguments.programs:
         room = program.name.removeprefix("bench_")
         figures = [figure for figure in declared if figure["name"].split(".")[0] == room]
-        runs, unmeasured = run_program(program, arguments.repetitions, arguments.seconds)
+        runs, unmeasured = run_program(program, arguments.repetitions, arguments.seconds,
+                                       arguments.only)
         if not runs and not unmeasured:
             fail(f"{program} has no benchmark")
-        nr_missed += report_room(room, runs, unmeasured, figures, arguments.directory)
+        nr_missed += report_room(room, runs, unmeasured, figures, arguments.directory,
+                                 arguments.only is not None)
         failures += [f"{name}: {reason}" for name, reason in sorted(unmeasured.items())
                      if not reason.startswith(NOT_SUPPORTED)]
     if nr_missed:

@@ -7,6 +7,7 @@
 # build/figures/ROOM.json. bench/README.md says how to read and to add them.
 #   --repetitions N  how often each is run, in random order (9)
 #   --seconds S      least time of a repetition (0.1)
+#   --only REGEX     run the benchmarks that match, show their figures, write no file
 #   --strict         fail when a bound is not met
 #   --help           this text
 
@@ -16,11 +17,13 @@
 known_rooms=(frame paging heap space dma)
 rooms=()
 report_arguments=()
+only=0
 while [ $# -gt 0 ]; do
     case $1 in
     frame | paging | heap | space | dma) rooms+=("$1") ;;
-    --repetitions | --seconds)
+    --repetitions | --seconds | --only)
         report_arguments+=("$1" "$(option_value "$@")")
+        [ "$1" != --only ] || only=1
         shift
         ;;
     --strict) report_arguments+=("$1") ;;
@@ -53,4 +56,4 @@ build bench "${targets[@]}"
 say "measuring: ${targets[*]}"
 python3 -B "$MM_ROOT/bench/report.py" "${programs[@]}" --figures "$MM_ROOT/bench/figures.json" \
     --directory "$MM_ROOT/build/figures" "${report_arguments[@]}"
-say "figures are in build/figures/"
+[ "$only" = 1 ] || say "figures are in build/figures/"
