@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Figures of the heap: what real programs ask of malloc, replayed from tests/data/traces. README.md
-// tells the format.
+// Figures of the heap: what real programs ask of malloc, replayed from tests/data/traces, whose
+// README.md tells the format.
 #include "heap_bench.h"
 
 #include <cstring>
