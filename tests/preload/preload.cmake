@@ -37,3 +37,25 @@ foreach(program IN ITEMS python3 sqlite3 gcc git perl xz)
         "$<TARGET_FILE:mm_preload>" "${PROJECT_BINARY_DIR}/tests/preload/${program}")
     set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 300)
 endforeach()
+
+set(test "${MM_TEST_PREFIX}preload.trace")
+add_test(NAME "${test}" COMMAND "${MM_BASH}" "${mm_preload_dir}/trace_test.sh"
+    "$<TARGET_FILE:mm_preload>" "${PROJECT_BINARY_DIR}/tests/preload/trace")
+set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 120)
+
+# 64 MiB are all that there is: a program that can do without goes on.
+set(test "${MM_TEST_PREFIX}preload.limit")
+add_test(NAME "${test}" COMMAND "${Python3_EXECUTABLE}" -S -c "
+kept = []
+try:
+    while True:
+        kept.append(bytearray(1 << 20))
+except MemoryError:
+    nr = len(kept)
+kept.clear()
+big = bytearray(40 << 20)
+print('between' if 30 < nr < 64 else nr, len(big))
+")
+set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 60
+    ENVIRONMENT "LD_PRELOAD=$<TARGET_FILE:mm_preload>;MM_PRELOAD_LIMIT=64"
+    PASS_REGULAR_EXPRESSION "^between 41943040")

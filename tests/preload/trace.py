@@ -3,12 +3,16 @@
 #
 # Makes a trace (tests/data/traces/README.md) of what the preloaded malloc recorded, FILE.PID:
 #     trace.py RECORDED TRACE [--events N]
-# Addresses become the lowest free numbers. At most N events are kept, the first ones.
+# Addresses become the lowest free numbers. At most N events are kept, the first ones. Or reads one,
+# checks that it keeps its rules, and counts:
+#     trace.py --read TRACE
 
 import argparse
 import gzip
 import heapq
+import pathlib
 import struct
+import sys
 
 EVENT = struct.Struct("<IIQQQ")
 ALLOC, ALIGNED, ZEROED, FREE, REALLOC_BEGIN, REALLOC_END = range(1, 7)
@@ -91,7 +95,52 @@ def convert(events, most):
     return b"MMTRACE1" + varint(ids.nr) + varint(nr_events) + out, ids, nr_events
 
 
+def read(data):
+    """Counts of the events of a trace, by op; it keeps its rules, or this raises."""
+    at = 8
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    if data[:8] != b"MMTRACE1":
+        raise SystemExit("it is no trace")
+    nr_ids = number()
+    nr_events = number()
+    live = set()
+    counts = [0] * 5
+    for _ in range(nr_events):
+        head = number()
+        number_, op = head >> 3, head & 7
+        if op == OP_ALIGNED and number() > 40:
+            raise SystemExit("an alignment that no machine has")
+        if op != OP_FREE:
+            number()
+        if number_ >= nr_ids or (number_ in live) != (op in (OP_FREE, OP_REALLOC)):
+            raise SystemExit(f"op {op} of object {number_}")
+        counts[op] += 1
+        if op == OP_FREE:
+            live.remove(number_)
+        else:
+            live.add(number_)
+    if at != len(data):
+        raise SystemExit("it goes on behind its last event")
+    return counts, len(live)
+
+
 def main():
+    if sys.argv[1:2] == ["--read"]:
+        counts, live = read(gzip.decompress(pathlib.Path(sys.argv[2]).read_bytes()))
+        print(f"{counts[OP_ALLOC] + counts[OP_ALIGNED] + counts[OP_ZEROED]} allocated, "
+              f"{counts[OP_FREE]} freed, {counts[OP_REALLOC]} resized, {live} live")
+        return
     parser = argparse.ArgumentParser()
     parser.add_argument("recorded")
     parser.add_argument("trace")
