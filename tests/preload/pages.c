@@ -8,9 +8,9 @@
  *
  * Pages that come back are given to the kernel before the window hears of them: so what a window
  * hands out is always zero, and what is resident is what is out. But a program that frees and
- * allocates by turns would fault in the same pages again and again: so short runs go by way of a
- * stash, from which a request of the same length takes them as they are, and which pushes out one
- * for each that comes in.
+ * allocates by turns would fault in the same pages again and again: so runs that are not long go by way
+ * of a stash, from which a request of the same length takes them as they are, and which pushes out
+ * the oldest when it is full.
  *
  * No lock: a fork() in the middle of a call of another thread loses what that call had in its
  * hands, and nothing else.
@@ -34,9 +34,12 @@
 #define NR_WINDOWS 3
 static const uint64_t window_ends[NR_WINDOWS] = {GIB, 16 * GIB, ARENA_LEN};
 
-/** Runs in the stash, and the longest, in pages: at most 8 MiB, and what is longer is rare. */
+/** Runs in a stash, and for the stashes: pages of the longest run, and of all (one run more in
+ * passing). Slabs are up to 16 pages long; there are many of them, and they must not push out the
+ * few that are longer. */
 #define STASH_RUNS  64u
-#define STASH_PAGES 32u
+#define NR_STASHES  2u
+#define LONGEST_RUN 256u
 
 enum { CLOSED, OPENING, OPEN, BROKEN };
 
@@ -48,9 +51,14 @@ static struct window {
     atomic_uint state;
 } windows[NR_WINDOWS];
 
-/** Address and pages of a run: page-aligned, and less than a page. 0: none. */
-static _Atomic uint64_t stash[STASH_RUNS];
-static _Atomic uint32_t stash_next;
+static struct stash {
+    uint32_t longest;
+    uint32_t most;
+    _Atomic uint64_t nr_pages;
+    _Atomic uint32_t next;
+    /** Address and pages of a run: page-aligned, and less than a page. 0: none. */
+    _Atomic uint64_t runs[STASH_RUNS];
+} stashes[NR_STASHES] = {{.longest = 16, .most = 1024}, {.longest = LONGEST_RUN, .most = 2048}};
 
 static uint64_t limit_pages;
 static _Atomic uint64_t nr_held;
@@ -152,13 +160,24 @@ static void *stash_run(uint64_t entry)
     return (void *)(uintptr_t)(entry & ~(uint64_t)MM_PAGE_MASK);
 }
 
+/** Where runs of this length are kept; NULL: nowhere. */
+static struct stash *stash_of(uint64_t nr_pages)
+{
+    return nr_pages <= stashes[0].longest ? &stashes[0]
+           : nr_pages <= LONGEST_RUN      ? &stashes[1]
+                                          : NULL;
+}
+
 static bool stash_take(uint64_t nr_pages, uint64_t align, void **out)
 {
-    for (unsigned i = 0; i < STASH_RUNS && nr_pages <= STASH_PAGES; i++) {
-        uint64_t entry = atomic_load_explicit(&stash[i], memory_order_relaxed);
+    struct stash *stash = stash_of(nr_pages);
+
+    for (unsigned i = 0; stash != NULL && i < STASH_RUNS; i++) {
+        uint64_t entry = atomic_load_explicit(&stash->runs[i], memory_order_relaxed);
 
         if ((entry & MM_PAGE_MASK) == nr_pages && ((entry >> MM_PAGE_SHIFT) & (align - 1)) == 0 &&
-            atomic_compare_exchange_strong(&stash[i], &entry, 0)) {
+            atomic_compare_exchange_strong(&stash->runs[i], &entry, 0)) {
+            atomic_fetch_sub_explicit(&stash->nr_pages, nr_pages, memory_order_relaxed);
             *out = stash_run(entry);
             return true;
         }
@@ -166,19 +185,34 @@ static bool stash_take(uint64_t nr_pages, uint64_t align, void **out)
     return false;
 }
 
-/** Put an entry into the stash, or nothing, and give back what was there. */
-static void stash_exchange(unsigned at, uint64_t entry)
+/** Put an entry into the next place of a stash, or nothing, and give back what was there. */
+static void stash_next(struct stash *stash, uint64_t entry)
 {
-    entry = atomic_exchange(&stash[at], entry);
+    unsigned at = atomic_fetch_add_explicit(&stash->next, 1, memory_order_relaxed) % STASH_RUNS;
+
+    entry = atomic_exchange(&stash->runs[at], entry);
     if (entry != 0) {
+        atomic_fetch_sub_explicit(&stash->nr_pages, entry & MM_PAGE_MASK, memory_order_relaxed);
         give_back(stash_run(entry), entry & MM_PAGE_MASK);
+    }
+}
+
+static void stash_put(struct stash *stash, void *pages, uint64_t nr_pages)
+{
+    atomic_fetch_add_explicit(&stash->nr_pages, nr_pages, memory_order_relaxed);
+    stash_next(stash, (uint64_t)(uintptr_t)pages | nr_pages);
+    for (unsigned i = 1; i < STASH_RUNS; i++) {
+        if (atomic_load_explicit(&stash->nr_pages, memory_order_relaxed) <= stash->most) {
+            return;
+        }
+        stash_next(stash, 0); /* the oldest go first */
     }
 }
 
 void preload_pages_trim(void)
 {
-    for (unsigned i = 0; i < STASH_RUNS; i++) {
-        stash_exchange(i, 0);
+    for (unsigned i = 0; i < NR_STASHES * STASH_RUNS; i++) {
+        stash_next(&stashes[i % NR_STASHES], 0);
     }
 }
 
@@ -219,10 +253,11 @@ static mm_status_t pages_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
 
 static void pages_free(void *ctx, void *pages, uint64_t nr_pages)
 {
+    struct stash *stash = stash_of(nr_pages);
+
     (void)ctx;
-    if (nr_pages <= STASH_PAGES) {
-        stash_exchange(atomic_fetch_add(&stash_next, 1) % STASH_RUNS,
-                       (uint64_t)(uintptr_t)pages | nr_pages);
+    if (stash != NULL) {
+        stash_put(stash, pages, nr_pages);
     } else {
         give_back(pages, nr_pages);
     }
