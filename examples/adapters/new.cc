@@ -12,7 +12,8 @@
 // there (an illegal instruction), but for the forms with std::nothrow, which answer nullptr.
 // std::get_new_handler() is libsupc++'s; a kernel that does not link that defines it.
 //
-// Sized and aligned delete check what they are told: a wrong size or alignment is a panic.
+// Sized and aligned delete check what they are told: a wrong size or alignment is a panic. (clang
+// before 19 calls them only with -fsized-deallocation.)
 #include <mm/heap.h>
 
 #include <new>

@@ -24,6 +24,7 @@ endfunction()
 mm_add_adapter(malloc "${mm_adapters_dir}/malloc_test.c" "${mm_adapters}/malloc.c")
 set_source_files_properties("${mm_adapters}/malloc.c" PROPERTIES COMPILE_OPTIONS -ffreestanding)
 mm_add_adapter(new "${mm_adapters_dir}/new_test.cc" "${mm_adapters}/new.cc")
+target_compile_options(adapter_new PRIVATE -fsized-deallocation) # gcc's default, not every clang's
 
 # As in a kernel: a crate without std, as a library that C links.
 find_program(MM_RUSTC rustc)

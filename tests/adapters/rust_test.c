@@ -23,7 +23,7 @@ void rust_eh_personality(void);
 
 void rust_eh_personality(void)
 {
-    CHECK(!"called");
+    CHECK(false);
 }
 
 int main(void)

@@ -385,7 +385,7 @@ static int child(unsigned number)
     struct t_prng prng;
 
     t_prng_seed(&prng, number);
-    churn(&prng, 5000);
+    churn(&prng, 2000);
     for (unsigned i = 0; i < SLOTS; i++) {
         unsigned char *object = atomic_exchange(&slots[i], NULL);
 
@@ -405,7 +405,7 @@ static void test_fork(void **state)
 
     (void)state;
     start_threads(threads);
-    for (unsigned i = 0; i < 60; i++) {
+    for (unsigned i = 0; i < 40; i++) {
         pid_t pid = fork();
         int status;
 
