@@ -18,7 +18,8 @@ MENTION = re.compile(
     r"`((?:scripts|docs|include|src|tests|bench|examples|cmake)/[\w./-]*\w|mm/[\w/]+\.h)"
     r"(?![\w<*])[^`]*`")
 WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/**/*.h", "bench/*.h", "**/CMakeLists.txt",
-                    "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json")
+                    "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json",
+                    "tests/preload/*.c")
 
 
 def documents(root):
