@@ -21,31 +21,43 @@ void t_mheap_destroy(struct t_mheap *model)
     t_mheap_init(model, 0, 0);
 }
 
-/* Byte `i` of block `id`: differs from its neighbours, and from the same byte of other blocks. */
-static uint8_t pattern(uint64_t id_hash, uint64_t i)
+/* Eight bytes of block `id` follow from the eight before: each is 37 more, without a carry. So every
+ * byte differs from its neighbours, and from the same byte of other blocks. */
+static uint64_t next_pattern(uint64_t word)
 {
-    return (uint8_t)((id_hash >> (i % 8 * 8)) + i / 8 * 37);
+    const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    const uint64_t step = UINT64_C(0x2525252525252525);
+
+    return ((word & low) + step) ^ (word & ~low);
 }
 
 static void fill(uint8_t *bytes, uint64_t size, uint64_t id)
 {
-    uint64_t id_hash = t_hash_finish(id);
+    uint64_t word = t_hash_finish(id);
 
-    for (uint64_t i = 0; i < size; i++) {
-        bytes[i] = pattern(id_hash, i);
+    for (; size >= 8; size -= 8) {
+        memcpy(bytes, &word, 8);
+        word = next_pattern(word);
+        bytes += 8;
     }
+    memcpy(bytes, &word, size);
 }
 
 static bool holds(const uint8_t *bytes, uint64_t size, uint64_t id)
 {
-    uint64_t id_hash = t_hash_finish(id);
+    uint64_t word = t_hash_finish(id);
 
-    for (uint64_t i = 0; i < size; i++) {
-        if (bytes[i] != pattern(id_hash, i)) {
+    for (; size >= 8; size -= 8) {
+        uint64_t seen;
+
+        memcpy(&seen, bytes, 8);
+        if (seen != word) {
             return false;
         }
+        word = next_pattern(word);
+        bytes += 8;
     }
-    return true;
+    return memcmp(bytes, &word, size) == 0;
 }
 
 static const void *memory(const struct t_mheap_block *block)
@@ -114,7 +126,7 @@ const char *t_mheap_add(struct t_mheap *model, void *block, uint64_t size, uint6
     }
     at = position(model, address);
     memmove(&model->blocks[at + 1], &model->blocks[at], (model->nr - at) * sizeof(*model->blocks));
-    model->blocks[at] = (struct t_mheap_block){address, size, ++model->next_id};
+    model->blocks[at] = (struct t_mheap_block){address, size, ++model->next_id, 0};
     model->nr++;
     model->bytes += size;
     fill(block, size, model->next_id);
@@ -188,7 +200,19 @@ const char *t_mheap_resize(struct t_mheap *model, const void *before, void *afte
     if (wrong == NULL && !holds(after, old.size < size ? old.size : size, old.id)) {
         wrong = "resized: the contents did not come along";
     }
-    return wrong != NULL ? wrong : t_mheap_add(model, after, size, align);
+    wrong = wrong != NULL ? wrong : t_mheap_add(model, after, size, align);
+    return wrong != NULL ? wrong : t_mheap_tag(model, after, old.tag);
+}
+
+const char *t_mheap_tag(struct t_mheap *model, const void *block, uint64_t tag)
+{
+    size_t at = position(model, (uint64_t)(uintptr_t)block);
+
+    if (t_mheap_find(model, block) == NULL) {
+        return "no live block begins here";
+    }
+    model->blocks[at].tag = tag;
+    return NULL;
 }
 
 const char *t_mheap_verify_all(const struct t_mheap *model)

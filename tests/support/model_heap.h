@@ -18,6 +18,7 @@ struct t_mheap_block {
     uint64_t address;
     uint64_t size; /**< as it was asked for; all of it is filled */
     uint64_t id;
+    uint64_t tag; /**< the test's own; 0, and goes along when the block is resized */
 };
 
 struct t_mheap {
@@ -50,6 +51,9 @@ const char *t_mheap_remove(struct t_mheap *model, const void *block);
  */
 const char *t_mheap_resize(struct t_mheap *model, const void *before, void *after, uint64_t size,
                            uint64_t align);
+
+/** Note something on a live block. */
+const char *t_mheap_tag(struct t_mheap *model, const void *block, uint64_t tag);
 
 /** The live block that begins here; NULL: none. */
 const struct t_mheap_block *t_mheap_find(const struct t_mheap *model, const void *block);
