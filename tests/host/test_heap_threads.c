@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * The heap under several threads: everyone for himself, frees by others, one producer and many
- * consumers, and two that free the same object.
+ * consumers. Two that free the same object: test_heap_race_threads.c.
  */
 #define _GNU_SOURCE
 
@@ -290,116 +290,6 @@ static void test_churn(void **state)
     run(churn, 4, rounds(10000), true);
 }
 
-/* --- two free the same object: one of them is told, and only one --------------------------------
- */
-
-/* Two threads that wait for each other get nowhere while they share a CPU with something else, so
- * each gets one of its own, if there are two. */
-static cpu_set_t move_apart(pthread_t other)
-{
-    cpu_set_t allowed;
-    cpu_set_t one;
-    unsigned nr = 0;
-
-    assert_int_equal(pthread_getaffinity_np(pthread_self(), sizeof(allowed), &allowed), 0);
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE && nr < 2 && CPU_COUNT(&allowed) > 1; cpu++) {
-        if (CPU_ISSET(cpu, &allowed)) {
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            assert_int_equal(
-                pthread_setaffinity_np(nr == 0 ? pthread_self() : other, sizeof(one), &one), 0);
-            nr++;
-        }
-    }
-    return allowed;
-}
-
-static struct {
-    uint64_t object;     /**< atomic */
-    uint64_t nr_arrived; /**< atomic: at the start of a round, and at its end */
-    uint64_t nr_told;    /**< atomic */
-} race;
-
-/* The other one is a moment away when both run, and may be far when something else runs in its
- * place: so look for a while, then make room. */
-static void wait_for_arrivals(uint64_t nr)
-{
-    for (unsigned i = 0; __atomic_load_n(&race.nr_arrived, __ATOMIC_ACQUIRE) < nr; i++) {
-        if (i < 4096) {
-            __builtin_ia32_pause();
-        } else {
-            sched_yield();
-        }
-    }
-}
-
-static void arrive(uint64_t nr)
-{
-    (void)__atomic_fetch_add(&race.nr_arrived, UINT64_C(1), __ATOMIC_ACQ_REL);
-    wait_for_arrivals(nr);
-}
-
-/* Who arrives last goes on at once, and who waits hears of it a little later: so one of them takes a
- * few steps more, from round to round a different number. */
-static void free_at_once(unsigned number, uint64_t round)
-{
-    struct t_trap_info info;
-    void *object;
-
-    arrive(4 * round - 2);
-    for (uint64_t i = number == round / 64 % 2 ? round % 64 : 0; i != 0; i--) {
-        __asm__ volatile("" ::: "memory");
-    }
-    object = (void *)(uintptr_t)__atomic_load_n(&race.object, __ATOMIC_RELAXED);
-    T_CATCH(T_TRAP_PANIC, mm_heap_free_on(&world->heap, number, object), &info);
-    if (info.kind == T_TRAP_PANIC) {
-        __atomic_fetch_add(&race.nr_told, UINT64_C(1), __ATOMIC_RELAXED);
-    }
-    arrive(4 * round);
-}
-
-static void *free_same(void *arg)
-{
-    const struct worker *me = arg;
-
-    for (uint64_t round = 1; round <= me->nr_rounds; round++) {
-        free_at_once(me->number, round);
-    }
-    return NULL;
-}
-
-static void raced(uint64_t size, uint64_t nr_rounds)
-{
-    struct worker worker = {.number = 1, .nr_rounds = (unsigned)nr_rounds};
-    void *other = mm_heap_alloc(&world->heap, size);
-    cpu_set_t allowed;
-
-    memset(&race, 0, sizeof(race));
-    assert_int_equal(pthread_create(&worker.thread, NULL, free_same, &worker), 0);
-    allowed = move_apart(worker.thread);
-    for (uint64_t round = 1; round <= nr_rounds; round++) {
-        void *object = mm_heap_alloc_on(&world->heap, 2, size);
-
-        assert_non_null(object);
-        __atomic_store_n(&race.object, (uintptr_t)object, __ATOMIC_RELAXED);
-        free_at_once(0, round);
-        assert_int_equal(__atomic_load_n(&race.nr_told, __ATOMIC_RELAXED), round);
-    }
-    assert_int_equal(pthread_join(worker.thread, NULL), 0);
-    assert_int_equal(pthread_setaffinity_np(pthread_self(), sizeof(allowed), &allowed), 0);
-    mm_heap_free(&world->heap, other);
-    assert_int_equal(mm_heap_check(&world->heap), MM_OK);
-    assert_int_equal(world_stats(world).nr_objects, 0);
-}
-
-static void test_double_free_raced(void **state)
-{
-    (void)state;
-    raced(64, rounds(20000));
-    raced(8192, rounds(5000));  /* the only object of its slab: the first free retires it */
-    raced(30000, rounds(5000)); /* a run */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,7 +299,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_produce_consume, start, stop),
         cmocka_unit_test_setup_teardown(test_churn, start, stop),
         cmocka_unit_test_setup_teardown(test_churn, start_frames, stop),
-        cmocka_unit_test_setup_teardown(test_double_free_raced, start, stop),
     };
 
     return cmocka_run_group_tests_name("heap_threads", tests, NULL, NULL);
