@@ -149,14 +149,20 @@ static inline struct mm_platform world_platform(struct world *world)
     return (struct mm_platform){&ops, &world->log};
 }
 
-/** With a source that does not count, for threads. */
-static inline void world_start_plain(struct world *world, uint32_t nr_cpus)
+/** With a source that does not count, for threads; and a heap that is configured so. */
+static inline void world_start_plain_as(struct world *world, uint32_t nr_cpus,
+                                        const struct mm_heap_config *heap)
 {
     struct mm_pool_config config = {
         .source = world->inner, .platform = world_platform(world), .nr_cpus = nr_cpus};
 
     assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_OK);
+    assert_int_equal(mm_heap_init(&world->heap, &world->pool, heap), MM_OK);
+}
+
+static inline void world_start_plain(struct world *world, uint32_t nr_cpus)
+{
+    world_start_plain_as(world, nr_cpus, NULL);
 }
 
 static inline struct mm_pool_config world_pool_config(struct world *world, uint32_t nr_cpus)

@@ -21,7 +21,6 @@ static struct mm_cache cache;
 
 static int start(void **state)
 {
-    struct mm_pool_config config = {.nr_cpus = 4};
     struct mm_cache_config objects = {.name = "raced", .size = 200};
     struct mm_heap_config heap = {.large_size = LARGE};
 
@@ -29,11 +28,8 @@ static int start(void **state)
     large = world_of_range(16 * MiB);
     world_start_plain(large, 4);
     world = world_of_range(16 * MiB);
-    config.source = world->inner;
-    config.platform = world_platform(world);
     heap.large = &large->pool;
-    assert_int_equal(mm_pool_init(&world->pool, &config), MM_OK);
-    assert_int_equal(mm_heap_init(&world->heap, &world->pool, &heap), MM_OK);
+    world_start_plain_as(world, 4, &heap);
     assert_int_equal(mm_cache_init(&cache, &world->pool, &objects), MM_OK);
     return 0;
 }

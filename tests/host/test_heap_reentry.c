@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: MIT
 /**
  * The heap interrupted inside itself: by a handler after every single instruction of it (the CPU's
- * trap flag, Intel SDM vol. 3A, 17.3.2), by a timer, and by its own page source.
+ * trap flag, Intel SDM vol. 3A, 17.3.2) and by a timer. (By its own page source:
+ * test_heap_source.c.)
  */
 #include "heap_steps.h"
 #include "heap_world.h"
 
 #include <sys/time.h>
 
-#define HELD 12
+#define HELD   12
+#define LIST   5u
+#define LARGE  (16 * KiB)
+#define OBJECT 72u /* of the cache */
 
 /** What the handler works on; the interrupted code never looks at it. */
 static struct {
     struct world *world;
+    struct world *large; /**< of the large pool; NULL: there is none */
+    struct mm_cache cache;
     volatile uint64_t nr_interrupts;
     uint64_t nr_allocated;
     uint64_t nr_refused;
@@ -20,7 +26,10 @@ static struct {
     struct {
         void *object;
         uint64_t size;
+        uint64_t align;
     } held[HELD];
+    void *list[LIST];
+    uint64_t nr_list;
 } irq;
 
 static uint64_t draw(uint64_t below)
@@ -39,27 +48,96 @@ static void expect_bytes(const void *object, uint64_t size, unsigned byte)
     }
 }
 
+static void *allocate_any_way(uint64_t size, uint64_t *align)
+{
+    struct mm_heap *heap = &irq.world->heap;
+
+    *align = 0;
+    switch (draw(7)) {
+    case 0:
+        return mm_heap_alloc(heap, size);
+    case 1:
+        return mm_heap_alloc_zeroed(heap, size);
+    case 2:
+        *align = UINT64_C(16) << draw(10);
+        return mm_heap_alloc_aligned(heap, *align, size);
+    case 3:
+        return mm_heap_alloc_with(heap, size, 0, MM_HEAP_ATOMIC);
+    case 4:
+        return mm_heap_alloc_array(heap, size / 8, 8, 0);
+    default:
+        return mm_heap_alloc_on(heap, 0, size);
+    }
+}
+
+static void free_any_way(unsigned h)
+{
+    struct mm_heap *heap = &irq.world->heap;
+
+    switch (draw(3)) {
+    case 0:
+        mm_heap_free(heap, irq.held[h].object);
+        break;
+    case 1:
+        mm_heap_free_sized(heap, irq.held[h].object, irq.held[h].size, irq.held[h].align);
+        break;
+    default:
+        mm_heap_free_on(heap, 0, irq.held[h].object);
+        break;
+    }
+    irq.held[h].object = NULL;
+}
+
+static void use_cache(void)
+{
+    if (irq.nr_list != 0) {
+        for (uint64_t i = 0; i < irq.nr_list; i++) {
+            expect_bytes(irq.list[i], OBJECT, 0x80u + (unsigned)i);
+        }
+        mm_cache_free_bulk(&irq.cache, irq.nr_list, irq.list);
+        irq.nr_list = 0;
+    } else {
+        irq.nr_list = mm_cache_alloc_bulk(&irq.cache, 0, LIST, irq.list);
+        for (uint64_t i = 0; i < irq.nr_list; i++) {
+            memset(irq.list[i], 0x80 + (int)i, OBJECT);
+        }
+    }
+}
+
+static void resize(unsigned h)
+{
+    uint64_t size = UINT64_C(64) << draw(8);
+    void *moved = mm_heap_realloc(&irq.world->heap, irq.held[h].object, size);
+
+    if (moved != NULL) {
+        memset(moved, (int)h, size);
+        irq.held[h].object = moved;
+        irq.held[h].size = size;
+    }
+}
+
 /** What an interrupt handler of a kernel may do to the heap: anything. */
 static void interrupt(void)
 {
     static const uint64_t sizes[] = {64, 64, 64, 1024, 4096, 8192, 9000};
-    struct mm_heap *heap = &irq.world->heap;
     unsigned h = (unsigned)draw(HELD);
 
     irq.nr_interrupts++;
-    if (irq.held[h].object != NULL) {
+    if (draw(6) == 0) {
+        use_cache();
+    } else if (irq.held[h].object != NULL) {
         expect_bytes(irq.held[h].object, irq.held[h].size, h);
-        if (draw(2) == 0) {
-            mm_heap_free(heap, irq.held[h].object);
+        if (draw(8) == 0) {
+            resize(h);
         } else {
-            mm_heap_free_on(heap, 0, irq.held[h].object);
+            free_any_way(h);
         }
-        irq.held[h].object = NULL;
     } else if (draw(40) == 0) {
-        mm_heap_reclaim(heap);
+        mm_heap_reclaim(&irq.world->heap);
+        mm_cache_reclaim(&irq.cache);
     } else {
         uint64_t size = sizes[draw(sizeof(sizes) / sizeof(sizes[0]))];
-        void *object = mm_heap_alloc_on(heap, 0, size);
+        void *object = allocate_any_way(size, &irq.held[h].align);
 
         if (object == NULL) {
             irq.nr_refused++;
@@ -72,7 +150,23 @@ static void interrupt(void)
     }
 }
 
-static void end_of_interrupts(void)
+static void begin(struct world *world, struct world *large)
+{
+    struct mm_cache_config cache = {.name = "stepped", .size = OBJECT};
+    struct mm_heap_config heap = {.large_size = large != NULL ? LARGE : 0};
+
+    memset(&irq, 0, sizeof(irq));
+    irq.world = world;
+    irq.large = large;
+    if (large != NULL) {
+        world_start_plain(large, 1);
+        heap.large = &large->pool;
+    }
+    world_start_plain_as(world, 1, &heap);
+    assert_int_equal(mm_cache_init(&irq.cache, &world->pool, &cache), MM_OK);
+}
+
+static void end(void)
 {
     for (unsigned h = 0; h < HELD; h++) {
         if (irq.held[h].object != NULL) {
@@ -80,6 +174,18 @@ static void end_of_interrupts(void)
             mm_heap_free(&irq.world->heap, irq.held[h].object);
             irq.held[h].object = NULL;
         }
+    }
+    if (irq.nr_list != 0) {
+        use_cache();
+    }
+    assert_int_equal(world_stats(irq.world).nr_objects, 0);
+    assert_int_equal(mm_cache_check(&irq.cache), MM_OK);
+    assert_int_equal(mm_cache_destroy(&irq.cache), MM_OK);
+    world_stop(irq.world);
+    world_delete(irq.world);
+    if (irq.large != NULL) {
+        world_stop(irq.large);
+        world_delete(irq.large);
     }
 }
 
@@ -105,90 +211,274 @@ static void on_step(int signal, siginfo_t *info, void *context)
     }
 }
 
-static void stepped_rounds(struct world *world, struct t_mheap *model, struct t_prng *prng,
-                           unsigned nr_rounds)
+/** Every call that may be interrupted. */
+enum call {
+    ALLOC,
+    ALLOC_ON,
+    ALLOC_ZEROED,
+    ALLOC_ALIGNED,
+    ALLOC_WITH,
+    ALLOC_ARRAY,
+    REALLOC,
+    REALLOC_ARRAY,
+    FREE,
+    FREE_ON,
+    FREE_SIZED,
+    USABLE_SIZE,
+    RECLAIM,
+    GET_STATS,
+    CACHE_ALLOC,
+    CACHE_ALLOC_ON,
+    CACHE_ALLOC_BULK,
+    CACHE_FREE,
+    CACHE_FREE_BULK,
+    CACHE_RECLAIM,
+    CACHE_GET_STATS,
+    NR_CALLS
+};
+
+/** Interrupts that came into each. */
+static uint64_t nr_into[NR_CALLS];
+
+#define INTERRUPTED(call_, statement)                                                              \
+    do {                                                                                           \
+        uint64_t before_ = irq.nr_interrupts;                                                      \
+        STEPPED(statement);                                                                        \
+        nr_into[call_] += irq.nr_interrupts - before_;                                             \
+    } while (0)
+
+struct rounds {
+    struct mm_heap *heap;
+    struct t_mheap blocks;
+    struct t_mheap objects; /**< of the cache */
+    struct t_prng prng;
+    unsigned nr_rounds;
+};
+
+static void *any_of(struct rounds *r, const struct t_mheap *model)
+{
+    return (void *)(uintptr_t)model->blocks[t_prng_below(&r->prng, model->nr)].address;
+}
+
+static uint64_t any_size(struct rounds *r)
 {
     static const uint64_t sizes[] = {64, 64, 64, 64, 1024, 4096, 8192, 20000};
 
-    for (unsigned i = 0; i < nr_rounds; i++) {
-        bool up = i / 60 % 2 == 0;
+    return sizes[t_prng_below(&r->prng, sizeof(sizes) / sizeof(sizes[0]))];
+}
 
-        if (model->nr == 0 || t_prng_chance(prng, up ? 3 : 1, 4)) {
-            uint64_t size = sizes[t_prng_below(prng, sizeof(sizes) / sizeof(sizes[0]))];
-            void *volatile object;
+static void stepped_alloc(struct rounds *r, enum call call)
+{
+    uint64_t size = any_size(r);
+    uint64_t align = 0;
+    void *volatile object = NULL;
 
-            STEPPED(object = mm_heap_alloc_on(&world->heap, 0, size));
-            if (object != NULL) {
-                T_LEGAL(t_mheap_add(model, object, size, 16));
-            }
-        } else {
-            void *object = (void *)(uintptr_t)model->blocks[t_prng_below(prng, model->nr)].address;
-
-            if (t_prng_chance(prng, 1, 6)) {
-                uint64_t size = sizes[t_prng_below(prng, sizeof(sizes) / sizeof(sizes[0]))];
-                void *volatile moved;
-
-                STEPPED(moved = mm_heap_realloc(&world->heap, object, size));
-                if (moved != NULL) {
-                    T_LEGAL(t_mheap_resize(model, object, moved, size, 16));
-                }
-            } else {
-                T_LEGAL(t_mheap_remove(model, object));
-                STEPPED(mm_heap_free_on(&world->heap, 0, object));
-            }
-        }
-        if (i % 50 == 49) {
-            STEPPED(mm_heap_reclaim(&world->heap));
-        }
-        assert_int_equal(mm_heap_check(&world->heap), MM_OK);
-        T_LEGAL(t_mheap_verify_all(model));
+    switch (call) {
+    case ALLOC_ZEROED: /* zeroing is many an instruction */
+        size = size > 256 ? 256 : size;
+        INTERRUPTED(call, object = mm_heap_alloc_zeroed(r->heap, size));
+        T_LEGAL(object == NULL ? NULL : t_mheap_zeroed(object, size));
+        break;
+    case ALLOC_ALIGNED:
+        align = UINT64_C(16) << t_prng_below(&r->prng, 10);
+        INTERRUPTED(call, object = mm_heap_alloc_aligned(r->heap, align, size));
+        break;
+    case ALLOC_WITH:
+        align = UINT64_C(16) << t_prng_below(&r->prng, 5);
+        INTERRUPTED(call, object = mm_heap_alloc_with(r->heap, size, align, MM_HEAP_ATOMIC));
+        break;
+    case ALLOC_ARRAY:
+        INTERRUPTED(call, object = mm_heap_alloc_array(r->heap, size / 4, 4, 0));
+        break;
+    case ALLOC:
+        INTERRUPTED(call, object = mm_heap_alloc(r->heap, size));
+        break;
+    default:
+        INTERRUPTED(call, object = mm_heap_alloc_on(r->heap, 0, size));
+        break;
+    }
+    if (object != NULL) {
+        T_LEGAL(t_mheap_add(&r->blocks, object, size, align != 0 ? align : 16));
+        T_LEGAL(t_mheap_tag(&r->blocks, object, align));
     }
 }
 
-static void stepped(struct world *world, const char *name, unsigned nr_rounds)
+static void stepped_resize(struct rounds *r, enum call call)
+{
+    void *object = any_of(r, &r->blocks);
+    uint64_t size = any_size(r);
+    uint64_t align = t_mheap_find(&r->blocks, object)->tag;
+    void *volatile moved;
+
+    if (call == REALLOC) {
+        INTERRUPTED(call, moved = mm_heap_realloc(r->heap, object, size));
+    } else {
+        INTERRUPTED(call, moved = mm_heap_realloc_array(r->heap, object, 8, size / 8));
+    }
+    if (moved != NULL) {
+        T_LEGAL(t_mheap_resize(&r->blocks, object, moved, size, align != 0 ? align : 16));
+    }
+}
+
+static void stepped_free(struct rounds *r, enum call call)
+{
+    void *object = any_of(r, &r->blocks);
+    uint64_t size = t_mheap_find(&r->blocks, object)->size;
+    uint64_t align = t_mheap_find(&r->blocks, object)->tag;
+
+    T_LEGAL(t_mheap_remove(&r->blocks, object));
+    if (call == FREE) {
+        INTERRUPTED(call, mm_heap_free(r->heap, object));
+    } else if (call == FREE_ON) {
+        INTERRUPTED(call, mm_heap_free_on(r->heap, 0, object));
+    } else {
+        INTERRUPTED(call, mm_heap_free_sized(r->heap, object, size, align));
+    }
+}
+
+static void stepped_look(struct rounds *r, enum call call)
+{
+    struct mm_cache_stats cache;
+    struct mm_heap_stats stats;
+    volatile mm_status_t status = MM_OK;
+    volatile size_t size = UINT64_MAX;
+    const void *object = r->blocks.nr != 0 ? any_of(r, &r->blocks) : NULL;
+
+    switch (call) {
+    case USABLE_SIZE:
+        INTERRUPTED(call, size = mm_heap_usable_size(r->heap, object));
+        assert_true(object == NULL ? size == 0 : size >= t_mheap_find(&r->blocks, object)->size);
+        break;
+    case RECLAIM:
+        INTERRUPTED(call, mm_heap_reclaim(r->heap));
+        break;
+    case CACHE_RECLAIM:
+        INTERRUPTED(call, mm_cache_reclaim(&irq.cache));
+        break;
+    case GET_STATS:
+        INTERRUPTED(call, status = mm_heap_get_stats(r->heap, &stats));
+        assert_true(stats.nr_objects >= r->blocks.nr);
+        break;
+    default:
+        INTERRUPTED(call, status = mm_cache_get_stats(&irq.cache, &cache));
+        assert_true(cache.nr_objects >= r->objects.nr);
+        break;
+    }
+    assert_int_equal(status, MM_OK);
+}
+
+static void stepped_cache_alloc(struct rounds *r, enum call call)
+{
+    void *objects[20] = {NULL};
+    volatile uint64_t nr = 1;
+
+    if (call == CACHE_ALLOC_BULK) {
+        INTERRUPTED(call, nr = mm_cache_alloc_bulk(&irq.cache, 0, 20, objects));
+    } else if (call == CACHE_ALLOC) {
+        INTERRUPTED(call, objects[0] = mm_cache_alloc(&irq.cache));
+    } else {
+        INTERRUPTED(call, objects[0] = mm_cache_alloc_on(&irq.cache, 0));
+    }
+    for (uint64_t i = 0; i < nr && objects[i] != NULL; i++) {
+        T_LEGAL(t_mheap_add(&r->objects, objects[i], OBJECT, 8));
+    }
+}
+
+static void stepped_cache_free(struct rounds *r, enum call call)
+{
+    void *objects[20];
+    uint64_t nr = 0;
+
+    while (nr < (call == CACHE_FREE ? 1u : 20u) && r->objects.nr != 0) {
+        objects[nr] = t_prng_chance(&r->prng, 1, 3)
+                          ? any_of(r, &r->objects)
+                          : (void *)(uintptr_t)r->objects.blocks[r->objects.nr - 1].address;
+        T_LEGAL(t_mheap_remove(&r->objects, objects[nr]));
+        nr++;
+    }
+    if (call == CACHE_FREE) {
+        INTERRUPTED(call, mm_cache_free(&irq.cache, nr == 0 ? NULL : objects[0]));
+    } else {
+        INTERRUPTED(call, mm_cache_free_bulk(&irq.cache, nr, objects));
+    }
+}
+
+static void stepped_round(struct rounds *r, bool up)
+{
+    enum call call = (enum call)(r->nr_rounds++ % NR_CALLS);
+
+    if ((call == RECLAIM || call == GET_STATS) && t_prng_chance(&r->prng, 2, 3)) {
+        call = FREE_ON; /* they are long */
+    }
+    if (call >= CACHE_ALLOC && call <= CACHE_FREE_BULK) {
+        if (call < CACHE_FREE) {
+            stepped_cache_alloc(r, call);
+        } else {
+            stepped_cache_free(r, call);
+        }
+    } else if (call >= USABLE_SIZE) {
+        stepped_look(r, call);
+    } else if (r->blocks.nr == 0 || t_prng_chance(&r->prng, up ? 3 : 1, 4)) {
+        stepped_alloc(r, (enum call)(call % (ALLOC_ARRAY + 1)));
+    } else if (call <= REALLOC_ARRAY) {
+        stepped_resize(r, call % 2 == 0 ? REALLOC : REALLOC_ARRAY);
+    } else {
+        stepped_free(r, call);
+    }
+    assert_int_equal(mm_heap_check(r->heap), MM_OK);
+    assert_int_equal(mm_cache_check(&irq.cache), MM_OK);
+    T_LEGAL(t_mheap_verify_all(&r->blocks));
+    T_LEGAL(t_mheap_verify_all(&r->objects));
+}
+
+static void stepped(struct world *world, struct world *large, const char *name, unsigned nr_rounds)
 {
     struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
     struct sigaction before;
-    struct t_mheap model;
-    struct t_prng prng;
+    struct rounds r;
 
-    t_prng_start(&prng, name);
-    t_mheap_init(&model, 0, 0);
-    memset(&irq, 0, sizeof(irq));
-    irq.world = world;
-    irq.random = t_prng_u64(&prng);
-    world_start_plain(world, 1);
+    begin(world, large);
+    memset(&r, 0, sizeof(r));
+    t_mheap_init(&r.blocks, 0, 0);
+    t_mheap_init(&r.objects, 0, 0);
+    r.heap = &world->heap;
+    t_prng_start(&r.prng, name);
+    irq.random = t_prng_u64(&r.prng);
     assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
-    stepped_rounds(world, &model, &prng, nr_rounds);
-    while (model.nr > 0) {
-        void *object = (void *)(uintptr_t)model.blocks[0].address;
-
-        T_LEGAL(t_mheap_remove(&model, object));
-        STEPPED(mm_heap_free(&world->heap, object));
+    for (unsigned i = 0; i < nr_rounds; i++) {
+        stepped_round(&r, i / NR_CALLS % 2 == 0);
     }
-    STEPPED(mm_heap_reclaim(&world->heap));
+    while (r.blocks.nr > 0) {
+        stepped_free(&r, FREE);
+    }
+    while (r.objects.nr > 0) {
+        stepped_cache_free(&r, CACHE_FREE_BULK);
+    }
     assert_int_equal(sigaction(SIGTRAP, &before, NULL), 0);
-    end_of_interrupts();
-    assert_int_equal(world_stats(world).nr_objects, 0);
-    assert_true(irq.nr_interrupts > nr_rounds * UINT64_C(40));
-    assert_true(irq.nr_allocated > irq.nr_interrupts / 10);
-    t_mheap_destroy(&model);
-    world_stop(world);
-    world_delete(world);
+    assert_true(irq.nr_interrupts > nr_rounds * UINT64_C(20));
+    assert_true(irq.nr_allocated > irq.nr_interrupts / 20);
+    t_mheap_destroy(&r.blocks);
+    t_mheap_destroy(&r.objects);
+    end();
 }
 
 static void test_every_instruction(void **state)
 {
-    unsigned nr_rounds = MM_TEST_SANITIZED ? 30 : 100;
+    unsigned nr_rounds = (MM_TEST_SANITIZED ? 2 : 4) * NR_CALLS;
 
     (void)state;
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    stepped(world_of_range(4 * MiB), "heap stepped, range", nr_rounds);
-    stepped(world_of_frames(2 * MiB), "heap stepped, frames", nr_rounds / 2);
+    nr_rounds *= getenv("MM_TEST_FULL") != NULL ? 20 : 1;
+    memset(nr_into, 0, sizeof(nr_into));
+    stepped(world_of_range(4 * MiB), NULL, "heap stepped, range", nr_rounds);
+    stepped(world_of_frames(2 * MiB), world_of_range(MiB), "heap stepped, frames", nr_rounds);
     /* Full to the brim: what fails is interrupted as well. */
-    stepped(world_of_range(256 * KiB), "heap stepped, want", nr_rounds);
+    stepped(world_of_range(256 * KiB), world_of_frames(64 * KiB), "heap stepped, want", nr_rounds);
+    for (unsigned i = 0; i < NR_CALLS; i++) {
+        assert_true(MM_TEST_SANITIZED || nr_into[i] > 100);
+    }
 }
 
 /* --- by a timer ---------------------------------------------------------------------------------
@@ -214,9 +504,7 @@ static void test_timer(void **state)
 
     (void)state;
     t_prng_start(&prng, "heap timer");
-    memset(&irq, 0, sizeof(irq));
-    irq.world = world;
-    world_start_plain(world, 1);
+    begin(world, NULL);
     assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
     assert_int_equal(setitimer(ITIMER_REAL, &timer, NULL), 0);
     while (irq.nr_interrupts < enough) {
@@ -236,95 +524,11 @@ static void test_timer(void **state)
     }
     assert_int_equal(setitimer(ITIMER_REAL, &stop, NULL), 0);
     assert_int_equal(signal(SIGALRM, SIG_IGN) == SIG_ERR, 0);
-    end_of_interrupts();
     for (unsigned i = 0; i < 100; i++) {
         mm_heap_free(&world->heap, objects[i]);
     }
     assert_int_equal(irq.nr_refused, 0);
-    world_stop(world);
-    world_delete(world);
-}
-
-/* --- by the page source -------------------------------------------------------------------------
- */
-
-static struct world *other;
-static void *others[4100];
-static unsigned nr_others;
-
-/* A source that needs memory itself, from another heap. */
-static void allocate_elsewhere(struct world *world)
-{
-    (void)world;
-    if (nr_others < 4000) {
-        others[nr_others] = mm_heap_alloc(&other->heap, 48);
-        assert_non_null(others[nr_others++]);
-    }
-}
-
-/* One that asks the heap that asks it; it does not let that go on for ever. */
-static void allocate_here(struct world *world)
-{
-    if (world->depth < 3 && nr_others < 4000) {
-        void *object;
-
-        world->depth++;
-        object = mm_heap_alloc(&world->heap, 16u << (nr_others % 9));
-        world->depth--;
-        if (object != NULL) {
-            others[nr_others++] = object;
-        }
-    }
-}
-
-static void use(struct world *world)
-{
-    static void *objects[3000];
-
-    for (unsigned round = 0; round < 3; round++) {
-        for (unsigned i = 0; i < 3000; i++) {
-            uint64_t size = i % 100 == 0 ? 10000 : 16 + i % 1000;
-
-            objects[i] = mm_heap_alloc(&world->heap, size);
-            assert_non_null(objects[i]);
-            memset(objects[i], (int)i, size);
-        }
-        assert_int_equal(mm_heap_check(&world->heap), MM_OK);
-        for (unsigned i = 0; i < 3000; i++) {
-            assert_int_equal(*(unsigned char *)objects[i], i & 255);
-            mm_heap_free(&world->heap, objects[i]);
-        }
-        mm_heap_reclaim(&world->heap);
-    }
-}
-
-static void test_source_that_allocates(void **state)
-{
-    struct world *world = world_of_range(64 * MiB);
-
-    (void)state;
-    other = world_of_range(4 * MiB);
-    world_start(other, 1);
-    world_start(world, 1);
-    world->on_alloc = allocate_elsewhere;
-    nr_others = 0;
-    use(world);
-    assert_true(nr_others > 30);
-    while (nr_others > 0) {
-        mm_heap_free(&other->heap, others[--nr_others]);
-    }
-    world_stop(other);
-    world_delete(other);
-
-    world->on_alloc = allocate_here;
-    use(world);
-    assert_true(nr_others > 30);
-    world->on_alloc = NULL;
-    while (nr_others > 0) {
-        mm_heap_free(&world->heap, others[--nr_others]);
-    }
-    world_stop(world);
-    world_delete(world);
+    end();
 }
 
 int main(void)
@@ -332,7 +536,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_instruction),
         cmocka_unit_test(test_timer),
-        cmocka_unit_test(test_source_that_allocates),
     };
 
     return cmocka_run_group_tests_name("heap_reentry", tests, NULL, NULL);
