@@ -25,6 +25,7 @@
 #define MM_CACHE_H
 
 #include <mm/frame.h>
+#include <mm/heap_report.h>
 #include <mm/physmap.h>
 #include <mm/platform.h>
 
@@ -180,6 +181,9 @@ struct mm_slab_table {
     uint32_t shift; /**< bits of the page's index below those that the root takes */
 };
 
+/** Caches and heaps of a pool that are listed without a page. */
+#define MM_POOL_USERS_INLINE 24
+
 /** A page source and the table that finds a slab by address. Fields are the library's. */
 struct mm_pool {
     uint32_t magic;
@@ -194,6 +198,8 @@ struct mm_pool {
     uint64_t slab_pages;    /**< atomic list: pages of descriptors */
     uint64_t nr_meta_pages; /**< atomic: pages of descriptors, table and hints */
     uint64_t root_inline[MM_POOL_ROOT_INLINE];
+    uint64_t users[MM_POOL_USERS_INLINE]; /**< atomic: caches and heaps */
+    uint64_t more_users;                  /**< atomic: a page of more; its first word is the next */
 };
 
 struct mm_pool_config {
@@ -264,19 +270,24 @@ struct mm_cache_config {
      */
     void (*construct)(void *ctx, void *object);
     void *ctx;
-    uint32_t flags; /**< 0 */
+    uint32_t flags;         /**< MM_HEAP_CALLERS */
+    enum mm_heap_tier tier; /**< MM_HEAP_HARDENED: without a constructor only */
+    uint32_t quarantine;    /**< hardened: objects that wait before reuse; 0: MM_HEAP_QUARANTINE */
+    mm_heap_report_fn report; /**< hears of misuse; NULL: that is a panic */
+    void *report_ctx;
 };
 
 /** The slabs of one size of object. Internal: a cache has one, a heap has one a size. */
 struct mm_slab_class {
     struct mm_pool *pool;
-    const char *name;  /**< of the cache or heap, for panics and events */
-    const void *owner; /**< the cache or heap, for events */
-    uint64_t *hints;   /**< atomic: CPU 0's word; the next CPU's is `stride` on */
-    uint64_t *owned;   /**< atomic: CPU 0's slab, in the same way */
-    uint64_t partial;  /**< atomic list: slabs worth allocating from */
-    uint64_t unused;   /**< atomic list: descriptors without pages */
-    uint64_t all;      /**< atomic list: every descriptor; only grows */
+    const char *name;            /**< of the cache or heap, for panics and events */
+    const void *owner;           /**< the cache or heap, for events */
+    struct mm_heap_watch *watch; /**< NULL: nothing is recorded */
+    uint64_t *hints;             /**< atomic: CPU 0's word; the next CPU's is `stride` on */
+    uint64_t *owned;             /**< atomic: CPU 0's slab, in the same way */
+    uint64_t partial;            /**< atomic list: slabs worth allocating from */
+    uint64_t unused;             /**< atomic list: descriptors without pages */
+    uint64_t all;                /**< atomic list: every descriptor; only grows */
     void (*construct)(void *ctx, void *object);
     void *ctx;
     uint64_t nr_slabs; /**< atomic: slabs with pages */
@@ -287,15 +298,19 @@ struct mm_slab_class {
     uint8_t min_order;   /**< of a slab: log2 of its pages */
     uint8_t max_order;
     uint16_t nr_cpus;
-    uint32_t number; /**< in the heap */
+    uint32_t number;   /**< in the heap */
+    uint32_t lead;     /**< bytes of a slab before its first object */
+    uint32_t nr_words; /**< of a descriptor, that hold bits */
 };
 
 /** An object cache. Storage is the caller's; fields are the library's. */
 struct mm_cache {
     uint32_t magic;
-    uint32_t nr_cpus;
-    struct mm_slab_table table; /**< a copy of the pool's */
+    uint32_t nr_cpus;           /**< 0: every call takes the long way */
+    struct mm_slab_table table; /**< a copy of the pool's; empty: the same */
     struct mm_slab_class objects;
+    struct mm_heap_watch watch;
+    uint64_t size;       /**< bytes of an object, as asked for */
     uint64_t hint_pages; /**< 0: the hints are hints_inline */
     uint64_t nr_failed;  /**< atomic */
     uint64_t hints_inline[MM_CACHE_CPUS_INLINE * (MM_CACHE_LINE / 8)];
@@ -305,10 +320,12 @@ struct mm_cache {
  * Make a cache.
  *
  * @param cache  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, align)
- *         | MM_ERR_INVALID_SIZE (0, or above MM_CACHE_MAX_SIZE) | MM_ERR_INVALID_FLAGS
- *         | MM_ERR_NOT_INITIALIZED (pool) | MM_ERR_NO_MEMORY (only with more than
- *         MM_CACHE_CPUS_INLINE CPUs)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null, align, tier, a
+ *         quarantine above MM_HEAP_QUARANTINE_MAX) | MM_ERR_INVALID_SIZE (0, or above
+ *         MM_CACHE_MAX_SIZE) | MM_ERR_INVALID_FLAGS | MM_ERR_NOT_INITIALIZED (pool)
+ *         | MM_ERR_UNSUPPORTED (hardened, with a constructor) | MM_ERR_NO_MEMORY (only with more
+ *         than MM_CACHE_CPUS_INLINE CPUs, hardened, or as one of more than MM_POOL_USERS_INLINE
+ *         caches and heaps of the pool)
  * Owner:  the pool outlives the cache.
  * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
  */

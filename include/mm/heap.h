@@ -51,9 +51,14 @@ MM_BEGIN_DECLS
 
 /** All zero is a good one. */
 struct mm_heap_config {
-    const char *name; /**< for reports; lives as long as the heap; NULL: "heap" */
-    uint32_t flags;   /**< 0 */
-    uint32_t zero;    /**< always 0 */
+    const char *name;       /**< for reports; lives as long as the heap; NULL: "heap" */
+    uint32_t flags;         /**< MM_HEAP_CALLERS */
+    enum mm_heap_tier tier; /**< what is checked: heap_report.h */
+    uint32_t quarantine;    /**< hardened: objects that wait before reuse; 0: MM_HEAP_QUARANTINE */
+    uint32_t sample_every;  /**< one allocation in so many lies between guards; 0: none */
+    mm_heap_report_fn report; /**< hears of misuse; NULL: that is a panic */
+    void *report_ctx;
+    struct mm_heap_guards guards; /**< of sampled objects */
     /**
      * Where objects of `large_size` bytes and more come from, unless MM_HEAP_ATOMIC is asked for:
      * usually a pool over the kernel virtual arena, whose runs need not be contiguous in memory.
@@ -67,10 +72,10 @@ struct mm_heap_config {
 /** A heap. Storage is the caller's; fields are the library's. */
 struct mm_heap {
     uint32_t magic;
-    uint32_t nr_cpus;
+    uint32_t nr_cpus; /**< 0: every call takes the long way */
     const char *name;
     uint64_t *hints;            /**< atomic; MM_HEAP_CPU_HINTS a CPU */
-    struct mm_slab_table table; /**< a copy of the pool's */
+    struct mm_slab_table table; /**< a copy of the pool's; empty: the same */
     struct mm_pool *pool;
     uint64_t hint_pages; /**< 0: the hints are hints_inline */
     uint64_t nr_failed;  /**< atomic */
@@ -79,6 +84,7 @@ struct mm_heap {
     struct mm_slab_class runs;
     struct mm_slab_class large;          /**< runs of the large pool */
     uint64_t run_bins[MM_HEAP_RUN_BINS]; /**< atomic lists: freed runs of 1, 2, .. pages */
+    struct mm_heap_watch watch;
     uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS];
 };
 
@@ -87,11 +93,14 @@ struct mm_heap {
  *
  * @param heap    zeroed storage
  * @param config  copied; NULL: all zero
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null; `zero`;
- *         `large` is `pool`, or one of `large` and `large_size` without the other)
- *         | MM_ERR_INVALID_SIZE (large_size up to MM_HEAP_MAX_SLAB_SIZE) | MM_ERR_NOT_INITIALIZED
- *         (a pool) | MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (only with more than
- *         MM_HEAP_CPUS_INLINE CPUs)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null; tier; a
+ *         quarantine above MM_HEAP_QUARANTINE_MAX; sample_every without ops of guards; `large` is
+ *         `pool`, or one of `large` and `large_size` without the other) | MM_ERR_INVALID_SIZE
+ *         (large_size up to MM_HEAP_MAX_SLAB_SIZE; the window of the guards)
+ *         | MM_ERR_NOT_ALIGNED (the window of the guards) | MM_ERR_NOT_INITIALIZED (a pool)
+ *         | MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (only with more than MM_HEAP_CPUS_INLINE CPUs,
+ *         hardened, sampled, or as one of more than MM_POOL_USERS_INLINE caches and heaps of a
+ *         pool)
  * Owner:  the pools outlive the heap.
  * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
  */

@@ -15,6 +15,7 @@
 #include <mm/event.h>
 #include <mm/frame.h>
 #include <mm/heap.h>
+#include <mm/heap_report.h>
 #include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/paging_audit.h>

@@ -31,6 +31,9 @@ struct mm_panic_info {
     uint64_t recorded_value; /**< number that belongs to it: a count, an order, an owner; else 0 */
     const char *claimed;     /**< what the caller says: "allocated, order 3" */
     uint64_t claimed_value;
+    uint64_t allocated_by; /**< return address of who allocated it; 0: not recorded */
+    uint64_t freed_by;     /**< of who freed it last; 0: not recorded */
+    uint64_t caller;       /**< of the call that found it; 0: not known */
 };
 
 struct mm_platform_ops {
@@ -75,7 +78,8 @@ struct mm_platform_ops {
     /** Nanoseconds since some moment, never backwards. Default: 0. Not called by this version. */
     uint64_t (*clock)(void *ctx);
 
-    /** 64 random bits. Default: 0: nothing is randomised. Not called by this version. */
+    /** 64 random bits. Default: 0: nothing is randomised. Called when a hardened heap
+     * or cache is made. */
     uint64_t (*random)(void *ctx);
 };
 

@@ -2,7 +2,7 @@
 /**
  * Object caches: one class of slabs each. The work is done in slab.c; here are the calls.
  */
-#include "slab.h"
+#include "watch.h"
 
 #include "core/base/mem.h"
 #include "core/base/report.h"
@@ -31,14 +31,48 @@ static mm_status_t stride_of(const struct mm_cache_config *config, uint32_t *out
     if (config->size == 0 || config->size > MM_CACHE_MAX_SIZE) {
         return MM_ERR_INVALID_SIZE;
     }
-    *out = (uint32_t)mm_align_down(config->size + align - 1, align);
+    *out = config->tier == MM_HEAP_HARDENED ? (uint32_t)MMI_FENCE : 0;
+    *out = (uint32_t)mm_align_down(config->size + *out + align - 1, align);
     return MM_OK;
+}
+
+/** Hardened: room for canaries before the first object, which stays aligned. */
+static uint32_t lead_of(uint32_t size)
+{
+    uint32_t align = size & (0 - size);
+
+    return align > MM_PAGE_SIZE ? (uint32_t)MM_PAGE_SIZE : align;
+}
+
+/** All that can fail: the pages of the hints, those of the watch, the place in the pool's list. */
+static mm_status_t take_pages(const struct mm_cache *cache, const struct mmi_watch_config *looks,
+                              struct mm_heap_watch *watch, uint64_t *pages)
+{
+    struct mm_pool *pool = looks->pool;
+    bool many = pool->nr_cpus > MM_CACHE_CPUS_INLINE;
+
+    *pages = many ? mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0) : 0;
+    if (many && *pages == 0) {
+        return MM_ERR_NO_MEMORY;
+    }
+    if (mmi_watch_init(watch, looks) == MM_OK) {
+        if (mmi_pool_add_user(pool, cache, true)) {
+            return MM_OK;
+        }
+        mmi_watch_destroy(watch);
+    }
+    if (many) {
+        mmi_pool_free_meta_pages(pool, *pages, hint_pages(pool->nr_cpus));
+    }
+    return MM_ERR_NO_MEMORY;
 }
 
 mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
                           const struct mm_cache_config *config)
 {
     struct mmi_class_config objects = {.pool = pool, .owner = cache, .stride = STRIDE};
+    struct mmi_watch_config looks;
+    struct mm_heap_watch watch;
     mm_status_t status;
     uint64_t pages = 0;
 
@@ -51,21 +85,33 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     if (pool->magic != MMI_POOL_MAGIC) {
         return MM_ERR_NOT_INITIALIZED;
     }
-    if (config->flags != 0) {
-        return MM_ERR_INVALID_FLAGS;
+    objects.name = config->name != NULL ? config->name : "cache";
+    looks = (struct mmi_watch_config){.pool = pool,
+                                      .name = objects.name,
+                                      .tier = config->tier,
+                                      .flags = config->flags,
+                                      .quarantine = config->quarantine,
+                                      .report = config->report,
+                                      .ctx = config->report_ctx};
+    status = mmi_watch_check(&looks);
+    status = status == MM_OK ? stride_of(config, &objects.size) : status;
+    if (status == MM_OK && config->tier == MM_HEAP_HARDENED && config->construct != NULL) {
+        status = MM_ERR_UNSUPPORTED;
     }
-    status = stride_of(config, &objects.size);
     if (status != MM_OK) {
         return status;
     }
-    if (pool->nr_cpus > MM_CACHE_CPUS_INLINE) {
-        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0);
-        if (pages == 0) {
-            return MM_ERR_NO_MEMORY;
-        }
+    status = take_pages(cache, &looks, &watch, &pages);
+    if (status != MM_OK) {
+        return status;
     }
     memset(cache, 0, sizeof(*cache));
-    objects.name = config->name != NULL ? config->name : "cache";
+    cache->watch = watch;
+    cache->size = config->size;
+    objects.watch = mmi_is_watched(&watch) ? &cache->watch : NULL;
+    if (mmi_is_hardened(&watch)) {
+        objects.lead = lead_of(objects.size);
+    }
     objects.construct = config->construct;
     objects.ctx = config->ctx;
     objects.nr_cpus = pool->nr_cpus;
@@ -73,10 +119,11 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     objects.owned = objects.hints + 1;
     mmi_class_init(&cache->objects, &objects);
     cache->hint_pages = pages;
-    cache->table = pool->table;
-    cache->nr_cpus = pool->nr_cpus;
+    if (!mmi_is_watched(&watch)) {
+        cache->table = pool->table;
+        cache->nr_cpus = pool->nr_cpus;
+    }
     cache->magic = MMI_CACHE_MAGIC;
-    mmi_fetch_add(&pool->nr_users, 1u);
     return MM_OK;
 }
 
@@ -97,21 +144,51 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
         return MM_ERR_BUSY;
     }
     pool = cache->objects.pool;
+    mmi_quarantine_drain(&cache->watch);
     mmi_class_destroy(&cache->objects);
     if (cache->hint_pages != 0) {
-        mmi_pool_free_meta_pages(pool, cache->hint_pages, hint_pages(cache->nr_cpus));
+        mmi_pool_free_meta_pages(pool, cache->hint_pages, hint_pages(pool->nr_cpus));
     }
+    mmi_watch_destroy(&cache->watch);
+    mmi_pool_remove_user(pool, cache);
     memset(cache, 0, sizeof(*cache));
-    mmi_fetch_sub(&pool->nr_users, 1u);
     return MM_OK;
 }
 
-MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
+/** The long way: see watch.h. */
+static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint64_t caller)
+{
+    struct mm_heap_watch *watch = &cache->watch;
+    const uint64_t *hint_at;
+    bool hardened = mmi_is_hardened(watch);
+    void *object;
+
+    cpu %= watch->nr_cpus;
+    hint_at = &cache->objects.hints[(size_t)cpu * STRIDE];
+    if (hardened ? !mmi_watch_claim(watch, mmi_load_acquire(hint_at), &object)
+                 : !mmi_slab_alloc(hint_at, &object)) {
+        object = mmi_class_alloc(&cache->objects, cpu, 0);
+        if (object == NULL && mmi_quarantine_drain(watch) != 0) {
+            object = mmi_class_alloc(&cache->objects, cpu, 0);
+        }
+        if (object != NULL && hardened) {
+            object = mmi_watch_shuffle(watch, object);
+        }
+    }
+    if (object != NULL) {
+        mmi_watch_made(watch, (uint64_t)(uintptr_t)object, cache->size, caller);
+    }
+    return object;
+}
+
+MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu, uint64_t caller)
 {
     void *object = NULL;
 
     if (is_cache(cache)) {
-        object = mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus, 0);
+        object = mmi_is_watched(&cache->watch)
+                     ? alloc_watched(cache, cpu, caller)
+                     : mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus, 0);
         if (object == NULL) {
             mmi_fetch_add(&cache->nr_failed, UINT64_C(1));
         }
@@ -119,7 +196,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu)
     return object;
 }
 
-void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
+MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu)
 {
     if (cache != NULL && cpu < cache->nr_cpus) {
         void *object;
@@ -128,7 +205,12 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
             return object;
         }
     }
-    return alloc_slow(cache, cpu);
+    return alloc_slow(cache, cpu, MMI_CALLER());
+}
+
+void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
+{
+    return alloc_on(cache, cpu);
 }
 
 void *mm_cache_alloc(struct mm_cache *cache)
@@ -136,51 +218,62 @@ void *mm_cache_alloc(struct mm_cache *cache)
     if (!is_cache(cache)) {
         return NULL;
     }
-    return mm_cache_alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
+    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
 }
 
 /** What the hot path leaves: nothing to free, or a panic. */
-MMI_NOINLINE static void free_slow(const struct mm_cache *cache, uint64_t address)
+MMI_NOINLINE static void free_slow(struct mm_cache *cache, uint64_t address, uint64_t caller)
 {
-    struct mmi_misuse misuse = {0};
+    struct mmi_free free = {.address = address, .caller = caller};
+    struct mmi_misuse misuse = {.caller = caller};
+    struct mmi_found found;
+    unsigned index;
 
     if (address == 0) {
         return;
     }
     if (is_cache(cache)) {
-        misuse = (struct mmi_misuse){.pool = cache->objects.pool,
-                                     .name = cache->objects.name,
-                                     .table = &cache->table,
-                                     .classes = &cache->objects,
-                                     .classes_len = sizeof(cache->objects)};
+        const struct mm_slab_class *objects = &cache->objects;
+
+        if (mmi_is_watched(&cache->watch) &&
+            mmi_slab_find(&objects->pool->table, objects, sizeof(*objects), address, &found) &&
+            mmi_slab_index(&found, &index) && mmi_watch_free(&cache->watch, &found, index, &free)) {
+            return;
+        }
+        misuse = (struct mmi_misuse){.pool = objects->pool,
+                                     .name = objects->name,
+                                     .classes = objects,
+                                     .classes_len = sizeof(*objects),
+                                     .watch = &cache->watch,
+                                     .caller = caller};
     }
-    mmi_slab_panic(&misuse, address);
+    mmi_slab_misuse(&misuse, address);
 }
 
 /** The bits that a wrong free has set are as they were; then it is told. */
-MMI_NOINLINE static void free_wrong(const struct mm_cache *cache, uint64_t address, uint64_t *word,
-                                    uint32_t bits)
+MMI_NOINLINE static void free_wrong(struct mm_cache *cache, uint64_t address, uint64_t *word,
+                                    uint32_t bits, uint64_t caller)
 {
     mmi_slab_unfree(word, bits);
-    free_slow(cache, address);
+    free_slow(cache, address, caller);
 }
 
 /** Free the object with this index of a slab of ours. */
-MMI_INLINE void free_index(const struct mm_cache *cache, uint64_t address,
-                           const struct mmi_found *found, unsigned index)
+MMI_INLINE void free_index(struct mm_cache *cache, uint64_t address, const struct mmi_found *found,
+                           unsigned index)
 {
     uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
     uint32_t now = 0;
     enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
 
     if (MMI_UNLIKELY(freed == MMI_FREED_WRONG)) {
-        free_wrong(cache, address, word, now);
+        free_wrong(cache, address, word, now, MMI_CALLER());
     } else if (freed == MMI_FREED_LOOK) {
         mmi_slab_freed(found->slab, word, now);
     }
 }
 
-void mm_cache_free(struct mm_cache *cache, void *object)
+MMI_INLINE void free_object(struct mm_cache *cache, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_found found;
@@ -191,7 +284,7 @@ void mm_cache_free(struct mm_cache *cache, void *object)
         mmi_slab_index(&found, &index)) {
         free_index(cache, address, &found, index);
     } else {
-        free_slow(cache, address);
+        free_slow(cache, address, MMI_CALLER());
     }
 }
 
@@ -208,8 +301,13 @@ void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object)
                             index / MMI_SLAB_WORD_BITS, cpu);
         free_index(cache, address, &found, index);
     } else {
-        mm_cache_free(cache, object);
+        free_object(cache, object);
     }
+}
+
+void mm_cache_free(struct mm_cache *cache, void *object)
+{
+    free_object(cache, object);
 }
 
 /* --- many at once ------------------------------------------------------------------------------ */
@@ -251,17 +349,20 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
 {
     const uint64_t *hint_at;
     uint64_t done = 0;
+    bool watched;
 
     if (!is_cache(cache) || objects == NULL) {
         return 0;
     }
-    cpu %= cache->nr_cpus;
+    watched = mmi_is_watched(&cache->watch);
+    cpu %= watched ? cache->watch.nr_cpus : cache->nr_cpus;
     hint_at = &cache->objects.hints[(size_t)cpu * STRIDE];
     while (done < nr) {
-        uint64_t taken = take_word(hint_at, nr - done, &objects[done]);
+        uint64_t taken = watched ? 0 : take_word(hint_at, nr - done, &objects[done]);
 
         if (taken == 0) {
-            void *object = alloc_slow(cache, cpu); /* and a word for those that follow */
+            void *object =
+                alloc_slow(cache, cpu, MMI_CALLER()); /* and a word for those that follow */
 
             if (object == NULL) {
                 break;
@@ -275,10 +376,10 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
 }
 
 /** One of them is free: find out which, and panic there. */
-MMI_NOINLINE static void free_one_by_one(struct mm_cache *cache, uint64_t nr, void *const *objects)
+MMI_INLINE void free_one_by_one(struct mm_cache *cache, uint64_t nr, void *const *objects)
 {
     for (uint64_t i = 0; i < nr; i++) {
-        mm_cache_free(cache, objects[i]);
+        free_object(cache, objects[i]);
     }
 }
 
@@ -326,7 +427,9 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
             nr_here++;
         }
         if (nr_here == 0) {
-            free_slow(cache, address);
+            free_slow(cache, address, MMI_CALLER()); /* watched, or misuse that was told */
+            i++;
+            continue;
         }
         switch (mmi_slab_free(&found, &found.slab->words[word], bits, &now)) {
         case MMI_FREED_WRONG:
@@ -345,7 +448,11 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
 
 uint64_t mm_cache_reclaim(struct mm_cache *cache)
 {
-    return is_cache(cache) ? mmi_class_reclaim(&cache->objects) : 0;
+    if (!is_cache(cache)) {
+        return 0;
+    }
+    mmi_quarantine_drain(&cache->watch);
+    return mmi_class_reclaim(&cache->objects);
 }
 
 mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out)

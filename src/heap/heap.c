@@ -12,12 +12,6 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** Behind a CPU's words for allocating: the word of the object that it freed last, and its slabs. */
-#define LAST_FREED  MM_HEAP_NR_CLASSES
-#define LAST_PAGE   (MM_HEAP_NR_CLASSES + 1)
-#define FIRST_OWNED (MM_HEAP_NR_CLASSES + 8)
-_Static_assert(FIRST_OWNED + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a slab a class");
-
 /* So many 16ths of a size are of this class. */
 #define X2(n)  n, n
 #define X4(n)  X2(n), X2(n)
@@ -66,8 +60,7 @@ static uint64_t hint_pages(uint32_t nr_cpus)
 
 static mm_status_t check_config(const struct mm_pool *pool, const struct mm_heap_config *config)
 {
-    if (config->zero != 0 || config->large == pool ||
-        (config->large == NULL) != (config->large_size == 0)) {
+    if (config->large == pool || (config->large == NULL) != (config->large_size == 0)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (pool->magic != MMI_POOL_MAGIC ||
@@ -77,7 +70,42 @@ static mm_status_t check_config(const struct mm_pool *pool, const struct mm_heap
     if (config->large != NULL && config->large_size <= MM_HEAP_MAX_SLAB_SIZE) {
         return MM_ERR_INVALID_SIZE;
     }
-    return config->flags != 0 ? MM_ERR_INVALID_FLAGS : MM_OK;
+    return MM_OK;
+}
+
+/** Hardened: room for canaries before the first object, which stays aligned. */
+static uint32_t class_lead(uint32_t size)
+{
+    uint32_t align = size & (0 - size);
+
+    return align > MM_PAGE_SIZE ? (uint32_t)MM_PAGE_SIZE : align;
+}
+
+/** All that can fail: the pages of the hints, those of the watch, the places in the pools' lists. */
+static mm_status_t take_pages(const struct mm_heap *heap, struct mm_pool *pool,
+                              const struct mm_heap_config *config,
+                              const struct mmi_watch_config *looks, struct mm_heap_watch *watch,
+                              uint64_t *pages)
+{
+    bool many = pool->nr_cpus > MM_HEAP_CPUS_INLINE;
+
+    *pages = many ? mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0) : 0;
+    if (many && *pages == 0) {
+        return MM_ERR_NO_MEMORY;
+    }
+    if (mmi_watch_init(watch, looks) == MM_OK) {
+        if (mmi_pool_add_user(pool, heap, false)) {
+            if (config->large == NULL || mmi_pool_add_user(config->large, heap, false)) {
+                return MM_OK;
+            }
+            mmi_pool_remove_user(pool, heap);
+        }
+        mmi_watch_destroy(watch);
+    }
+    if (many) {
+        mmi_pool_free_meta_pages(pool, *pages, hint_pages(pool->nr_cpus));
+    }
+    return MM_ERR_NO_MEMORY;
 }
 
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
@@ -85,6 +113,8 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
 {
     static const struct mm_heap_config none;
     struct mmi_class_config class = {.pool = pool, .owner = heap, .stride = MM_HEAP_CPU_HINTS};
+    struct mmi_watch_config looks;
+    struct mm_heap_watch watch;
     mm_status_t status;
     uint64_t pages = 0;
 
@@ -96,28 +126,40 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     }
     config = config == NULL ? &none : config;
     status = check_config(pool, config);
+    looks = (struct mmi_watch_config){.pool = pool,
+                                      .name = config->name != NULL ? config->name : "heap",
+                                      .tier = config->tier,
+                                      .flags = config->flags,
+                                      .quarantine = config->quarantine,
+                                      .sample_every = config->sample_every,
+                                      .report = config->report,
+                                      .ctx = config->report_ctx,
+                                      .guards = &config->guards};
+    status = status == MM_OK ? mmi_watch_check(&looks) : status;
     if (status != MM_OK) {
         return status;
     }
-    if (pool->nr_cpus > MM_HEAP_CPUS_INLINE) {
-        pages = mmi_pool_meta_pages(pool, hint_pages(pool->nr_cpus), 0);
-        if (pages == 0) {
-            return MM_ERR_NO_MEMORY;
-        }
+    status = take_pages(heap, pool, config, &looks, &watch, &pages);
+    if (status != MM_OK) {
+        return status;
     }
     memset(heap, 0, sizeof(*heap));
+    heap->watch = watch;
     heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
-    heap->name = config->name != NULL ? config->name : "heap";
+    heap->name = looks.name;
     class.name = heap->name;
     class.nr_cpus = pool->nr_cpus;
+    class.watch = mmi_has_records(&watch) ? &heap->watch : NULL;
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         class.size = class_size(i);
         class.number = i;
+        class.lead = mmi_is_hardened(&watch) ? class_lead(class.size) : 0;
         class.hints = &heap->hints[i];
-        class.owned = &heap->hints[FIRST_OWNED + i];
+        class.owned = &heap->hints[MMI_HEAP_FIRST_OWNED + i];
         mmi_class_init(&heap->classes[i], &class);
     }
     class.size = 0;
+    class.lead = 0;
     class.hints = heap->run_bins;
     class.nr_cpus = 0;
     mmi_class_init(&heap->runs, &class);
@@ -127,14 +169,14 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
         class.pool = config->large;
         class.hints = NULL;
         mmi_class_init(&heap->large, &class);
-        mmi_fetch_add(&config->large->nr_users, 1u);
     }
     heap->hint_pages = pages;
-    heap->table = pool->table;
     heap->pool = pool;
-    heap->nr_cpus = pool->nr_cpus;
+    if (!mmi_is_watched(&watch)) {
+        heap->table = pool->table;
+        heap->nr_cpus = pool->nr_cpus;
+    }
     heap->magic = MMI_HEAP_MAGIC;
-    mmi_fetch_add(&pool->nr_users, 1u);
     return MM_OK;
 }
 
@@ -151,6 +193,8 @@ static const struct mm_slab_class *any_class(const struct mm_heap *heap, unsigne
 /** Whether something is allocated; says what. */
 static bool leaks(const struct mm_heap *heap)
 {
+    uint64_t nr_samples;
+    uint64_t bytes;
     bool any = false;
 
     for (unsigned i = 0; i < ALL_CLASSES; i++) {
@@ -162,6 +206,11 @@ static bool leaks(const struct mm_heap *heap)
             mmi_class_leak(class, counts.nr_objects);
             any = true;
         }
+    }
+    nr_samples = mmi_samples_count(&heap->watch, &bytes);
+    if (nr_samples != 0) {
+        mmi_samples_leak(&heap->watch, nr_samples);
+        any = true;
     }
     return any;
 }
@@ -180,19 +229,21 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
         return MM_ERR_BUSY;
     }
     pool = heap->pool;
+    mmi_quarantine_drain(&heap->watch);
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         mmi_class_destroy(&heap->classes[i]);
     }
     mmi_heap_run_destroy(&heap->runs);
     if (heap->large.pool != NULL) {
         mmi_heap_run_destroy(&heap->large);
-        mmi_fetch_sub(&heap->large.pool->nr_users, 1u);
+        mmi_pool_remove_user(heap->large.pool, heap);
     }
     if (heap->hint_pages != 0) {
-        mmi_pool_free_meta_pages(pool, heap->hint_pages, hint_pages(heap->nr_cpus));
+        mmi_pool_free_meta_pages(pool, heap->hint_pages, hint_pages(pool->nr_cpus));
     }
+    mmi_watch_destroy(&heap->watch);
+    mmi_pool_remove_user(pool, heap);
     memset(heap, 0, sizeof(*heap));
-    mmi_fetch_sub(&pool->nr_users, 1u);
     return MM_OK;
 }
 
@@ -218,17 +269,28 @@ static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint6
 
 /** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
 MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align,
-                                     uint64_t size, uint32_t flags)
+                                     uint64_t size, uint32_t flags, uint64_t caller)
 {
-    void *object;
-
     if (!mmi_is_heap(heap)) {
         return NULL;
     }
-    cpu = cpu % heap->nr_cpus;
-    object = try_alloc(heap, cpu, align, size, flags);
-    /* Pages may lie in empty slabs of other sizes; but none are sought for what no memory holds. */
-    if (object == NULL && size <= heap->table.len && mm_heap_reclaim(heap) != 0) {
+    if (mmi_is_watched(&heap->watch)) {
+        struct mmi_want want = {.size = size, .align = align, .caller = caller, .flags = flags};
+
+        return mmi_watched_alloc(heap, cpu, &want);
+    }
+    return mmi_heap_seek(heap, cpu % heap->nr_cpus, align, size, flags);
+}
+
+void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
+                    uint32_t flags)
+{
+    void *object = try_alloc(heap, cpu, align, size, flags);
+
+    /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; but none are
+     * sought for what no memory holds. */
+    if (object == NULL && size <= heap->pool->table.len &&
+        (mmi_quarantine_drain(&heap->watch) | mm_heap_reclaim(heap)) != 0) {
         object = try_alloc(heap, cpu, align, size, flags);
     }
     if (object == NULL) {
@@ -238,7 +300,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
 }
 
 void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
-                     uint32_t flags)
+                     uint32_t flags, uint64_t caller)
 {
     if (size <= MM_HEAP_MAX_SLAB_SIZE && align <= MM_PAGE_SIZE && cpu < heap->nr_cpus) {
         unsigned number = mmi_heap_class(heap, align, size);
@@ -248,10 +310,10 @@ void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_
             return object;
         }
     }
-    return alloc_slow(heap, cpu, align, size, flags);
+    return alloc_slow(heap, cpu, align, size, flags, caller);
 }
 
-void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
+MMI_INLINE void *alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
 {
     if (heap != NULL && cpu < heap->nr_cpus && size <= MM_HEAP_MAX_SLAB_SIZE) {
         void *object;
@@ -260,7 +322,12 @@ void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
             return object;
         }
     }
-    return alloc_slow(heap, cpu, 16, size, 0);
+    return alloc_slow(heap, cpu, 16, size, 0, MMI_CALLER());
+}
+
+void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
+{
+    return alloc_on(heap, cpu, size);
 }
 
 void *mm_heap_alloc(struct mm_heap *heap, size_t size)
@@ -268,10 +335,11 @@ void *mm_heap_alloc(struct mm_heap *heap, size_t size)
     if (!mmi_is_heap(heap)) {
         return NULL;
     }
-    return mm_heap_alloc_on(heap, mmi_cpu_number(&heap->pool->platform), size);
+    return alloc_on(heap, mmi_cpu_number(&heap->pool->platform), size);
 }
 
-void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32_t flags)
+MMI_INLINE void *alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32_t flags,
+                            uint64_t caller)
 {
     void *object;
 
@@ -279,64 +347,87 @@ void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32
     if (!mmi_is_heap(heap) || align == 0 || (flags & ~MM_HEAP_FLAGS_ALL) != 0) {
         return NULL;
     }
-    object = mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, flags);
+    object =
+        mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, flags, caller);
     if (object != NULL && (flags & MM_HEAP_ZEROED) != 0) {
         memset(object, 0, size);
     }
     return object;
 }
 
+void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32_t flags)
+{
+    return alloc_with(heap, size, align, flags, MMI_CALLER());
+}
+
 void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size)
 {
-    return mm_heap_alloc_with(heap, size, 0, MM_HEAP_ZEROED);
+    return alloc_with(heap, size, 0, MM_HEAP_ZEROED, MMI_CALLER());
 }
 
 void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size)
 {
-    return align == 0 ? NULL : mm_heap_alloc_with(heap, size, align, 0);
+    return align == 0 ? NULL : alloc_with(heap, size, align, 0, MMI_CALLER());
 }
 
 void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t flags)
 {
     uint64_t bytes;
 
-    return mm_mul(nr, size, &bytes) ? mm_heap_alloc_with(heap, bytes, 0, flags) : NULL;
+    return mm_mul(nr, size, &bytes) ? alloc_with(heap, bytes, 0, flags, MMI_CALLER()) : NULL;
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
 
-_Noreturn void mmi_heap_panic_free(const struct mm_heap *heap, uint64_t address)
+void mmi_heap_misuse(const struct mm_heap *heap, uint64_t address, uint64_t caller)
 {
-    struct mmi_misuse misuse = {0};
+    struct mmi_misuse misuse = {.caller = caller};
 
     if (mmi_is_heap(heap)) {
         misuse = (struct mmi_misuse){.pool = heap->pool,
                                      .name = heap->name,
-                                     .table = &heap->table,
                                      .classes = heap->classes,
                                      .classes_len = sizeof(heap->classes),
                                      .runs = &heap->runs,
-                                     .large = heap->large.pool != NULL ? &heap->large : NULL};
+                                     .large = heap->large.pool != NULL ? &heap->large : NULL,
+                                     .watch = &heap->watch,
+                                     .caller = caller};
     }
-    mmi_slab_panic(&misuse, address);
+    mmi_slab_misuse(&misuse, address);
 }
 
-MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address)
+struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address)
 {
-    if (address == 0 || (mmi_is_heap(heap) && (mmi_heap_run_free(&heap->runs, address) ||
-                                               (heap->large.pool != NULL &&
-                                                mmi_heap_run_free(&heap->large, address))))) {
+    struct mmi_slab *run = mmi_heap_run_find(&heap->runs, address);
+
+    return run == NULL && heap->large.pool != NULL ? mmi_heap_run_find(&heap->large, address) : run;
+}
+
+MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address, uint64_t caller)
+{
+    if (address == 0) {
         return;
     }
-    mmi_heap_panic_free(heap, address);
+    if (mmi_is_heap(heap) && mmi_is_watched(&heap->watch)) {
+        struct mmi_free free = {.address = address, .caller = caller};
+
+        mmi_watched_free(heap, &free);
+        return;
+    }
+    if (mmi_is_heap(heap) &&
+        (mmi_heap_run_free(&heap->runs, address) ||
+         (heap->large.pool != NULL && mmi_heap_run_free(&heap->large, address)))) {
+        return;
+    }
+    mmi_heap_misuse(heap, address, caller);
 }
 
 /** The bits that a wrong free has set are as they were; then it is told. */
 MMI_NOINLINE static void free_wrong(struct mm_heap *heap, uint64_t address, uint64_t *word,
-                                    uint32_t bits)
+                                    uint32_t bits, uint64_t caller)
 {
     mmi_slab_unfree(word, bits);
-    free_slow(heap, address);
+    free_slow(heap, address, caller);
 }
 
 /** Free the object with this index of a slab of ours. */
@@ -347,7 +438,7 @@ MMI_INLINE void free_index(struct mm_heap *heap, uint64_t address, const struct 
     enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
 
     if (MMI_UNLIKELY(freed == MMI_FREED_WRONG)) {
-        free_wrong(heap, address, word, now);
+        free_wrong(heap, address, word, now, MMI_CALLER());
     } else if (freed == MMI_FREED_LOOK) {
         mmi_slab_freed(found->slab, word, now);
     }
@@ -364,8 +455,29 @@ void mm_heap_free(struct mm_heap *heap, void *object)
         mmi_slab_index(&found, &index)) {
         free_index(heap, address, &found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index);
     } else {
-        free_slow(heap, address);
+        free_slow(heap, address, MMI_CALLER());
     }
+}
+
+void mmi_heap_free(struct mm_heap *heap, uint64_t address, uint64_t caller)
+{
+    struct mmi_found found;
+    unsigned index;
+
+    if (heap == NULL ||
+        !mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) ||
+        !mmi_slab_index(&found, &index) || !mmi_watch_free_bit(&found, index)) {
+        free_slow(heap, address, caller);
+    }
+}
+
+MMI_NOINLINE static void free_unlike(struct mm_heap *heap, uint64_t address, uint64_t size,
+                                     uint64_t align, uint64_t caller)
+{
+    struct mmi_free free = {
+        .address = address, .caller = caller, .size = size, .align = align, .sized = true};
+
+    mmi_heap_free_unlike(heap, &free);
 }
 
 void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align)
@@ -386,12 +498,12 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
             return;
         }
     }
-    mmi_heap_free_unlike(heap, object, size, align);
+    free_unlike(heap, address, size, align, MMI_CALLER());
 }
 
 /** Free what is not in the word that was guessed, and guess its word from now on. */
 MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, uint64_t address,
-                                        uint32_t cpu)
+                                        uint32_t cpu, uint64_t caller)
 {
     struct mmi_found found;
     unsigned index;
@@ -401,12 +513,14 @@ MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, u
         unsigned word = index / MMI_SLAB_WORD_BITS;
 
         if (mmi_slab_hint_freed(&hints[mmi_load(&found.slab->number)], found.slab, word, cpu)) {
-            mmi_store(&hints[LAST_PAGE], address >> MM_PAGE_SHIFT);
-            mmi_store_release(&hints[LAST_FREED], mmi_hint(found.slab, word));
+            mmi_store(&hints[MMI_HEAP_LAST_PAGE], address >> MM_PAGE_SHIFT);
+            mmi_store_release(&hints[MMI_HEAP_LAST_FREED], mmi_hint(found.slab, word));
         }
-        free_index(heap, address, &found, &found.slab->words[word], index);
+        if (!mmi_watch_free_bit(&found, index)) {
+            free_slow(heap, address, caller);
+        }
     } else {
-        free_slow(heap, address);
+        free_slow(heap, address, caller);
     }
 }
 
@@ -425,21 +539,21 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
     unsigned index;
 
     if (MMI_UNLIKELY(heap == NULL || cpu >= heap->nr_cpus)) {
-        mm_heap_free(heap, object);
+        mmi_heap_free(heap, address, MMI_CALLER());
         return;
     }
     hints = &heap->hints[cpu * MM_HEAP_CPU_HINTS];
-    if (mmi_load(&hints[LAST_PAGE]) != address >> MM_PAGE_SHIFT) {
-        free_unguessed(heap, hints, address, cpu);
+    if (mmi_load(&hints[MMI_HEAP_LAST_PAGE]) != address >> MM_PAGE_SHIFT) {
+        free_unguessed(heap, hints, address, cpu, MMI_CALLER());
         return;
     }
-    hint = mmi_load_acquire(&hints[LAST_FREED]);
+    hint = mmi_load_acquire(&hints[MMI_HEAP_LAST_FREED]);
     if (hint != 0 && mmi_slab_guess(mmi_hint_slab(hint), address, &found) &&
         mmi_slab_index(&found, &index) && index - mmi_hint_index(hint) < MMI_SLAB_WORD_BITS &&
         mmi_load(&found.slab->cpu) == cpu) {
         free_index(heap, address, &found, (uint64_t *)(uintptr_t)hint, index);
     } else {
-        free_unguessed(heap, hints, address, cpu);
+        free_unguessed(heap, hints, address, cpu, MMI_CALLER());
     }
 }
 
@@ -452,6 +566,7 @@ uint64_t mm_heap_reclaim(struct mm_heap *heap)
     if (!mmi_is_heap(heap)) {
         return 0;
     }
+    mmi_quarantine_drain(&heap->watch);
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         nr_pages += mmi_class_reclaim(&heap->classes[i]);
     }
@@ -463,6 +578,7 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
 {
     struct mm_heap_stats stats = {0};
     struct mmi_class_counts counts;
+    uint64_t bytes;
 
     if (heap == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
@@ -485,6 +601,8 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
         stats.nr_runs += counts.nr_objects;
         stats.run_bytes += counts.nr_pages * MM_PAGE_SIZE;
     }
+    stats.nr_objects += mmi_samples_count(&heap->watch, &bytes);
+    stats.object_bytes += bytes;
     stats.nr_failed = mmi_load(&heap->nr_failed);
     *out = stats;
     return MM_OK;
@@ -503,6 +621,7 @@ mm_status_t mm_heap_check(const struct mm_heap *heap)
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         good = mmi_class_check(&heap->classes[i]) && good;
     }
+    good = mmi_samples_check(&heap->watch) && good;
     good = mmi_class_check(&heap->runs) && good;
     good = (heap->large.pool == NULL || mmi_class_check(&heap->large)) && good;
     return good ? MM_OK : MM_ERR_CORRUPTED;

@@ -8,6 +8,17 @@
 #include <mm/heap.h>
 
 #include "run.h"
+#include "watch.h"
+
+/**
+ * Behind a CPU's words for allocating: the word of the object that it freed last, its page, what a
+ * sample waits for, and the CPU's slabs.
+ */
+#define MMI_HEAP_LAST_FREED  MM_HEAP_NR_CLASSES
+#define MMI_HEAP_LAST_PAGE   (MM_HEAP_NR_CLASSES + 1)
+#define MMI_HEAP_COUNTDOWN   (MM_HEAP_NR_CLASSES + 2)
+#define MMI_HEAP_FIRST_OWNED (MM_HEAP_NR_CLASSES + 8)
+_Static_assert(MMI_HEAP_FIRST_OWNED + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a slab a class");
 
 static inline bool mmi_is_heap(const struct mm_heap *heap)
 {
@@ -32,17 +43,60 @@ static inline bool mmi_heap_in_slab(uint64_t align, uint64_t size)
     return size <= MM_HEAP_MAX_SLAB_SIZE && align <= MM_PAGE_SIZE;
 }
 
+/** What mm_heap_alloc() promises for a size. */
+static inline uint64_t mmi_natural_align(uint64_t size)
+{
+    if (size < 16 || !mm_is_pow2(size)) {
+        return 16;
+    }
+    return size < MM_PAGE_SIZE ? size : MM_PAGE_SIZE;
+}
+
+/** An allocation as it was asked for. */
+struct mmi_want {
+    uint64_t size;
+    uint64_t align;  /**< a power of two from 16 */
+    uint64_t caller; /**< return address */
+    uint32_t flags;  /**< MM_HEAP_ATOMIC */
+};
+
 /** Allocate, at a multiple of `align` (a power of two from 16); `flags` are MM_HEAP_ATOMIC. */
 void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
-                     uint32_t flags);
+                     uint32_t flags, uint64_t caller);
+
+/** Allocate when no object lies behind the hint: all that is tried before NULL, which is counted. */
+void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
+                    uint32_t flags);
+
+/** The live run that begins at the address; NULL: none of this heap. */
+struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address);
 
 /**
  * Free an object that is not of the slabs of this size: a run, nothing, or one to complain of.
  * `align` is what mmi_heap_align() made of it.
  */
-void mmi_heap_free_unlike(struct mm_heap *heap, void *object, uint64_t size, uint64_t align);
+void mmi_heap_free_unlike(struct mm_heap *heap, const struct mmi_free *free);
 
-/** The address cannot be freed: find out why, and panic. */
-_Noreturn void mmi_heap_panic_free(const struct mm_heap *heap, uint64_t address);
+/** As mm_heap_free(). */
+void mmi_heap_free(struct mm_heap *heap, uint64_t address, uint64_t caller);
+
+/** Whether an allocation of this size and alignment can have given an object of this slab. */
+bool mmi_heap_may_have(const struct mm_heap *heap, const struct mmi_slab *slab, uint64_t size,
+                       uint64_t align);
+/** A sized free says another size than the object of this slab, or run, has. */
+void mmi_heap_report_size(const struct mm_heap *heap, const struct mmi_slab *slab,
+                          const struct mmi_free *free, uint64_t has);
+
+/** The address cannot be freed: find out why, and tell. Returns only if there is a report op. */
+void mmi_heap_misuse(const struct mm_heap *heap, uint64_t address, uint64_t caller);
+
+/* --- the long way (watched.c) ----------------------------------------------------------------- */
+
+void *mmi_watched_alloc(struct mm_heap *heap, uint32_t cpu, const struct mmi_want *want);
+void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free);
+void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size, uint64_t caller);
+size_t mmi_watched_usable_size(const struct mm_heap *heap, uint64_t address);
+/** Whether the object lies in a slab of the heap: not in a run, nor on a page of its own. */
+bool mmi_watch_owns(const struct mm_heap *heap, const void *object);
 
 #endif

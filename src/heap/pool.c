@@ -19,7 +19,7 @@
  * and pop: so a pop that was overtaken fails even if the same descriptor is on top again. The tag
  * has 64 bits less those of the index: 37 for 8 GiB, 24 for 64 TiB.
  */
-#include "slab.h"
+#include "watch.h"
 
 #include "core/base/mem.h"
 
@@ -361,6 +361,7 @@ mm_status_t mm_pool_destroy(struct mm_pool *pool)
     if (pool->root_pages != 0) {
         mmi_pool_free_meta_pages(pool, (uint64_t)(uintptr_t)pool->table.root, pool->root_pages);
     }
+    mmi_pool_free_users(pool);
     page = pool->slab_pages;
     while (page != 0) {
         uint64_t next = mmi_slab_of(page)->all_next;

@@ -18,7 +18,7 @@ static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
     struct mmi_found found;
     unsigned index;
 
-    if (mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found)) {
+    if (mmi_slab_find(&heap->pool->table, heap->classes, sizeof(heap->classes), address, &found)) {
         if (!mmi_slab_index(&found, &index) ||
             (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) != 0) {
             return NULL;
@@ -45,17 +45,11 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
     if (!mmi_is_heap(heap)) {
         return 0;
     }
+    if (mmi_is_watched(&heap->watch)) {
+        return mmi_watched_usable_size(heap, (uint64_t)(uintptr_t)object);
+    }
     slab = find_live(heap, (uint64_t)(uintptr_t)object);
     return slab == NULL ? 0 : usable(heap, slab);
-}
-
-/** What mm_heap_alloc() promises for a size. */
-static uint64_t natural_align(uint64_t size)
-{
-    if (size < 16 || !mm_is_pow2(size)) {
-        return 16;
-    }
-    return size < MM_PAGE_SIZE ? size : MM_PAGE_SIZE;
 }
 
 /** The alignment that an object has, and keeps. */
@@ -107,7 +101,7 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
     return slot_size(heap, align, size) > had / 2;
 }
 
-void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
+static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t caller)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_slab *slab;
@@ -117,21 +111,27 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
     void *moved;
 
     if (object == NULL) {
-        return mm_heap_alloc(heap, size);
+        return mmi_is_heap(heap) ? mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), 16,
+                                                  size, 0, caller)
+                                 : NULL;
+    }
+    if (mmi_is_heap(heap) && mmi_is_watched(&heap->watch)) {
+        return mmi_watched_realloc(heap, address, size, caller);
     }
     slab = mmi_is_heap(heap) ? find_live(heap, address) : NULL;
     if (slab == NULL) {
-        mmi_heap_panic_free(heap, address);
+        mmi_heap_misuse(heap, address, caller);
+        return NULL;
     }
     had = usable(heap, slab);
     align = align_of(heap, slab);
-    align = align > natural_align(size) ? align : natural_align(size);
+    align = align > mmi_natural_align(size) ? align : mmi_natural_align(size);
     if (resize_in_place(heap, slab, address, align, size)) {
         mark_resized(heap, slab, size);
         return object;
     }
     cpu = mmi_cpu_number(&heap->pool->platform);
-    moved = mmi_heap_alloc(heap, cpu, align, size, 0);
+    moved = mmi_heap_alloc(heap, cpu, align, size, 0, caller);
     if (moved != NULL) {
         if (align > 16 && mmi_heap_in_slab(align, size) &&
             slot_size(heap, align, size) != slot_size(heap, 16, size)) {
@@ -143,16 +143,20 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
     return moved;
 }
 
+void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
+{
+    return resize(heap, object, size, MMI_CALLER());
+}
+
 void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_t size)
 {
     uint64_t bytes;
 
-    return mm_mul(nr, size, &bytes) ? mm_heap_realloc(heap, object, bytes) : NULL;
+    return mm_mul(nr, size, &bytes) ? resize(heap, object, bytes, MMI_CALLER()) : NULL;
 }
 
-/** Whether an allocation of this size and alignment can have given an object of this slab. */
-static bool may_have(const struct mm_heap *heap, const struct mmi_slab *slab, uint64_t size,
-                     uint64_t align)
+bool mmi_heap_may_have(const struct mm_heap *heap, const struct mmi_slab *slab, uint64_t size,
+                       uint64_t align)
 {
     uint64_t has = usable(heap, slab);
 
@@ -172,22 +176,36 @@ static bool may_have(const struct mm_heap *heap, const struct mmi_slab *slab, ui
     return !is_run(heap, slab) && has == slot_size(heap, align, size);
 }
 
-void mmi_heap_free_unlike(struct mm_heap *heap, void *object, uint64_t size, uint64_t align)
+void mmi_heap_report_size(const struct mm_heap *heap, const struct mmi_slab *slab,
+                          const struct mmi_free *free, uint64_t has)
 {
-    uint64_t address = (uint64_t)(uintptr_t)object;
-    const struct mmi_slab *slab = mmi_is_heap(heap) ? find_live(heap, address) : NULL;
+    struct mmi_finding finding = {.report = {.kind = MM_HEAP_SIZE_MISMATCH,
+                                             .what = "free of an object with the size of another",
+                                             .name = heap->name,
+                                             .address = free->address,
+                                             .claimed = free->size,
+                                             .caller = free->caller},
+                                  .recorded = "bytes at most",
+                                  .recorded_value = has};
 
-    /* What is no object of ours is told by the free itself. */
-    if (slab != NULL && !may_have(heap, slab, size, align)) {
-        struct mm_panic_info info = {.room = "heap",
-                                     .what = "free of an object with the size of another",
-                                     .address = address,
-                                     .recorded = "bytes at most",
-                                     .recorded_value = usable(heap, slab),
-                                     .claimed = "bytes",
-                                     .claimed_value = size};
+    mmi_report_at(&finding.report, slab, free->address);
+    mmi_report(&heap->watch, &heap->pool->platform, &finding);
+}
 
-        mmi_panic(&heap->pool->platform, &info);
+void mmi_heap_free_unlike(struct mm_heap *heap, const struct mmi_free *free)
+{
+    const struct mmi_slab *slab;
+
+    if (free->address != 0 && mmi_is_heap(heap) && mmi_is_watched(&heap->watch)) {
+        mmi_watched_free(heap, free);
+        return;
     }
-    mm_heap_free(heap, object);
+    /* What is no object of ours is told by the free itself. */
+    slab = mmi_is_heap(heap) ? find_live(heap, free->address) : NULL;
+    if (slab != NULL && (heap->watch.flags & MMI_WATCH_FAST) == 0 &&
+        !mmi_heap_may_have(heap, slab, free->size, free->align)) {
+        mmi_heap_report_size(heap, slab, free, usable(heap, slab));
+        return;
+    }
+    mmi_heap_free(heap, free->address, free->caller);
 }

@@ -34,7 +34,7 @@
  * Nothing here waits: every loop turns again only because somebody else got something done. An
  * interrupt may come at any point and make any call; a slab in transit is one that it does not see.
  */
-#include "slab.h"
+#include "watch.h"
 
 #include "core/base/mem.h"
 #include "core/base/report.h"
@@ -61,8 +61,10 @@ static bool is_empty(const struct mmi_slab *slab)
  */
 static void *take(struct mmi_slab *slab, unsigned *word)
 {
-    for (unsigned i = 0; i < MMI_SLAB_WORDS; i++) {
-        unsigned w = (*word + i) % MMI_SLAB_WORDS;
+    unsigned nr = mmi_slab_class(slab)->nr_words;
+
+    for (unsigned i = 0; i < nr; i++) {
+        unsigned w = (*word + i) % nr;
         uint64_t hint = mmi_hint(slab, w);
         void *object;
 
@@ -183,7 +185,7 @@ static bool end_life(struct mmi_slab *slab)
 static uint64_t release(struct mmi_slab *slab)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
-    uint64_t base = mmi_load(&slab->base);
+    uint64_t base = mmi_load(&slab->base) - class->lead;
     uint64_t nr_pages = UINT64_C(1) << mmi_load(&slab->order);
 
     /* A CPU may keep guessing this slab: without bytes, no address lies in it, not NULL either. */
@@ -429,6 +431,9 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
     mmi_store(&slab->size, (uint16_t) class->size);
     mmi_store(&slab->number, (uint8_t) class->number);
     mmi_store(&slab->reciprocal, class->reciprocal);
+    if (class->watch != NULL) {
+        mmi_store(&slab->words[MMI_RECORDS_WORD], UINT64_C(0));
+    }
     seen = mmi_load(&class->all);
     do {
         mmi_store(&slab->all_next, seen);
@@ -462,12 +467,17 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     struct mm_slab_class *class = mmi_slab_class(slab);
     uint64_t nr_pages = UINT64_C(1) << order;
     uint64_t size = class->size;
-    uint64_t nr = nr_pages * MM_PAGE_SIZE / size;
+    uint64_t first = pages + class->lead;
+    uint64_t nr = (nr_pages * MM_PAGE_SIZE - class->lead) / size;
+    uint64_t max = (uint64_t) class->nr_words * MMI_SLAB_WORD_BITS;
     uint64_t ended = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 1) << 32;
 
-    nr = nr > MMI_SLAB_MAX ? MMI_SLAB_MAX : nr;
+    nr = nr > max ? max : nr;
+    if (class->watch != NULL) {
+        mmi_records_begin(slab, pages, nr);
+    }
     for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
-        class->construct(class->ctx, (void *)(uintptr_t)(pages + i * size));
+        class->construct(class->ctx, (void *)(uintptr_t)(first + i * size));
     }
     mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_store(&slab->order, (uint8_t)order);
@@ -476,10 +486,10 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     mmi_store_release(&slab->bytes, (uint32_t)(nr * size));
     look_in(slab, MMI_SLAB_OWNED);
     mmi_store(&slab->state, (uint8_t)MMI_SLAB_OWNED);
-    mmi_store_release(&slab->base, pages);
+    mmi_store_release(&slab->base, first);
     mmi_table_set(class->pool, pages, nr_pages, slab);
     mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
-    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+    for (unsigned w = 0; w < class->nr_words; w++) {
         uint64_t free =
             ended | (w == 0 ? mmi_slab_full(slab, w) & ~UINT64_C(1) : mmi_slab_full(slab, w));
         uint64_t old = mmi_exchange(&slab->words[w], free);
@@ -495,12 +505,14 @@ static void *grow(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 {
     struct mmi_slab *slab = mmi_class_get_slab(class, flags);
     unsigned order = 0;
-    uint64_t pages;
+    uint64_t pages = 0;
 
     if (slab == NULL) {
         return NULL;
     }
-    pages = get_pages(class, flags, &order);
+    if (class->watch == NULL || mmi_records_reserve(slab, flags)) {
+        pages = get_pages(class, flags, &order);
+    }
     if (pages == 0) {
         mmi_list_push(class->pool, &class->unused, slab);
         return NULL;
@@ -509,7 +521,7 @@ static void *grow(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
     mmi_event(&class->pool->platform, MM_EVENT_HEAP_GROW, class->owner, pages,
               MM_PAGE_SIZE << order);
     install(class, cpu, slab, 0);
-    return (void *)(uintptr_t)pages;
+    return (void *)(uintptr_t)(pages + class->lead);
 }
 
 /** Any free object of the class, wherever it is. */
@@ -590,15 +602,18 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class)
 static void choose_orders(struct mm_slab_class *class)
 {
     uint64_t size = class->size;
+    uint64_t lead = class->lead;
+    uint64_t max = (uint64_t) class->nr_words * MMI_SLAB_WORD_BITS;
     uint64_t bytes = MM_PAGE_SIZE;
     unsigned order = 0;
 
-    while (order < MMI_SLAB_MAX_ORDER && (bytes < size || bytes % size * 8 > bytes)) {
+    while (order < MMI_SLAB_MAX_ORDER &&
+           (bytes < lead + size || ((bytes - lead) % size + lead) * 8 > bytes)) {
         order++;
         bytes *= 2;
     }
     class->min_order = (uint8_t)order;
-    while (order < MMI_SLAB_MAX_ORDER && bytes * 2 <= size * MMI_SLAB_MAX) {
+    while (order < MMI_SLAB_MAX_ORDER && bytes * 2 <= size * max) {
         order++;
         bytes *= 2;
     }
@@ -619,6 +634,9 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
     class->ctx = config->ctx;
     class->size = config->size;
     class->number = config->number;
+    class->lead = config->lead;
+    class->watch = config->watch;
+    class->nr_words = config->watch != NULL ? MMI_RECORDS_WORD : MMI_SLAB_WORDS;
     if (config->size != 0) {
         class->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + config->size - 1) / config->size);
         choose_orders(class);
@@ -636,6 +654,9 @@ void mmi_class_destroy(struct mm_slab_class *class)
 
         mmi_store(&slab->state, (uint8_t)MMI_SLAB_DEAD);
         mmi_store(&slab->bytes, 0u);
+        if (class->watch != NULL) {
+            mmi_records_release(slab);
+        }
         mmi_list_push(class->pool, &class->pool->slabs, slab);
         slab = next;
     }

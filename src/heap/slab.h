@@ -80,6 +80,12 @@ static inline struct mm_slab_class *mmi_slab_class(const struct mmi_slab *slab)
     return (struct mm_slab_class *)(uintptr_t)mmi_load(&slab->class);
 }
 
+/**
+ * Where a public call came from: in it, or in what is always inlined into it. To be named where it is
+ * needed and not before: there it costs the hot paths nothing.
+ */
+#define MMI_CALLER() ((uint64_t)(uintptr_t)__builtin_return_address(0))
+
 /** A hint is the address of a word in a descriptor. 0: none. */
 static inline uint64_t mmi_hint(const struct mmi_slab *slab, unsigned word)
 {
@@ -190,8 +196,10 @@ struct mmi_class_config {
     uint64_t *owned;
     uint32_t stride;
     uint32_t nr_cpus;
-    uint32_t size;   /**< bytes from object to object; 0: runs */
-    uint32_t number; /**< of the class in its heap */
+    uint32_t size;               /**< bytes from object to object; 0: runs */
+    uint32_t number;             /**< of the class in its heap */
+    uint32_t lead;               /**< bytes of a slab before the first */
+    struct mm_heap_watch *watch; /**< NULL: nothing is recorded */
     void (*construct)(void *ctx, void *object);
     void *ctx;
 };
@@ -229,18 +237,6 @@ void mmi_class_count(const struct mm_slab_class *class, struct mmi_class_counts 
 bool mmi_class_check(const struct mm_slab_class *class);
 /** "heap: NAME: N objects of SIZE bytes were not freed" to the log op. */
 void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects);
-
-/** A free that must not be: find out why, and panic. */
-struct mmi_misuse {
-    const struct mm_pool *pool; /**< NULL: not initialised */
-    const char *name;           /**< of the cache or heap that was told to free */
-    const struct mm_slab_table *table;
-    const struct mm_slab_class *classes; /**< its classes */
-    uint64_t classes_len;                /**< bytes of them */
-    const struct mm_slab_class *runs;    /**< NULL: none */
-    const struct mm_slab_class *large;   /**< runs of another pool; NULL: none */
-};
-_Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address);
 
 /* --- the hot paths ---------------------------------------------------------------------------- */
 

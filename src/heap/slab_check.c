@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Looking at slabs from outside: sums, the check, and why a free must not be. Nothing here changes
- * a slab.
+ * Looking at slabs from outside: sums, and the check. Nothing here changes a slab.
  */
-#include "slab.h"
+#include "watch.h"
 
 #include "core/base/report.h"
 #include <mm/heap.h>
@@ -19,8 +18,20 @@ static uint64_t count_free(const struct mmi_slab *slab)
 {
     uint64_t nr = 0;
 
-    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+    for (unsigned w = 0; mmi_slab_full(slab, w) != 0; w++) {
         nr += mmi_popcount((uint32_t)mmi_load(&slab->words[w]));
+    }
+    return nr;
+}
+
+static uint64_t count_waiting(const struct mmi_slab *slab)
+{
+    uint64_t nr = 0;
+
+    for (unsigned i = 0; i < mmi_load(&slab->nr_objects); i++) {
+        uint64_t freed = mmi_load(&mmi_record_of(slab, i)->freed);
+
+        nr += mmi_freed_state(freed) == MMI_OBJECT_WAITING ? 1 : 0;
     }
     return nr;
 }
@@ -30,6 +41,8 @@ static void count_slab(const struct mmi_slab *slab, struct mmi_class_counts *out
     uint64_t nr = mmi_load(&slab->nr_objects);
     uint64_t nr_free = count_free(slab);
 
+    /* Those in the quarantine are nobody's. */
+    nr_free += mmi_slab_class(slab)->watch == NULL ? 0 : count_waiting(slab);
     /* Others may be at it: a slab that changes its life while it is counted counts as it can. */
     nr_free = nr_free < nr ? nr_free : nr;
     out->nr_slabs++;
@@ -101,7 +114,7 @@ static void expect(struct check *check, bool holds, const char *what, uint64_t v
 
 static void check_table(struct check *check, const struct mmi_slab *slab, uint64_t nr_pages)
 {
-    uint64_t base = mmi_load(&slab->base);
+    uint64_t base = mmi_load(&slab->base) - check->class->lead;
 
     for (uint64_t i = 0; i < nr_pages; i++) {
         const struct mmi_slab *found =
@@ -117,7 +130,7 @@ static void check_words(struct check *check, const struct mmi_slab *slab)
     uint64_t me = (uint64_t)(uintptr_t)slab;
     uint32_t life = mmi_load(&slab->life) + (alive ? 0u : 1u);
 
-    for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+    for (unsigned w = 0; w < check->class->nr_words; w++) {
         uint64_t word = mmi_load(&slab->words[w]);
         uint32_t may = alive ? mmi_slab_full(slab, w) : 0;
 
@@ -144,7 +157,7 @@ static void check_slab(struct check *check, struct mmi_slab *slab)
         expect(check,
                mmi_load(&slab->size) == class->size &&
                    mmi_load(&slab->bytes) == class->size * mmi_load(&slab->nr_objects) &&
-                   mmi_load(&slab->bytes) <= nr_pages * MM_PAGE_SIZE,
+                   mmi_load(&slab->bytes) + class->lead <= nr_pages * MM_PAGE_SIZE,
                "the geometry of a slab is wrong", me);
         check_table(check, slab, nr_pages);
     }
@@ -283,89 +296,8 @@ bool mmi_class_check(const struct mm_slab_class *class)
            class->size != 0 ? "the number of kept slabs is wrong; there are"
                             : "the number of kept pages is wrong; there are",
            check.nr_kept);
+    if (class->watch != NULL && class->size != 0 && mmi_is_hardened(class->watch)) {
+        check.good = mmi_hardened_check(class) && check.good;
+    }
     return check.good;
-}
-
-/* --- misuse ----------------------------------------------------------------------------------- */
-
-/** The run that holds the address, if one does: for a panic only, it looks at all. */
-static const struct mmi_slab *run_around(const struct mm_slab_class *runs, uint64_t address)
-{
-    const struct mmi_slab *run = runs == NULL ? NULL : mmi_slab_of(mmi_load_acquire(&runs->all));
-
-    for (; run != NULL; run = mmi_slab_of(mmi_load(&run->all_next))) {
-        uint64_t base = mmi_load(&run->base);
-
-        if (base != 0 && address >= base &&
-            address - base < mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE) {
-            return run;
-        }
-    }
-    return NULL;
-}
-
-static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm_panic_info *info)
-{
-    const struct mmi_slab *slab = mmi_table_find(misuse->table, address);
-    const struct mm_slab_class *class;
-    uint64_t offset;
-    uint64_t base;
-
-    if (slab == NULL && misuse->large != NULL) {
-        slab = mmi_table_find(&misuse->large->pool->table, address);
-    }
-    if (slab == NULL) {
-        slab = run_around(misuse->runs, address);
-        slab = slab == NULL ? run_around(misuse->large, address) : slab;
-        info->what = slab == NULL ? "free of an address that holds no object"
-                                  : "free of the inside of an object";
-        info->recorded = slab == NULL ? "nothing" : "an object that begins at";
-        info->recorded_value = slab == NULL ? 0 : mmi_load(&slab->base);
-        return;
-    }
-    class = mmi_slab_class(slab);
-    if ((uint64_t)(uintptr_t) class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
-        class != misuse->runs && class != misuse->large) {
-        info->what = "free of an object of another cache or heap";
-        info->recorded = class->name;
-        info->recorded_value = class->size;
-        return;
-    }
-    base = mmi_load(class->size != 0 ? &slab->base : &slab->words[MMI_RUN_FIRST]);
-    offset = address - base;
-    if (class->size != 0 && offset >= mmi_load(&slab->bytes)) {
-        info->what = "free of an address that holds no object";
-        info->recorded = "the unused end of a slab, objects of";
-        info->recorded_value = class->size;
-        return;
-    }
-    if (class->size != 0 ? offset % class->size != 0 : offset != 0) {
-        info->what = "free of the inside of an object";
-        info->recorded = "an object that begins at";
-        info->recorded_value = class->size != 0 ? address - offset % class->size : base;
-        return;
-    }
-    info->what = "double free of an object";
-    info->recorded = class->size != 0 ? "free, an object of" : "free, a run of pages";
-    info->recorded_value =
-        class->size != 0 ? class->size : mmi_load(&slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
-}
-
-_Noreturn void mmi_slab_panic(const struct mmi_misuse *misuse, uint64_t address)
-{
-    struct mm_platform none = {NULL, NULL};
-    struct mm_panic_info info = {
-        .room = "heap",
-        .address = address,
-        .claimed = misuse->name,
-    };
-
-    if (misuse->pool == NULL) {
-        info.what = "free by a cache or heap that is not initialised";
-        info.recorded = "nothing";
-        info.claimed = "an object";
-        mmi_panic(&none, &info);
-    }
-    explain(misuse, address, &info);
-    mmi_panic(&misuse->pool->platform, &info);
 }

@@ -363,7 +363,7 @@ static void test_cache_statuses(void **state)
     assert_int_equal(mm_cache_init(&none, &world->pool, NULL), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_cache_init(&none, &no_pool, &config), MM_ERR_NOT_INITIALIZED);
     assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_ALREADY_INITIALIZED);
-    config.flags = 1;
+    config.flags = 2;
     assert_int_equal(mm_cache_init(&none, &world->pool, &config), MM_ERR_INVALID_FLAGS);
     config.flags = 0;
     config.size = 0;

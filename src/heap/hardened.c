@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Hardened heaps and caches: canaries, poison, quarantine.
+ *
+ *        lead       object 0        object 1               object 2
+ *     ┌─────────┬───────────────┬───────────────┬───────────────────────────┬─ ─
+ *     │ c c c c │ data    c c c │ data      c c │ p p p p p p p p p p p c c │
+ *     └─────────┴───────────────┴───────────────┴───────────────────────────┴─ ─
+ *                       asked for^                freed: poison   the fence^
+ *
+ * Behind what was asked for there are canary bytes to the end of the object's place: at least the
+ * 16 of its fence, which is there in every state. So in front of each object lies a fence too, its
+ * neighbour's or the lead of the slab. A freed object is poison up to its fence, from its free to
+ * its next use. What is broken is mended when it is told, so it is told once.
+ *
+ * The quarantine is a ring of addresses, exchanged in turn: who puts one in gets the one out that
+ * was there, and nobody waits. It is bounded, first in first out, and an interrupt may come at any
+ * point. Until an object leaves it its bit says "allocated".
+ */
+#include "watch.h"
+
+#include "core/base/mem.h"
+#include "core/base/report.h"
+
+/* --- bytes ------------------------------------------------------------------------------------ */
+
+/** Never 0 or all ones, the bytes that are written by mistake most often. */
+static uint8_t canary_byte(const struct mm_heap_watch *watch, uint64_t address)
+{
+    return (uint8_t)((watch->canary >> (address % 8 * 8) & 0x7e) | 0x40 | (address & 1) << 7);
+}
+
+void mmi_canary_set(const struct mm_heap_watch *watch, uint64_t from, uint64_t to)
+{
+    for (uint64_t at = from; at < to; at++) {
+        *(uint8_t *)(uintptr_t)at = canary_byte(watch, at);
+    }
+}
+
+uint64_t mmi_canary_check(const struct mm_heap_watch *watch, uint64_t from, uint64_t to)
+{
+    while (from < to && *(const uint8_t *)(uintptr_t)from == canary_byte(watch, from)) {
+        from++;
+    }
+    return from;
+}
+
+uint64_t mmi_poison_check(uint64_t from, uint64_t to)
+{
+    const uint64_t eight = UINT64_C(0x0101010101010101) * MM_HEAP_POISON;
+
+    /* Objects begin at multiples of 16, and so do their fences. */
+    while (from + 8 <= to && *(const uint64_t *)(uintptr_t)from == eight) {
+        from += 8;
+    }
+    while (from < to && *(const uint8_t *)(uintptr_t)from == MM_HEAP_POISON) {
+        from++;
+    }
+    return from;
+}
+
+/* --- findings --------------------------------------------------------------------------------- */
+
+static uint64_t object_at(const struct mmi_slab *slab, unsigned index)
+{
+    return mmi_load(&slab->base) + (uint64_t)index * mmi_load(&slab->size);
+}
+
+static struct mmi_finding broken(const struct mm_heap_watch *watch, enum mm_heap_misuse kind,
+                                 const struct mmi_slab *slab, unsigned index, uint64_t at)
+{
+    struct mmi_finding finding = {.report = {.kind = kind, .name = watch->name, .address = at},
+                                  .recorded = "canary or poison, in or beside an object of",
+                                  .recorded_value = mmi_load(&slab->size)};
+
+    mmi_report_object(&finding.report, slab, index);
+    finding.report.what = kind == MM_HEAP_OVERFLOW    ? "overflow of an object"
+                          : kind == MM_HEAP_UNDERFLOW ? "underflow of an object"
+                                                      : "write to an object after its free";
+    finding.report.offset = (int64_t)(at - finding.report.object);
+    return finding;
+}
+
+/** What an object is, if its bytes are not as they must be. */
+struct broken {
+    enum mm_heap_misuse kind; /**< 0: they are */
+    unsigned index;           /**< of the object to blame */
+    uint64_t at;              /**< first broken byte */
+};
+
+/** Behind a live object: its own overflow, or the underflow of the next. */
+static struct broken look_behind(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                                 unsigned index, uint64_t size)
+{
+    uint64_t object = object_at(slab, index);
+    uint64_t end = object + mmi_load(&slab->size);
+    uint64_t at = mmi_canary_check(watch, object + size, end);
+    struct broken found = {MM_HEAP_OVERFLOW, index, at};
+
+    if (at == end) {
+        return (struct broken){0};
+    }
+    /* An overflow begins where the object ends; what is broken up to the next object alone, it did.
+     */
+    if (at != object + size && index + 1 < mmi_load(&slab->nr_objects) &&
+        *(const uint8_t *)(uintptr_t)(end - 1) != canary_byte(watch, end - 1) &&
+        mmi_freed_state(mmi_load(&mmi_record_of(slab, index + 1)->freed)) == MMI_OBJECT_LIVE) {
+        found.kind = MM_HEAP_UNDERFLOW;
+        found.index = index + 1;
+    }
+    return found;
+}
+
+/** In front of a live object: its own underflow, or what its neighbour wrote. */
+static struct broken look_before(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                                 unsigned index)
+{
+    uint64_t object = object_at(slab, index);
+    uint64_t at = mmi_canary_check(watch, object - MMI_FENCE, object);
+
+    if (at == object) {
+        return (struct broken){0};
+    }
+    if (index > 0) {
+        uint64_t freed = mmi_load_acquire(&mmi_record_of(slab, index - 1)->freed);
+
+        if (mmi_freed_state(freed) == MMI_OBJECT_LIVE) {
+            struct broken found = look_behind(watch, slab, index - 1, mmi_freed_size(freed));
+
+            if (found.kind == MM_HEAP_OVERFLOW) {
+                return found;
+            }
+        }
+    }
+    return (struct broken){MM_HEAP_UNDERFLOW, index, at};
+}
+
+/** A freed one. */
+static struct broken look_inside(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                                 unsigned index)
+{
+    uint64_t object = object_at(slab, index);
+    uint64_t fence = object + mmi_load(&slab->size) - MMI_FENCE;
+    uint64_t at = mmi_poison_check(object, fence);
+
+    if (at == fence) {
+        at = mmi_canary_check(watch, fence, fence + MMI_FENCE);
+        if (at == fence + MMI_FENCE) {
+            return (struct broken){0};
+        }
+    }
+    return (struct broken){MM_HEAP_WRITE_AFTER_FREE, index, at};
+}
+
+/** Fences are read by those who free the next object: they are written only if they are broken. */
+static void mend(const struct mm_heap_watch *watch, uint64_t from, uint64_t to)
+{
+    if (mmi_canary_check(watch, from, to) != to) {
+        mmi_canary_set(watch, from, to);
+    }
+}
+
+static void poison(const struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index)
+{
+    uint64_t object = object_at(slab, index);
+    uint64_t fence = object + mmi_load(&slab->size) - MMI_FENCE;
+
+    memset((void *)(uintptr_t)object, (int)MM_HEAP_POISON, fence - object);
+    mend(watch, fence, fence + MMI_FENCE);
+}
+
+static void tell(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                 const struct broken *found, uint64_t caller)
+{
+    struct mmi_finding finding = broken(watch, found->kind, slab, found->index, found->at);
+
+    finding.report.caller = caller;
+    mmi_report(watch, &watch->pool->platform, &finding);
+}
+
+void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
+                       uint64_t size, uint64_t caller)
+{
+    const struct mmi_slab *slab = found->slab;
+    uint64_t object = object_at(slab, index);
+    struct broken behind = look_behind(watch, slab, index, size);
+    struct broken before = look_before(watch, slab, index);
+
+    if (before.kind != 0) {
+        tell(watch, slab, &before, caller);
+        mend(watch, object - MMI_FENCE, object);
+    }
+    if (behind.kind != 0) {
+        tell(watch, slab, &behind, caller);
+    }
+    poison(watch, slab, index);
+}
+
+void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
+                        uint64_t caller)
+{
+    struct broken inside = look_inside(watch, slab, index);
+
+    if (inside.kind != 0) {
+        tell(watch, slab, &inside, caller);
+        poison(watch, slab, index);
+    }
+}
+
+/* --- the quarantine --------------------------------------------------------------------------- */
+
+/** An object leaves the quarantine, and may be used again. */
+static void leave(struct mm_heap_watch *watch, uint64_t address)
+{
+    struct mmi_record *record;
+    struct mmi_found found;
+    unsigned index;
+    uint64_t seen;
+
+    if (!mmi_watch_find(watch, address, &found, &index)) {
+        return; /* cannot be: its slab stays while its bit says "allocated" */
+    }
+    record = mmi_record_of(found.slab, index);
+    seen = mmi_load_acquire(&record->freed);
+    mmi_hardened_reuse(watch, found.slab, index, 0);
+    mmi_store_release(&record->freed, mmi_freed_pack(mmi_record_address(seen), MMI_OBJECT_FREE,
+                                                     mmi_freed_size(seen)));
+    mmi_watch_free_bit(&found, index);
+}
+
+void mmi_quarantine_put(struct mm_heap_watch *watch, uint64_t address)
+{
+    uint64_t turn = mmi_fetch_add(&watch->next_waiting, UINT64_C(1)) % watch->nr_waiting;
+    uint64_t oldest = mmi_exchange(&watch->waiting[turn], address);
+
+    if (oldest != 0) {
+        leave(watch, oldest);
+    }
+}
+
+uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch)
+{
+    uint64_t nr = 0;
+
+    for (uint64_t i = 0; i < watch->nr_waiting; i++) {
+        uint64_t address =
+            mmi_load(&watch->waiting[i]) == 0 ? 0 : mmi_exchange(&watch->waiting[i], UINT64_C(0));
+
+        if (address != 0) {
+            leave(watch, address);
+            nr++;
+        }
+    }
+    return nr;
+}
+
+/* --- the check -------------------------------------------------------------------------------- */
+
+static bool check_object(const struct mm_slab_class *class, const struct mmi_slab *slab,
+                         unsigned index)
+{
+    uint64_t freed = mmi_load_acquire(&mmi_record_of(slab, index)->freed);
+    bool live = mmi_freed_state(freed) == MMI_OBJECT_LIVE;
+    struct broken found = live ? look_behind(class->watch, slab, index, mmi_freed_size(freed))
+                               : look_inside(class->watch, slab, index);
+
+    /* The lead of the slab has nobody else who looks. */
+    if (found.kind == 0 && live && index == 0) {
+        found = look_before(class->watch, slab, index);
+    }
+    if (found.kind != 0) {
+        struct mmi_finding finding = broken(class->watch, found.kind, slab, found.index, found.at);
+
+        mmi_report_log(&class->pool->platform, &finding.report);
+    }
+    return found.kind == 0;
+}
+
+bool mmi_hardened_check(const struct mm_slab_class *class)
+{
+    const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
+    bool good = true;
+
+    for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
+        unsigned nr = mmi_load(&slab->base) != 0 ? mmi_load(&slab->nr_objects) : 0;
+
+        for (unsigned i = 0; i < nr; i++) {
+            good = check_object(class, slab, i) && good;
+        }
+    }
+    return good;
+}

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Sampled allocations: one in so many lies alone on a page between two that always fault.
+ *
+ *     page    0        1          2        3          4
+ *          ┌───────┬──────────┬───────┬──────────┬───────┬─ ─
+ *          │ guard │ object A │ guard │ object B │ guard │
+ *          └───────┴──────────┴───────┴──────────┴───────┴─ ─
+ *
+ * By turns an object lies at the beginning of its page, where an underflow faults, and at its end,
+ * where an overflow does; what of the page is not the object's is canary. A freed page is closed
+ * until its place is used again, and of the free places the one that was freed first is next.
+ * Places are claimed by compare-and-exchange of their state; nobody waits.
+ */
+#include "heap.h"
+
+#include "core/base/mem.h"
+#include "core/base/report.h"
+
+/** How often a place that somebody else was faster to claim is sought again. */
+#define TRIES 4u
+
+static struct mmi_sample *sample_at(const struct mm_heap_watch *watch, uint64_t number)
+{
+    return (struct mmi_sample *)watch->samples + number;
+}
+
+static uint64_t page_of(const struct mm_heap_watch *watch, uint64_t number)
+{
+    return watch->guards.base + (2 * number + 1) * MM_PAGE_SIZE;
+}
+
+static uint64_t samples_pages(uint64_t nr)
+{
+    return (nr * sizeof(struct mmi_sample) + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
+}
+
+mm_status_t mmi_sample_check(const struct mm_heap_guards *guards)
+{
+    if (guards->ops == NULL || guards->ops->open == NULL || guards->ops->close == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!mm_is_aligned(guards->base, MM_PAGE_SIZE) || !mm_is_aligned(guards->len, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (guards->len / MM_PAGE_SIZE < 3 || guards->len / MM_PAGE_SIZE % 2 == 0 ||
+        !mm_range_fits(guards->base, guards->len)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    return MM_OK;
+}
+
+mm_status_t mmi_sample_init(struct mm_heap_watch *watch, const struct mm_heap_guards *guards)
+{
+    uint64_t nr = (guards->len / MM_PAGE_SIZE - 1) / 2;
+    uint64_t pages;
+
+    nr = nr > MM_HEAP_SAMPLES_MAX ? MM_HEAP_SAMPLES_MAX : nr;
+    pages = mmi_pool_meta_pages(watch->pool, samples_pages(nr), 0);
+    if (pages == 0) {
+        return MM_ERR_NO_MEMORY;
+    }
+    watch->samples = (void *)(uintptr_t)pages;
+    watch->nr_samples = (uint32_t)nr;
+    watch->guards = *guards;
+    return MM_OK;
+}
+
+void mmi_sample_destroy(struct mm_heap_watch *watch)
+{
+    if (watch->samples != NULL) {
+        mmi_pool_free_meta_pages(watch->pool, (uint64_t)(uintptr_t)watch->samples,
+                                 samples_pages(watch->nr_samples));
+    }
+}
+
+/* --- allocating ------------------------------------------------------------------------------- */
+
+/** Claim the place that was freed first; its number, or `nr_samples`. */
+static uint32_t claim(struct mm_heap_watch *watch)
+{
+    for (unsigned i = 0; i < TRIES; i++) {
+        uint64_t free = MMI_OBJECT_FREE;
+        uint64_t oldest = UINT64_MAX;
+        uint32_t best = watch->nr_samples;
+
+        for (uint32_t n = 0; n < watch->nr_samples; n++) {
+            const struct mmi_sample *sample = sample_at(watch, n);
+
+            if (mmi_load_acquire(&sample->state) == MMI_OBJECT_FREE &&
+                mmi_load(&sample->freed_at) < oldest) {
+                oldest = mmi_load(&sample->freed_at);
+                best = n;
+            }
+        }
+        if (best == watch->nr_samples ||
+            mmi_cas(&sample_at(watch, best)->state, &free, (uint64_t)MMI_OBJECT_WAITING)) {
+            return best;
+        }
+    }
+    return watch->nr_samples;
+}
+
+void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t align, uint64_t size, uint64_t caller)
+{
+    struct mmi_sample *sample;
+    uint64_t object;
+    uint64_t clock;
+    uint64_t page;
+    uint32_t n;
+
+    if (size > MM_PAGE_SIZE || align > MM_PAGE_SIZE || (n = claim(watch)) == watch->nr_samples) {
+        return NULL;
+    }
+    sample = sample_at(watch, n);
+    page = page_of(watch, n);
+    if (watch->guards.ops->open(watch->guards.ctx, (void *)(uintptr_t)page) != MM_OK) {
+        mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_FREE);
+        return NULL;
+    }
+    clock = mmi_fetch_add(&watch->sample_clock, UINT64_C(1));
+    object = clock % 2 == 0 ? mm_align_down(page + MM_PAGE_SIZE - size, align) : page;
+    mmi_canary_set(watch, page, object);
+    mmi_canary_set(watch, object + size, page + MM_PAGE_SIZE);
+    mmi_store(&sample->object, object);
+    mmi_store(&sample->size, size);
+    mmi_store(&sample->align, align);
+    mmi_store(&sample->made, caller);
+    mmi_store(&sample->freed, UINT64_C(0));
+    mmi_store(&sample->mark, mmi_load(&watch->mark));
+    mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
+    return (void *)(uintptr_t)object;
+}
+
+/* --- freeing ---------------------------------------------------------------------------------- */
+
+/** The place of an address that lies in a page of one; NULL: a guard, or beyond what is used. */
+static struct mmi_sample *sample_of(const struct mm_heap_watch *watch, uint64_t address)
+{
+    uint64_t page = (address - watch->guards.base) >> MM_PAGE_SHIFT;
+
+    if (!mmi_in_samples(watch, address) || page % 2 == 0 || page / 2 >= watch->nr_samples) {
+        return NULL;
+    }
+    return sample_at(watch, page / 2);
+}
+
+struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t address)
+{
+    struct mmi_sample *sample = sample_of(watch, address);
+
+    return sample != NULL && mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE &&
+                   mmi_load(&sample->object) == address
+               ? sample
+               : NULL;
+}
+
+static void fill_report(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
+                        uint64_t address, struct mm_heap_report *report)
+{
+    report->name = watch->name;
+    report->address = address;
+    if (sample != NULL && mmi_load(&sample->object) != 0) {
+        report->owner = watch->name;
+        report->object = mmi_load(&sample->object);
+        report->size = mmi_load(&sample->size);
+        report->offset = (int64_t)(address - report->object);
+        report->allocated_by = mmi_load(&sample->made);
+        report->freed_by = mmi_load(&sample->freed);
+    }
+}
+
+/** The first broken byte around an object; 0: none. */
+static uint64_t look(const struct mm_heap_watch *watch, uint64_t object, uint64_t size)
+{
+    uint64_t page = mm_align_down(object, MM_PAGE_SIZE);
+    uint64_t end = page + MM_PAGE_SIZE;
+    uint64_t at = mmi_canary_check(watch, object + size, end);
+
+    if (at != end) {
+        return at;
+    }
+    at = mmi_canary_check(watch, page, object);
+    return at == object ? 0 : at;
+}
+
+static struct mmi_finding broken_sample(const struct mm_heap_watch *watch,
+                                        const struct mmi_sample *sample, uint64_t at)
+{
+    struct mmi_finding finding = {.recorded = "canary, beside a sampled object of",
+                                  .recorded_value = mmi_load(&sample->size)};
+    bool behind = at > mmi_load(&sample->object);
+
+    fill_report(watch, sample, at, &finding.report);
+    finding.report.kind = behind ? MM_HEAP_OVERFLOW : MM_HEAP_UNDERFLOW;
+    finding.report.what = behind ? "overflow of an object" : "underflow of an object";
+    return finding;
+}
+
+/** Tell of a free that must not be. */
+static void misuse(const struct mm_heap_watch *watch, const struct mmi_free *free)
+{
+    const struct mmi_sample *sample = sample_of(watch, free->address);
+    struct mmi_finding finding = {.recorded = "nothing"};
+    struct mm_heap_report *report = &finding.report;
+
+    fill_report(watch, sample, free->address, report);
+    report->caller = free->caller;
+    if (report->object == free->address) {
+        report->kind = MM_HEAP_DOUBLE_FREE;
+        report->what = "double free of an object";
+        finding.recorded = "free, a sampled object of";
+        finding.recorded_value = report->size;
+    } else if (report->object != 0 && free->address - report->object < report->size) {
+        report->kind = MM_HEAP_INNER_FREE;
+        report->what = "free of the inside of an object";
+        finding.recorded = "an object that begins at";
+        finding.recorded_value = report->object;
+    } else {
+        report->kind = MM_HEAP_WILD_FREE;
+        report->what = "free of an address that holds no object";
+    }
+    mmi_report(watch, &watch->pool->platform, &finding);
+}
+
+static void mismatch(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
+                     const struct mmi_free *free)
+{
+    struct mmi_finding finding = {.recorded = "bytes", .recorded_value = mmi_load(&sample->size)};
+
+    fill_report(watch, sample, free->address, &finding.report);
+    finding.report.kind = MM_HEAP_SIZE_MISMATCH;
+    finding.report.what = "free of an object with the size of another";
+    finding.report.claimed = free->size;
+    finding.report.caller = free->caller;
+    mmi_report(watch, &watch->pool->platform, &finding);
+}
+
+void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
+{
+    struct mmi_sample *sample = mmi_sample_find(watch, free->address);
+    uint64_t live = MMI_OBJECT_LIVE;
+    uint64_t at;
+
+    if (sample != NULL && free->sized && (watch->flags & MMI_WATCH_FAST) == 0 &&
+        (free->size == 0 ? 1 : free->size) != mmi_load(&sample->size)) {
+        mismatch(watch, sample, free);
+        return;
+    }
+    if (sample == NULL || !mmi_cas(&sample->state, &live, (uint64_t)MMI_OBJECT_WAITING)) {
+        misuse(watch, free);
+        return;
+    }
+    at = look(watch, free->address, mmi_load(&sample->size));
+    if (at != 0) {
+        struct mmi_finding finding = broken_sample(watch, sample, at);
+
+        finding.report.caller = free->caller;
+        mmi_report(watch, &watch->pool->platform, &finding);
+    }
+    mmi_store(&sample->freed, free->caller);
+    mmi_store(&sample->freed_at, mmi_fetch_add(&watch->sample_clock, UINT64_C(2)) + 1);
+    watch->guards.ops->close(watch->guards.ctx,
+                             (void *)(uintptr_t)mm_align_down(free->address, MM_PAGE_SIZE));
+    mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_FREE);
+}
+
+/* --- looking ---------------------------------------------------------------------------------- */
+
+bool mmi_samples_check(const struct mm_heap_watch *watch)
+{
+    bool good = true;
+
+    for (uint32_t n = 0; n < watch->nr_samples; n++) {
+        const struct mmi_sample *sample = sample_at(watch, n);
+        uint64_t at = 0;
+
+        if (mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE) {
+            at = look(watch, mmi_load(&sample->object), mmi_load(&sample->size));
+        }
+        if (at != 0) {
+            struct mmi_finding finding = broken_sample(watch, sample, at);
+
+            mmi_report_log(&watch->pool->platform, &finding.report);
+            good = false;
+        }
+    }
+    return good;
+}
+
+bool mmi_samples_walk(const struct mm_heap_watch *watch, mm_heap_visit_fn visit, void *ctx)
+{
+    for (uint32_t n = 0; n < watch->nr_samples; n++) {
+        const struct mmi_sample *sample = sample_at(watch, n);
+
+        if (mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE) {
+            struct mm_heap_object object = {.object =
+                                                (const void *)(uintptr_t)mmi_load(&sample->object),
+                                            .size = mmi_load(&sample->size),
+                                            .room = MM_PAGE_SIZE,
+                                            .allocated_by = mmi_load(&sample->made),
+                                            .mark = mmi_load(&sample->mark)};
+
+            if (!visit(ctx, &object)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool was_used(const struct mm_heap_watch *watch, uint64_t number)
+{
+    return number < watch->nr_samples && mmi_load(&sample_at(watch, number)->object) != 0;
+}
+
+/** Which of the places beside a guard an access to it came from; NULL: neither was ever used. */
+static const struct mmi_sample *nearer(const struct mm_heap_watch *watch, uint64_t address)
+{
+    uint64_t right = (address - watch->guards.base) >> MM_PAGE_SHIFT >> 1;
+    const struct mmi_sample *before =
+        right > 0 && was_used(watch, right - 1) ? sample_at(watch, right - 1) : NULL;
+    const struct mmi_sample *after = was_used(watch, right) ? sample_at(watch, right) : NULL;
+    bool before_lives;
+    bool after_lives;
+
+    if (before == NULL || after == NULL) {
+        return before == NULL ? after : before;
+    }
+    before_lives = mmi_load_acquire(&before->state) == MMI_OBJECT_LIVE;
+    after_lives = mmi_load_acquire(&after->state) == MMI_OBJECT_LIVE;
+    if (before_lives != after_lives) {
+        return before_lives ? before : after;
+    }
+    return address - (mmi_load(&before->object) + mmi_load(&before->size)) <
+                   mmi_load(&after->object) - address
+               ? before
+               : after;
+}
+
+/** What an access that faulted was; false: nothing is known of it. */
+static bool explain(const struct mm_heap_watch *watch, uint64_t address,
+                    struct mm_heap_report *report)
+{
+    const struct mmi_sample *sample = sample_of(watch, address);
+
+    if (sample != NULL) {
+        fill_report(watch, sample, address, report);
+        report->kind = MM_HEAP_USE_AFTER_FREE;
+        report->what = "use of an object after its free";
+        return report->object != 0 && mmi_load_acquire(&sample->state) == MMI_OBJECT_FREE;
+    }
+    if (!mmi_in_samples(watch, address)) {
+        return false;
+    }
+    sample = nearer(watch, address);
+    if (sample == NULL) {
+        return false;
+    }
+    fill_report(watch, sample, address, report);
+    report->kind = report->offset < 0 ? MM_HEAP_UNDERFLOW : MM_HEAP_OVERFLOW;
+    report->what = report->offset < 0 ? "underflow of an object" : "overflow of an object";
+    return true;
+}
+
+mm_status_t mm_heap_explain_fault(const struct mm_heap *heap, uint64_t address,
+                                  struct mm_heap_report *out)
+{
+    struct mm_heap_report report = {0};
+
+    if (heap == NULL || out == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!mmi_is_heap(heap)) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (!explain(&heap->watch, address, &report)) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
+    *out = report;
+    return MM_OK;
+}
+
+uint64_t mmi_samples_count(const struct mm_heap_watch *watch, uint64_t *bytes)
+{
+    uint64_t nr = 0;
+
+    *bytes = 0;
+    for (uint32_t n = 0; n < watch->nr_samples; n++) {
+        const struct mmi_sample *sample = sample_at(watch, n);
+
+        if (mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE) {
+            nr++;
+            *bytes += mmi_load(&sample->size);
+        }
+    }
+    return nr;
+}
+
+void mmi_samples_leak(const struct mm_heap_watch *watch, uint64_t nr)
+{
+    struct mmi_line line;
+
+    mmi_line_begin(&line);
+    mmi_line_str(&line, "heap: ");
+    mmi_line_str(&line, watch->name);
+    mmi_line_str(&line, ": ");
+    mmi_line_u64(&line, nr);
+    mmi_line_str(&line, " sampled objects were not freed");
+    mmi_line_log(&line, &watch->pool->platform);
+}

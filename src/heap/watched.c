@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The long way of heaps: what a heap does that records, is hardened or samples. What its objects
+ * are is in records.c, hardened.c and sampled.c; here sizes are added to, and objects found.
+ */
+#include "heap.h"
+
+#include "core/base/mem.h"
+#include "core/base/report.h"
+
+/** Bytes that an object takes beyond what is asked for. */
+static uint64_t padding(const struct mm_heap *heap)
+{
+    return mmi_is_hardened(&heap->watch) ? MMI_FENCE : 0;
+}
+
+/* --- allocating ------------------------------------------------------------------------------- */
+
+/** Whether it is the turn of a sample. */
+static bool is_turn(struct mm_heap *heap, uint32_t cpu)
+{
+    uint64_t *left = &heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + MMI_HEAP_COUNTDOWN];
+    uint64_t seen = mmi_load(left);
+
+    /* Two that count at once may count as one. */
+    mmi_store(left, seen > 1 ? seen - 1 : heap->watch.sample_every);
+    return seen <= 1;
+}
+
+static void *alloc_in_slab(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
+                           uint32_t flags)
+{
+    uint64_t *hint_at =
+        &heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + mmi_heap_class(heap, align, size)];
+    void *object;
+
+    if (mmi_is_hardened(&heap->watch)) {
+        if (mmi_watch_claim(&heap->watch, mmi_load_acquire(hint_at), &object)) {
+            return object;
+        }
+        object = mmi_heap_seek(heap, cpu, align, size, flags);
+        return object != NULL && mmi_watch_owns(heap, object)
+                   ? mmi_watch_shuffle(&heap->watch, object)
+                   : object;
+    }
+    if (mmi_slab_alloc(hint_at, &object)) {
+        return object;
+    }
+    return mmi_heap_seek(heap, cpu, align, size, flags);
+}
+
+/** A run was allocated: its record, and the canary at its end. */
+static void run_made(struct mm_heap *heap, uint64_t address, uint64_t size, uint64_t caller)
+{
+    struct mmi_slab *run = mmi_heap_find_run(heap, address);
+    struct mmi_record *record;
+
+    if (run == NULL) {
+        return;
+    }
+    record = mmi_run_record(run);
+    if (mmi_is_hardened(&heap->watch)) {
+        mmi_canary_set(&heap->watch, address + size,
+                       address + mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE);
+    }
+    mmi_store(&run->words[MMI_RUN_SIZE], size);
+    mmi_store(&run->words[MMI_RUN_LAST], UINT64_C(0));
+    mmi_store(&record->made, mmi_record_pack(caller, mmi_load(&heap->watch.mark) & 0xffff));
+    mmi_store_release(&record->freed, mmi_freed_pack(0, MMI_OBJECT_LIVE, 0));
+}
+
+void *mmi_watched_alloc(struct mm_heap *heap, uint32_t cpu, const struct mmi_want *want)
+{
+    struct mm_heap_watch *watch = &heap->watch;
+    uint64_t size = want->size == 0 ? 1 : want->size;
+    uint64_t natural = mmi_natural_align(size);
+    uint64_t align = want->align > natural ? want->align : natural;
+    uint64_t room;
+    void *object;
+
+    cpu %= watch->nr_cpus;
+    if (watch->sample_every != 0 && is_turn(heap, cpu)) {
+        object = mmi_sample_alloc(watch, align, size, want->caller);
+        if (object != NULL) {
+            return object;
+        }
+    }
+    if (!mm_add(size, padding(heap), &room)) {
+        mmi_fetch_add(&heap->nr_failed, UINT64_C(1));
+        return NULL;
+    }
+    object = mmi_heap_in_slab(align, room) ? alloc_in_slab(heap, cpu, align, room, want->flags)
+                                           : mmi_heap_seek(heap, cpu, align, room, want->flags);
+    if (object == NULL || !mmi_has_records(watch)) {
+        return object;
+    }
+    if (mmi_watch_owns(heap, object)) {
+        mmi_watch_made(watch, (uint64_t)(uintptr_t)object, size, want->caller);
+    } else {
+        run_made(heap, (uint64_t)(uintptr_t)object, size, want->caller);
+    }
+    return object;
+}
+
+/* --- finding ---------------------------------------------------------------------------------- */
+
+bool mmi_watch_owns(const struct mm_heap *heap, const void *object)
+{
+    const struct mmi_slab *slab = mmi_table_find(&heap->pool->table, (uint64_t)(uintptr_t)object);
+
+    return slab != NULL &&
+           mmi_load(&slab->class) - (uint64_t)(uintptr_t)heap->classes < sizeof(heap->classes);
+}
+
+/** A live object of a watched heap. */
+struct live {
+    struct mmi_sample *sample; /**< or */
+    struct mmi_slab *slab;     /**< of slabs, or a run */
+    struct mmi_record *record; /**< NULL: a sample, or nothing is recorded */
+    uint64_t size;             /**< that its owner may use */
+    uint64_t room;             /**< bytes of its place */
+    uint64_t align;
+    bool run;
+};
+
+static uint64_t align_of_slab(const struct mmi_slab *slab)
+{
+    uint64_t size = mmi_load(&slab->size);
+    uint64_t align = size & (0 - size);
+
+    return align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
+}
+
+static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct live *out)
+{
+    struct mmi_found found;
+    unsigned index;
+
+    if (!mmi_slab_find(&heap->pool->table, heap->classes, sizeof(heap->classes), address, &found) ||
+        !mmi_slab_index(&found, &index)) {
+        return false;
+    }
+    *out = (struct live){.slab = found.slab,
+                         .room = mmi_load(&found.slab->size),
+                         .size = mmi_load(&found.slab->size),
+                         .align = align_of_slab(found.slab)};
+    if (mmi_has_records(&heap->watch)) {
+        uint64_t freed;
+
+        out->record = mmi_record_of(found.slab, index);
+        freed = mmi_load_acquire(&out->record->freed);
+        if (mmi_is_hardened(&heap->watch)) {
+            out->size = mmi_freed_size(freed);
+        }
+        return mmi_freed_state(freed) == MMI_OBJECT_LIVE;
+    }
+    return (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) == 0;
+}
+
+static bool find(const struct mm_heap *heap, uint64_t address, struct live *out)
+{
+    struct mmi_slab *run;
+
+    if (mmi_in_samples(&heap->watch, address)) {
+        struct mmi_sample *sample = mmi_sample_find(&heap->watch, address);
+
+        if (sample != NULL) {
+            *out = (struct live){.sample = sample,
+                                 .room = mmi_load(&sample->size),
+                                 .size = mmi_load(&sample->size),
+                                 .align = mmi_load(&sample->align)};
+        }
+        return sample != NULL;
+    }
+    if (find_in_slab(heap, address, out)) {
+        return true;
+    }
+    run = mmi_heap_find_run(heap, address);
+    if (run == NULL) {
+        return false;
+    }
+    *out = (struct live){.slab = run,
+                         .room = mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE,
+                         .align = mmi_load(&run->words[MMI_RUN_ALIGN]),
+                         .run = true};
+    out->size = out->room;
+    if (mmi_has_records(&heap->watch)) {
+        out->record = mmi_run_record(run);
+        if (mmi_is_hardened(&heap->watch)) {
+            out->size = mmi_load(&run->words[MMI_RUN_SIZE]);
+        }
+        return mmi_freed_state(mmi_load_acquire(&out->record->freed)) == MMI_OBJECT_LIVE;
+    }
+    return true;
+}
+
+size_t mmi_watched_usable_size(const struct mm_heap *heap, uint64_t address)
+{
+    struct live live;
+
+    return find(heap, address, &live) ? live.size : 0;
+}
+
+/** What was asked for, where that is known; else what may be used. */
+static uint64_t asked(const struct live *live)
+{
+    if (live->record == NULL) {
+        return live->size;
+    }
+    return live->run ? mmi_load(&live->slab->words[MMI_RUN_SIZE])
+                     : mmi_freed_size(mmi_load(&live->record->freed));
+}
+
+/* --- freeing ---------------------------------------------------------------------------------- */
+
+static void misuse(const struct mm_heap *heap, const struct mmi_free *free)
+{
+    mmi_heap_misuse(heap, free->address, free->caller);
+}
+
+/** Whether a sized free says the size that the object has. True also if it is no object. */
+static bool size_agrees(const struct mm_heap *heap, const struct mmi_free *free)
+{
+    uint64_t size = free->size == 0 ? 1 : free->size;
+    struct live live;
+
+    if ((heap->watch.flags & MMI_WATCH_FAST) != 0 || !find(heap, free->address, &live) ||
+        live.sample != NULL || (live.record != NULL && asked(&live) == size)) {
+        return true;
+    }
+    if (mmi_is_hardened(&heap->watch) ||
+        !mmi_heap_may_have(heap, live.slab, size, free->align)) {
+        mmi_heap_report_size(heap, live.slab, free, asked(&live));
+        return false;
+    }
+    return true;
+}
+
+/** The canary behind a run that is to be freed. */
+static bool look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, uint64_t caller,
+                        struct mmi_finding *finding)
+{
+    uint64_t base = mmi_load(&run->base);
+    uint64_t end = base + mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
+    uint64_t size = mmi_load(&run->words[MMI_RUN_SIZE]);
+    uint64_t at = mmi_canary_check(&heap->watch, base + size, end);
+
+    if (at == end) {
+        return true;
+    }
+    *finding = (struct mmi_finding){.report = {.kind = MM_HEAP_OVERFLOW,
+                                               .what = "overflow of an object",
+                                               .name = heap->name,
+                                               .address = at,
+                                               .caller = caller},
+                                    .recorded = "canary, behind a run of bytes",
+                                    .recorded_value = size};
+    mmi_report_object(&finding->report, run, 0);
+    finding->report.offset = (int64_t)(at - base);
+    return false;
+}
+
+/** Free a run with a record. False: none begins here that is live. */
+static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
+{
+    struct mmi_slab *run = mmi_heap_find_run(heap, free->address);
+    struct mmi_finding finding;
+    struct mmi_record *record;
+    uint64_t live;
+
+    if (run == NULL) {
+        return false;
+    }
+    record = mmi_run_record(run);
+    live = mmi_load_acquire(&record->freed);
+    if (mmi_freed_state(live) != MMI_OBJECT_LIVE ||
+        !mmi_cas(&record->freed, &live, mmi_freed_pack(free->caller, MMI_OBJECT_FREE, 0))) {
+        return false;
+    }
+    if (mmi_is_hardened(&heap->watch) && !look_at_run(heap, run, free->caller, &finding)) {
+        mmi_report(&heap->watch, &heap->pool->platform, &finding);
+    }
+    mmi_store(&run->words[MMI_RUN_LAST], free->address);
+    return mmi_heap_run_free(mmi_slab_class(run), free->address);
+}
+
+void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free)
+{
+    struct mm_heap_watch *watch = &heap->watch;
+    struct mmi_found found;
+    unsigned index;
+    bool done;
+
+    if (mmi_in_samples(watch, free->address)) {
+        mmi_sample_free(watch, free);
+        return;
+    }
+    if (free->sized && !size_agrees(heap, free)) {
+        return;
+    }
+    if (mmi_slab_find(&heap->pool->table, heap->classes, sizeof(heap->classes), free->address,
+                      &found)) {
+        done = mmi_slab_index(&found, &index) &&
+               (mmi_has_records(watch) ? mmi_watch_free(watch, &found, index, free)
+                                       : mmi_watch_free_bit(&found, index));
+    } else if (mmi_has_records(watch)) {
+        done = free_run(heap, free);
+    } else {
+        done = mmi_heap_run_free(&heap->runs, free->address) ||
+               (heap->large.pool != NULL && mmi_heap_run_free(&heap->large, free->address));
+    }
+    if (!done) {
+        misuse(heap, free);
+    }
+}
+
+/* --- resizing --------------------------------------------------------------------------------- */
+
+/** Whether the object can stay in its place at this size. */
+static bool fits(const struct mm_heap *heap, const struct live *live, uint64_t address,
+                 uint64_t size)
+{
+    uint64_t natural = mmi_natural_align(size);
+    uint64_t room = size + padding(heap);
+
+    if (live->sample != NULL || room < size || room > live->room ||
+        !mm_is_aligned(address, natural)) {
+        return false;
+    }
+    if (live->run) {
+        return mmi_heap_run_pages(room) == live->room >> MM_PAGE_SHIFT &&
+               !mmi_heap_in_slab(live->align, room);
+    }
+    return room > live->room / 2 ||
+           heap->classes[mmi_heap_class(heap, live->align, room)].size > live->room / 2;
+}
+
+static void stay(struct mm_heap *heap, const struct live *live, uint64_t address, uint64_t size)
+{
+    mmi_store(&live->slab->resized, (uint8_t)1);
+    if (live->record == NULL) {
+        return;
+    }
+    if (live->run) {
+        mmi_store(&live->slab->words[MMI_RUN_SIZE], size);
+    } else {
+        mmi_store_release(&live->record->freed, mmi_freed_pack(0, MMI_OBJECT_LIVE, size));
+    }
+    if (mmi_is_hardened(&heap->watch)) {
+        uint64_t fence = live->run ? 0 : MMI_FENCE;
+
+        mmi_canary_set(&heap->watch, address + size, address + live->room - fence);
+    }
+}
+
+void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size, uint64_t caller)
+{
+    struct mmi_want want = {.size = size, .caller = caller};
+    struct live live;
+    void *moved;
+
+    size = size == 0 ? 1 : size;
+    if (!find(heap, address, &live)) {
+        mmi_heap_misuse(heap, address, caller);
+        return NULL;
+    }
+    if (fits(heap, &live, address, size)) {
+        stay(heap, &live, address, size);
+        return (void *)(uintptr_t)address;
+    }
+    want.align = live.align;
+    moved = mmi_watched_alloc(heap, mmi_cpu_number(&heap->pool->platform), &want);
+    if (moved != NULL) {
+        struct mmi_free free = {.address = address, .caller = caller};
+
+        memcpy(moved, (const void *)(uintptr_t)address, size < live.size ? size : live.size);
+        mmi_watched_free(heap, &free);
+    }
+    return moved;
+}
