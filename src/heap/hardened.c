@@ -78,6 +78,9 @@ static struct mmi_finding broken(const struct mm_heap_watch *watch, enum mm_heap
                           : kind == MM_HEAP_UNDERFLOW ? "underflow of an object"
                                                       : "write to an object after its free";
     finding.report.offset = (int64_t)(at - finding.report.object);
+    if (kind != MM_HEAP_WRITE_AFTER_FREE) {
+        finding.report.freed_by = 0; /* who frees it now is the caller */
+    }
     return finding;
 }
 
@@ -88,6 +91,20 @@ struct broken {
     uint64_t at;              /**< first broken byte */
 };
 
+/**
+ * Whether what is broken in front of the end of a place was the next object's underflow: what an
+ * object does itself begins where it ends.
+ */
+static bool is_underflow(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                         unsigned index)
+{
+    uint64_t last = object_at(slab, index) + mmi_load(&slab->size) - 1;
+
+    return index + 1 < mmi_load(&slab->nr_objects) &&
+           *(const uint8_t *)(uintptr_t)last != canary_byte(watch, last) &&
+           mmi_freed_state(mmi_load(&mmi_record_of(slab, index + 1)->freed)) == MMI_OBJECT_LIVE;
+}
+
 /** Behind a live object: its own overflow, or the underflow of the next. */
 static struct broken look_behind(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
                                  unsigned index, uint64_t size)
@@ -95,20 +112,14 @@ static struct broken look_behind(const struct mm_heap_watch *watch, const struct
     uint64_t object = object_at(slab, index);
     uint64_t end = object + mmi_load(&slab->size);
     uint64_t at = mmi_canary_check(watch, object + size, end);
-    struct broken found = {MM_HEAP_OVERFLOW, index, at};
 
     if (at == end) {
         return (struct broken){0};
     }
-    /* An overflow begins where the object ends; what is broken up to the next object alone, it did.
-     */
-    if (at != object + size && index + 1 < mmi_load(&slab->nr_objects) &&
-        *(const uint8_t *)(uintptr_t)(end - 1) != canary_byte(watch, end - 1) &&
-        mmi_freed_state(mmi_load(&mmi_record_of(slab, index + 1)->freed)) == MMI_OBJECT_LIVE) {
-        found.kind = MM_HEAP_UNDERFLOW;
-        found.index = index + 1;
+    if (at != object + size && is_underflow(watch, slab, index)) {
+        return (struct broken){MM_HEAP_UNDERFLOW, index + 1, at};
     }
-    return found;
+    return (struct broken){MM_HEAP_OVERFLOW, index, at};
 }
 
 /** In front of a live object: its own underflow, or what its neighbour wrote. */
@@ -147,6 +158,9 @@ static struct broken look_inside(const struct mm_heap_watch *watch, const struct
         at = mmi_canary_check(watch, fence, fence + MMI_FENCE);
         if (at == fence + MMI_FENCE) {
             return (struct broken){0};
+        }
+        if (at != fence && is_underflow(watch, slab, index)) {
+            return (struct broken){MM_HEAP_UNDERFLOW, index + 1, at};
         }
     }
     return (struct broken){MM_HEAP_WRITE_AFTER_FREE, index, at};

@@ -257,6 +257,7 @@ static bool look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, 
                                     .recorded_value = size};
     mmi_report_object(&finding->report, run, 0);
     finding->report.offset = (int64_t)(at - base);
+    finding->report.freed_by = 0;
     return false;
 }
 

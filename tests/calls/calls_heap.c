@@ -17,8 +17,10 @@ static int do_init(const uint64_t *a)
 
 static int do_init_large(const uint64_t *a)
 {
-    struct mm_heap_config config = {
-        .large = T_P(2), .large_size = a[3], .flags = T_W32(4), .zero = T_W32(5)};
+    struct mm_heap_config config = {.large = T_P(2),
+                                    .large_size = a[3],
+                                    .flags = T_W32(4),
+                                    .tier = (enum mm_heap_tier)T_W32(5)};
 
     return (int)mm_heap_init(T_P(0), T_P(1), &config);
 }
@@ -213,19 +215,20 @@ static unsigned objects(uint64_t *v)
 static const struct t_call heap[] = {
     {.name = "mm_heap_init",
      .invoke = do_init,
-     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BITS("flags", 0, 0)}},
+     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BITS("flags", 0, MM_HEAP_CALLERS)}},
     {.name = "mm_heap_init",
      .note = "many CPUs",
      .invoke = do_init,
      .setup = t_world_many_cpus,
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
-     .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool), T_BITS("flags", 0, 0)}},
+     .args = {T_FRESH_(heap, heap), T_LIVE_(spare.pool), T_BITS("flags", 0, MM_HEAP_CALLERS)}},
     {.name = "mm_heap_init",
      .note = "with a large pool",
      .invoke = do_init_large,
      .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BAD_OF("large", large_pools),
-              T_BAD_OF("large_size", large_sizes), T_BITS("flags", 0, 0), T_BITS("zero", 0, 0)}},
+              T_BAD_OF("large_size", large_sizes), T_BITS("flags", 0, MM_HEAP_CALLERS),
+              T_ENUM("tier", 0, 3)}},
     {.name = "mm_heap_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.heap, heap)}},
     {.name = "mm_heap_destroy",
      .note = "objects are out",

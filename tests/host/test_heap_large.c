@@ -358,7 +358,7 @@ static void test_statuses(void **state)
 
     (void)state;
     config = good;
-    config.zero = 1;
+    config.tier = (enum mm_heap_tier)3;
     assert_int_equal(mm_heap_init(&other, &world->pool, &config), MM_ERR_INVALID_ARGUMENT);
     config = good;
     config.large = &world->pool;

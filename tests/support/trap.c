@@ -163,10 +163,12 @@ _Noreturn void t_trap_panic(const struct t_trap_info *info)
         siglongjmp(trap->env, 1);
     }
     (void)snprintf(line, sizeof(line),
-                   "panic: %s: %s at 0x%llx; recorded: %s (%llu); claimed: %s (%llu)\n", info->room,
-                   info->what, (unsigned long long)info->address, info->recorded,
+                   "panic: %s: %s at 0x%llx; recorded: %s (%llu); claimed: %s (%llu); allocated by "
+                   "0x%llx, freed by 0x%llx, called from 0x%llx\n",
+                   info->room, info->what, (unsigned long long)info->address, info->recorded,
                    (unsigned long long)info->recorded_value, info->claimed,
-                   (unsigned long long)info->claimed_value);
+                   (unsigned long long)info->claimed_value, (unsigned long long)info->allocated_by,
+                   (unsigned long long)info->freed_by, (unsigned long long)info->caller);
     say(line);
     t_seed_print();
     catching = NULL;

@@ -55,6 +55,9 @@ struct t_trap_info {
     uint64_t recorded_value;
     char claimed[96];
     uint64_t claimed_value;
+    uint64_t allocated_by; /**< return addresses, 0 where none is known */
+    uint64_t freed_by;
+    uint64_t caller;
 };
 
 /** What a catch keeps; private to the macros below. */

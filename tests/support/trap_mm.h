@@ -17,7 +17,10 @@ static inline void t_platform_panic(void *ctx, const struct mm_panic_info *panic
     struct t_trap_info info = {.kind = T_TRAP_PANIC,
                                .address = panic->address,
                                .recorded_value = panic->recorded_value,
-                               .claimed_value = panic->claimed_value};
+                               .claimed_value = panic->claimed_value,
+                               .allocated_by = panic->allocated_by,
+                               .freed_by = panic->freed_by,
+                               .caller = panic->caller};
 
     (void)ctx;
     (void)snprintf(info.room, sizeof(info.room), "%s", panic->room ? panic->room : "");
