@@ -279,8 +279,9 @@ struct mm_heap_stats {
     uint64_t nr_empty_slabs; /**< of those, without an allocated object */
     uint64_t slab_bytes;     /**< pages of the slabs */
     uint64_t nr_runs;
-    uint64_t run_bytes; /**< pages of the runs */
-    uint64_t nr_failed; /**< allocations answered NULL for want of memory */
+    uint64_t run_bytes;  /**< pages of the runs */
+    uint64_t kept_bytes; /**< pages of freed runs that the heap keeps for the next */
+    uint64_t nr_failed;  /**< allocations answered NULL for want of memory */
 };
 
 /**

@@ -600,6 +600,7 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
         stats.object_bytes += counts.nr_pages * MM_PAGE_SIZE;
         stats.nr_runs += counts.nr_objects;
         stats.run_bytes += counts.nr_pages * MM_PAGE_SIZE;
+        stats.kept_bytes += counts.nr_kept_pages * MM_PAGE_SIZE;
     }
     stats.nr_objects += mmi_samples_count(&heap->watch, &bytes);
     stats.object_bytes += bytes;

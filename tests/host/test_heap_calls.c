@@ -279,7 +279,7 @@ static void expect_told(void *object, uint64_t size, uint64_t align)
     assert_int_equal(info.address, (uintptr_t)object);
     assert_string_equal(info.recorded, "bytes at most");
     assert_int_equal(info.recorded_value, usable);
-    assert_string_equal(info.claimed, "bytes");
+    assert_string_equal(info.claimed, "heap");
     assert_int_equal(info.claimed_value, size);
     assert_int_equal(world_stats(world).nr_objects, nr);
     assert_int_equal(mm_heap_usable_size(heap, object), usable);

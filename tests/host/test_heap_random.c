@@ -296,7 +296,7 @@ static void check(void)
 {
     struct mm_heap_stats stats = world_stats(c.world);
     struct mm_cache_stats cache;
-    uint64_t bytes = stats.slab_bytes + stats.run_bytes;
+    uint64_t bytes = stats.slab_bytes + stats.run_bytes + stats.kept_bytes;
     uint64_t nr_out = c.world->nr_out - world_meta(c.world);
 
     assert_int_equal(mm_heap_check(&c.world->heap), MM_OK);
