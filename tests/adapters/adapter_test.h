@@ -39,7 +39,7 @@ static inline struct mm_heap *test_heap(void)
 
 static inline uint64_t nr_objects(void)
 {
-    struct mm_heap_stats stats = {.nr_objects = 0};
+    struct mm_heap_stats stats;
 
     CHECK(mm_heap_get_stats(test_heap(), &stats) == MM_OK);
     return stats.nr_objects;
