@@ -13,7 +13,7 @@
  *
  * Pages go back to the page source when they become empty. A heap keeps one small empty slab of
  * each class, each CPU the one that it allocates from, and of freed runs of up to 64 KiB together
- * 128 KiB, and 4 KiB more for each 16 runs that are live; mm_heap_reclaim() gives those back too, and
+ * 256 KiB, and 4 KiB more for each 4 runs that are live; mm_heap_reclaim() gives those back too, and
  * is tried before an allocation fails.
  *
  * Context: but for init, destroy and check, every call is safe on any CPU and in any context,

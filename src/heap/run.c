@@ -147,10 +147,15 @@ static uint64_t release_from(struct mm_slab_class *runs, uint64_t nr_pages)
     return release(runs, run);
 }
 
+static uint64_t most_kept(const struct mm_slab_class *runs)
+{
+    return KEPT_MIN + mmi_load(&runs->nr_slabs) / RUNS_PER_KEPT;
+}
+
 /** Whether so many more pages may be kept: then they count. */
 static bool may_keep(struct mm_slab_class *runs, uint64_t nr_pages)
 {
-    uint64_t most = KEPT_MIN + mmi_load(&runs->nr_slabs) / RUNS_PER_KEPT;
+    uint64_t most = most_kept(runs);
     uint32_t seen = mmi_load(&runs->nr_kept);
 
     do {
@@ -161,26 +166,39 @@ static bool may_keep(struct mm_slab_class *runs, uint64_t nr_pages)
     return true;
 }
 
+/** The run is no object any more: keep it, in the place of another one if need be. False: it has to
+ * go, and if there are too many by now, one like it has gone too. */
+static bool keep(struct mm_slab_class *runs, struct mmi_slab *run)
+{
+    uint64_t nr_pages = mmi_load(&run->words[MMI_RUN_PAGES]);
+    uint64_t any = (mmi_load(&run->words[MMI_RUN_FIRST]) >> MM_PAGE_SHIFT) % MM_HEAP_RUN_BINS + 1;
+
+    if (!has_bin(runs, nr_pages)) {
+        return false;
+    }
+    if (may_keep(runs, nr_pages) || (release_from(runs, any) != 0 && may_keep(runs, nr_pages))) {
+        mmi_store(&run->state, (uint8_t)MMI_SLAB_KEPT);
+        mmi_list_push(runs->pool, bin_of(runs, nr_pages), run);
+        return true;
+    }
+    if (mmi_load(&runs->nr_kept) > most_kept(runs)) {
+        (void)release_from(runs, nr_pages);
+    }
+    return false;
+}
+
 bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
 {
     struct mmi_slab *run = mmi_heap_run_find(runs, address);
     uint64_t base = address;
-    uint64_t nr_pages;
 
     if (run == NULL || !mmi_cas(&run->base, &base, UINT64_C(0))) {
         return false;
     }
-    nr_pages = mmi_load(&run->words[MMI_RUN_PAGES]);
     mmi_store(&run->words[MMI_RUN_ALIGN], UINT64_C(0));
     mmi_fetch_sub(&runs->nr_slabs, UINT64_C(1));
-    if (has_bin(runs, nr_pages) &&
-        (may_keep(runs, nr_pages) ||
-         (release_from(runs, (address >> MM_PAGE_SHIFT) % MM_HEAP_RUN_BINS + 1) != 0 &&
-          may_keep(runs, nr_pages)))) {
-        mmi_store(&run->state, (uint8_t)MMI_SLAB_KEPT);
-        mmi_list_push(runs->pool, bin_of(runs, nr_pages), run);
-    } else {
-        release(runs, run);
+    if (!keep(runs, run)) {
+        (void)release(runs, run);
     }
     return true;
 }
