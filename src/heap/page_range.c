@@ -118,14 +118,13 @@ static unsigned longest_in(uint64_t word)
     for (unsigned i = 1; i < 6; i++) {
         at[i] = at[i - 1] & (at[i - 1] >> (1u << (i - 1)));
     }
-    /* The length, bit by bit from the top. */
+    /* The length, bit by bit from the top; which way it goes is not to be foretold, so no branches. */
     for (unsigned i = 6; i-- > 0;) {
         uint64_t longer = starts & (at[i] >> len);
+        uint64_t is = 0 - (uint64_t)(longer != 0);
 
-        if (longer != 0) {
-            starts = longer;
-            len += 1u << i;
-        }
+        starts = (longer & is) | (starts & ~is);
+        len += (1u << i) & (unsigned)is;
     }
     return len;
 }
@@ -176,49 +175,40 @@ static void take_out(struct mm_page_range *range, uint64_t w, unsigned bin)
     }
 }
 
-static bool is_in(const struct mm_page_range *range, uint64_t w, unsigned bin)
+/** The bins that the word is in, as bits. */
+static uint64_t bins_with(const struct mm_page_range *range, uint64_t w)
 {
-    return (mmi_load_seq(fits_of(range, w, bin)) >> (w % GROUP) & 1) != 0;
+    const uint64_t *fits = fits_of(range, w, 0);
+    uint64_t bins = 0;
+
+    for (unsigned bin = 0; bin < NR_BINS; bin++) {
+        bins |= (mmi_load_seq(&fits[bin]) >> (w % GROUP) & 1) << bin;
+    }
+    return bins;
 }
 
-/** The word belongs in the lowest `nr` bins, and in those up to `had` no more. */
-static void leave_bins(struct mm_page_range *range, uint64_t w, unsigned nr, unsigned had)
+/** The word has changed: bring its bins up to date. */
+static void sort_word(struct mm_page_range *range, uint64_t w)
 {
-    mmi_fetch_add_seq(&range->unsettled, UINT64_C(1));
-    while (had > nr) {
-        take_out(range, w, --had);
+    uint64_t should = mmi_mask(0, nr_bins_of(range, w));
+    uint64_t is = bins_with(range, w);
+
+    for (uint64_t more = should & ~is; more != 0; more &= more - 1) {
+        put_in(range, w, mmi_ctz(more));
     }
-    nr = nr_bins_of(range, w);
-    for (unsigned bin = 0; bin < nr; bin++) {
-        put_in(range, w, bin);
+    if ((is & ~should) == 0) {
+        return;
+    }
+    mmi_fetch_add_seq(&range->unsettled, UINT64_C(1));
+    for (uint64_t less = is & ~should; less != 0; less &= less - 1) {
+        take_out(range, w, mmi_ctz(less));
+    }
+    should = mmi_mask(0, nr_bins_of(range, w));
+    for (uint64_t more = should & ~bins_with(range, w); more != 0; more &= more - 1) {
+        put_in(range, w, mmi_ctz(more));
     }
     /* One less in the low half, one more in the high half. */
     mmi_fetch_add_seq(&range->unsettled, (UINT64_C(1) << 32) - 1);
-}
-
-/**
- * The word has changed: bring its bins up to date.
- *
- * It enters bins from the lowest up, and leaves them from the highest down: so if it is in one it is
- * in those below, or somebody is taking it out, who will look again.
- */
-static void sort_word(struct mm_page_range *range, uint64_t w)
-{
-    unsigned nr = nr_bins_of(range, w);
-    unsigned had = nr;
-
-    while (had > 0 && !is_in(range, w, had - 1)) {
-        had--;
-    }
-    while (had < nr) {
-        put_in(range, w, had++);
-    }
-    while (had < NR_BINS && is_in(range, w, had)) {
-        had++;
-    }
-    if (had > nr) {
-        leave_bins(range, w, nr, had);
-    }
 }
 
 /** The bits [first, first + nr) have changed. */
@@ -429,7 +419,7 @@ static bool take(struct mm_page_range *range, uint64_t nr, uint64_t align, bool 
             if (take_short(range, w, nr, out)) {
                 return true;
             }
-            leave_bins(range, w, nr_bins_of(range, w), NR_BINS); /* it was named, and has none */
+            sort_word(range, w); /* it was named, and has none */
             bit = (w + 1) * WORD_BITS;
         } else if (take_any(range, nr, align, &bit)) {
             *out = bit;
