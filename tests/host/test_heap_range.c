@@ -289,12 +289,42 @@ static void test_range_extend_statuses(void **state)
     world_delete(world);
 }
 
+/* The last page of the range is the last bit of its word: what comes behind in the bitmap's pages is no
+ * page, whatever its bits are. */
+static void test_range_extend_at_the_end(void **state)
+{
+    const uint64_t len = 256 * UINT64_C(4096);
+    char *memory = mmap(NULL, 2 * len, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *base = memory + (len - (uintptr_t)memory % len) % len;
+    struct mm_page_range range = {0};
+    struct mm_page_source source;
+    void *pages;
+
+    (void)state;
+    assert_int_equal(mm_page_range_init(&range, base, len), MM_OK);
+    source = mm_page_source_range(&range);
+    assert_int_equal(range.nr_words * 64, range.first_bit + range.nr_pages);
+    assert_int_equal(take(source, 255, 1, &pages), MM_OK);
+    give(source, pages, 63); /* all of the first word's */
+    assert_int_equal(range.fits[0] & 1, 1);
+    assert_int_equal(extend(source, base + 250 * 4096, 6, 1), MM_ERR_NO_MEMORY);
+    assert_int_equal(extend(source, base + 250 * 4096, 6, 64), MM_ERR_NO_MEMORY);
+    assert_bins(&range);
+    give(source, base + UINT64_C(64) * 4096, 192);
+    assert_int_equal(mm_page_range_destroy(&range), MM_OK);
+    munmap(memory, 2 * len);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_range_statuses),        cmocka_unit_test(test_range_misuse),
-        cmocka_unit_test(test_range_random),          cmocka_unit_test(test_range_lengths),
+        cmocka_unit_test(test_range_statuses),
+        cmocka_unit_test(test_range_misuse),
+        cmocka_unit_test(test_range_random),
+        cmocka_unit_test(test_range_lengths),
         cmocka_unit_test(test_range_extend_statuses),
+        cmocka_unit_test(test_range_extend_at_the_end),
     };
 
     return cmocka_run_group_tests_name("heap_range", tests, NULL, NULL);
