@@ -44,9 +44,8 @@ template <class Call> Call opaque(Call call)
 }
 
 // RANGE_BYTES of memory, aligned to 2 MiB, mapped once: as with the peers, pages that an earlier
-// benchmark touched stay touched. `populate` touches the first bytes of it.
+// benchmark touched stay touched.
 void *range_memory();
-void range_populate(uint64_t bytes);
 
 // A configuration of the library. `suffix` is what its benchmarks' names end in.
 struct Tier {

@@ -229,26 +229,23 @@ void replay(Heap &heap, const std::vector<Step> &steps, uint32_t nr, uint32_t *l
     }
 }
 
-// The memory of a kernel is there before its heap is: a fresh heap of ours is over memory that was
-// touched. A peer gets its memory from the system page by page; so it replays the sequence once
-// before it is measured, and has what it keeps.
-std::unique_ptr<Ours> make_warm(const std::function<std::unique_ptr<Ours>()> &make,
-                                const std::vector<Step> &, uint32_t)
-{
-    range_populate(RANGE_BYTES / 4);
-    return make();
-}
-std::unique_ptr<Peer> make_warm(const std::function<std::unique_ptr<Peer>()> &make,
-                                const std::vector<Step> &steps, uint32_t nr)
+// A process gets its memory, and its program, page by page as they are used; a kernel has them. So
+// each replays the sequence once before it is measured. Then ours is a heap anew, over memory that
+// was touched; a peer is what it has become, with nothing allocated.
+template <class Make> auto make_warm(Make make, const std::vector<Step> &steps, uint32_t nr)
 {
     std::vector<uint32_t> unused(steps.size());
     auto heap = make();
 
     replay(*heap, steps, nr, unused.data());
+    if (std::is_same<decltype(heap), std::unique_ptr<Ours>>::value) {
+        heap.reset();
+        heap = make();
+    }
     return heap;
 }
 
-// One sequence, replayed in five processes that have done nothing else: of each step the least
+// One sequence, replayed in five processes that have done nothing but that: of each step the least
 // time, so that what the machine does meanwhile is not in it.
 template <class Make> void latency_child(uint32_t nr, Make make)
 {
@@ -266,8 +263,7 @@ template <class Make> void latency_child(uint32_t nr, Make make)
         int status = 1;
 
         if (child == 0) {
-            using Made = decltype(make());
-            const auto heap = make_warm(std::function<Made()>(make), steps, nr);
+            const auto heap = make_warm(make, steps, nr);
 
             replay(*heap, steps, nr, least);
             _exit(0);

@@ -138,11 +138,6 @@ void *range_memory()
     return memory;
 }
 
-void range_populate(uint64_t bytes)
-{
-    memset(range_memory(), 0, bytes);
-}
-
 std::vector<uint32_t> spread_sizes(size_t nr)
 {
     std::mt19937_64 random(42);
