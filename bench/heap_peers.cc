@@ -25,8 +25,28 @@ namespace
 // The second is read by libc_malloc_debug alone: each free and realloc searches its arena.
 constexpr char TUNABLES[] = "glibc.rtld.optional_static_tls=16384:glibc.malloc.check=3";
 
-void configure_default(mm_heap_config *)
+// Guards of sampled objects. A kernel writes a slot of its page table and flushes one page; here it
+// takes a system call each.
+mm_status_t open_page(void *, void *page)
 {
+    return mprotect(page, MM_PAGE_SIZE, PROT_READ | PROT_WRITE) == 0 ? MM_OK : MM_ERR_NO_MEMORY;
+}
+void close_page(void *, void *page)
+{
+    mprotect(page, MM_PAGE_SIZE, PROT_NONE);
+}
+
+mm_heap_guards guards()
+{
+    constexpr uint64_t PAGES = 2 * MM_HEAP_SAMPLES_MAX + 1;
+    static constexpr mm_heap_guard_ops OPS = {open_page, close_page};
+    static void *const window =
+        mmap(nullptr, PAGES * MM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (window == MAP_FAILED) {
+        abort();
+    }
+    return {&OPS, nullptr, reinterpret_cast<uint64_t>(window), PAGES * MM_PAGE_SIZE};
 }
 
 template <class Call> bool find(void *library, const PeerLibrary &peer, const char *name, Call *out)
@@ -65,7 +85,15 @@ bool load(const PeerLibrary &peer, PeerCalls *out, std::string *why)
 const std::vector<Tier> &tiers()
 {
     static const std::vector<Tier> all = {
-        {"", configure_default},
+        {"", [](mm_heap_config *) {}},
+        {"_fast", [](mm_heap_config *config) { config->tier = MM_HEAP_FAST; }},
+        {"_callers", [](mm_heap_config *config) { config->flags = MM_HEAP_CALLERS; }},
+        {"_hardened", [](mm_heap_config *config) { config->tier = MM_HEAP_HARDENED; }},
+        {"_sampled",
+         [](mm_heap_config *config) {
+             config->sample_every = 1000;
+             config->guards = guards();
+         }},
     };
 
     return all;

@@ -182,7 +182,11 @@ def figure_row(runs, figure):
     beside_ns = "-"
     if beside in figure:
         beside_ns = number(statistics.median(map(item_ns, find(runs, figure, beside))))
-    row = [figure["name"], *spread(values), figure.get(beside, "-"), beside_ns, bound, met]
+    of_minima = "-"
+    if figure["kind"] == "ratio":
+        of_minima = number(min(map(item_ns, find(runs, figure, "of"))) /
+                           min(map(item_ns, find(runs, figure, "over"))))
+    row = [figure["name"], *spread(values), of_minima, figure.get(beside, "-"), beside_ns, bound, met]
     return value, missed, row
 
 
@@ -214,7 +218,7 @@ def report_room(room, runs, unmeasured, figures, directory, is_partial):
         rows.append(row)
     if rows:
         print(f"\n{room}: figures")
-        print_table(["figure", "min", "median", "max", "beside", "its ns", "bound", "met"], rows)
+        print_table(["figure", "min", "median", "max", "of minima", "beside", "its ns", "bound", "met"], rows)
     if missing:
         print(f"\n{room}: missing figures")
         for name, reason in missing:
