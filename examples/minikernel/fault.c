@@ -51,10 +51,17 @@ static bool handle(struct trap_frame *frame, uint64_t address)
 // A stack that ran over comes as a double fault: there was no room for the page fault's own frame.
 bool memory_is_guard(mm_vaddr_t at)
 {
+    struct mm_kva_place place;
     struct mm_slot slot;
 
-    return memory != NULL && mm_paging_slot_get(&memory->kernel, at, &slot) == MM_OK &&
-           slot.kind == MM_SLOT_SOFT && slot.soft_kind == MM_SOFT_GUARD;
+    if (memory == NULL) {
+        return false;
+    }
+    if (mm_kva_explain(&memory->kva, at, &place) == MM_OK) {
+        return place.kind == MM_KVA_STACK && place.where == MM_KVA_GUARD_BELOW;
+    }
+    return mm_paging_slot_get(&memory->kernel, at, &slot) == MM_OK && slot.kind == MM_SLOT_SOFT &&
+           slot.soft_kind == MM_SOFT_GUARD;
 }
 
 void memory_handle_faults(struct memory *m)

@@ -49,7 +49,7 @@ static void wait_for_the_deaf(void)
 
 static void overflow_stack(void)
 {
-    uint64_t bottom = percpu_stack_guard(percpu_self()->number).raw + MM_PAGE_SIZE;
+    uint64_t bottom = memory.stacks[percpu_self()->number].start.raw;
 
     __asm__ volatile("movq %0, %%rsp\n\tpushq $0" : : "r"(bottom) : "memory");
 }
@@ -80,14 +80,19 @@ static void fail_as_asked(const struct options *options)
     }
 }
 
-static void run_checks(const struct options *options)
+// On the first processor's stack in the arena.
+static void run_checks(void *ctx)
 {
+    const struct options *options = ctx;
+
+    fail_as_asked(options);
     checks_reclaimed(&memory);
     checks_cpu(&memory);
     checks_smp(&memory);
     checks_shootdown(&memory, options);
     checks_standoff(&memory, options);
     checks_fork(&memory, options);
+    checks_kva(&memory);
     smp_stop(); // what follows runs on one
     checks_paging(&memory);
     checks_leaf(&memory);
@@ -129,8 +134,9 @@ _Noreturn void kmain(uint32_t boot_info)
     memory_start_rest(&memory);
     memory_handle_faults(&memory);
 
-    fail_as_asked(&options);
-    run_checks(&options);
+    smp_take_stacks(&memory);
+    smp_on_own_stack(&memory, run_checks, &options);
+    smp_give_stacks(&memory);
     checks_truth(&memory, &options);
     memory_draw(&memory);
     memory_stop_rest(&memory);

@@ -6,6 +6,7 @@
  *     0xffff800000000000  direct map   physical address p is at 0xffff800000000000 + p
  *     0xffffc00000000000  arena        regions of the kernel's own space
  *     0xffffd00000000000  windows      device registers, and what the checks map page by page
+ *     0xffffe00000000000  kva          libmm's kernel virtual arena: stacks, per-CPU areas, memory, devices
  *     0xffffffff80000000  image        the kernel as the linker placed it
  */
 #ifndef MINIKERNEL_LAYOUT_H
@@ -16,6 +17,7 @@
 #define LAYOUT_DIRECT_BASE  UINT64_C(0xffff800000000000)
 #define LAYOUT_ARENA_BASE   UINT64_C(0xffffc00000000000)
 #define LAYOUT_WINDOWS_BASE UINT64_C(0xffffd00000000000)
+#define LAYOUT_KVA_BASE     UINT64_C(0xffffe00000000000)
 #define LAYOUT_ENTRY_LEN    (UINT64_C(1) << 39)
 
 #define LAYOUT_IMAGE_BASE UINT64_C(0xffffffff80000000)

@@ -150,9 +150,8 @@ static void map_apic(struct memory *m)
 }
 
 const struct mm_vrange memory_ranges[MEMORY_NR_RANGES] = {
-    {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},
-    {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
-    {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_DIRECT_BASE}, LAYOUT_ENTRY_LEN},  {{LAYOUT_ARENA_BASE}, LAYOUT_ENTRY_LEN},
+    {{LAYOUT_WINDOWS_BASE}, LAYOUT_ENTRY_LEN}, {{LAYOUT_KVA_BASE}, LAYOUT_ENTRY_LEN},
     {{LAYOUT_IMAGE_BASE}, LAYOUT_IMAGE_LEN},
 };
 
@@ -266,6 +265,21 @@ void memory_start_rest(struct memory *m)
     log_print("heap    over frames through the direct map: %lu KiB to grow by\n",
               memory_nr_free(m) * MM_PAGE_SIZE / 1024);
 
+    struct mm_kva_config kva = {
+        .kernel = &m->kernel,
+        .frames = &m->frames,
+        .physmap = &m->physmap,
+        .pool = &m->pool,
+        .platform = platform_ops(),
+        .range = mm_vrange(mm_vaddr(LAYOUT_KVA_BASE), LAYOUT_ENTRY_LEN),
+        .red_zone_pages = 4,
+        .nr_stacks = 2,
+        .nr_reserve_tables = MM_KVA_TABLES_PER_PAGE,
+    };
+    must_have_room(mm_kva_init(&m->kva, &kva), "kernel virtual arena");
+    log_print("kva     from 0x%lx on, %u tables in reserve\n", (uint64_t)LAYOUT_KVA_BASE,
+              kva.nr_reserve_tables);
+
     struct mm_spaces_config spaces = {
         .frames = &m->frames,
         .physmap = &m->physmap,
@@ -297,6 +311,7 @@ void memory_stop_rest(struct memory *m)
 {
     must(mm_dma_destroy(&m->dma), "end of DMA");
     must(mm_spaces_destroy(&m->spaces), "end of the spaces");
+    must(mm_kva_destroy(&m->kva), "end of the kernel virtual arena");
     must(mm_heap_destroy(&m->heap), "end of the heap");
     must(mm_pool_destroy(&m->pool), "end of the pool");
     must(mm_page_frames_destroy(&m->pages), "end of the page source");

@@ -11,6 +11,7 @@
 #include <mm/dma.h>
 #include <mm/frame.h>
 #include <mm/heap.h>
+#include <mm/kva.h>
 #include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/space.h>
@@ -50,6 +51,8 @@ struct memory {
     struct mm_page_frames pages;
     struct mm_pool pool;
     struct mm_heap heap;
+    struct mm_kva kva;
+    struct mm_vrange stacks[PERCPU_MAX]; /**< of the processors, in `kva`: smp.c */
     struct mm_spaces spaces;
     struct mm_dma dma;
     struct mm_user user;
@@ -65,7 +68,7 @@ struct memory {
 };
 
 /** Where the kernel maps: see layout.h. */
-#define MEMORY_NR_RANGES 4
+#define MEMORY_NR_RANGES 5
 extern const struct mm_vrange memory_ranges[MEMORY_NR_RANGES];
 
 /** Read the boot information into `map` and `boot`; the command line into `options`. */
@@ -92,7 +95,7 @@ void memory_start_paging(struct memory *m);
  */
 void memory_reclaim(struct memory *m);
 
-/** Heap over frames, the kernel's and users' spaces, DMA, user copy. */
+/** Heap over frames, the kernel virtual arena, the kernel's and users' spaces, DMA, user copy. */
 void memory_start_rest(struct memory *m);
 
 /** Each takes down what its like brought up; in reverse order. */
@@ -124,7 +127,8 @@ void memory_enter(struct memory *m, struct mm_space *space);
 /** Resolve page faults of the current space, of the kernel's, and of user copies from here on. */
 void memory_handle_faults(struct memory *m);
 
-/** Whether an address is in a guard page of the kernel's; false before faults are handled. */
+/** Whether an address is in a guard page of the kernel's, or in the red zone of a stack; false before
+ * faults are handled. */
 bool memory_is_guard(mm_vaddr_t at);
 
 /** The ops that libmm calls: panic and log. */

@@ -8,7 +8,8 @@
 //                      work, whenever there is any
 //                      the root of boot.S again, and halt
 //
-// and its stack lies in the image, which both roots map.
+// and its first stack lies in the image, which both roots map. Once there is an arena it moves to one
+// with a red zone below; for the way out, on which it leaves the kernel's root, it moves back.
 
 #include "smp.h"
 
@@ -57,18 +58,61 @@ static atomic_uint nr_jobs;    // work handed out so far
 static atomic_uint nr_done;    // processors done with the last
 static void (*job)(void *ctx, uint32_t cpu);
 static void *job_ctx;
+static unsigned nr_taken[PERCPU_MAX]; // jobs, by each processor
 
 static atomic_uint nr_at_barrier;
 static atomic_uint nr_barriers;
 
 // ---- the other processors -------------------------------------------------------------------------
 
-static _Noreturn void halt(void)
+static void halt(void)
 {
     shootdown_leave(memory);
     atomic_fetch_add(&nr_arrived, 1);
     for (;;) {
         __asm__ volatile("cli\n\thlt");
+    }
+}
+
+// Go on in `to`, at the top of another stack.
+static _Noreturn void move(mm_vaddr_t top, void (*to)(void))
+{
+    __asm__ volatile("movq %0, %%rsp\n\txorl %%ebp, %%ebp\n\tcall *%1\n\tud2"
+                     :
+                     : "r"(top.raw), "r"(to)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+static mm_vaddr_t top_of(struct mm_vrange stack)
+{
+    return mm_vaddr(stack.start.raw + stack.len);
+}
+
+static void move_to_own_stack(void *ctx, uint32_t cpu)
+{
+    (void)ctx;
+    (void)cpu; // what this job means is in take_jobs()
+}
+
+static void take_jobs(void)
+{
+    uint32_t number = percpu_self()->number;
+
+    for (;;) {
+        while (atomic_load(&nr_jobs) == nr_taken[number]) {
+            shootdown_relax();
+        }
+        nr_taken[number]++;
+        if (job == NULL) {
+            move(percpu_stack_top(number), halt);
+        }
+        bool moves = job == move_to_own_stack;
+        job(job_ctx, number);
+        atomic_fetch_add(&nr_done, 1);
+        if (moves) {
+            move(top_of(memory->stacks[number]), take_jobs);
+        }
     }
 }
 
@@ -78,17 +122,7 @@ static _Noreturn void run(uint32_t number)
     must(mm_x86_64_enable(&memory->arch), "CPU protection");
     shootdown_enter(memory);
     atomic_fetch_add(&nr_arrived, 1);
-
-    for (unsigned taken = 0;; taken++) {
-        while (atomic_load(&nr_jobs) == taken) {
-            shootdown_relax();
-        }
-        if (job == NULL) {
-            halt();
-        }
-        job(job_ctx, number);
-        atomic_fetch_add(&nr_done, 1);
-    }
+    move(percpu_stack_top(number), take_jobs);
 }
 
 // ---- the first processor --------------------------------------------------------------------------
@@ -167,6 +201,37 @@ void smp_run(void (*work)(void *ctx, uint32_t cpu), void *ctx)
     work(ctx, 0);
     while (atomic_load(&nr_done) != nr_running - 1) {
         shootdown_relax();
+    }
+}
+
+#define STACK_SIZE 65536
+
+void smp_take_stacks(struct memory *m)
+{
+    for (uint32_t cpu = 0; cpu < nr_running; cpu++) {
+        must(mm_kva_stack_alloc(&m->kva, STACK_SIZE, 0, &m->stacks[cpu]), "a stack");
+    }
+    smp_run(move_to_own_stack, NULL);
+}
+
+void smp_on_own_stack(struct memory *m, void (*function)(void *), void *argument)
+{
+    uint64_t top = top_of(m->stacks[0]).raw;
+
+    __asm__ volatile(
+        "movq %%rsp, %%rbx\n\tmovq %[top], %%rsp\n\tcall *%[function]\n\tmovq %%rbx, %%rsp"
+        : [top] "+d"(top), [function] "+S"(function), "+D"(argument)
+        :
+        : "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
+}
+
+void smp_give_stacks(struct memory *m)
+{
+    for (uint32_t cpu = 0; cpu < PERCPU_MAX; cpu++) {
+        if (m->stacks[cpu].len != 0) {
+            mm_kva_stack_free(&m->kva, m->stacks[cpu].start);
+        }
+        m->stacks[cpu] = mm_vrange(mm_vaddr(0), 0);
     }
 }
 

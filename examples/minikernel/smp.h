@@ -13,6 +13,18 @@
  */
 void smp_start(struct memory *m);
 
+/**
+ * Give each processor a stack of `m->kva`, with a red zone below. The others move to theirs; the
+ * first takes its own with smp_on_own_stack().
+ */
+void smp_take_stacks(struct memory *m);
+
+/** Call `function` on the stack that this processor, the first, has in the arena. */
+void smp_on_own_stack(struct memory *m, void (*function)(void *), void *argument);
+
+/** The others have halted: the stacks go back. */
+void smp_give_stacks(struct memory *m);
+
 /** Processors that run, the first included. */
 uint32_t smp_nr(void);
 

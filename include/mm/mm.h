@@ -16,10 +16,12 @@
 #include <mm/frame.h>
 #include <mm/heap.h>
 #include <mm/heap_report.h>
+#include <mm/kva.h>
 #include <mm/numa.h>
 #include <mm/paging.h>
 #include <mm/paging_audit.h>
 #include <mm/paging_slots.h>
+#include <mm/percpu.h>
 #include <mm/physmap.h>
 #include <mm/platform.h>
 #include <mm/space.h>

@@ -172,9 +172,13 @@ struct mm_pagetable {
     uint64_t page_bits[MM_PROT_GLOBAL];
     uint64_t page_root; /**< c: with `page_bits`: what an entry that led to the root would be */
     uint64_t page_base; /**< c: with `page_bits`: from such an entry to where the table is seen */
-    struct mm_paging_backend backend;                            /**< c */
-    struct mm_physmap physmap;                                   /**< c */
-    struct mm_frame_source source;                               /**< c */
+    struct mm_paging_backend backend; /**< c */
+    struct mm_physmap physmap;        /**< c */
+    struct mm_frame_source source;    /**< c */
+    /** o: where frames for tables come from when `source` has none. A call that fails gives back to
+     * it what it took, from either; tables that were used go back to `source`. Set around a call by
+     * who put frames aside for it (kva.h); NULL: nowhere. */
+    const struct mm_frame_source *spare;
     struct mm_platform platform;                                 /**< c */
     struct mm_vrange kernel_ranges[MM_PAGING_MAX_KERNEL_RANGES]; /**< c */
     struct mm_vrange user;                                       /**< c */

@@ -178,11 +178,12 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool, uint32_t flags)
 
 /* --- the table -------------------------------------------------------------------------------- */
 
-uint64_t *mmi_table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags)
+uint64_t *mmi_table_entry(struct mm_pool *pool, const struct mm_slab_table *table, uint64_t address,
+                          uint32_t flags)
 {
-    uint64_t index = (address - pool->table.base) >> MM_PAGE_SHIFT;
-    unsigned shift = pool->table.shift;
-    uint64_t *entry = &pool->table.root[index >> shift];
+    uint64_t index = (address - table->base) >> MM_PAGE_SHIFT;
+    unsigned shift = table->shift;
+    uint64_t *entry = &table->root[index >> shift];
 
     while (shift != 0) {
         uint64_t node = mmi_load_acquire(entry);
@@ -208,15 +209,16 @@ uint64_t *mmi_table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags
 bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, uint32_t flags)
 {
     /* Slabs are shorter than what a leaf covers, and runs have one entry: two leaves at most. */
-    return mmi_table_entry(pool, address, flags) != NULL &&
-           mmi_table_entry(pool, address + (nr_pages - 1) * MM_PAGE_SIZE, flags) != NULL;
+    return mmi_table_entry(pool, &pool->table, address, flags) != NULL &&
+           mmi_table_entry(pool, &pool->table, address + (nr_pages - 1) * MM_PAGE_SIZE, flags) !=
+               NULL;
 }
 
 void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, struct mmi_slab *slab)
 {
     for (uint64_t i = 0; i < nr_pages; i++) {
-        uint64_t *entry =
-            mmi_table_entry(pool, address + i * MM_PAGE_SIZE, 0); /* there: reserved */
+        /* It is there: reserved. */
+        uint64_t *entry = mmi_table_entry(pool, &pool->table, address + i * MM_PAGE_SIZE, 0);
 
         mmi_store_release(entry, (uint64_t)(uintptr_t)slab);
     }
@@ -227,14 +229,12 @@ static uint64_t root_entries(uint64_t len, unsigned shift)
     return ((((len >> MM_PAGE_SHIFT) - 1) >> shift)) + 1;
 }
 
-static mm_status_t table_init(struct mm_pool *pool)
+bool mmi_table_init(struct mm_pool *pool, struct mm_slab_table *table, uint64_t *root_inline,
+                    uint64_t *root_pages)
 {
-    struct mm_slab_table *table = &pool->table;
     unsigned shift = 0;
     uint64_t nr;
 
-    table->base = pool->source.base;
-    table->len = pool->source.len;
     if (root_entries(table->len, 0) > MM_POOL_ROOT_INLINE) {
         do {
             shift += MMI_TABLE_BITS;
@@ -242,33 +242,33 @@ static mm_status_t table_init(struct mm_pool *pool)
     }
     nr = root_entries(table->len, shift);
     table->shift = shift;
-    table->root = pool->root_inline;
+    table->root = root_inline;
     if (nr > MM_POOL_ROOT_INLINE) {
         uint64_t nr_pages = (nr + ENTRIES_PER_PAGE - 1) / ENTRIES_PER_PAGE;
         uint64_t pages = mmi_pool_meta_pages(pool, nr_pages, 0);
 
         if (pages == 0) {
-            return MM_ERR_NO_MEMORY;
+            return false;
         }
         table->root = (uint64_t *)(uintptr_t)pages;
-        pool->root_pages = nr_pages;
+        *root_pages = nr_pages;
     }
-    return MM_OK;
+    return true;
 }
 
 /** Free all nodes below the root, children first; `path` is the way from the root down. */
-static void table_destroy(struct mm_pool *pool)
+static void free_nodes(struct mm_pool *pool, const struct mm_slab_table *table)
 {
     uint64_t *path[LEVELS_MAX];
     uint64_t at[LEVELS_MAX];
-    uint64_t nr_root = root_entries(pool->table.len, pool->table.shift);
-    unsigned levels = pool->table.shift / MMI_TABLE_BITS;
+    uint64_t nr_root = root_entries(table->len, table->shift);
+    unsigned levels = table->shift / MMI_TABLE_BITS;
     unsigned depth = 0;
 
     if (levels == 0) {
         return;
     }
-    path[0] = pool->table.root;
+    path[0] = table->root;
     at[0] = 0;
     for (;;) {
         if (at[depth] == (depth == 0 ? nr_root : ENTRIES_PER_PAGE)) {
@@ -291,6 +291,14 @@ static void table_destroy(struct mm_pool *pool)
             path[depth] = (uint64_t *)(uintptr_t)node;
             at[depth] = 0;
         }
+    }
+}
+
+void mmi_table_destroy(struct mm_pool *pool, const struct mm_slab_table *table, uint64_t root_pages)
+{
+    free_nodes(pool, table);
+    if (root_pages != 0) {
+        mmi_pool_free_meta_pages(pool, (uint64_t)(uintptr_t)table->root, root_pages);
     }
 }
 
@@ -335,10 +343,11 @@ mm_status_t mm_pool_init(struct mm_pool *pool, const struct mm_pool_config *conf
     pool->platform = config->platform;
     pool->nr_cpus = config->nr_cpus;
     pool->slab_bits = mmi_log2_up(config->source.len / sizeof(struct mmi_slab) + 1);
-    status = table_init(pool);
-    if (status != MM_OK) {
+    pool->table.base = config->source.base;
+    pool->table.len = config->source.len;
+    if (!mmi_table_init(pool, &pool->table, pool->root_inline, &pool->root_pages)) {
         memset(pool, 0, sizeof(*pool));
-        return status;
+        return MM_ERR_NO_MEMORY;
     }
     pool->magic = MMI_POOL_MAGIC;
     return MM_OK;
@@ -357,10 +366,7 @@ mm_status_t mm_pool_destroy(struct mm_pool *pool)
     if (mmi_load(&pool->nr_users) != 0) {
         return MM_ERR_BUSY;
     }
-    table_destroy(pool);
-    if (pool->root_pages != 0) {
-        mmi_pool_free_meta_pages(pool, (uint64_t)(uintptr_t)pool->table.root, pool->root_pages);
-    }
+    mmi_table_destroy(pool, &pool->table, pool->root_pages);
     mmi_pool_free_users(pool);
     page = pool->slab_pages;
     while (page != 0) {

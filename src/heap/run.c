@@ -92,7 +92,7 @@ void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t ali
         return NULL;
     }
     pages = mmi_pool_pages(pool, nr_pages, align >> MM_PAGE_SHIFT, flags);
-    if (pages != 0 && (entry = mmi_table_entry(pool, pages, flags)) == NULL) {
+    if (pages != 0 && (entry = mmi_table_entry(pool, &pool->table, pages, flags)) == NULL) {
         mmi_pool_free_pages(pool, pages, nr_pages);
         pages = 0;
     }

@@ -150,9 +150,42 @@ static inline struct mmi_slab *mmi_table_find(const struct mm_slab_table *table,
     return mmi_slab_of(entry);
 }
 
+/** The entry of the page at `address`; NULL: it has none yet, or lies outside of the window. */
+static inline uint64_t *mmi_table_look(const struct mm_slab_table *table, uint64_t address)
+{
+    uint64_t offset = address - table->base;
+    uint64_t index = offset >> MM_PAGE_SHIFT;
+    unsigned shift = table->shift;
+    uint64_t *entry;
+
+    if (offset >= table->len) {
+        return NULL;
+    }
+    entry = &table->root[index >> shift];
+    while (shift != 0) {
+        uint64_t node = mmi_load_acquire(entry);
+
+        if (node == 0) {
+            return NULL;
+        }
+        shift -= MMI_TABLE_BITS;
+        entry = (uint64_t *)(uintptr_t)node + ((index >> shift) & MMI_TABLE_MASK);
+    }
+    return entry;
+}
+
+/*
+ * Tables over any window, of pages of a pool. `base` and `len` are set before; `root_inline` has
+ * MM_POOL_ROOT_INLINE entries, zeroed. False: no page.
+ */
+bool mmi_table_init(struct mm_pool *pool, struct mm_slab_table *table, uint64_t *root_inline,
+                    uint64_t *root_pages);
+void mmi_table_destroy(struct mm_pool *pool, const struct mm_slab_table *table,
+                       uint64_t root_pages);
 /** The leaf entry of an address of the window, and the nodes above it; NULL: one is missing, and the
  * source has no page. */
-uint64_t *mmi_table_entry(struct mm_pool *pool, uint64_t address, uint32_t flags);
+uint64_t *mmi_table_entry(struct mm_pool *pool, const struct mm_slab_table *table, uint64_t address,
+                          uint32_t flags);
 /** Make room for the entries of these pages. False: the source has no page; what was made stays. */
 bool mmi_table_reserve(struct mm_pool *pool, uint64_t address, uint64_t nr_pages, uint32_t flags);
 /** Set the entries of these pages, which have room. NULL: no slab. */

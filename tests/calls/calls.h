@@ -163,6 +163,7 @@ struct t_call_list {
     X(slot)                                                                                        \
     X(pool)                                                                                        \
     X(heap)                                                                                        \
+    X(kva)                                                                                         \
     X(space)                                                                                       \
     X(system)
 #define T_CALL_LIST_DECLARE(name) extern const struct t_call_list t_calls_##name;

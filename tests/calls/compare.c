@@ -42,6 +42,10 @@ struct mask {
         MASK(field.slab_pages, "pages of descriptors kept for reuse"),                             \
         MASK(field.nr_meta_pages, "the same, counted"),                                            \
         MASK(field.root_inline, "nodes of the table, kept for reuse")
+#define MASK_KVA(field)                                                                            \
+    MASK(field.nr_failed, "statistic"), MASK_CACHE(field.nodes),                                   \
+        MASK(field.gather, "of no use between two calls"),                                         \
+        MASK(field.unused, "of no use between two calls")
 #define MASK_FRAMES(field)                                                                         \
     MASK(field.nr_failed_by, "statistic"), MASK(field.unsettled, "statistic of corrections"),      \
         MASK(field.strayed, "hint of hints"), MASK(field.fresh, "hint")
@@ -81,12 +85,14 @@ static const struct mask masks[] = {
     MASK_CACHE(cold_cache),
     MASK_HEAP(cold_heap),
     MASK_HEAP(large_heap),
+    MASK_KVA(kva),
     MASK_SPACES(spaces),
     MASK_FRAMES(spare.frames),
     MASK(spare.range.unsettled, "statistics"),
     MASK_POOL(spare.pool),
     MASK_CACHE(spare.cache),
     MASK_HEAP(spare.heap),
+    MASK_KVA(spare.kva),
     MASK_SPACES(spare.spaces),
     MASK(spare.system.spaces, "a manager over the pool: its objects are gone, or told by the view"),
 };
@@ -98,33 +104,28 @@ static const struct mask masks[] = {
     }
 
 static const struct mask members[] = {
-    MEMBER(pool_buffer),   MEMBER(range_buffer),  MEMBER(metadata),
-    MEMBER(metadata2),     MEMBER(multiboot2),    MEMBER(cpu),
-    MEMBER(entries),       MEMBER(raw_entries),   MEMBER(sys_entries),
-    MEMBER(spare_entries), MEMBER(many_entries),  MEMBER(fresh_entries),
-    MEMBER(map),           MEMBER(raw),           MEMBER(sys_map),
-    MEMBER(spare_map),     MEMBER(empty_map),     MEMBER(numa_tables),
-    MEMBER(numa),          MEMBER(numa_srat),     MEMBER(numa_unread),
-    MEMBER(numa_small),    MEMBER(numa_ranges),   MEMBER(numa_cpus),
-    MEMBER(frames),        MEMBER(window),        MEMBER(arch),
-    MEMBER(kernel),        MEMBER(user),          MEMBER(user2),
-    MEMBER(gather),        MEMBER(gather_kernel), MEMBER(tlb),
-    MEMBER(tlb_cpus),      MEMBER(range),         MEMBER(pages),
-    MEMBER(pool),          MEMBER(cache),         MEMBER(heap),
-    MEMBER(cold_pool),     MEMBER(cold_cache),    MEMBER(cold_heap),
-    MEMBER(large_heap),    MEMBER(region_buffer), MEMBER(spaces),
-    MEMBER(dma),           MEMBER(region),        MEMBER(uaccess),
-    MEMBER(spare),         MEMBER(fresh),         MEMBER(never),
-    MEMBER(gone),          MEMBER(user_memory),   MEMBER(in),
-    MEMBER(out),           MEMBER(out2),          MEMBER(sections),
-    MEMBER(device),        MEMBER(sys_ranges),    MEMBER(physmap),
-    MEMBER(list),          MEMBER(efi_map),       MEMBER(e820_map),
-    MEMBER(limine_map),    MEMBER(limine_list),
+    MEMBER(pool_buffer), MEMBER(range_buffer),  MEMBER(metadata),     MEMBER(metadata2),
+    MEMBER(multiboot2),  MEMBER(cpu),           MEMBER(entries),      MEMBER(raw_entries),
+    MEMBER(sys_entries), MEMBER(spare_entries), MEMBER(many_entries), MEMBER(fresh_entries),
+    MEMBER(map),         MEMBER(raw),           MEMBER(sys_map),      MEMBER(spare_map),
+    MEMBER(empty_map),   MEMBER(numa_tables),   MEMBER(numa),         MEMBER(numa_srat),
+    MEMBER(numa_unread), MEMBER(numa_small),    MEMBER(numa_ranges),  MEMBER(numa_cpus),
+    MEMBER(frames),      MEMBER(window),        MEMBER(arch),         MEMBER(kernel),
+    MEMBER(user),        MEMBER(user2),         MEMBER(gather),       MEMBER(gather_kernel),
+    MEMBER(tlb),         MEMBER(tlb_cpus),      MEMBER(range),        MEMBER(pages),
+    MEMBER(pool),        MEMBER(cache),         MEMBER(heap),         MEMBER(cold_pool),
+    MEMBER(cold_cache),  MEMBER(cold_heap),     MEMBER(large_heap),   MEMBER(region_buffer),
+    MEMBER(kva),         MEMBER(percpu),        MEMBER(spaces),       MEMBER(dma),
+    MEMBER(region),      MEMBER(uaccess),       MEMBER(spare),        MEMBER(fresh),
+    MEMBER(never),       MEMBER(gone),          MEMBER(user_memory),  MEMBER(in),
+    MEMBER(out),         MEMBER(out2),          MEMBER(sections),     MEMBER(device),
+    MEMBER(sys_ranges),  MEMBER(physmap),       MEMBER(list),         MEMBER(efi_map),
+    MEMBER(e820_map),    MEMBER(limine_map),    MEMBER(limine_list),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */
 
-#define NR_CACHES 8
+#define NR_CACHES 10
 #define NR_HEAPS  4
 #define NR_SPACES 4
 #define NR_MAPS   5
@@ -138,6 +139,7 @@ struct t_view {
     uint64_t maps[NR_MAPS];
     uint64_t range_out; /* pages of the spare range */
     uint64_t pool_users;
+    uint64_t arenas; /* a hash of what they hold */
 };
 
 static uint64_t frame_of(unsigned i)
@@ -155,6 +157,8 @@ static const struct mm_cache *caches[NR_CACHES] = {
     &t_w.spaces.region_cache,
     &t_w.spare.spaces.space_cache,
     &t_w.spare.spaces.region_cache,
+    &t_w.kva.nodes,
+    &t_w.spare.kva.nodes,
 };
 static const struct mm_heap *heaps[NR_HEAPS] = {&t_w.heap, &t_w.spare.heap, &t_w.cold_heap,
                                                 &t_w.large_heap};
@@ -199,6 +203,17 @@ static uint64_t space_hash(struct mm_space *space)
     return t_hash_finish(t_hash_u64(hash, stats.refs));
 }
 
+static uint64_t arena_hash(const struct mm_kva *kva)
+{
+    struct mm_kva_stats stats;
+
+    if (mm_kva_get_stats(kva, &stats) != MM_OK) {
+        return 0;
+    }
+    stats.nr_failed = 0;
+    return t_hash(&stats, sizeof(stats));
+}
+
 static void look(struct t_view *view)
 {
     struct mm_cache_stats cache;
@@ -233,6 +248,7 @@ static void look(struct t_view *view)
         view->maps[i] = map_hash(maps[i]);
     }
     view->range_out = t_w.spare.range.nr_pages - t_w.spare.range.nr_free;
+    view->arenas = arena_hash(&t_w.kva) + 3 * arena_hash(&t_w.spare.kva);
     view->pool_users = mm_pool_get_stats(&t_w.pool, &pool) == MM_OK ? pool.nr_users + 1 : 0;
 }
 
@@ -346,6 +362,8 @@ static bool same_view(void)
     }
     return (view.contents == kept_view.contents ||
             differs("contents of objects", 0, kept_view.contents, view.contents)) &&
+           (view.arenas == kept_view.arenas ||
+            differs("hash of the arenas", 0, kept_view.arenas, view.arenas)) &&
            (view.range_out == kept_view.range_out ||
             differs("pages of a range", 0, kept_view.range_out, view.range_out)) &&
            (view.pool_users == kept_view.pool_users ||
@@ -381,7 +399,8 @@ static bool pages_balance(void)
     const struct mm_pool *pools[] = {&t_w.pool, &t_w.spare.pool, &t_w.fresh.pool, &t_w.cold_pool};
     const struct mm_heap *all[] = {&t_w.heap, &t_w.spare.heap, &t_w.fresh.heap, &t_w.cold_heap,
                                    &t_w.large_heap};
-    const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache, &t_w.fresh.spaces.region_cache};
+    const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache, &t_w.fresh.spaces.region_cache,
+                                     &t_w.fresh.kva.nodes};
     struct mm_cache_stats cache;
     struct mm_heap_stats heap;
     struct mm_pool_stats pool;
@@ -398,7 +417,7 @@ static bool pages_balance(void)
     for (unsigned i = 0; i < NR_CACHES; i++) {
         known += mm_cache_get_stats(caches[i], &cache) == MM_OK ? cache.slab_bytes / PAGE : 0;
     }
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         known += mm_cache_get_stats(more[i], &cache) == MM_OK ? cache.slab_bytes / PAGE : 0;
     }
     return known == out ||
@@ -422,6 +441,9 @@ bool t_world_sound(void)
     SOUND(t_w.cache.magic != 0, mm_cache_check(&t_w.cache));
     SOUND(t_w.heap.magic != 0, mm_heap_check(&t_w.heap));
     SOUND(t_w.large_heap.magic != 0, mm_heap_check(&t_w.large_heap));
+    SOUND(t_w.kva.magic != 0, mm_kva_check(&t_w.kva));
+    SOUND(t_w.spare.kva.magic != 0, mm_kva_check(&t_w.spare.kva));
+    SOUND(t_w.fresh.kva.magic != 0, mm_kva_check(&t_w.fresh.kva));
     if (t_h.nr_mapped != 0) {
         return differs("frames that the physmap's ops have mapped", 0, 0, t_h.nr_mapped);
     }
@@ -458,7 +480,11 @@ bool t_world_balanced(void)
         t_ledger_hold(ledger, t_h.held[i].raw, 1);
     }
     t_ledger_hold(ledger, t_w.region.range.start.raw / PAGE, t_w.region.nr_frames);
-    wrong = t_ledger_close(ledger, t_w.pages.nr_pages_out);
+    for (unsigned i = 0; i < t_w.kva_nr_frames; i++) {
+        t_ledger_hold(ledger, t_w.kva_frames[i], 1);
+    }
+    wrong = t_ledger_close(ledger,
+                           t_w.pages.nr_pages_out + t_w.kva.nr_reserve + t_w.spare.kva.nr_reserve);
     if (wrong != NULL) {
         (void)snprintf(t_h.why, sizeof(t_h.why), "%s", wrong);
     }

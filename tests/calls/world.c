@@ -144,6 +144,28 @@ struct mm_system_config t_world_system_config(void)
     return config;
 }
 
+struct mm_kva_config t_world_kva_config(void)
+{
+    struct mm_kva_config config = {.kernel = &t_w.kernel,
+                                   .frames = &t_w.frames,
+                                   .physmap = &t_w.physmap,
+                                   .pool = &t_w.pool,
+                                   .platform = t_world_platform(),
+                                   .range = mm_vrange(mm_vaddr(T_KVA), T_KVA_LEN),
+                                   .nr_stacks = 1,
+                                   .nr_reserve_tables = 1};
+
+    return config;
+}
+
+struct mm_percpu_config t_world_percpu_config(void)
+{
+    struct mm_percpu_config config = {
+        .kva = &t_w.kva, .start = t_w.sections, .len = sizeof(t_w.sections), .nr_cpus = 2};
+
+    return config;
+}
+
 void t_world_system_pages(uint64_t nr)
 {
     memset(&t_w.sys_map, 0, sizeof(t_w.sys_map));
@@ -334,6 +356,44 @@ static void start_spaces(void)
     fill(mm_space_kernel(&t_w.spaces), T_ARENA + 4 * PAGE, 2);
 }
 
+static bool name_frames(void *ctx, const struct mm_mapping *mapping)
+{
+    (void)ctx;
+    if (mapping->type == MM_MEMTYPE_WB) {
+        must_be(t_w.kva_nr_frames < 16, "frames of the arena");
+        t_w.kva_frames[t_w.kva_nr_frames++] = mapping->paddr.raw / PAGE;
+    }
+    return true;
+}
+
+static void start_arena(void)
+{
+    struct mm_kva_config config = t_world_kva_config();
+    struct mm_kva_request request = {.len = 2 * PAGE};
+    struct mm_percpu_config percpu;
+
+    MUST(mm_kva_init(&t_w.kva, &config));
+    config.range.start.raw += T_KVA_LEN;
+    MUST(mm_kva_init(&t_w.spare.kva, &config));
+    MUST(mm_kva_init(&t_w.gone.kva, &config));
+    MUST(mm_kva_destroy(&t_w.gone.kva));
+    MUST(mm_kva_alloc(&t_w.kva, &request, &t_w.kva_memory));
+    MUST(mm_kva_alloc(&t_w.kva, &request, &t_w.kva_freed));
+    mm_kva_free(&t_w.kva, t_w.kva_freed);
+    must_be(mm_kva_purge(&t_w.kva) == 2, "a purge");
+    MUST(mm_kva_map(&t_w.kva, mm_prange(mm_paddr(T_DEVICE + 8), 16), RW, MM_MEMTYPE_UC, 0,
+                    &t_w.kva_device));
+    MUST(mm_kva_stack_alloc(&t_w.kva, 2 * PAGE, 0, &t_w.kva_stack));
+    percpu = t_world_percpu_config();
+    MUST(mm_percpu_init(&t_w.percpu, &percpu));
+    percpu.kva = &t_w.kva;
+    MUST(mm_percpu_init(&t_w.spare.percpu, &percpu));
+    MUST(mm_percpu_init(&t_w.gone.percpu, &percpu));
+    MUST(mm_percpu_destroy(&t_w.gone.percpu));
+    (void)mm_kva_purge(&t_w.kva);
+    MUST(mm_paging_walk(&t_w.kernel, mm_vrange(mm_vaddr(T_KVA), T_KVA_LEN), name_frames, NULL));
+}
+
 static void start_rest(void)
 {
     struct mm_dma_config dma = {&t_w.frames, &t_w.physmap, t_world_platform()};
@@ -492,6 +552,7 @@ void t_world_start(void)
         start_tlb();
         start_heap();
         start_spaces();
+        start_arena();
         start_rest();
         start_multiboot2();
         start_numa();

@@ -5,7 +5,7 @@
  *
  *     physical   0 ... 1 MiB          nothing
  *                1 MiB + 512 KiB      RAM of `frames`: tables, user pages, regions for devices
- *                2 MiB + 64 KiB       RAM of `frames`, a second span
+ *                2 MiB + 128 KiB      RAM of `frames`, a second span
  *                3 MiB + 512 KiB      RAM of `system`, which has a map of its own
  *     virtual    lower half           user
  *                T_ARENA              a kernel range of `kernel`: its own space, a few leaves
@@ -37,7 +37,7 @@
 #define T_RAM_START   T_MIB
 #define T_RAM_LEN     (512 * T_KIB)
 #define T_RAM2_START  (2 * T_MIB)
-#define T_RAM2_LEN    (64 * T_KIB)
+#define T_RAM2_LEN    (128 * T_KIB)
 #define T_SYS_START   (3 * T_MIB)
 #define T_SYS_LEN     (512 * T_KIB)
 #define T_RAM_END     (4 * T_MIB)
@@ -45,6 +45,9 @@
 #define T_ARENA_LEN   (UINT64_C(1) << 30)
 #define T_TOP         UINT64_C(0xffffffff80000000) /* a kernel range that ends at 2^64 */
 #define T_TOP_LEN     (UINT64_C(1) << 31)
+#define T_KVA         (T_TOP + (UINT64_C(1) << 30)) /* of `kva` */
+#define T_KVA_LEN     (UINT64_C(1) << 28)
+#define T_DEVICE      UINT64_C(0xfed00000) /* mapped in `kva` */
 #define T_USER_LEN    (UINT64_C(1) << 47)
 #define T_AT          UINT64_C(0x40000000) /* user: eight pages of 4 KiB, read and write */
 #define T_AT_LARGE    UINT64_C(0x80000000) /* user: a leaf of 2 MiB, its frames are no RAM */
@@ -77,6 +80,8 @@ struct t_kinds {
     struct mm_cache cache;
     struct mm_heap heap;
     struct mm_heap_region heap_region;
+    struct mm_kva kva;
+    struct mm_percpu percpu;
     struct mm_spaces spaces;
     struct mm_dma dma;
     struct mm_dma_region region;
@@ -125,6 +130,8 @@ struct t_world {
     struct mm_cache cold_cache;
     struct mm_heap cold_heap;
     struct mm_heap large_heap; /* with a large pool, the cold one */
+    struct mm_kva kva; /* one range of each kind */
+    struct mm_percpu percpu;
     struct mm_spaces spaces;
     struct mm_space *space; /* regions with touched pages, shared with `child` */
     struct mm_space *child;
@@ -143,6 +150,10 @@ struct t_world {
     void *cache_object, *cache_freed, *heap_object, *heap_freed, *heap_run;
     mm_pfn_t frame, frame_shared, frame_freed, block; /* block: order 2 */
     mm_pfn_t list[8];
+    mm_vaddr_t kva_memory, kva_device, kva_freed;
+    struct mm_vrange kva_stack;
+    uint64_t kva_frames[16]; /* of the ranges of `kva` */
+    unsigned kva_nr_frames;
     void *pages_object; /* a page of `pages` */
     mm_vaddr_t mapped;
     uint64_t user_memory[1024];
@@ -226,6 +237,8 @@ struct mm_spaces_config t_world_spaces_config(void);
 struct mm_tlb_config t_world_tlb_config(unsigned cpus);
 struct mm_pool_config t_world_pool_config(void);
 struct mm_system_config t_world_system_config(void);
+struct mm_kva_config t_world_kva_config(void);
+struct mm_percpu_config t_world_percpu_config(void);
 
 /** Take pages of the pool's source until `nr` are left. */
 void t_world_pool_pages(uint64_t nr);

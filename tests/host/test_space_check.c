@@ -83,8 +83,8 @@ static void test_tree(void **state)
     NAMES(s, "right child has another parent", root->right->right->parent, root);
     NAMES(s, "region not of whole pages", first->len, first->len - 1);
     NAMES(s, "region not of whole pages", first->len, 0);
-    NAMES(s, "region out of order, or outside of the space", first->start, 0);
-    NAMES(s, "region out of order, or outside of the space", second->start, first->start);
+    NAMES(s, "region out of order, or outside of the window", first->start, 0);
+    NAMES(s, "region out of order, or outside of the window", second->start, first->start);
     NAMES(s, "region knows its gap wrongly", second->gap, 2 * PAGE);
     NAMES(s, "regions counted wrongly", s->regions.nr, 6);
     NAMES(s, "regions counted wrongly", s->regions.bytes, 13 * PAGE);

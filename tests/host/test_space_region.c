@@ -23,7 +23,7 @@
 #define NR_OPS (MM_TEST_SANITIZED ? 10000 : 100000)
 
 struct fixture {
-    struct mmi_regions tree;
+    struct mm_regions tree;
     struct t_mregions model;
     struct mmi_region_list nodes;
     struct mm_platform platform;

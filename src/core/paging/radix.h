@@ -199,6 +199,9 @@ static mm_status_t table_alloc(const struct mm_pagetable *pt, bool zeroed, mm_pf
     mm_pfn_t table = {0};
     mm_status_t status = pt->source.ops->alloc(pt->source.ctx, MM_OWNER_PAGE_TABLE, zeroed, &table);
 
+    if (status != MM_OK && pt->spare != NULL) {
+        status = pt->spare->ops->alloc(pt->spare->ctx, MM_OWNER_PAGE_TABLE, zeroed, &table);
+    }
     if (status != MM_OK) {
         return status;
     }
@@ -212,8 +215,13 @@ static mm_status_t table_alloc(const struct mm_pagetable *pt, bool zeroed, mm_pf
     return MM_OK;
 }
 
+/** A frame that was to be a table, and was never linked. */
 static inline void table_free(const struct mm_pagetable *pt, mm_pfn_t table)
 {
+    if (pt->spare != NULL) {
+        pt->spare->ops->free(pt->spare->ctx, table);
+        return;
+    }
     pt->source.ops->free(pt->source.ctx, table);
 }
 

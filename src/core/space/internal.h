@@ -31,7 +31,7 @@ struct mm_space {
     uint64_t id;                        /* c */
     struct mm_spaces *spaces;           /* c */
     struct mm_pagetable *table;         /* c: own_table, or the kernel's */
-    struct mmi_regions regions;         /* l */
+    struct mm_regions regions;          /* l */
     struct mm_pagetable own_table;      /* l */
     struct mm_gather gather;            /* l: here, because it is too large for a kernel's stack */
     uint64_t nr_faults[MM_FAULT_COUNT]; /* l */

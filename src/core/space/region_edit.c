@@ -8,7 +8,7 @@
 #include "region.h"
 
 /** The region that ends where `start` begins and agrees with `attr`, or NULL. */
-static struct mmi_region *agrees_before(const struct mmi_regions *tree, uint64_t start,
+static struct mmi_region *agrees_before(const struct mm_regions *tree, uint64_t start,
                                         const struct mmi_region_attr *attr)
 {
     struct mmi_region *n;
@@ -21,7 +21,7 @@ static struct mmi_region *agrees_before(const struct mmi_regions *tree, uint64_t
 }
 
 /** The region that begins where a range ends and agrees with `attr`, or NULL. */
-static struct mmi_region *agrees_after(const struct mmi_regions *tree, uint64_t last,
+static struct mmi_region *agrees_after(const struct mm_regions *tree, uint64_t last,
                                        const struct mmi_region_attr *attr)
 {
     struct mmi_region *n;
@@ -33,7 +33,7 @@ static struct mmi_region *agrees_after(const struct mmi_regions *tree, uint64_t 
     return n != NULL && mmi_region_attr_equal(&n->attr, attr) ? n : NULL;
 }
 
-uint64_t mmi_regions_need_insert(const struct mmi_regions *tree, uint64_t start, uint64_t len,
+uint64_t mmi_regions_need_insert(const struct mm_regions *tree, uint64_t start, uint64_t len,
                                  const struct mmi_region_attr *attr)
 {
     return agrees_before(tree, start, attr) == NULL &&
@@ -42,7 +42,7 @@ uint64_t mmi_regions_need_insert(const struct mmi_regions *tree, uint64_t start,
                : 0;
 }
 
-void mmi_regions_insert(struct mmi_regions *tree, uint64_t start, uint64_t len,
+void mmi_regions_insert(struct mm_regions *tree, uint64_t start, uint64_t len,
                         const struct mmi_region_attr *attr, struct mmi_region_list *nodes)
 {
     struct mmi_region *before = agrees_before(tree, start, attr);
@@ -68,7 +68,7 @@ void mmi_regions_insert(struct mmi_regions *tree, uint64_t start, uint64_t len,
     }
 }
 
-uint64_t mmi_regions_need_remove(const struct mmi_regions *tree, uint64_t start, uint64_t len)
+uint64_t mmi_regions_need_remove(const struct mm_regions *tree, uint64_t start, uint64_t len)
 {
     const struct mmi_region *n = mmi_regions_find(tree, start);
 
@@ -76,7 +76,7 @@ uint64_t mmi_regions_need_remove(const struct mmi_regions *tree, uint64_t start,
 }
 
 /** Make [at, ...) of the region that holds `at` a region of its own. */
-static void split(struct mmi_regions *tree, struct mmi_region *n, uint64_t at,
+static void split(struct mm_regions *tree, struct mmi_region *n, uint64_t at,
                   struct mmi_region_list *nodes)
 {
     struct mmi_region *high = mmi_region_pop(nodes);
@@ -88,7 +88,7 @@ static void split(struct mmi_regions *tree, struct mmi_region *n, uint64_t at,
     mmi_regions_link(tree, high);
 }
 
-void mmi_regions_remove(struct mmi_regions *tree, uint64_t start, uint64_t len,
+void mmi_regions_remove(struct mm_regions *tree, uint64_t start, uint64_t len,
                         struct mmi_region_list *nodes)
 {
     uint64_t last = start + (len - 1);
@@ -115,7 +115,7 @@ void mmi_regions_remove(struct mmi_regions *tree, uint64_t start, uint64_t len,
     }
 }
 
-uint64_t mmi_regions_need_protect(const struct mmi_regions *tree, uint64_t start, uint64_t len,
+uint64_t mmi_regions_need_protect(const struct mm_regions *tree, uint64_t start, uint64_t len,
                                   mm_prot_t prot)
 {
     uint64_t last = start + (len - 1);
@@ -129,7 +129,7 @@ uint64_t mmi_regions_need_protect(const struct mmi_regions *tree, uint64_t start
 }
 
 /** Join `n` to the region before it if they touch and agree. */
-static void join_before(struct mmi_regions *tree, struct mmi_region *n,
+static void join_before(struct mm_regions *tree, struct mmi_region *n,
                         struct mmi_region_list *nodes)
 {
     struct mmi_region *before = agrees_before(tree, n->start, &n->attr);
@@ -145,7 +145,7 @@ static void join_before(struct mmi_regions *tree, struct mmi_region *n,
     }
 }
 
-void mmi_regions_protect(struct mmi_regions *tree, uint64_t start, uint64_t len, mm_prot_t prot,
+void mmi_regions_protect(struct mm_regions *tree, uint64_t start, uint64_t len, mm_prot_t prot,
                          struct mmi_region_list *nodes)
 {
     uint64_t last = start + (len - 1);

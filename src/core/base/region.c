@@ -47,7 +47,7 @@ static bool update(struct mmi_region *n)
 }
 
 /** Where the tree holds `child`: its parent's field, or the root. */
-static struct mmi_region **slot_of(struct mmi_regions *tree, struct mmi_region *child)
+static struct mmi_region **slot_of(struct mm_regions *tree, struct mmi_region *child)
 {
     struct mmi_region *parent = child->parent;
 
@@ -65,7 +65,7 @@ static void set_parent(struct mmi_region *child, struct mmi_region *parent)
 }
 
 /** Lift the right child above `n`. Returns it. */
-static struct mmi_region *rotate_left(struct mmi_regions *tree, struct mmi_region *n)
+static struct mmi_region *rotate_left(struct mm_regions *tree, struct mmi_region *n)
 {
     struct mmi_region *up = n->right;
 
@@ -80,7 +80,7 @@ static struct mmi_region *rotate_left(struct mmi_regions *tree, struct mmi_regio
     return up;
 }
 
-static struct mmi_region *rotate_right(struct mmi_regions *tree, struct mmi_region *n)
+static struct mmi_region *rotate_right(struct mm_regions *tree, struct mmi_region *n)
 {
     struct mmi_region *up = n->left;
 
@@ -96,7 +96,7 @@ static struct mmi_region *rotate_right(struct mmi_regions *tree, struct mmi_regi
 }
 
 /** Restore balance and knowledge from `n` up to the root. */
-static void repair(struct mmi_regions *tree, struct mmi_region *n)
+static void repair(struct mm_regions *tree, struct mmi_region *n)
 {
     while (n != NULL) {
         uint32_t left = height(n->left);
@@ -120,7 +120,7 @@ static void repair(struct mmi_regions *tree, struct mmi_region *n)
     }
 }
 
-void mmi_regions_init(struct mmi_regions *tree, struct mm_vrange window)
+void mmi_regions_init(struct mm_regions *tree, struct mm_vrange window)
 {
     tree->root = NULL;
     tree->window = window;
@@ -148,7 +148,7 @@ struct mmi_region *mmi_region_pop(struct mmi_region_list *list)
 
 /* --- finding ---------------------------------------------------------------------------------- */
 
-struct mmi_region *mmi_regions_from(const struct mmi_regions *tree, uint64_t at)
+struct mmi_region *mmi_regions_from(const struct mm_regions *tree, uint64_t at)
 {
     struct mmi_region *n = tree->root;
     struct mmi_region *found = NULL;
@@ -164,7 +164,7 @@ struct mmi_region *mmi_regions_from(const struct mmi_regions *tree, uint64_t at)
     return found;
 }
 
-struct mmi_region *mmi_regions_find(const struct mmi_regions *tree, uint64_t at)
+struct mmi_region *mmi_regions_find(const struct mm_regions *tree, uint64_t at)
 {
     struct mmi_region *n = mmi_regions_from(tree, at);
 
@@ -187,7 +187,7 @@ static struct mmi_region *rightmost(struct mmi_region *n)
     return n;
 }
 
-struct mmi_region *mmi_regions_first(const struct mmi_regions *tree)
+struct mmi_region *mmi_regions_first(const struct mm_regions *tree)
 {
     return leftmost(tree->root);
 }
@@ -203,7 +203,7 @@ struct mmi_region *mmi_region_next(const struct mmi_region *region)
     return region->parent;
 }
 
-bool mmi_regions_free(const struct mmi_regions *tree, uint64_t start, uint64_t len)
+bool mmi_regions_free(const struct mm_regions *tree, uint64_t start, uint64_t len)
 {
     const struct mmi_region *n = mmi_regions_from(tree, start);
 
@@ -251,25 +251,36 @@ static struct mmi_region *gap_after(struct mmi_region *n, uint64_t len)
     return NULL;
 }
 
-/** The lowest aligned place of `len` bytes in a gap. */
-static bool fits(uint64_t start, uint64_t gap, uint64_t len, uint64_t align, uint64_t *out)
+/** The lowest such place in the gap of `gap` bytes from `start`. */
+static bool fits(uint64_t start, uint64_t gap, const struct mmi_regions_place *place, uint64_t *out)
 {
-    uint64_t at;
+    uint64_t at = start > place->lowest ? start : place->lowest;
+    uint64_t last = start + (gap - 1);
+    uint64_t up;
 
-    if (!mm_align_up(start, align, &at) || at - start > gap || gap - (at - start) < len) {
+    last = place->highest < last ? place->highest : last;
+    if (gap == 0 || at > last) {
         return false;
     }
-    *out = at;
+    up = (place->residue - at) & (place->align - 1);
+    if (up > last - at || last - at - up < place->len - 1) {
+        return false;
+    }
+    *out = at + up;
     return true;
 }
 
-bool mmi_regions_room(const struct mmi_regions *tree, uint64_t len, uint64_t align, uint64_t *out)
+bool mmi_regions_find_place(const struct mm_regions *tree, const struct mmi_regions_place *place,
+                            uint64_t *out)
 {
-    struct mmi_region *n;
+    struct mmi_region *n = mmi_regions_from(tree, place->lowest);
     uint64_t used = 0;
 
-    for (n = gap_below(tree->root, len); n != NULL; n = gap_after(n, len)) {
-        if (fits(n->start - n->gap, n->gap, len, align, out)) {
+    if (n != NULL && n->gap < place->len) {
+        n = gap_after(n, place->len);
+    }
+    for (; n != NULL && n->start - n->gap <= place->highest; n = gap_after(n, place->len)) {
+        if (fits(n->start - n->gap, n->gap, place, out)) {
             return true;
         }
     }
@@ -278,12 +289,20 @@ bool mmi_regions_room(const struct mmi_regions *tree, uint64_t len, uint64_t ali
         used = n->start - tree->window.start.raw + n->len;
     }
     return used < tree->window.len &&
-           fits(tree->window.start.raw + used, tree->window.len - used, len, align, out);
+           fits(tree->window.start.raw + used, tree->window.len - used, place, out);
+}
+
+bool mmi_regions_room(const struct mm_regions *tree, uint64_t len, uint64_t align, uint64_t *out)
+{
+    const struct mmi_regions_place place = {
+        .len = len, .align = align, .lowest = 0, .highest = UINT64_MAX};
+
+    return mmi_regions_find_place(tree, &place, out);
 }
 
 /* --- changing --------------------------------------------------------------------------------- */
 
-static void set_gap(struct mmi_regions *tree, struct mmi_region *n, uint64_t gap)
+static void set_gap(struct mm_regions *tree, struct mmi_region *n, uint64_t gap)
 {
     if (n->gap != gap) {
         n->gap = gap;
@@ -291,7 +310,7 @@ static void set_gap(struct mmi_regions *tree, struct mmi_region *n, uint64_t gap
     }
 }
 
-void mmi_regions_link(struct mmi_regions *tree, struct mmi_region *region)
+void mmi_regions_link(struct mm_regions *tree, struct mmi_region *region)
 {
     struct mmi_region **slot = &tree->root;
     struct mmi_region *parent = NULL;
@@ -323,7 +342,7 @@ void mmi_regions_link(struct mmi_regions *tree, struct mmi_region *region)
     }
 }
 
-void mmi_regions_unlink(struct mmi_regions *tree, struct mmi_region *region)
+void mmi_regions_unlink(struct mm_regions *tree, struct mmi_region *region)
 {
     struct mmi_region *after = mmi_region_next(region);
     struct mmi_region *from;
@@ -358,7 +377,7 @@ void mmi_regions_unlink(struct mmi_regions *tree, struct mmi_region *region)
     }
 }
 
-void mmi_regions_resize(struct mmi_regions *tree, struct mmi_region *region, uint64_t start,
+void mmi_regions_resize(struct mm_regions *tree, struct mmi_region *region, uint64_t start,
                         uint64_t len)
 {
     struct mmi_region *after = mmi_region_next(region);
@@ -377,6 +396,7 @@ void mmi_regions_resize(struct mmi_regions *tree, struct mmi_region *region, uin
 
 struct checking {
     const struct mm_platform *platform;
+    const char *room;
     bool good;
 };
 
@@ -384,7 +404,7 @@ static void expect(struct checking *c, bool condition, const char *what, const s
 {
     if (!condition) {
         c->good = false;
-        mmi_complain(c->platform, "space", what, n->start);
+        mmi_complain(c->platform, c->room, what, n->start);
     }
 }
 
@@ -402,9 +422,10 @@ static void check_node(struct checking *c, const struct mmi_region *n)
            "region not of whole pages", n);
 }
 
-bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform *platform)
+bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platform *platform,
+                            const char *room, bool merged)
 {
-    struct checking c = {platform, true};
+    struct checking c = {platform, room, true};
     const struct mmi_region *before = NULL;
     const struct mmi_region *n;
     uint64_t nr = 0;
@@ -416,9 +437,11 @@ bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform 
         expect(&c,
                mm_range_covers(tree->window.start.raw, tree->window.len, n->start, n->len) &&
                    (before == NULL || mmi_region_last(before) < n->start),
-               "region out of order, or outside of the space", n);
+               "region out of order, or outside of the window", n);
         expect(&c, n->gap == n->start - from, "region knows its gap wrongly", n);
-        expect(&c, before == NULL || n->gap != 0 || !mmi_region_attr_equal(&before->attr, &n->attr),
+        expect(&c,
+               !merged || before == NULL || n->gap != 0 ||
+                   !mmi_region_attr_equal(&before->attr, &n->attr),
                "equal neighbours are not one region", n);
         check_node(&c, n);
         nr++;
@@ -427,7 +450,7 @@ bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform 
     }
     if (c.good && (nr != tree->nr || bytes != tree->bytes)) {
         c.good = false;
-        mmi_complain(platform, "space", "regions counted wrongly", nr);
+        mmi_complain(platform, room, "regions counted wrongly", nr);
     }
     return c.good;
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A balanced tree of ranges by address that also answers "where is room": the regions of a space,
+ * the ranges of the kernel's arena. Internal to the library; no lock, no page table and no
+ * allocation in it. Its head, struct mm_regions, is in addr.h, because others embed it.
+ *
+ * Regions do not overlap. Nodes come from and go to whoever calls.
+ */
+#ifndef MMI_BASE_REGION_H
+#define MMI_BASE_REGION_H
+
+#include <mm/addr.h>
+#include <mm/platform.h>
+
+/** What must be equal for two neighbours to be one region, where neighbours merge. */
+struct mmi_region_attr {
+    uint64_t tag;
+    mm_prot_t prot;
+    uint32_t flags;
+};
+
+struct mmi_region {
+    struct mmi_region *parent;
+    struct mmi_region *left; /* in a list of nodes: the next */
+    struct mmi_region *right;
+    uint64_t start;
+    uint64_t len;
+    uint64_t gap;     /* free bytes from the region before, or the window's start, to `start` */
+    uint64_t max_gap; /* the largest gap in this subtree */
+    struct mmi_region_attr attr;
+    uint32_t height; /* of this subtree; a leaf has 1 */
+};
+
+static inline bool mmi_region_attr_equal(const struct mmi_region_attr *a,
+                                         const struct mmi_region_attr *b)
+{
+    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
+}
+
+/** Nodes in nobody's tree, chained. */
+struct mmi_region_list {
+    struct mmi_region *head;
+    uint64_t nr;
+};
+
+void mmi_region_push(struct mmi_region_list *list, struct mmi_region *node);
+/** NULL: the list is empty. */
+struct mmi_region *mmi_region_pop(struct mmi_region_list *list);
+
+/* --- the tree: region.c ----------------------------------------------------------------------- */
+
+void mmi_regions_init(struct mm_regions *tree, struct mm_vrange window);
+
+/** The first region whose last byte is at or above `at`, or NULL. */
+struct mmi_region *mmi_regions_from(const struct mm_regions *tree, uint64_t at);
+/** The region that holds `at`, or NULL. */
+struct mmi_region *mmi_regions_find(const struct mm_regions *tree, uint64_t at);
+struct mmi_region *mmi_regions_first(const struct mm_regions *tree);
+struct mmi_region *mmi_region_next(const struct mmi_region *region);
+
+/** Whether no region has a byte in the range. */
+bool mmi_regions_free(const struct mm_regions *tree, uint64_t start, uint64_t len);
+
+/** Where a range may lie. */
+struct mmi_regions_place {
+    uint64_t len;
+    uint64_t align;   /* a power of two */
+    uint64_t residue; /* below `align`: the start is this much above a multiple of it */
+    uint64_t lowest;  /* first byte that may be used, and last */
+    uint64_t highest;
+};
+
+/** The lowest such place that is free; false: there is none. O(log n), and one step more for each
+ * gap that is large enough and wrongly aligned. */
+bool mmi_regions_find_place(const struct mm_regions *tree, const struct mmi_regions_place *place,
+                            uint64_t *out);
+
+/** The same of the whole window, at a multiple of `align`. */
+bool mmi_regions_room(const struct mm_regions *tree, uint64_t len, uint64_t align, uint64_t *out);
+
+/** Put a node (start, len, attr set) where the tree has room for it. */
+void mmi_regions_link(struct mm_regions *tree, struct mmi_region *region);
+void mmi_regions_unlink(struct mm_regions *tree, struct mmi_region *region);
+/** Move the ends of a region without passing a neighbour. */
+void mmi_regions_resize(struct mm_regions *tree, struct mmi_region *region, uint64_t start,
+                        uint64_t len);
+
+/** Order, balance, gaps, parents, sums; each contradiction is logged for the room. `merged`: and no
+ * two neighbours that touch have equal attributes. */
+bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platform *platform,
+                            const char *room, bool merged);
+
+/** Last byte. */
+static inline uint64_t mmi_region_last(const struct mmi_region *region)
+{
+    return region->start + (region->len - 1);
+}
+
+#endif
