@@ -27,12 +27,11 @@
 
 #define GIB UINT64_C(0x40000000)
 
-/** The whole reservation, if the limits of the process allow; else as much as they do. */
-#define ARENA_LEN     (256 * GIB)
+/** The least that is worth a try, if the limits of the process do not allow all. */
 #define ARENA_LEN_MIN (GIB / 16)
 
 #define NR_WINDOWS 3
-static const uint64_t window_ends[NR_WINDOWS] = {GIB, 16 * GIB, ARENA_LEN};
+static const uint64_t window_ends[NR_WINDOWS] = {GIB, 16 * GIB, PRELOAD_ARENA_LEN};
 
 /** Runs in a stash, and for the stashes: pages of the longest run, and of all (one run more in
  * passing). Slabs are up to 16 pages long; there are many of them, and they must not push out the
@@ -244,6 +243,7 @@ static mm_status_t pages_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
     if (!window_alloc(nr_pages, align, flags, out)) {
         preload_pages_trim();
         if (!window_alloc(nr_pages, align, flags, out)) {
+            errno = ENOMEM;
             return MM_ERR_NO_MEMORY;
         }
     }
@@ -286,7 +286,7 @@ bool preload_pages_init(struct mm_page_source *out, uint64_t limit)
 {
     struct sysinfo machine;
     uint64_t begin = 0;
-    uint64_t len = ARENA_LEN;
+    uint64_t len = PRELOAD_ARENA_LEN;
     void *arena;
 
     while ((arena = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,

@@ -2,18 +2,16 @@
 /**
  * malloc and its family over a heap of the library, for LD_PRELOAD: any program runs on it.
  *
- * The heap is made by the first call, whoever makes it; that is the dynamic linker, long before
- * there is a second thread. Nothing is ever taken down. The heap has no lock, and the page source
+ * The heap is made by the first call, whoever makes it; that is the dynamic linker or the library
+ * itself, before there is a second thread. Nothing is ever taken down. The heap has no lock, and the page source
  * none either, so nothing needs to be done about fork().
  *
  * Variables of the environment (docs/testing/preload.md): MM_PRELOAD_STATS, MM_PRELOAD_TRACE,
- * MM_PRELOAD_TRACE_EVENTS, MM_PRELOAD_LIMIT.
+ * MM_PRELOAD_TRACE_EVENTS, MM_PRELOAD_LIMIT, MM_PRELOAD_TIER, MM_PRELOAD_SAMPLE.
  */
 #define _GNU_SOURCE
 
 #include "preload.h"
-
-#include <mm/heap.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +40,9 @@ static atomic_uint state;
 /** Whether calls are counted or recorded: what the hot paths ask. */
 static atomic_bool observed;
 
+/** The heap writes nothing into what it hands out. */
+static bool untouched;
+
 static char stats_file[512]; /* empty: no statistics */
 static int stats_fd = -1;    /* a second standard error, since programs close theirs as they end */
 static _Atomic uint64_t nr_allocated;
@@ -62,6 +63,10 @@ static void make(void)
     struct mm_heap_config heap_config = {.name = "malloc"};
     char trace_file[480];
 
+    if (!preload_tier(&heap_config, &heap)) {
+        fail("nothing was run");
+    }
+    untouched = heap_config.tier != MM_HEAP_HARDENED;
     if (!preload_pages_init(&config.source, preload_option_number("MM_PRELOAD_LIMIT") * 1024 / 4)) {
         fail("no address space");
     }
@@ -93,6 +98,14 @@ __attribute__((noinline)) static void first_call(void)
     }
 }
 
+/** At the latest before main(), so that a program finds the handler of faults in its place. */
+__attribute__((constructor)) static void begin(void)
+{
+    if (atomic_load(&state) != MADE) {
+        first_call();
+    }
+}
+
 static inline struct mm_heap *the_heap(void)
 {
     if (PRELOAD_UNLIKELY(atomic_load_explicit(&state, memory_order_acquire) != MADE)) {
@@ -111,6 +124,15 @@ static inline uint32_t cpu(void)
 static inline bool is_observed(void)
 {
     return PRELOAD_UNLIKELY(atomic_load_explicit(&observed, memory_order_relaxed));
+}
+
+/**
+ * Whether nothing needs to be done after the heap's call: that is then the last thing, and the heap
+ * sees who called. If it fails, the page source has set errno, for it alone lacks memory.
+ */
+static inline bool is_plain(size_t size)
+{
+    return PRELOAD_LIKELY(size <= PRELOAD_ARENA_LEN) && !is_observed();
 }
 
 /** An allocation was done, or failed. */
@@ -175,14 +197,26 @@ uint64_t mm_preload_held(void)
 
 /* --- the family ------------------------------------------------------------------------------- */
 
-EXPORT void *malloc(size_t size)
+__attribute__((noinline)) static void *malloc_observed(size_t size)
 {
     return allocated(PRELOAD_ALLOC, mm_heap_alloc_on(the_heap(), cpu(), size), size, 0);
 }
 
+EXPORT void *malloc(size_t size)
+{
+    if (is_plain(size)) {
+        return mm_heap_alloc_on(the_heap(), cpu(), size);
+    }
+    return malloc_observed(size);
+}
+
 EXPORT void free(void *object)
 {
-    release(object);
+    if (is_observed()) {
+        release(object);
+    } else {
+        mm_heap_free_on(the_heap(), cpu(), object);
+    }
 }
 
 /* As in C23. */
@@ -215,6 +249,9 @@ EXPORT void *calloc(size_t nr, size_t size)
         errno = ENOMEM;
         return NULL;
     }
+    if (!untouched && is_plain(bytes)) {
+        return mm_heap_alloc_with(the_heap(), bytes, 0, MM_HEAP_ZEROED);
+    }
     if (bytes < FRESH_MIN) {
         object = mm_heap_alloc_on(the_heap(), cpu(), bytes);
         if (PRELOAD_LIKELY(object != NULL)) {
@@ -241,6 +278,9 @@ EXPORT void *realloc(void *object, size_t size)
         release(object);
         return NULL;
     }
+    if (is_plain(size)) {
+        return mm_heap_realloc(the_heap(), object, size);
+    }
     if (is_observed()) {
         atomic_fetch_add(&nr_resized, 1);
         preload_trace(PRELOAD_REALLOC_BEGIN, object, 0, 0);
@@ -266,8 +306,11 @@ EXPORT void *reallocarray(void *object, size_t nr, size_t size)
     return realloc(object, bytes);
 }
 
-static void *aligned(size_t align, size_t size)
+static inline void *aligned(size_t align, size_t size)
 {
+    if (is_plain(size) && align <= MM_HEAP_MAX_ALIGN) {
+        return mm_heap_alloc_aligned(the_heap(), align, size);
+    }
     return allocated(PRELOAD_ALIGNED, mm_heap_alloc_aligned(the_heap(), align, size), size, align);
 }
 

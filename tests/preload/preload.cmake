@@ -8,7 +8,7 @@ set(mm_preload_dir "${CMAKE_CURRENT_LIST_DIR}")
 
 add_library(mm_preload MODULE
     "${mm_preload_dir}/pages.c" "${mm_preload_dir}/preload.c" "${mm_preload_dir}/report.c"
-    "${mm_preload_dir}/trace.c")
+    "${mm_preload_dir}/tier.c" "${mm_preload_dir}/trace.c")
 set_target_properties(mm_preload PROPERTIES
     C_STANDARD 17 C_EXTENSIONS ON C_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")
@@ -26,16 +26,32 @@ set_target_properties(test_preload PROPERTIES
 target_compile_options(test_preload PRIVATE -UNDEBUG -fno-builtin ${MM_C_WARNINGS})
 target_link_libraries(test_preload PRIVATE
     mm_test_support ${CMOCKA_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS})
-add_test(NAME "${MM_TEST_PREFIX}preload.self" COMMAND test_preload)
-set_tests_properties("${MM_TEST_PREFIX}preload.self" PROPERTIES
-    LABELS "${mm_host_label}" TIMEOUT 120 ENVIRONMENT "LD_PRELOAD=$<TARGET_FILE:mm_preload>")
 add_dependencies(test_preload mm_preload)
 
-foreach(program IN ITEMS python3 sqlite3 gcc git perl xz)
-    set(test "${MM_TEST_PREFIX}preload.${program}")
-    add_test(NAME "${test}" COMMAND "${MM_BASH}" "${mm_preload_dir}/run.sh" ${program}
-        "$<TARGET_FILE:mm_preload>" "${PROJECT_BINARY_DIR}/tests/preload/${program}")
-    set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 300)
+# Each in the default tier; one program in the others; the rest of them in a long run.
+foreach(tier IN ITEMS "" .hardened .sampled)
+    set(environment "LD_PRELOAD=$<TARGET_FILE:mm_preload>")
+    set(tier_environment "")
+    if(tier STREQUAL .hardened)
+        set(tier_environment MM_PRELOAD_TIER=hardened)
+    elseif(tier STREQUAL .sampled)
+        set(tier_environment MM_PRELOAD_SAMPLE=1)
+    endif()
+    set(test "${MM_TEST_PREFIX}preload.self${tier}")
+    add_test(NAME "${test}" COMMAND test_preload)
+    set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 120
+        ENVIRONMENT "${environment};${tier_environment}")
+    foreach(program IN ITEMS python3 sqlite3 gcc git perl xz)
+        set(test "${MM_TEST_PREFIX}preload.${program}${tier}")
+        add_test(NAME "${test}" COMMAND "${MM_BASH}" "${mm_preload_dir}/run.sh" ${program}
+            "$<TARGET_FILE:mm_preload>" "${PROJECT_BINARY_DIR}/tests/preload/${program}${tier}")
+        set(labels ${mm_host_label})
+        if(NOT tier STREQUAL "" AND NOT program STREQUAL "perl")
+            list(APPEND labels long)
+        endif()
+        set_tests_properties("${test}" PROPERTIES LABELS "${labels}" TIMEOUT 300
+            ENVIRONMENT "${tier_environment}")
+    endforeach()
 endforeach()
 
 set(test "${MM_TEST_PREFIX}preload.trace")

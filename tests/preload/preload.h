@@ -6,7 +6,7 @@
 #ifndef PRELOAD_H
 #define PRELOAD_H
 
-#include <mm/cache.h>
+#include <mm/heap.h>
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +18,9 @@
 #define PRELOAD_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
 
 /* --- pages.c: a page source on mmap ----------------------------------------------------------- */
+
+/** The arena, if the limits of the process allow: 256 GiB. */
+#define PRELOAD_ARENA_LEN (UINT64_C(256) << 30)
 
 /**
  * Reserve the arena. `limit` is the most pages that may be out; 0: as many as the machine has.
@@ -56,6 +59,11 @@ void preload_trace_init(const char *file, uint64_t nr_events);
 bool preload_tracing(void);
 /** What allocates is recorded after it is done, what frees before it is begun. */
 void preload_trace(enum preload_op op, const void *address, uint64_t size, uint64_t align);
+
+/* --- tier.c: what is checked ------------------------------------------------------------------ */
+
+/** Fill in what the environment asks for, of a heap that is to be made. False: it was nonsense. */
+bool preload_tier(struct mm_heap_config *config, const struct mm_heap *heap);
 
 /* --- report.c: words, and the environment ----------------------------------------------------- */
 

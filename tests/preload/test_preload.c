@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,6 +31,13 @@
 #define MiB ((size_t)1 << 20)
 
 static uint64_t (*held_pages)(void);
+
+/** What the library was told to check. */
+static bool hardened;
+static bool sampled;
+
+/** The library's handler, before cmocka's. */
+static struct sigaction on_fault;
 
 /* --- contracts -------------------------------------------------------------------------------- */
 
@@ -450,6 +458,51 @@ static void large_twice(void)
     object = realloc(object, 10);
 }
 
+/* What only some tiers tell. */
+
+static void write_behind(void)
+{
+    char *object = malloc(opaque(100));
+
+    object[opaque(100)] = 1;
+    free(object);
+}
+
+static void write_before(void)
+{
+    char *object = malloc(opaque(100));
+
+    *(object - opaque(1)) = 1;
+    free(object);
+}
+
+static void write_later(void)
+{
+    char *object = malloc(opaque(100));
+
+    free(alias(object));
+    object[opaque(50)] = 1;
+    for (unsigned i = 0; i < 10000; i++) {
+        free(malloc(opaque(100)));
+    }
+}
+
+/** A sample lies on a page of its own. */
+static void read_far_behind(void)
+{
+    volatile char *object = malloc(opaque(100));
+
+    (void)object[opaque(4096)];
+}
+
+static void read_later(void)
+{
+    volatile char *object = malloc(opaque(100));
+
+    free(alias((void *)(uintptr_t)object));
+    (void)object[opaque(50)];
+}
+
 /** The process ends by SIGABRT, and has said this. */
 static void expect_report(void (*mistake)(void), const char *what)
 {
@@ -465,6 +518,7 @@ static void expect_report(void (*mistake)(void), const char *what)
     assert_true(pid >= 0);
     if (pid == 0) {
         signal(SIGABRT, SIG_DFL);
+        sigaction(SIGSEGV, &on_fault, NULL);
         dup2(ends[1], STDERR_FILENO);
         mistake();
         _exit(0);
@@ -476,8 +530,8 @@ static void expect_report(void (*mistake)(void), const char *what)
     close(ends[0]);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || strstr(said, what) == NULL ||
-        strstr(said, "mm_preload: panic: heap: ") != said) {
-        fail_msg("status 0x%x, and it said: %s", (unsigned)status, said);
+        strstr(said, "mm_preload: heap malloc: ") != said) {
+        fail_msg("not \"%s\": status 0x%x, and it said: %s", what, (unsigned)status, said);
     }
 }
 
@@ -487,7 +541,16 @@ static void test_mistakes(void **state)
     expect_report(twice, "double free of an object");
     expect_report(inside, "free of the inside of an object");
     expect_report(foreign, "holds no object");
-    expect_report(large_twice, "holds no object");
+    expect_report(large_twice, hardened ? "double free of an object" : "holds no object");
+    if (hardened) {
+        expect_report(write_behind, "overflow of an object");
+        expect_report(write_before, "underflow of an object");
+        expect_report(write_later, "write to an object after its free");
+    }
+    if (sampled) {
+        expect_report(read_far_behind, "overflow of an object");
+        expect_report(read_later, "after its free");
+    }
 }
 
 int main(void)
@@ -505,5 +568,9 @@ int main(void)
         fprintf(stderr, "test_preload: LD_PRELOAD does not name the library\n");
         return 1;
     }
+    hardened =
+        getenv("MM_PRELOAD_TIER") != NULL && strcmp(getenv("MM_PRELOAD_TIER"), "hardened") == 0;
+    sampled = getenv("MM_PRELOAD_SAMPLE") != NULL;
+    sigaction(SIGSEGV, NULL, &on_fault);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
