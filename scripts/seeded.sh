@@ -156,6 +156,8 @@ compile() {
     host.*) targets=("test_${2#host.}") ;;
     fuzz.*) targets=("fuzz_${2#fuzz.}") ;;
     qemu.*) targets=(minikernel_iso) ;;
+    adapters.*) targets=("adapter_${2#adapters.}") ;;
+    preload.*) targets=(mm_preload test_preload) ;;
     esac
     ninja -C "$1" -j "$jobs" "${targets[@]}" >"$log" 2>&1
 }
