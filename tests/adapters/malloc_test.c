@@ -37,7 +37,7 @@ static void test_objects(void)
     text = reallocarray(text, 10, 10);
     CHECK(is_ours(text, 100, 16) && strcmp(text, "kept") == 0);
     CHECK(malloc_usable_size(text) >= 100 && malloc_usable_size(NULL) == 0);
-    CHECK(reallocarray(text, SIZE_MAX / 2, 3) == NULL && realloc(text, SIZE_MAX) == NULL);
+    CHECK(reallocarray(text, SIZE_MAX / 2 + 2, 2) == NULL && realloc(text, SIZE_MAX) == NULL);
     CHECK(strcmp(text, "kept") == 0);
     memset(text, 1, 100);
     CHECK(realloc(text, 0) == NULL);
@@ -48,7 +48,7 @@ static void test_objects(void)
         CHECK(zeroes[i] == 0);
     }
     free_sized(zeroes, 100);
-    CHECK(calloc(SIZE_MAX / 2, 3) == NULL && malloc(SIZE_MAX) == NULL);
+    CHECK(calloc(SIZE_MAX / 2 + 2, 2) == NULL && malloc(SIZE_MAX) == NULL);
 
     for (size_t align = 8; align <= MM_HEAP_MAX_ALIGN; align *= 2) {
         void *aligned = aligned_alloc(align, 100);
