@@ -80,6 +80,9 @@ void mmi_heap_free_unlike(struct mm_heap *heap, const struct mmi_free *free);
 /** As mm_heap_free(). */
 void mmi_heap_free(struct mm_heap *heap, uint64_t address, uint64_t caller);
 
+/** An object of this slab, or run, has a size now that alone may have given it another place. */
+void mmi_heap_mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, uint64_t size);
+
 /** Whether an allocation of this size and alignment can have given an object of this slab. */
 bool mmi_heap_may_have(const struct mm_heap *heap, const struct mmi_slab *slab, uint64_t size,
                        uint64_t align);

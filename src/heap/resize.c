@@ -70,11 +70,9 @@ static uint64_t slot_size(const struct mm_heap *heap, uint64_t align, uint64_t s
     return heap->classes[mmi_heap_class(heap, align, size)].size;
 }
 
-/**
- * An object has a size now that alone would have given it another place. Whoever frees it with that
- * size is right: so from now on no sized free into this slab is told that is not certainly wrong.
- */
-static void mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, uint64_t size)
+/* Whoever frees it with that size is right: so from now on no sized free into this slab is told that
+ * is not certainly wrong. */
+void mmi_heap_mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, uint64_t size)
 {
     if (mmi_heap_in_slab(16, size) && usable(heap, slab) != slot_size(heap, 16, size)) {
         mmi_store(&slab->resized, (uint8_t)1);
@@ -127,7 +125,7 @@ static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t ca
     align = align_of(heap, slab);
     align = align > mmi_natural_align(size) ? align : mmi_natural_align(size);
     if (resize_in_place(heap, slab, address, align, size)) {
-        mark_resized(heap, slab, size);
+        mmi_heap_mark_resized(heap, slab, size);
         return object;
     }
     cpu = mmi_cpu_number(&heap->pool->platform);
@@ -135,7 +133,7 @@ static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t ca
     if (moved != NULL) {
         if (align > 16 && mmi_heap_in_slab(align, size) &&
             slot_size(heap, align, size) != slot_size(heap, 16, size)) {
-            mark_resized(heap, find_live(heap, (uint64_t)(uintptr_t)moved), size);
+            mmi_heap_mark_resized(heap, find_live(heap, (uint64_t)(uintptr_t)moved), size);
         }
         memcpy(moved, object, size < had ? size : had);
         mm_heap_free_on(heap, cpu, object);

@@ -228,8 +228,7 @@ static bool size_agrees(const struct mm_heap *heap, const struct mmi_free *free)
         live.sample != NULL || (live.record != NULL && asked(&live) == size)) {
         return true;
     }
-    if (mmi_is_hardened(&heap->watch) ||
-        !mmi_heap_may_have(heap, live.slab, size, free->align)) {
+    if (mmi_is_hardened(&heap->watch) || !mmi_heap_may_have(heap, live.slab, size, free->align)) {
         mmi_heap_report_size(heap, live.slab, free, asked(&live));
         return false;
     }
@@ -374,6 +373,10 @@ void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size,
     if (moved != NULL) {
         struct mmi_free free = {.address = address, .caller = caller};
 
+        if (!mmi_has_records(&heap->watch) && mmi_watch_owns(heap, moved)) {
+            mmi_heap_mark_resized(
+                heap, mmi_table_find(&heap->pool->table, (uint64_t)(uintptr_t)moved), size);
+        }
         memcpy(moved, (const void *)(uintptr_t)address, size < live.size ? size : live.size);
         mmi_watched_free(heap, &free);
     }
