@@ -30,8 +30,11 @@ enum what {
     FREE,    /* what is in place `n`; nothing, if the allocation failed */
     REALLOC, /* place `n` to `size` */
     RECLAIM,
-    TWICE,   /* free place `n`, which both CPUs believe to be theirs */
-    BOTH_OF, /* allocate to `n` and free it at once */
+    TWICE,      /* free place `n`, which both CPUs believe to be theirs */
+    BOTH_OF,    /* allocate to `n` and free it at once */
+    BULK,       /* objects of the cache to `size` places from `n` on, in one call */
+    FREE_BULK,  /* what is in `size` places from `n` on, in one call */
+    FREE_SIZED, /* as FREE, of the heap, with the size */
 };
 
 struct step {
@@ -171,6 +174,28 @@ static inline void do_realloc(const struct step *step)
     keep_object(step->n, moved, step->size);
 }
 
+/* Places hold NULL where nothing was allocated. */
+static inline void do_bulk(unsigned cpu, const struct step *step)
+{
+    void *list[PLACES];
+    uint64_t nr;
+
+    if (step->what == FREE_BULK) {
+        for (unsigned i = 0; i < step->size; i++) {
+            list[i] = forget_object(step->n + i);
+        }
+        mm_cache_free_bulk(&w->cache, step->size, list);
+        return;
+    }
+    nr = mm_cache_alloc_bulk(&w->cache, cpu, step->size, list);
+    for (unsigned i = 0; i < nr; i++) {
+        keep_object(step->n + i, list[i], w->cache_size);
+    }
+    if (step->must && nr != step->size) {
+        t_schedule_fail("fewer objects than there was memory for all the time");
+    }
+}
+
 static inline void do_step(unsigned cpu, const struct step *step)
 {
     unsigned size = w->is_heap ? step->size : w->cache_size;
@@ -191,6 +216,14 @@ static inline void do_step(unsigned cpu, const struct step *step)
         break;
     case FREE:
         free_one(cpu, forget_object(step->n));
+        break;
+    case FREE_SIZED:
+        size = w->objects[step->n].size;
+        mm_heap_free_sized(&w->heap, forget_object(step->n), size, 0);
+        break;
+    case BULK:
+    case FREE_BULK:
+        do_bulk(cpu, step);
         break;
     case REALLOC:
         do_realloc(step);

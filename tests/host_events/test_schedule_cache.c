@@ -182,6 +182,36 @@ static void test_larger_slabs(void **state)
     race("cache.larger-slabs", 2);
 }
 
+/* Many at once, against many and against one, from words that the other is in; a slab that one list
+ * empties is given back while the other takes from it. */
+static void test_bulk(void **state)
+{
+    (void)state;
+    prepare(16, SMALL);
+    fill(0, 0, 2, 0);
+    SCRIPT(w->steps[0], {BULK, 10, 5, true}, {FREE_BULK, 10, 5, 0}, {BULK, 10, 2, true});
+    SCRIPT(w->steps[1], {BULK, 20, 3, true}, {FREE, 0, 0, 0}, {ALLOC, 30, 0, true},
+           {FREE_BULK, 20, 3, 0});
+    race("cache.bulk", 2);
+    prepare(32, BIG);
+    fill(0, 0, 6, 0);
+    SCRIPT(w->steps[0], {FREE_BULK, 0, 4, 0}, {BULK, 10, 3, true});
+    SCRIPT(w->steps[1], {BULK, 20, 5, true}, {FREE_BULK, 20, 5, 0}, {RECLAIM, 0, 0, 0});
+    race("cache.bulk-of-slabs", 2);
+    prepare(32, BIG);
+    fill(0, 0, 4, 0);
+    SCRIPT(w->steps[0], {FREE_BULK, 0, 4, 0}, {BULK, 10, 4, true});
+    SCRIPT(w->handler, {BULK, 30, 3, true}, {RECLAIM, 0, 0, 0}, {FREE_BULK, 30, 3, 0});
+    race("cache.bulk-interrupted", 1);
+    /* One page is left: what there is goes to whoever is first, and none of it to both. */
+    prepare(32, BIG);
+    fill(0, 0, 2, 0);
+    leave_pages(1);
+    SCRIPT(w->steps[0], {BULK, 10, 4, false}, {FREE_BULK, 10, 4, 0});
+    SCRIPT(w->steps[1], {FREE_BULK, 0, 2, 0}, {BULK, 20, 4, false});
+    race("cache.bulk-in-want", 2);
+}
+
 static void test_double_free(void **state)
 {
     (void)state;
@@ -214,6 +244,7 @@ int main(void)
         cmocka_unit_test(test_reclaim),
         cmocka_unit_test(test_next_life),
         cmocka_unit_test(test_larger_slabs),
+        cmocka_unit_test(test_bulk),
         cmocka_unit_test(test_double_free),
     };
 

@@ -29,6 +29,14 @@ static void test_alloc_and_free(void **state)
     race("heap.alloc-free", 2);
     prepare(32, 0);
     fill(0, 0, 3, BIG);
+    fill(0, 3, 1, RUN);
+    SCRIPT(w->steps[0], {FREE_SIZED, 0, 0, 0}, {ALLOC, 10, BIG, true}, {FREE_SIZED, 3, 0, 0},
+           {FREE_SIZED, 10, 0, 0});
+    SCRIPT(w->steps[1], {REALLOC, 1, 1100, true}, {FREE_SIZED, 1, 0, 0}, {FREE_SIZED, 2, 0, 0},
+           {ALLOC, 21, BIG, true});
+    race("heap.sized", 2);
+    prepare(32, 0);
+    fill(0, 0, 3, BIG);
     SCRIPT(w->steps[0], {FREE, 0, 0, 0}, {ALLOC, 10, BIG, true}, {FREE, 2, 0, 0});
     SCRIPT(w->steps[1], {FREE, 1, 0, 0}, {BOTH_OF, 20, BIG, true});
     SCRIPT(w->handler, {ALLOC, 30, BIG, true}, {ALLOC, 31, RUN, true}, {FREE, 30, 0, 0},
