@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
  * Many objects of a cache at once: all of them apart and in bounds, in every number and order, in
- * want, from two CPUs, and lists that hold what they must not.
+ * want, and lists that hold what they must not. Several threads: test_heap_threads.c.
  */
 #include "heap_world.h"
-
-#include <pthread.h>
 
 #define MOST 1000u
 
@@ -419,89 +417,6 @@ static void test_nobody(void **state)
     }
 }
 
-/* --- two CPUs -----------------------------------------------------------------------------------*/
-
-static uint64_t boxes[8]; /* atomic: a list that the other one frees */
-
-struct list {
-    uint64_t nr;
-    void *objects[300];
-};
-
-static void *exchange(void *arg)
-{
-    uint32_t cpu = (uint32_t)(uintptr_t)arg;
-    struct t_prng prng;
-
-    t_prng_seed(&prng, t_seed() + cpu);
-    for (unsigned i = 0; i < (MM_TEST_SANITIZED ? 1000 : 10000); i++) {
-        struct list *list = malloc(sizeof(*list));
-
-        if (list == NULL) {
-            abort();
-        }
-        list->nr = mm_cache_alloc_bulk(&cache, t_prng_chance(&prng, 1, 9) ? 1 - cpu : cpu,
-                                       t_prng_below(&prng, 300), list->objects);
-        for (uint64_t k = 0; k < list->nr; k++) {
-            memset(list->objects[k], 0, object_size);
-            *(uint64_t *)list->objects[k] = (uintptr_t)list + k;
-        }
-        list = (struct list *)(uintptr_t)__atomic_exchange_n(&boxes[t_prng_below(&prng, 8)],
-                                                             (uintptr_t)list, __ATOMIC_ACQ_REL);
-        for (uint64_t k = 0; list != NULL && k < list->nr; k++) {
-            if (*(uint64_t *)list->objects[k] != (uintptr_t)list + k) {
-                fprintf(stderr, "an object was written by somebody else\n");
-                abort();
-            }
-        }
-        if (list != NULL) {
-            uint64_t alone = list->nr / 8;
-
-            for (uint64_t k = 0; k < alone; k++) {
-                mm_cache_free(&cache, list->objects[k]);
-            }
-            mm_cache_free_bulk(&cache, list->nr - alone, list->objects + alone);
-            free(list);
-        }
-        if (i % 500 == 0) {
-            mm_cache_reclaim(&cache);
-        }
-    }
-    return NULL;
-}
-
-static void test_two_cpus(void **state)
-{
-    pthread_t threads[2];
-
-    (void)state;
-    world_start_plain(world = world_of_range(64 * MiB), 2);
-    object_size = 72;
-    assert_int_equal(
-        mm_cache_init(&cache, &world->pool, &(struct mm_cache_config){.name = "bulk", .size = 72}),
-        MM_OK);
-    for (uintptr_t i = 0; i < 2; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, exchange, (void *)i), 0);
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
-    for (unsigned i = 0; i < 8; i++) {
-        struct list *list = (struct list *)(uintptr_t)boxes[i];
-
-        if (list != NULL) {
-            mm_cache_free_bulk(&cache, list->nr, list->objects);
-            free(list);
-        }
-        boxes[i] = 0;
-    }
-    assert_int_equal(stats().nr_objects, 0);
-    assert_int_equal(mm_cache_check(&cache), MM_OK);
-    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
-    world_stop(world);
-    world_delete(world);
-}
-
 #define BOTH(test)                                                                                 \
     cmocka_unit_test_setup_teardown(test, start, stop),                                            \
         cmocka_unit_test_setup_teardown(test, start_frames, stop)
@@ -517,7 +432,6 @@ int main(void)
         BOTH(test_wrong_ones),
         BOTH(test_late),
         BOTH(test_nobody),
-        cmocka_unit_test(test_two_cpus),
     };
 
     return cmocka_run_group_tests_name("heap_bulk", tests, NULL, NULL);

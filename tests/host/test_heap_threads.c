@@ -19,11 +19,27 @@ static unsigned rounds(unsigned plain)
 
 static struct world *world;
 
+static struct world *large; /**< of the large pool; NULL: there is none */
+
 static int start(void **state)
 {
     (void)state;
     world = world_of_range(128 * MiB);
+    large = NULL;
     world_start_plain(world, 4);
+    return 0;
+}
+
+static int start_large(void **state)
+{
+    struct mm_heap_config config = {.large_size = 16 * KiB};
+
+    (void)state;
+    large = world_of_range(128 * MiB);
+    world = world_of_frames(64 * MiB);
+    world_start_plain(large, 4);
+    config.large = &large->pool;
+    world_start_plain_as(world, 4, &config);
     return 0;
 }
 
@@ -31,6 +47,7 @@ static int start_frames(void **state)
 {
     (void)state;
     world = world_of_frames(64 * MiB);
+    large = NULL;
     world_start_plain(world, 4);
     return 0;
 }
@@ -43,6 +60,10 @@ static int stop(void **state)
     assert_int_equal(world->log.grown, world->log.shrunk);
     world_stop(world);
     world_delete(world);
+    if (large != NULL) {
+        world_stop(large);
+        world_delete(large);
+    }
     return 0;
 }
 
@@ -98,6 +119,50 @@ static void run(void *(*body)(void *), unsigned nr_threads, unsigned nr_rounds, 
 /* --- everyone for himself: sizes of all kinds, some runs, some resized, sometimes a reclaim ----
  */
 
+/** By any of the calls. A CPU's number may be that of another, or of none. */
+static void *allocate(struct t_prng *prng, uint32_t cpu, uint64_t size)
+{
+    void *object;
+
+    switch (t_prng_below(prng, 8)) {
+    case 0:
+        object = mm_heap_alloc_with(&world->heap, size, 32, MM_HEAP_ZEROED);
+        if (object != NULL && t_mheap_zeroed(object, size) != NULL) {
+            abort();
+        }
+        return object;
+    case 1:
+        return mm_heap_alloc_with(&world->heap, size, 0, MM_HEAP_ATOMIC);
+    case 2:
+        return mm_heap_alloc_array(&world->heap, 1, size, 0);
+    case 3:
+        return mm_heap_alloc_on(&world->heap, (uint32_t)t_prng_magnitude(prng, 32), size);
+    default:
+        return mm_heap_alloc_on(&world->heap, cpu, size);
+    }
+}
+
+static void release(struct t_prng *prng, uint32_t cpu, void *object, uint64_t size)
+{
+    switch (t_prng_below(prng, 5)) {
+    case 0:
+        /* Resized on the way, by all kinds of sizes: it cannot fail where it need not grow. */
+        size = t_prng_range(prng, 1, size);
+        object = mm_heap_realloc(&world->heap, object, size);
+        if (object == NULL) {
+            abort();
+        }
+        mm_heap_free_sized(&world->heap, object, size, 0);
+        break;
+    case 1:
+        mm_heap_free_on(&world->heap, (uint32_t)t_prng_magnitude(prng, 32), object);
+        break;
+    default:
+        mm_heap_free_on(&world->heap, cpu, object);
+        break;
+    }
+}
+
 static void *alone(void *arg)
 {
     enum { SLOTS = 200 };
@@ -116,14 +181,14 @@ static void *alone(void *arg)
 
         if (slots[s].object != NULL) {
             expect_mark(slots[s].object, slots[s].size, slots[s].whose);
-            mm_heap_free_on(&world->heap, cpu, slots[s].object);
+            release(&prng, cpu, slots[s].object, slots[s].size);
             slots[s].object = NULL;
         } else if (i < me->nr_rounds) {
             uint64_t size = t_prng_chance(&prng, 1, 100) ? t_prng_range(&prng, 8193, 40000)
                             : t_prng_chance(&prng, 1, 2) ? 64
                                                          : t_prng_range(&prng, 16, 3000);
 
-            slots[s].object = mm_heap_alloc_on(&world->heap, cpu, size);
+            slots[s].object = allocate(&prng, cpu, size);
             slots[s].size = size;
             slots[s].whose = (uint64_t)me->number << 32 | i;
             if (slots[s].object == NULL) {
@@ -290,15 +355,95 @@ static void test_churn(void **state)
     run(churn, 4, rounds(10000), true);
 }
 
+/* --- many at once: lists of objects go round --------------------------------------------------- */
+
+struct list {
+    uint64_t nr;
+    uint64_t *objects[300];
+};
+
+static struct mm_cache cache;
+
+static void free_list(struct list *list)
+{
+    uint64_t alone = list->nr / 8;
+
+    for (uint64_t k = 0; k < list->nr; k++) {
+        if (list->objects[k][0] != (uintptr_t)list + k) {
+            fprintf(stderr, "an object of a list was written by somebody else\n");
+            abort();
+        }
+    }
+    for (uint64_t k = 0; k < alone; k++) {
+        mm_cache_free(&cache, list->objects[k]);
+    }
+    mm_cache_free_bulk(&cache, list->nr - alone, (void *const *)(list->objects + alone));
+    free(list);
+}
+
+static void *exchange_lists(void *arg)
+{
+    const struct worker *me = arg;
+    struct t_prng prng;
+
+    t_prng_seed(&prng, me->seed);
+    for (unsigned i = 0; i < me->nr_rounds; i++) {
+        uint32_t cpu = t_prng_chance(&prng, 1, 9) ? (uint32_t)t_prng_u64(&prng) : me->number;
+        struct list *list = malloc(sizeof(*list));
+
+        if (list == NULL) {
+            abort();
+        }
+        list->nr =
+            mm_cache_alloc_bulk(&cache, cpu, t_prng_below(&prng, 300), (void **)list->objects);
+        for (uint64_t k = 0; k < list->nr; k++) {
+            list->objects[k][0] = (uintptr_t)list + k;
+        }
+        list = (struct list *)(uintptr_t)__atomic_exchange_n(&boxes[t_prng_below(&prng, BOXES)],
+                                                             (uintptr_t)list, __ATOMIC_ACQ_REL);
+        if (list != NULL) {
+            free_list(list);
+        }
+        if (i % 500 == 0) {
+            mm_cache_reclaim(&cache);
+        }
+    }
+    return NULL;
+}
+
+static void test_bulk(void **state)
+{
+    struct mm_cache_config config = {.name = "lists", .size = 72};
+    struct mm_cache_stats stats;
+
+    (void)state;
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_OK);
+    run(exchange_lists, 2, rounds(10000), false);
+    run(exchange_lists, 4, rounds(5000), false);
+    for (unsigned i = 0; i < BOXES; i++) {
+        if (boxes[i] != 0) {
+            free_list((struct list *)(uintptr_t)boxes[i]);
+            boxes[i] = 0;
+        }
+    }
+    assert_int_equal(mm_cache_get_stats(&cache, &stats), MM_OK);
+    assert_int_equal(stats.nr_objects, 0);
+    assert_int_equal(mm_cache_check(&cache), MM_OK);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_alone, start, stop),
+        cmocka_unit_test_setup_teardown(test_alone, start_large, stop),
         cmocka_unit_test_setup_teardown(test_exchange, start, stop),
         cmocka_unit_test_setup_teardown(test_exchange, start_frames, stop),
         cmocka_unit_test_setup_teardown(test_produce_consume, start, stop),
         cmocka_unit_test_setup_teardown(test_churn, start, stop),
         cmocka_unit_test_setup_teardown(test_churn, start_frames, stop),
+        cmocka_unit_test_setup_teardown(test_bulk, start, stop),
+        cmocka_unit_test_setup_teardown(test_bulk, start_frames, stop),
     };
 
     return cmocka_run_group_tests_name("heap_threads", tests, NULL, NULL);
