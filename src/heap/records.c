@@ -116,7 +116,9 @@ mm_status_t mmi_watch_init(struct mm_heap_watch *watch, const struct mmi_watch_c
         if (platform->ops != NULL && platform->ops->random != NULL) {
             watch->random = platform->ops->random(platform->ctx);
         }
-        watch->canary = mmi_watch_random(watch);
+        /* No byte is 0, all ones or poison, which are written by mistake most often. */
+        watch->canary =
+            (mmi_watch_random(watch) & UINT64_C(0x7e7e7e7e7e7e7e7e)) | UINT64_C(0xc040c040c040c040);
     }
     if (config->tier == MM_HEAP_HARDENED) {
         uint64_t nr = config->quarantine == 0 ? MM_HEAP_QUARANTINE : config->quarantine;

@@ -208,7 +208,8 @@ static void random_calls(unsigned kind, bool frames, uint64_t nr_steps)
 
 static void test_random(void **state)
 {
-    uint64_t nr_steps = (MM_TEST_SANITIZED ? 4000 : 40000) * (getenv("MM_TEST_FULL") != NULL ? 20 : 1);
+    uint64_t nr_steps =
+        (MM_TEST_SANITIZED ? 4000 : 40000) * (getenv("MM_TEST_FULL") != NULL ? 20 : 1);
 
     (void)state;
     for (unsigned kind = 0; kind < NR_KINDS; kind++) {
@@ -322,7 +323,7 @@ static void on_step(int signal, siginfo_t *info, void *context)
     (void)signal;
     (void)info;
     (void)context;
-    if (stepping && draw(STEPS_AN_INTERRUPT * 3) == 0) {
+    if (stepping && draw(STEPS_AN_INTERRUPT * 12) == 0) {
         interrupt();
     }
 }
@@ -368,7 +369,7 @@ static void stepped(unsigned kind, unsigned nr_rounds)
     }
     expect_quiet();
     assert_int_equal(world_stats(world).nr_objects, 0);
-    assert_true(irq.nr_interrupts > nr_rounds * UINT64_C(20));
+    assert_true(irq.nr_interrupts > nr_rounds * UINT64_C(8));
     world_stop(world);
     world_delete(world);
     t_guards_delete(&guards);
