@@ -382,7 +382,7 @@ static void test_interrupted(void **state)
         skip();
     }
     for (unsigned kind = 0; kind < NR_KINDS; kind++) {
-        stepped(kind, MM_TEST_SANITIZED ? 20 : 60);
+        stepped(kind, MM_TEST_SANITIZED ? 10 : 30);
     }
 }
 
