@@ -139,6 +139,7 @@ _Noreturn void kmain(uint32_t boot_info)
     smp_give_stacks(&memory);
     checks_truth(&memory, &options);
     memory_draw(&memory);
+    memory_show_heap(&memory);
     memory_stop_rest(&memory);
     checks_balance(&memory);
     checks_system(&memory);

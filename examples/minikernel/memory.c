@@ -252,6 +252,24 @@ mm_status_t memory_unmap(struct memory *m, struct mm_vrange range, uint32_t flag
 
 // ---- heap, spaces, DMA, user copy ---------------------------------------------------------------
 
+static void print_line(void *ctx, const char *line, size_t len)
+{
+    (void)ctx;
+    log_begin();
+    log_print("  ");
+    for (size_t i = 0; i < len; i++) {
+        log_print("%c", line[i]);
+    }
+    log_print("\n");
+    log_end();
+}
+
+void memory_show_heap(const struct memory *m)
+{
+    log_print("heap    caches, and sizes of the heap that have slabs\n");
+    must(mm_pool_table(&m->pool, print_line, NULL), "table");
+}
+
 void memory_start_rest(struct memory *m)
 {
     must_have_room(mm_page_frames_init(&m->pages, &m->frames, &m->physmap), "page source");

@@ -111,6 +111,8 @@ void memory_print_nodes(struct memory *m);
 
 /** Print a map of physical memory, and how fragmented it is. */
 void memory_draw(struct memory *m);
+/** Print the caches and the heap, as a table. */
+void memory_show_heap(const struct memory *m);
 
 /** The node of a processor; 0 where nobody tells. */
 uint32_t memory_node_of_apic(const struct memory *m, uint32_t apic_id);

@@ -17,6 +17,10 @@
 static void on_panic(void *ctx, const struct mm_panic_info *info)
 {
     (void)ctx;
+    if (info->caller != 0) {
+        log_print("called from 0x%lx; allocated by 0x%lx, freed by 0x%lx (0: not recorded)\n",
+                  info->caller, info->allocated_by, info->freed_by);
+    }
     panic("%s: %s at 0x%lx; on record: %s (%lu); claimed: %s (%lu)", info->room, info->what,
           info->address, info->recorded, info->recorded_value, info->claimed, info->claimed_value);
 }
