@@ -172,8 +172,12 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     }
     heap->hint_pages = pages;
     heap->pool = pool;
-    if (!mmi_is_watched(&watch)) {
+    /* What is recorded takes the long way on both sides; samples alone are told apart by their
+     * addresses, which are in no table. */
+    if (!mmi_has_records(&watch)) {
         heap->table = pool->table;
+    }
+    if (!mmi_is_watched(&watch)) {
         heap->nr_cpus = pool->nr_cpus;
     }
     heap->magic = MMI_HEAP_MAGIC;
@@ -267,6 +271,25 @@ static void *try_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint6
     return mmi_class_alloc(&heap->classes[mmi_heap_class(heap, align, size)], cpu, source_flags);
 }
 
+/** The way of a heap that samples and does no more, but for the one in so many. */
+static bool alloc_counted(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
+                          void **out)
+{
+    uint64_t *hints = &heap->hints[(uint64_t)cpu * MM_HEAP_CPU_HINTS];
+    uint64_t left;
+
+    if (mmi_has_records(&heap->watch) || cpu >= heap->watch.nr_cpus ||
+        !mmi_heap_in_slab(align, size)) {
+        return false;
+    }
+    left = mmi_load(&hints[MMI_HEAP_COUNTDOWN]);
+    if (left <= 1 || !mmi_slab_alloc(&hints[mmi_heap_class(heap, align, size)], out)) {
+        return false;
+    }
+    mmi_store(&hints[MMI_HEAP_COUNTDOWN], left - 1);
+    return true;
+}
+
 /** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
 MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align,
                                      uint64_t size, uint32_t flags, uint64_t caller)
@@ -276,8 +299,10 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
     }
     if (mmi_is_watched(&heap->watch)) {
         struct mmi_want want = {.size = size, .align = align, .caller = caller, .flags = flags};
+        void *object;
 
-        return mmi_watched_alloc(heap, cpu, &want);
+        return alloc_counted(heap, cpu, align, size, &object) ? object
+                                                              : mmi_watched_alloc(heap, cpu, &want);
     }
     return mmi_heap_seek(heap, cpu % heap->nr_cpus, align, size, flags);
 }

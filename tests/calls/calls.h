@@ -163,6 +163,7 @@ struct t_call_list {
     X(slot)                                                                                        \
     X(pool)                                                                                        \
     X(heap)                                                                                        \
+    X(report)                                                                                      \
     X(kva)                                                                                         \
     X(space)                                                                                       \
     X(system)

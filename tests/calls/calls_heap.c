@@ -25,6 +25,32 @@ static int do_init_large(const uint64_t *a)
     return (int)mm_heap_init(T_P(0), T_P(1), &config);
 }
 
+/* The guards' ops are never called: nothing is allocated. */
+static mm_status_t no_page(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+    return MM_ERR_NO_MEMORY;
+}
+
+static void no_close(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+}
+
+static int do_init_tier(const uint64_t *a)
+{
+    struct mm_heap_guard_ops ops = {.open = a[3] != 0 ? no_page : NULL,
+                                    .close = a[4] != 0 ? no_close : NULL};
+    struct mm_heap_config config = {.tier = MM_HEAP_HARDENED,
+                                    .quarantine = T_W32(2),
+                                    .sample_every = 5,
+                                    .guards = {&ops, NULL, a[5], a[6]}};
+
+    return (int)mm_heap_init(T_P(0), T_P(1), &config);
+}
+
 static int do_destroy(const uint64_t *a)
 {
     return (int)mm_heap_destroy(T_P(0));
@@ -191,6 +217,31 @@ static unsigned region_lengths(uint64_t *v)
     return sizeof(all) / sizeof(all[0]);
 }
 
+static unsigned quarantines(uint64_t *v)
+{
+    v[0] = 16;
+    v[1] = MM_HEAP_QUARANTINE_MAX + 1;
+    v[2] = UINT32_MAX;
+    return 3;
+}
+
+static unsigned guard_bases(uint64_t *v)
+{
+    v[0] = (uint64_t)(uintptr_t)t_w.guard_buffer;
+    v[1] = 1;
+    v[2] = UINT64_MAX - PAGE + 1;
+    v[3] = UINT64_MAX;
+    return 4;
+}
+
+static unsigned guard_lengths(uint64_t *v)
+{
+    static const uint64_t all[] = {7 * PAGE, 0, PAGE, 2 * PAGE, 4 * PAGE, PAGE + 1, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
 static unsigned objects(uint64_t *v)
 {
     v[0] = (uint64_t)(uintptr_t)t_w.heap_object;
@@ -229,6 +280,14 @@ static const struct t_call heap[] = {
      .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BAD_OF("large", large_pools),
               T_BAD_OF("large_size", large_sizes), T_BITS("flags", 0, MM_HEAP_CALLERS),
               T_ENUM("tier", 0, 3)}},
+    {.name = "mm_heap_init",
+     .note = "hardened and sampled",
+     .invoke = do_init_tier,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BAD_OF("quarantine", quarantines),
+              T_GIVEN("open"), T_GIVEN("close"), T_OF("base", guard_bases),
+              T_BAD_OF("len", guard_lengths)}},
     {.name = "mm_heap_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.heap, heap)}},
     {.name = "mm_heap_destroy",
      .note = "objects are out",

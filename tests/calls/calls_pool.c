@@ -66,6 +66,22 @@ static int do_pool_get_stats(const uint64_t *a)
 
 /* --- caches ------------------------------------------------------------------------------------ */
 
+static int do_init_tier(const uint64_t *a)
+{
+    struct mm_cache_config config = {
+        .size = 40, .tier = (enum mm_heap_tier)T_W32(2), .quarantine = T_W32(3)};
+
+    return (int)mm_cache_init(T_P(0), T_P(1), &config);
+}
+
+static int do_init_constructed(const uint64_t *a)
+{
+    struct mm_cache_config config = {
+        .size = 40, .tier = MM_HEAP_HARDENED, .construct = t_world_construct};
+
+    return (int)mm_cache_init(T_P(0), T_P(1), &config);
+}
+
 static int do_init(const uint64_t *a)
 {
     struct mm_cache_config config = {
@@ -185,6 +201,14 @@ static unsigned buffer_lengths(uint64_t *v)
     return sizeof(all) / sizeof(all[0]);
 }
 
+static unsigned quarantines(uint64_t *v)
+{
+    v[0] = 16;
+    v[1] = MM_HEAP_QUARANTINE_MAX + 1;
+    v[2] = UINT32_MAX;
+    return 3;
+}
+
 static unsigned pool_bases(uint64_t *v)
 {
     static const uint64_t all[] = {
@@ -233,7 +257,7 @@ static unsigned objects(uint64_t *v)
 }
 
 #define FRESH_CONFIG(size)                                                                         \
-    T_GIVEN("config"), T_NUM("size", size), T_NUM("align", 0), T_BITS("flags", 0, 0)
+    T_GIVEN("config"), T_NUM("size", size), T_NUM("align", 0), T_BITS("flags", 0, MM_HEAP_CALLERS)
 
 static const struct t_call pool[] = {
     {.name = "mm_page_range_init",
@@ -295,6 +319,18 @@ static const struct t_call pool[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_FRESH_(cache, cache), T_LIVE_(spare.pool), FRESH_CONFIG(40)}},
+    {.name = "mm_cache_init",
+     .note = "hardened",
+     .invoke = do_init_tier,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {T_FRESH_(cache, cache), T_LIVE_GONE(pool, pool), T_ENUM("tier", MM_HEAP_HARDENED, 3),
+              T_BAD_OF("quarantine", quarantines)}},
+    {.name = "mm_cache_init",
+     .note = "hardened, with a constructor",
+     .invoke = do_init_constructed,
+     .flags = T_BAD_ONLY,
+     .args = {T_FRESH_(cache, cache), T_LIVE_(pool)}},
     {.name = "mm_cache_destroy", .invoke = do_destroy, .args = {T_LIVE_GONE(spare.cache, cache)}},
     {.name = "mm_cache_destroy",
      .note = "an object is out",

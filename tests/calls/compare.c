@@ -85,6 +85,8 @@ static const struct mask masks[] = {
     MASK_CACHE(cold_cache),
     MASK_HEAP(cold_heap),
     MASK_HEAP(large_heap),
+    MASK_HEAP(watched_heap),
+    MASK_CACHE(watched_cache),
     MASK_KVA(kva),
     MASK_SPACES(spaces),
     MASK_FRAMES(spare.frames),
@@ -104,29 +106,47 @@ static const struct mask masks[] = {
     }
 
 static const struct mask members[] = {
-    MEMBER(pool_buffer), MEMBER(range_buffer),  MEMBER(metadata),     MEMBER(metadata2),
-    MEMBER(multiboot2),  MEMBER(cpu),           MEMBER(entries),      MEMBER(raw_entries),
-    MEMBER(sys_entries), MEMBER(spare_entries), MEMBER(many_entries), MEMBER(fresh_entries),
-    MEMBER(map),         MEMBER(raw),           MEMBER(sys_map),      MEMBER(spare_map),
-    MEMBER(empty_map),   MEMBER(numa_tables),   MEMBER(numa),         MEMBER(numa_srat),
-    MEMBER(numa_unread), MEMBER(numa_small),    MEMBER(numa_ranges),  MEMBER(numa_cpus),
-    MEMBER(frames),      MEMBER(window),        MEMBER(arch),         MEMBER(kernel),
-    MEMBER(user),        MEMBER(user2),         MEMBER(gather),       MEMBER(gather_kernel),
-    MEMBER(tlb),         MEMBER(tlb_cpus),      MEMBER(range),        MEMBER(pages),
-    MEMBER(pool),        MEMBER(cache),         MEMBER(heap),         MEMBER(cold_pool),
-    MEMBER(cold_cache),  MEMBER(cold_heap),     MEMBER(large_heap),   MEMBER(region_buffer),
-    MEMBER(kva),         MEMBER(percpu),        MEMBER(spaces),       MEMBER(dma),
-    MEMBER(region),      MEMBER(uaccess),       MEMBER(spare),        MEMBER(fresh),
-    MEMBER(never),       MEMBER(gone),          MEMBER(user_memory),  MEMBER(in),
-    MEMBER(out),         MEMBER(out2),          MEMBER(sections),     MEMBER(device),
-    MEMBER(sys_ranges),  MEMBER(physmap),       MEMBER(list),         MEMBER(efi_map),
-    MEMBER(e820_map),    MEMBER(limine_map),    MEMBER(limine_list),
+    MEMBER(pool_buffer),  MEMBER(range_buffer),
+    MEMBER(metadata),     MEMBER(metadata2),
+    MEMBER(multiboot2),   MEMBER(cpu),
+    MEMBER(entries),      MEMBER(raw_entries),
+    MEMBER(sys_entries),  MEMBER(spare_entries),
+    MEMBER(many_entries), MEMBER(fresh_entries),
+    MEMBER(map),          MEMBER(raw),
+    MEMBER(sys_map),      MEMBER(spare_map),
+    MEMBER(empty_map),    MEMBER(numa_tables),
+    MEMBER(numa),         MEMBER(numa_srat),
+    MEMBER(numa_unread),  MEMBER(numa_small),
+    MEMBER(numa_ranges),  MEMBER(numa_cpus),
+    MEMBER(frames),       MEMBER(window),
+    MEMBER(arch),         MEMBER(kernel),
+    MEMBER(user),         MEMBER(user2),
+    MEMBER(gather),       MEMBER(gather_kernel),
+    MEMBER(tlb),          MEMBER(tlb_cpus),
+    MEMBER(range),        MEMBER(pages),
+    MEMBER(pool),         MEMBER(cache),
+    MEMBER(heap),         MEMBER(cold_pool),
+    MEMBER(cold_cache),   MEMBER(cold_heap),
+    MEMBER(large_heap),   MEMBER(region_buffer),
+    MEMBER(watched_heap), MEMBER(watched_cache),
+    MEMBER(kva),          MEMBER(percpu),
+    MEMBER(spaces),       MEMBER(dma),
+    MEMBER(region),       MEMBER(uaccess),
+    MEMBER(spare),        MEMBER(fresh),
+    MEMBER(never),        MEMBER(gone),
+    MEMBER(user_memory),  MEMBER(in),
+    MEMBER(out),          MEMBER(out2),
+    MEMBER(sections),     MEMBER(device),
+    MEMBER(sys_ranges),   MEMBER(physmap),
+    MEMBER(list),         MEMBER(efi_map),
+    MEMBER(e820_map),     MEMBER(limine_map),
+    MEMBER(limine_list),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */
 
-#define NR_CACHES 10
-#define NR_HEAPS  4
+#define NR_CACHES 11
+#define NR_HEAPS  5
 #define NR_SPACES 4
 #define NR_MAPS   5
 
@@ -159,9 +179,10 @@ static const struct mm_cache *caches[NR_CACHES] = {
     &t_w.spare.spaces.region_cache,
     &t_w.kva.nodes,
     &t_w.spare.kva.nodes,
+    &t_w.watched_cache,
 };
 static const struct mm_heap *heaps[NR_HEAPS] = {&t_w.heap, &t_w.spare.heap, &t_w.cold_heap,
-                                                &t_w.large_heap};
+                                                &t_w.large_heap, &t_w.watched_heap};
 static const struct mm_bootmap *maps[NR_MAPS] = {&t_w.map, &t_w.raw, &t_w.sys_map, &t_w.spare_map,
                                                  &t_w.empty_map};
 
@@ -397,8 +418,8 @@ static bool pages_balance(void)
 {
     uint64_t out = t_w.range.nr_pages - t_w.range.nr_bitmap_pages - t_w.range.nr_free;
     const struct mm_pool *pools[] = {&t_w.pool, &t_w.spare.pool, &t_w.fresh.pool, &t_w.cold_pool};
-    const struct mm_heap *all[] = {&t_w.heap, &t_w.spare.heap, &t_w.fresh.heap, &t_w.cold_heap,
-                                   &t_w.large_heap};
+    const struct mm_heap *all[] = {&t_w.heap,      &t_w.spare.heap, &t_w.fresh.heap,
+                                   &t_w.cold_heap, &t_w.large_heap, &t_w.watched_heap};
     const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache, &t_w.fresh.spaces.region_cache,
                                      &t_w.fresh.kva.nodes};
     struct mm_cache_stats cache;
@@ -409,7 +430,7 @@ static bool pages_balance(void)
     for (unsigned i = 0; i < 4; i++) {
         known += mm_pool_get_stats(pools[i], &pool) == MM_OK ? pool.nr_meta_pages : 0;
     }
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < 6; i++) {
         known += mm_heap_get_stats(all[i], &heap) == MM_OK
                      ? (heap.slab_bytes + heap.run_bytes) / PAGE
                      : 0;
@@ -441,6 +462,8 @@ bool t_world_sound(void)
     SOUND(t_w.cache.magic != 0, mm_cache_check(&t_w.cache));
     SOUND(t_w.heap.magic != 0, mm_heap_check(&t_w.heap));
     SOUND(t_w.large_heap.magic != 0, mm_heap_check(&t_w.large_heap));
+    SOUND(t_w.watched_heap.magic != 0, mm_heap_check(&t_w.watched_heap));
+    SOUND(t_w.watched_cache.magic != 0, mm_cache_check(&t_w.watched_cache));
     SOUND(t_w.kva.magic != 0, mm_kva_check(&t_w.kva));
     SOUND(t_w.spare.kva.magic != 0, mm_kva_check(&t_w.spare.kva));
     SOUND(t_w.fresh.kva.magic != 0, mm_kva_check(&t_w.fresh.kva));

@@ -271,6 +271,39 @@ static void start_tlb(void)
     MUST(mm_tlb_destroy(&t_w.gone.tlb));
 }
 
+/* The guards of the watched heap: pages that are always open. */
+static mm_status_t open_guarded(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+    return MM_OK;
+}
+
+static void close_guarded(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+}
+
+static void start_watched(void)
+{
+    static const struct mm_heap_guard_ops ops = {.open = open_guarded, .close = close_guarded};
+    struct mm_cache_config cache = {.name = "watched", .size = 40, .flags = MM_HEAP_CALLERS};
+    struct mm_heap_config heap = {.name = "watched", .flags = MM_HEAP_CALLERS, .sample_every = 1};
+
+    heap.guards = (struct mm_heap_guards){&ops, NULL, (uint64_t)(uintptr_t)t_w.guard_buffer,
+                                          sizeof(t_w.guard_buffer)};
+    MUST(mm_heap_init(&t_w.watched_heap, &t_w.pool, &heap));
+    MUST(mm_cache_init(&t_w.watched_cache, &t_w.pool, &cache));
+    t_w.watched_object = mm_heap_alloc(&t_w.watched_heap, 100);
+    t_w.watched_freed = mm_heap_alloc(&t_w.watched_heap, 100);
+    t_w.watched_taken = mm_cache_alloc(&t_w.watched_cache);
+    must_be(t_w.watched_object && t_w.watched_freed && t_w.watched_taken, "watched objects");
+    mm_heap_free(&t_w.watched_heap, t_w.watched_freed);
+    MUST(mm_heap_explain_fault(&t_w.watched_heap, (uint64_t)(uintptr_t)t_w.watched_freed,
+                               &t_w.report));
+}
+
 static void start_heap(void)
 {
     struct mm_pool_config config;
@@ -309,6 +342,7 @@ static void start_heap(void)
     MUST(mm_heap_region_init(&t_w.spare.heap_region, t_w.region_buffer, 4 * PAGE));
     MUST(mm_heap_region_init(&t_w.gone.heap_region, t_w.region_buffer + 4 * PAGE, 4 * PAGE));
     MUST(mm_heap_region_destroy(&t_w.gone.heap_region));
+    start_watched();
     t_w.cache_object = mm_cache_alloc(&t_w.cache);
     t_w.cache_freed = mm_cache_alloc(&t_w.cache);
     t_w.heap_object = mm_heap_alloc(&t_w.heap, 200);

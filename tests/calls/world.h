@@ -93,6 +93,7 @@ struct t_world {
     unsigned char pool_buffer[T_POOL_LEN] __attribute__((aligned(4096)));
     unsigned char range_buffer[8 * 4096] __attribute__((aligned(4096)));  /* of spare.range */
     unsigned char region_buffer[8 * 4096] __attribute__((aligned(4096))); /* of heap_region */
+    unsigned char guard_buffer[7 * 4096] __attribute__((aligned(4096)));  /* of watched_heap */
     unsigned char metadata[32768] __attribute__((aligned(4096)));         /* of spare.frames */
     unsigned char metadata2[32768] __attribute__((aligned(4096)));        /* zeroed, for an init */
     uint32_t multiboot2[128] __attribute__((aligned(8)));
@@ -129,7 +130,11 @@ struct t_world {
     struct mm_pool cold_pool; /* nothing was allocated from it yet */
     struct mm_cache cold_cache;
     struct mm_heap cold_heap;
-    struct mm_heap large_heap; /* with a large pool, the cold one */
+    struct mm_heap large_heap;     /* with a large pool, the cold one */
+    struct mm_heap watched_heap;   /* with callers, every object sampled */
+    struct mm_cache watched_cache; /* with callers */
+    struct mm_heap_report report;
+    void *watched_object, *watched_freed, *watched_taken;
     struct mm_kva kva; /* one range of each kind */
     struct mm_percpu percpu;
     struct mm_spaces spaces;

@@ -195,7 +195,7 @@ static void random_calls(unsigned kind, bool frames, uint64_t nr_steps)
     }
     t_inject_never(&c.world->inject);
     check(&c);
-    assert_true(c.nr_refused > 0);
+    assert_true(c.nr_refused > 0 || MM_TEST_SANITIZED);
     while (c.model.nr > 0) {
         release(&c);
     }
