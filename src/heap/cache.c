@@ -383,6 +383,26 @@ MMI_INLINE void free_one_by_one(struct mm_cache *cache, uint64_t nr, void *const
     }
 }
 
+/**
+ * As mmi_slab_free(), but nothing is changed if one of them is free: else others of them would be
+ * for a moment, and somebody might take one that is still to be freed.
+ */
+static enum mmi_freed free_together(const struct mmi_found *found, uint64_t *word, uint32_t bits,
+                                    uint32_t *out_now)
+{
+    uint64_t seen = mmi_load_acquire(word);
+    uint64_t look;
+
+    do {
+        if ((seen & bits) != 0 || seen >> 32 != found->life) {
+            return MMI_FREED_WRONG;
+        }
+    } while (!mmi_cas_seq(word, &seen, seen | bits));
+    *out_now = (uint32_t)seen | bits;
+    look = mmi_load_seq(&found->slab->look);
+    return (*out_now & look) == look ? MMI_FREED_LOOK : MMI_FREED;
+}
+
 /** Where an address lies: in the slab of the one before, or in another. */
 static bool find_near(const struct mm_cache *cache, uint64_t address, struct mmi_found *found)
 {
@@ -431,9 +451,8 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
             i++;
             continue;
         }
-        switch (mmi_slab_free(&found, &found.slab->words[word], bits, &now)) {
+        switch (free_together(&found, &found.slab->words[word], bits, &now)) {
         case MMI_FREED_WRONG:
-            mmi_slab_unfree(&found.slab->words[word], now);
             free_one_by_one(cache, nr_here, &objects[i]);
             break;
         case MMI_FREED_LOOK:
