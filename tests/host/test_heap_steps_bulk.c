@@ -233,11 +233,81 @@ static void test_bulk_while_in_bulk(void **state)
     }
 }
 
+/* --- a list that holds one that is free ----------------------------------------------------------
+ *
+ * It is told to a report op, and the call goes on. The handler wants an object: it gets none that
+ * the list is still to free.
+ */
+
+static struct {
+    unsigned nr_reports;
+    void *object; /**< the handler's */
+} wanting;
+
+static void count_report(void *ctx, const struct mm_heap_report *report)
+{
+    (void)ctx;
+    assert_int_equal(report->kind, MM_HEAP_DOUBLE_FREE);
+    wanting.nr_reports++;
+}
+
+static void want_one(void)
+{
+    wanting.object = mm_cache_alloc_on(&cache, 0);
+}
+
+static void list_at(uint64_t at, uint64_t how)
+{
+    struct mm_cache_config config = {.name = "stepped", .size = OBJECT, .report = count_report};
+    struct world *world = world_of_range(MiB);
+    void *objects[32];
+    void *list[3];
+
+    (void)how;
+    memset(&wanting, 0, sizeof(wanting));
+    memset(&cache, 0, sizeof(cache));
+    world_start_plain(world, 1);
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_OK);
+    begin(world, at, want_one);
+    assert_int_equal(mm_cache_alloc_bulk(&cache, 0, 32, objects), 32); /* all of a slab */
+    list[0] = objects[3];
+    list[1] = objects[5];
+    list[2] = objects[20];
+    mm_cache_free(&cache, list[2]);
+    STEPPED(mm_cache_free_bulk(&cache, 3, list));
+    if (wanting.nr_reports == 0) {
+        /* Its object is the one that the list holds wrongly: nobody can know. */
+        assert_ptr_equal(wanting.object, list[2]);
+        wanting.object = NULL;
+    }
+    mm_cache_free(&cache, wanting.object);
+    for (unsigned i = 0; i < 32; i++) {
+        if (i != 3 && i != 5 && i != 20) {
+            mm_cache_free(&cache, objects[i]);
+        }
+    }
+    assert_true(wanting.nr_reports <= 1);
+    assert_int_equal(mm_cache_check(&cache), MM_OK);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+    world_stop(world);
+    world_delete(world);
+}
+
+static void test_list_with_a_free_one(void **state)
+{
+    (void)state;
+    if (SIGNALS_ARE_LATE) {
+        skip();
+    }
+    at_every_instruction(list_at, 0, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_free_while_freeing),
         cmocka_unit_test(test_bulk_while_in_bulk),
+        cmocka_unit_test(test_list_with_a_free_one),
     };
 
     return cmocka_run_group_tests_name("heap_steps_bulk", tests, NULL, NULL);
