@@ -298,9 +298,10 @@ struct mm_slab_class {
     uint8_t min_order;   /**< of a slab: log2 of its pages */
     uint8_t max_order;
     uint16_t nr_cpus;
-    uint32_t number;   /**< in the heap */
-    uint32_t lead;     /**< bytes of a slab before its first object */
-    uint32_t nr_words; /**< of a descriptor, that hold bits */
+    uint32_t number;    /**< in the heap */
+    uint32_t keeps_all; /**< of runs: those that are freed stay, however many */
+    uint32_t lead;      /**< bytes of a slab before its first object */
+    uint32_t nr_words;  /**< of a descriptor, that hold bits */
 };
 
 /** An object cache. Storage is the caller's; fields are the library's. */

@@ -49,6 +49,9 @@ MM_BEGIN_DECLS
 /** Freed runs of up to so many pages are kept for the next, within bounds. */
 #define MM_HEAP_RUN_BINS 16
 
+/** Largest object of the reserve. */
+#define MM_HEAP_MAX_RESERVE_SIZE (MM_HEAP_RUN_BINS * UINT64_C(4096) - 64)
+
 /** All zero is a good one. */
 struct mm_heap_config {
     const char *name;       /**< for reports; lives as long as the heap; NULL: "heap" */
@@ -67,6 +70,14 @@ struct mm_heap_config {
      */
     struct mm_pool *large;
     uint64_t large_size; /**< bytes, above MM_HEAP_MAX_SLAB_SIZE; 0 without `large` */
+    /**
+     * What is set aside for MM_HEAP_RESERVE: so many such requests of up to `reserve_size` bytes
+     * (1 to MM_HEAP_MAX_RESERVE_SIZE) are served at the same time, whatever happens. Each takes
+     * whole pages; they stay the heap's until it is destroyed. 0: nothing.
+     */
+    uint64_t reserve_size;
+    uint32_t nr_reserve;
+    uint32_t zero; /**< always 0 */
 };
 
 /** A heap. Storage is the caller's; fields are the library's. */
@@ -82,8 +93,11 @@ struct mm_heap {
     uint64_t large_size; /**< UINT64_MAX: there is no large pool */
     struct mm_slab_class classes[MM_HEAP_NR_CLASSES];
     struct mm_slab_class runs;
-    struct mm_slab_class large;          /**< runs of the large pool */
-    uint64_t run_bins[MM_HEAP_RUN_BINS]; /**< atomic lists: freed runs of 1, 2, .. pages */
+    struct mm_slab_class large;              /**< runs of the large pool */
+    struct mm_slab_class reserve;            /**< runs that were set aside */
+    uint64_t run_bins[MM_HEAP_RUN_BINS];     /**< atomic lists: freed runs of 1, 2, .. pages */
+    uint64_t reserve_bins[MM_HEAP_RUN_BINS]; /**< the same: the reserve that is not in use */
+    uint64_t reserve_size;
     struct mm_heap_watch watch;
     uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS];
 };
@@ -93,16 +107,17 @@ struct mm_heap {
  *
  * @param heap    zeroed storage
  * @param config  copied; NULL: all zero
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null; tier; a
- *         quarantine above MM_HEAP_QUARANTINE_MAX; sample_every without ops of guards; `large` is
- *         `pool`, or one of `large` and `large_size` without the other) | MM_ERR_INVALID_SIZE
- *         (large_size up to MM_HEAP_MAX_SLAB_SIZE; the window of the guards)
- *         | MM_ERR_NOT_ALIGNED (the window of the guards) | MM_ERR_NOT_INITIALIZED (a pool)
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (heap or pool null; `zero`;
+ *         tier; a quarantine above MM_HEAP_QUARANTINE_MAX; sample_every without ops of guards;
+ *         `large` is `pool`; one of `large` and `large_size`, or of `nr_reserve` and
+ *         `reserve_size`, without the other) | MM_ERR_INVALID_SIZE (large_size up to
+ *         MM_HEAP_MAX_SLAB_SIZE; reserve_size above MM_HEAP_MAX_RESERVE_SIZE; the window of the
+ *         guards) | MM_ERR_NOT_ALIGNED (the window of the guards) | MM_ERR_NOT_INITIALIZED (a pool)
  *         | MM_ERR_INVALID_FLAGS | MM_ERR_NO_MEMORY (only with more than MM_HEAP_CPUS_INLINE CPUs,
- *         hardened, sampled, or as one of more than MM_POOL_USERS_INLINE caches and heaps of a
- *         pool)
+ *         hardened, sampled, with a reserve, or as one of more than MM_POOL_USERS_INLINE caches and
+ *         heaps of a pool)
  * Owner:  the pools outlive the heap.
- * Locks:  none; any context. Cost: O(1); no page is taken for objects yet.
+ * Locks:  none; any context. Cost: O(1), and the reserve; no other page is taken for objects yet.
  */
 MM_MUST_CHECK
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
@@ -169,7 +184,8 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
 /* Flags of an allocation. */
 #define MM_HEAP_ATOMIC    (1u << 0) /**< any context, whatever the size; MM_PAGES_ATOMIC */
 #define MM_HEAP_ZEROED    (1u << 1) /**< the bytes that are asked for are zero */
-#define MM_HEAP_FLAGS_ALL 3u
+#define MM_HEAP_RESERVE   (1u << 2) /**< may take what the heap has set aside, where all else fails */
+#define MM_HEAP_FLAGS_ALL 7u
 
 /**
  * As mm_heap_alloc_aligned(), with flags.

@@ -16,7 +16,8 @@ void mmi_heap_misuse(const struct mm_heap *heap, uint64_t address, uint64_t call
                                      .classes = heap->classes,
                                      .classes_len = sizeof(heap->classes),
                                      .runs = &heap->runs,
-                                     .large = heap->large.pool != NULL ? &heap->large : NULL,
+                                     .large = mmi_heap_runs(heap, 1),
+                                     .reserve = mmi_heap_runs(heap, 2),
                                      .watch = &heap->watch,
                                      .caller = caller};
     }
@@ -25,9 +26,21 @@ void mmi_heap_misuse(const struct mm_heap *heap, uint64_t address, uint64_t call
 
 struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address)
 {
-    struct mmi_slab *run = mmi_heap_run_find(&heap->runs, address);
+    struct mmi_slab *run = NULL;
 
-    return run == NULL && heap->large.pool != NULL ? mmi_heap_run_find(&heap->large, address) : run;
+    for (unsigned i = 0; run == NULL && i < MMI_HEAP_RUN_CLASSES; i++) {
+        const struct mm_slab_class *runs = mmi_heap_runs(heap, i);
+
+        run = runs != NULL ? mmi_heap_run_find(runs, address) : NULL;
+    }
+    return run;
+}
+
+bool mmi_heap_free_run(struct mm_heap *heap, uint64_t address)
+{
+    const struct mmi_slab *run = mmi_heap_find_run(heap, address);
+
+    return run != NULL && mmi_heap_run_free(mmi_slab_class(run), address);
 }
 
 MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address, uint64_t caller)
@@ -41,9 +54,7 @@ MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address, uint6
         mmi_watched_free(heap, &free);
         return;
     }
-    if (mmi_is_heap(heap) &&
-        (mmi_heap_run_free(&heap->runs, address) ||
-         (heap->large.pool != NULL && mmi_heap_run_free(&heap->large, address)))) {
+    if (mmi_is_heap(heap) && mmi_heap_free_run(heap, address)) {
         return;
     }
     mmi_heap_misuse(heap, address, caller);

@@ -60,14 +60,16 @@ static uint64_t hint_pages(uint32_t nr_cpus)
 
 static mm_status_t check_config(const struct mm_pool *pool, const struct mm_heap_config *config)
 {
-    if (config->large == pool || (config->large == NULL) != (config->large_size == 0)) {
+    if (config->zero != 0 || (config->nr_reserve == 0) != (config->reserve_size == 0) ||
+        config->large == pool || (config->large == NULL) != (config->large_size == 0)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (pool->magic != MMI_POOL_MAGIC ||
         (config->large != NULL && config->large->magic != MMI_POOL_MAGIC)) {
         return MM_ERR_NOT_INITIALIZED;
     }
-    if (config->large != NULL && config->large_size <= MM_HEAP_MAX_SLAB_SIZE) {
+    if ((config->large != NULL && config->large_size <= MM_HEAP_MAX_SLAB_SIZE) ||
+        config->reserve_size > MM_HEAP_MAX_RESERVE_SIZE) {
         return MM_ERR_INVALID_SIZE;
     }
     return MM_OK;
@@ -106,6 +108,28 @@ static mm_status_t take_pages(const struct mm_heap *heap, struct mm_pool *pool,
         mmi_pool_free_meta_pages(pool, *pages, hint_pages(pool->nr_cpus));
     }
     return MM_ERR_NO_MEMORY;
+}
+
+/** Take the reserve from the source. */
+static bool set_aside(struct mm_heap *heap, struct mmi_class_config *class,
+                      const struct mm_heap_config *config)
+{
+    uint64_t slack = mmi_is_hardened(&heap->watch) ? MMI_FENCE : 0;
+    uint64_t nr_pages = mmi_heap_run_pages(config->reserve_size + slack);
+
+    if (config->nr_reserve == 0) {
+        return true;
+    }
+    class->pool = heap->pool;
+    class->hints = heap->reserve_bins;
+    mmi_class_init(&heap->reserve, class);
+    heap->reserve_size = nr_pages * MM_PAGE_SIZE;
+    for (uint32_t i = 0; i < config->nr_reserve; i++) {
+        if (!mmi_heap_run_set_aside(&heap->reserve, nr_pages)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
@@ -181,17 +205,30 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
         heap->nr_cpus = pool->nr_cpus;
     }
     heap->magic = MMI_HEAP_MAGIC;
+    if (!set_aside(heap, &class, config)) {
+        mm_status_t undone = mm_heap_destroy(heap);
+
+        (void)undone; /* nothing is allocated */
+        return MM_ERR_NO_MEMORY;
+    }
     return MM_OK;
 }
 
-/** All classes by number: those of slabs, the runs, and the large runs. */
-#define ALL_CLASSES (MM_HEAP_NR_CLASSES + 2)
+/** All classes by number: those of slabs, then those of runs. */
+#define ALL_CLASSES (MM_HEAP_NR_CLASSES + MMI_HEAP_RUN_CLASSES)
 
 static const struct mm_slab_class *any_class(const struct mm_heap *heap, unsigned number)
 {
-    return number < MM_HEAP_NR_CLASSES    ? &heap->classes[number]
-           : number == MM_HEAP_NR_CLASSES ? &heap->runs
-                                          : &heap->large;
+    const struct mm_slab_class *runs[] = {&heap->runs, &heap->large, &heap->reserve};
+
+    return number < MM_HEAP_NR_CLASSES ? &heap->classes[number] : runs[number - MM_HEAP_NR_CLASSES];
+}
+
+struct mm_slab_class *mmi_heap_runs(const struct mm_heap *heap, unsigned number)
+{
+    const struct mm_slab_class *class = any_class(heap, MM_HEAP_NR_CLASSES + number);
+
+    return class->pool != NULL ? (struct mm_slab_class *)(uintptr_t) class : NULL;
 }
 
 /** Whether something is allocated; says what. */
@@ -238,6 +275,9 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
         mmi_class_destroy(&heap->classes[i]);
     }
     mmi_heap_run_destroy(&heap->runs);
+    if (heap->reserve.pool != NULL) {
+        mmi_heap_run_destroy(&heap->reserve);
+    }
     if (heap->large.pool != NULL) {
         mmi_heap_run_destroy(&heap->large);
         mmi_pool_remove_user(heap->large.pool, heap);
@@ -317,6 +357,10 @@ void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t
     if (object == NULL && size <= heap->pool->table.len &&
         (mmi_quarantine_drain(&heap->watch) | mm_heap_reclaim(heap)) != 0) {
         object = try_alloc(heap, cpu, align, size, flags);
+    }
+    if (object == NULL && (flags & MM_HEAP_RESERVE) != 0 && size <= heap->reserve_size &&
+        align <= MM_PAGE_SIZE) {
+        object = mmi_heap_run_take_aside(&heap->reserve, heap->reserve_size >> MM_PAGE_SHIFT);
     }
     if (object == NULL) {
         mmi_fetch_add(&heap->nr_failed, UINT64_C(1));
@@ -468,7 +512,10 @@ mm_status_t mm_heap_check(const struct mm_heap *heap)
         good = mmi_class_check(&heap->classes[i]) && good;
     }
     good = mmi_samples_check(&heap->watch) && good;
-    good = mmi_class_check(&heap->runs) && good;
-    good = (heap->large.pool == NULL || mmi_class_check(&heap->large)) && good;
+    for (unsigned i = 0; i < MMI_HEAP_RUN_CLASSES; i++) {
+        const struct mm_slab_class *runs = mmi_heap_runs(heap, i);
+
+        good = (runs == NULL || mmi_class_check(runs)) && good;
+    }
     return good ? MM_OK : MM_ERR_CORRUPTED;
 }

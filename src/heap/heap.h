@@ -52,12 +52,19 @@ static inline uint64_t mmi_natural_align(uint64_t size)
     return size < MM_PAGE_SIZE ? size : MM_PAGE_SIZE;
 }
 
+/** A class of runs by number: the own pool's, the large pool's, the reserve; NULL: there is none. */
+#define MMI_HEAP_RUN_CLASSES 3u
+struct mm_slab_class *mmi_heap_runs(const struct mm_heap *heap, unsigned number);
+
+/** Free the run that begins at the address. False: there is none, and nothing was done. */
+bool mmi_heap_free_run(struct mm_heap *heap, uint64_t address);
+
 /** An allocation as it was asked for. */
 struct mmi_want {
     uint64_t size;
     uint64_t align;  /**< a power of two from 16 */
     uint64_t caller; /**< return address */
-    uint32_t flags;  /**< MM_HEAP_ATOMIC */
+    uint32_t flags;  /**< MM_HEAP_ATOMIC, MM_HEAP_RESERVE */
 };
 
 /** Allocate, at a multiple of `align` (a power of two from 16); `flags` are MM_HEAP_ATOMIC. */

@@ -130,6 +130,7 @@ static void explain_unknown(const struct mmi_misuse *misuse, uint64_t address,
     const struct mmi_slab *run = run_around(misuse->runs, address);
 
     run = run == NULL ? run_around(misuse->large, address) : run;
+    run = run == NULL ? run_around(misuse->reserve, address) : run;
     if (run != NULL) {
         mmi_report_at(&finding->report, run, address);
         say(finding, MM_HEAP_INNER_FREE, "an object that begins at", finding->report.object);
@@ -137,6 +138,7 @@ static void explain_unknown(const struct mmi_misuse *misuse, uint64_t address,
     }
     run = run_before(misuse->runs, address);
     run = run == NULL ? run_before(misuse->large, address) : run;
+    run = run == NULL ? run_before(misuse->reserve, address) : run;
     if (run != NULL) {
         mmi_report_object(&finding->report, run, 0);
         finding->report.object = address;
@@ -169,7 +171,7 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
         mmi_report_at(report, slab, address);
     }
     if ((uint64_t)(uintptr_t) class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
-        class != misuse->runs && class != misuse->large) {
+        class != misuse->runs && class != misuse->large && class != misuse->reserve) {
         say(finding, MM_HEAP_FOREIGN_FREE, class->name, class->size);
     } else if (report->object != 0 && report->object != address) {
         say(finding, MM_HEAP_INNER_FREE, "an object that begins at", report->object);

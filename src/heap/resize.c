@@ -9,7 +9,8 @@
 
 static bool is_run(const struct mm_heap *heap, const struct mmi_slab *slab)
 {
-    return mmi_slab_class(slab) == &heap->runs || mmi_slab_class(slab) == &heap->large;
+    return mmi_slab_class(slab) == &heap->runs || mmi_slab_class(slab) == &heap->large ||
+           mmi_slab_class(slab) == &heap->reserve;
 }
 
 /** The slab, or run, of a live object that begins here; NULL: none of this heap. */
@@ -25,11 +26,7 @@ static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
         }
         return found.slab;
     }
-    found.slab = mmi_heap_run_find(&heap->runs, address);
-    if (found.slab == NULL && heap->large.pool != NULL) {
-        return mmi_heap_run_find(&heap->large, address);
-    }
-    return found.slab;
+    return mmi_heap_find_run(heap, address);
 }
 
 static uint64_t usable(const struct mm_heap *heap, const struct mmi_slab *slab)
@@ -87,6 +84,9 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
 
     if (!mm_is_aligned(address, align)) {
         return false;
+    }
+    if (mmi_slab_class(slab) == &heap->reserve) {
+        return size <= had; /* it stays as long as it is: it was set aside so */
     }
     if (size > had) {
         return is_run(heap, slab) && mmi_heap_run_grow(slab, size, 0);
@@ -160,6 +160,9 @@ bool mmi_heap_may_have(const struct mm_heap *heap, const struct mmi_slab *slab, 
 
     if (align == 0 || size > has) {
         return false;
+    }
+    if (mmi_slab_class(slab) == &heap->reserve) {
+        return true;
     }
     if (!mmi_heap_in_slab(align, size)) {
         return is_run(heap, slab) && mmi_load(&slab->words[MMI_RUN_ALIGN]) >= align &&

@@ -13,7 +13,7 @@
  *        └──────────────── reclaim, or there are enough ───────────────────┘
  *
  * A freed run of up to 16 pages is kept as it is, with its pages and its place in the table: to
- * use it again is to take it off a list. What is kept is bounded: 64 pages, and one more for each 4
+ * use it again is to take it off a list. What is kept is bounded: 64 pages, and one more for each 8
  * runs that are live. If that is reached, another run makes room: any, as the address has it, so
  * that no length which is wanted no more stays for ever.
  */
@@ -26,7 +26,7 @@
 
 /** Pages that are kept however few runs there are, and runs for each further one. */
 #define KEPT_MIN      64u
-#define RUNS_PER_KEPT 4u
+#define RUNS_PER_KEPT 8u
 
 uint64_t mmi_heap_run_pages(uint64_t size)
 {
@@ -149,7 +149,7 @@ static uint64_t release_from(struct mm_slab_class *runs, uint64_t nr_pages)
 
 static uint64_t most_kept(const struct mm_slab_class *runs)
 {
-    return KEPT_MIN + mmi_load(&runs->nr_slabs) / RUNS_PER_KEPT;
+    return runs->keeps_all != 0 ? UINT32_MAX : KEPT_MIN + mmi_load(&runs->nr_slabs) / RUNS_PER_KEPT;
 }
 
 /** Whether so many more pages may be kept: then they count. */
@@ -201,6 +201,23 @@ bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
         (void)release(runs, run);
     }
     return true;
+}
+
+bool mmi_heap_run_set_aside(struct mm_slab_class *runs, uint64_t nr_pages)
+{
+    uint64_t *bins = runs->hints;
+    void *object;
+
+    runs->keeps_all = 1;
+    runs->hints = NULL; /* a new one, not one that is set aside already */
+    object = mmi_heap_run_alloc(runs, nr_pages * MM_PAGE_SIZE, MM_PAGE_SIZE, 0);
+    runs->hints = bins;
+    return object != NULL && mmi_heap_run_free(runs, (uint64_t)(uintptr_t)object);
+}
+
+void *mmi_heap_run_take_aside(struct mm_slab_class *runs, uint64_t nr_pages)
+{
+    return take_kept(runs, nr_pages, MM_PAGE_SIZE);
 }
 
 uint64_t mmi_heap_run_reclaim(struct mm_slab_class *runs)

@@ -17,6 +17,14 @@ uint64_t mmi_heap_run_pages(uint64_t size);
 /** Pages for `size` bytes, at a multiple of `align` bytes (a power of two). NULL: no memory. */
 void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags);
 
+/**
+ * Set a run of `nr_pages` (1 to MM_HEAP_RUN_BINS) aside: it is kept, and so is every run of this
+ * class that is freed. False: no memory.
+ */
+bool mmi_heap_run_set_aside(struct mm_slab_class *runs, uint64_t nr_pages);
+/** Take one that was set aside; NULL: all are in use. */
+void *mmi_heap_run_take_aside(struct mm_slab_class *runs, uint64_t nr_pages);
+
 /** The live run that begins at the address; NULL: none of this class. */
 struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address);
 

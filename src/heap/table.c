@@ -217,7 +217,13 @@ static void print_user(struct table *table, uint64_t word)
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES && heap->pool == table->pool; i++) {
         print_class(table, &heap->classes[i], true);
     }
-    print_class(table, heap->pool == table->pool ? &heap->runs : &heap->large, true);
+    for (unsigned i = 0; i < MMI_HEAP_RUN_CLASSES; i++) {
+        const struct mm_slab_class *runs = mmi_heap_runs(heap, i);
+
+        if (runs != NULL && runs->pool == table->pool) {
+            print_class(table, runs, true);
+        }
+    }
 }
 
 static void print_totals(const struct table *table)

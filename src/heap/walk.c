@@ -107,8 +107,11 @@ static void walk(const struct whole *whole, mm_heap_visit_fn visit, void *ctx)
     for (unsigned i = 0; more && i < MM_HEAP_NR_CLASSES; i++) {
         more = mmi_class_walk(&heap->classes[i], visit, ctx);
     }
-    more = more && mmi_class_walk(&heap->runs, visit, ctx);
-    more = more && (heap->large.pool == NULL || mmi_class_walk(&heap->large, visit, ctx));
+    for (unsigned i = 0; more && i < MMI_HEAP_RUN_CLASSES; i++) {
+        const struct mm_slab_class *runs = mmi_heap_runs(heap, i);
+
+        more = runs == NULL || mmi_class_walk(runs, visit, ctx);
+    }
     if (more) {
         mmi_samples_walk(&heap->watch, visit, ctx);
     }

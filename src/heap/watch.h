@@ -245,6 +245,7 @@ struct mmi_misuse {
     uint64_t classes_len;                /**< bytes of them */
     const struct mm_slab_class *runs;    /**< NULL: none */
     const struct mm_slab_class *large;   /**< NULL: none; runs of another pool */
+    const struct mm_slab_class *reserve; /**< NULL: none */
     const struct mm_heap_watch *watch;
     uint64_t caller;
 };

@@ -306,8 +306,7 @@ void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free)
     } else if (mmi_has_records(watch)) {
         done = free_run(heap, free);
     } else {
-        done = mmi_heap_run_free(&heap->runs, free->address) ||
-               (heap->large.pool != NULL && mmi_heap_run_free(&heap->large, free->address));
+        done = mmi_heap_free_run(heap, free->address);
     }
     if (!done) {
         misuse(heap, free);

@@ -145,7 +145,7 @@ static void test_refused(void **state)
                 assert_null(mm_heap_alloc_with(heap, some_sizes[s], bad_aligns[a], flags));
             }
         }
-        for (unsigned bit = 2; bit < 32; bit++) {
+        for (unsigned bit = 3; bit < 32; bit++) {
             assert_null(mm_heap_alloc_with(heap, some_sizes[s], 0, UINT32_C(1) << bit));
             assert_null(
                 mm_heap_alloc_with(heap, some_sizes[s], 64, (UINT32_C(1) << bit) | MM_HEAP_ZEROED));
