@@ -39,7 +39,7 @@ foreach(tier IN ITEMS "" .hardened .sampled)
     endif()
     set(test "${MM_TEST_PREFIX}preload.self${tier}")
     add_test(NAME "${test}" COMMAND test_preload)
-    set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 120
+    set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 300
         ENVIRONMENT "${environment};${tier_environment}")
     foreach(program IN ITEMS python3 sqlite3 gcc git perl xz)
         set(test "${MM_TEST_PREFIX}preload.${program}${tier}")
@@ -57,7 +57,7 @@ endforeach()
 set(test "${MM_TEST_PREFIX}preload.trace")
 add_test(NAME "${test}" COMMAND "${MM_BASH}" "${mm_preload_dir}/trace_test.sh"
     "$<TARGET_FILE:mm_preload>" "${PROJECT_BINARY_DIR}/tests/preload/trace")
-set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 120)
+set_tests_properties("${test}" PROPERTIES LABELS "${mm_host_label}" TIMEOUT 300)
 
 # 64 MiB are all that there is: a program that can do without goes on.
 set(test "${MM_TEST_PREFIX}preload.limit")

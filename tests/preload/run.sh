@@ -16,7 +16,7 @@ if [ "${1-}" = --help ] || [ $# -ne 3 ]; then
     exit 2
 fi
 program=$1
-library=$2
+library=$(realpath "$2")
 directory=$3
 script=$here/programs/$program.sh
 

@@ -32,5 +32,5 @@ git count-objects -v | grep -E '^(count|in-pack|packs)'
 git cat-file --batch-all-objects --batch-check | cksum
 git clone -q --no-local . ../copy
 git -C ../copy fsck --strict --no-progress
-git -C ../copy rev-parse HEAD HEAD^{tree}
+git -C ../copy rev-parse HEAD 'HEAD^{tree}'
 git -C ../copy status --short
