@@ -54,14 +54,15 @@ MM_BEGIN_DECLS
 
 /** What a range is. */
 enum mm_kva_kind {
-    MM_KVA_MEMORY = 0, /**< mm_kva_alloc() */
-    MM_KVA_DEVICE = 1, /**< mm_kva_map() */
-    MM_KVA_STACK = 2,  /**< mm_kva_stack_alloc() */
-    MM_KVA_PAGES = 3,  /**< by mm_page_source_kva() */
-    MM_KVA_PERCPU = 4, /**< percpu.h */
+    MM_KVA_MEMORY = 0,  /**< mm_kva_alloc() */
+    MM_KVA_DEVICE = 1,  /**< mm_kva_map() */
+    MM_KVA_STACK = 2,   /**< mm_kva_stack_alloc() */
+    MM_KVA_PAGES = 3,   /**< by mm_page_source_kva() */
+    MM_KVA_PERCPU = 4,  /**< percpu.h */
+    MM_KVA_GUARDED = 5, /**< mm_kva_guards_alloc() */
 };
 
-#define MM_KVA_KINDS 5u
+#define MM_KVA_KINDS 6u
 
 /** The lock of the kernel's root, for kernels that edit it elsewhere too. All three, or no ops. */
 struct mm_kva_ops {
@@ -119,6 +120,8 @@ struct mm_kva {
     struct mm_frame_source spare;     /**< c: hands out the reserve */
     mm_pfn_t reserve;                 /**< l: first of a chain */
     uint64_t purge_pages;             /**< c */
+    uint64_t stale_first;             /**< l: guarded pages that were closed since the last purge */
+    uint64_t stale_last;              /**< a: last byte; 0: none */
     uint64_t nr_lazy_pages;           /**< a */
     uint64_t nr_ranges[MM_KVA_KINDS]; /**< a */
     uint64_t nr_pages[MM_KVA_KINDS];  /**< a */
@@ -290,7 +293,7 @@ enum mm_kva_place_where {
     MM_KVA_INSIDE = 0,      /**< in what the owner asked for */
     MM_KVA_GUARD_BELOW = 1, /**< of a stack: it ran over */
     MM_KVA_GUARD_ABOVE = 2,
-    MM_KVA_GUARD_BETWEEN = 3, /**< between the areas of two CPUs */
+    MM_KVA_GUARD_BETWEEN = 3, /**< between the areas of two CPUs, or two guarded pages */
     MM_KVA_FREED = 4,         /**< in what was freed, and waits for a purge or for reuse */
 };
 
@@ -377,6 +380,36 @@ mm_status_t mm_kva_dump(struct mm_kva *kva);
  * Cost:   O(1); of its calls, as mm_kva_alloc() and O(pages).
  */
 struct mm_page_source mm_page_source_kva(struct mm_kva *kva);
+
+/* --- guarded pages, for the sampled objects of a heap ----------------------------------------- */
+
+/**
+ * A window of pages for sampled objects (heap_report.h), each between two that are never mapped. A
+ * page that is closed keeps its frame, so that opening it again needs nothing.
+ *
+ * Its ops never wait. open() answers MM_ERR_BUSY where the lock is held. close() does nothing then;
+ * else the page faults on this CPU at once, on the others as soon as they drop the translation: at
+ * the next purge, if not before.
+ *
+ * @param nr_pages  1 to MM_HEAP_SAMPLES_MAX
+ * @param[out] out  for the configuration of one heap; untouched on error
+ * @return MM_OK | MM_ERR_NO_MEMORY | MM_ERR_REGION_NOT_FOUND (no room in the arena)
+ *         | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_INVALID_SIZE (nr_pages;
+ *         longer than the arena) | MM_ERR_FAULT (as for mm_paging_map()) | what the source of the
+ *         kernel's root answers
+ * Owner:  the caller, until mm_kva_guards_free().
+ * Locks:  as mm_kva_alloc() without MM_KVA_ATOMIC. Sleeps: never.
+ * Cost:   as mm_kva_alloc(); of its ops, one walk, and for close() one page flush.
+ */
+MM_MUST_CHECK
+mm_status_t mm_kva_guards_alloc(struct mm_kva *kva, uint32_t nr_pages, struct mm_heap_guards *out);
+
+/**
+ * Free a window, once its heap is gone. Panics as mm_kva_free(); null is one that is no window.
+ *
+ * Locks:  none; any context. Sleeps: never. Cost: O(1).
+ */
+void mm_kva_guards_free(struct mm_kva *kva, const struct mm_heap_guards *guards);
 
 MM_END_DECLS
 

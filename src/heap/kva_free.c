@@ -15,8 +15,8 @@
 
 const char *mmi_kva_kind_str(enum mm_kva_kind kind)
 {
-    static const char *const names[MM_KVA_KINDS] = {"memory", "device", "stack", "pages",
-                                                    "per-CPU areas"};
+    static const char *const names[MM_KVA_KINDS] = {"memory", "device",        "stack",
+                                                    "pages",  "per-CPU areas", "guarded"};
 
     return (unsigned)kind < MM_KVA_KINDS ? names[kind] : "?";
 }
@@ -40,9 +40,9 @@ bool mmi_kva_is_freed(const struct mm_kva *kva, const struct mmi_kva_range *rang
 /** What is known of an address, as far as the lock can be had. */
 static const char *known_of(struct mm_kva *kva, uint64_t at, uint64_t *start)
 {
-    static const char *const inside[MM_KVA_KINDS] = {"in memory of the arena",
-                                                     "in a device's range", "in a stack",
-                                                     "in pages of a heap", "in per-CPU areas"};
+    static const char *const inside[MM_KVA_KINDS] = {
+        "in memory of the arena", "in a device's range", "in a stack",
+        "in pages of a heap",     "in per-CPU areas",    "in guarded pages"};
     const char *known = "nothing at this address";
     const struct mmi_kva_range *range;
 
@@ -214,6 +214,11 @@ static void begin(struct mm_kva *kva)
     if (status != MM_OK) {
         cannot_unmap(kva, status, NULL);
     }
+    if (kva->stale_last != 0) { /* guarded pages that other CPUs may still reach */
+        mm_gather_add_range(&kva->gather, mm_vrange(mm_vaddr(kva->stale_first),
+                                                    kva->stale_last - kva->stale_first + 1));
+        mmi_store(&kva->stale_last, UINT64_C(0));
+    }
 }
 
 /** A range that was freed as a whole. True: all of it is unmapped. */
@@ -362,7 +367,7 @@ uint64_t mm_kva_purge(struct mm_kva *kva)
     if (p.now != NULL) {
         mmi_fetch_add(&kva->nr_purges, UINT64_C(1));
     }
-    while (p.now != NULL) {
+    while (p.now != NULL || mmi_load(&kva->stale_last) != 0) {
         (void)mmi_kva_enter(kva, false);
         begin(kva);
         fill_gather(kva, &p);

@@ -101,6 +101,18 @@ static int do_source(const uint64_t *a)
     return T_NONZERO(mm_page_source_kva(T_P(0)).ops != NULL);
 }
 
+static int do_guards_alloc(const uint64_t *a)
+{
+    return (int)mm_kva_guards_alloc(T_P(0), T_W32(1), T_P(2));
+}
+
+static int do_guards_free(const uint64_t *a)
+{
+    struct mm_heap_guards guards = {.base = a[1]};
+
+    return T_MADE(mm_kva_guards_free(T_P(0), &guards));
+}
+
 static int do_percpu_init(const uint64_t *a)
 {
     struct mm_percpu_config config = t_world_percpu_config();
@@ -145,6 +157,13 @@ static void stack_freed(void)
 static void no_pat(void)
 {
     t_w.arch.enabled.pat = false;
+}
+
+static void window(void)
+{
+    struct mm_heap_guards guards;
+
+    (void)!mm_kva_guards_alloc(&t_w.spare.kva, 2, &guards);
 }
 
 /* The arena has only four pages left: and what is asked for does not fit with its guards. */
@@ -305,6 +324,16 @@ static unsigned stacks(uint64_t *v)
     v[4] = 0;
     v[5] = UINT64_MAX;
     return 6;
+}
+
+/* The first window of an arena begins where that does. */
+static unsigned windows(uint64_t *v)
+{
+    v[0] = T_KVA + T_KVA_LEN;
+    v[1] = 0;
+    v[2] = T_KVA + T_KVA_LEN + 1;
+    v[3] = UINT64_MAX;
+    return 4;
 }
 
 static unsigned templates(uint64_t *v)
@@ -539,6 +568,27 @@ static const struct t_call kva[] = {
      .args = {KVA}},
     {.name = "mm_kva_dump", .invoke = do_dump, .args = {KVA}},
     {.name = "mm_page_source_kva", .invoke = do_source, .args = {KVA}},
+    {.name = "mm_kva_guards_alloc",
+     .invoke = do_guards_alloc,
+     .flags = T_CAN_FAIL,
+     .args = {T_LIVE_GONE(spare.kva, kva), T_U32("nr_pages", 2), T_OUT}},
+    {.name = "mm_kva_guards_alloc",
+     .note = "tables that the root does not see",
+     .invoke = do_guards_alloc,
+     .setup = short_sighted,
+     .flags = T_BAD_ONLY,
+     .args = {EMPTY, T_UPTO("nr_pages", 2, 0), T_OUT}},
+    {.name = "mm_kva_guards_alloc",
+     .note = "no room",
+     .invoke = do_guards_alloc,
+     .setup = no_room,
+     .flags = T_BAD_ONLY,
+     .args = {EMPTY, T_UPTO("nr_pages", 2, 0), T_OUT}},
+    {.name = "mm_kva_guards_free",
+     .invoke = do_guards_free,
+     .setup = window,
+     .panics = "kva",
+     .args = {T_LIVE_GONE(spare.kva, kva), T_OF("base", windows)}},
     {.name = "mm_percpu_init", .invoke = do_percpu_init, .flags = T_CAN_FAIL, .args = {PERCPU}},
     {.name = "mm_percpu_init",
      .note = "with new tables",

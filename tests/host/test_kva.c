@@ -298,6 +298,7 @@ static void test_any_context(void **state)
     mm_kva_free(&rig.kva, at);
     mm_kva_stack_free(&rig.kva, stack.start);
     source.ops->free(source.ctx, pages, 3);
+    assert_int_equal(rig.kva.lock, 1); /* which is not theirs */
     rig.kva.lock = 0;
     assert_int_equal(rig_stats(&rig).nr_lazy_pages, 5);
     assert_int_equal(mm_kva_alloc(&rig.kva, &request, &at), MM_OK);
@@ -317,6 +318,7 @@ static mm_status_t map_device(uint64_t paddr, uint64_t len, mm_memtype_t type, m
 
 static void test_device(void **state)
 {
+    struct t_trap_info info;
     struct mm_mapping mapping;
     mm_vaddr_t at;
     mm_vaddr_t frame_buffer;
@@ -344,6 +346,9 @@ static void test_device(void **state)
         mm_paging_translate(&rig.m.kernel, mm_vaddr(frame_buffer.raw + PAGE), &mapping), MM_OK);
     assert_int_equal(mapping.page.len, 2 * MIB);
     assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
+    /* What was returned is what is freed, to the byte. */
+    T_EXPECT_PANIC(mm_kva_free(&rig.kva, mm_vaddr(at.raw - 1)), &info);
+    rig_told(&info, "a free of what is not the start of a range", "in a device's range");
     mm_kva_free(&rig.kva, at);
     mm_kva_free(&rig.kva, frame_buffer);
     rig_stop(&rig);
@@ -523,6 +528,58 @@ static void test_pages_go_in_parts(void **state)
     rig_stop(&rig);
 }
 
+/* --- guarded pages ---------------------------------------------------------------------------- */
+
+static void test_guarded_pages(void **state)
+{
+    struct mm_heap_guards guards;
+    struct mm_kva_place place;
+    struct t_trap_info info;
+    uint64_t at;
+
+    (void)state;
+    rig_start(&rig, 2);
+    rig_scatter(&rig);
+    assert_int_equal(mm_kva_guards_alloc(&rig.kva, 0, &guards), MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_kva_guards_alloc(&rig.kva, MM_HEAP_SAMPLES_MAX + 1, &guards),
+                     MM_ERR_INVALID_SIZE);
+    assert_int_equal(mm_kva_guards_alloc(&rig.kva, 3, NULL), MM_ERR_INVALID_ARGUMENT);
+    assert_int_equal(mm_kva_guards_alloc(&rig.kva, 3, &guards), MM_OK);
+    assert_int_equal(guards.len, 7 * PAGE);
+    for (unsigned i = 0; i < 7; i++) { /* none is open */
+        assert_int_not_equal(rig_touch(&rig, 0, guards.base + i * PAGE), T_CPU_DONE);
+    }
+    assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
+    at = guards.base + 3 * PAGE;
+    assert_int_equal(guards.ops->open(guards.ctx, (void *)(uintptr_t)at), MM_OK);
+    rig_has_guards(&rig, at, PAGE);
+    assert_int_equal(rig_touch(&rig, 1, at), T_CPU_DONE);
+    rig.m.cpus.now = 0;
+    guards.ops->close(guards.ctx, (void *)(uintptr_t)at);
+    assert_int_not_equal(rig_touch(&rig, 0, at), T_CPU_DONE);
+    (void)mm_kva_purge(&rig.kva); /* and then all the others are told */
+    assert_null(t_cpus_sweep(&rig.m.cpus, T_SWEEP_SAME));
+    assert_int_not_equal(rig_touch(&rig, 1, at), T_CPU_DONE);
+    assert_int_equal(rig_stats(&rig).nr_flushes, 1);
+    /* What a handler learns, and finds. */
+    assert_int_equal(mm_kva_explain(&rig.kva, mm_vaddr(at + PAGE), &place), MM_OK);
+    assert_int_equal(place.kind, MM_KVA_GUARDED);
+    assert_int_equal(place.where, MM_KVA_GUARD_BETWEEN);
+    rig.kva.lock = 1;
+    assert_int_equal(guards.ops->open(guards.ctx, (void *)(uintptr_t)at), MM_ERR_BUSY);
+    guards.ops->close(guards.ctx, (void *)(uintptr_t)at);
+    rig.kva.lock = 0;
+    assert_int_equal(guards.ops->open(guards.ctx, (void *)(uintptr_t)at), MM_OK);
+    mm_kva_guards_free(&rig.kva, &guards);
+    T_EXPECT_PANIC(mm_kva_guards_free(&rig.kva, &guards), &info);
+    rig_told(&info, "double free of a range", "in a range that was freed");
+    T_EXPECT_PANIC(mm_kva_guards_free(&rig.kva, NULL), &info);
+    rig_told(&info, "a free of what is not the start of a range", "nothing at this address");
+    T_EXPECT_SIGILL(mm_kva_guards_free(NULL, &guards), &info);
+    assert_int_equal(mm_kva_purge(&rig.kva), 3);
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -541,6 +598,7 @@ int main(void)
         cmocka_unit_test(test_stacks),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_pages_go_in_parts),
+        cmocka_unit_test(test_guarded_pages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

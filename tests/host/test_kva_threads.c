@@ -20,7 +20,7 @@
 
 #define NR_THREADS 3u
 #define STEPS      (MM_TEST_SANITIZED ? 4000u : 40000u)
-#define ROUNDS     (MM_TEST_SANITIZED ? 1500u : 20000u)
+#define ROUNDS     (MM_TEST_SANITIZED ? 500u : 6000u)
 #define RACED      16u
 #define HELD       12u
 #define ARENA      (64 * MIB)
@@ -192,14 +192,26 @@ static void test_everybody_at_once(void **state)
 /* --- one range, two who free it --------------------------------------------------------------- */
 
 static mm_vaddr_t raced[RACED];
-static uint32_t round_now, nr_ready, nr_passed, nr_told;
+static uint32_t round_now, nr_ready, nr_met, nr_passed, nr_told;
 
-static void race(unsigned from)
+/* Both come here before either goes on, as nearly together as two threads can. */
+static void meet(uint32_t nr)
+{
+    __atomic_fetch_add(&nr_met, 1, __ATOMIC_ACQ_REL);
+    for (unsigned turns = 0; __atomic_load_n(&nr_met, __ATOMIC_ACQUIRE) < 2 * nr; turns++) {
+        if (turns > 2000) {
+            sched_yield(); /* the other does not run */
+        }
+    }
+}
+
+static void race(uint32_t nr_before)
 {
     for (unsigned i = 0; i < RACED; i++) {
         struct t_trap_info info;
 
-        T_CATCH(T_TRAP_ANY, mm_kva_free(&rig.kva, raced[(i + from) % RACED]), &info);
+        meet(nr_before + i + 1);
+        T_CATCH(T_TRAP_ANY, mm_kva_free(&rig.kva, raced[i]), &info);
         if (info.kind == T_TRAP_NONE) {
             __atomic_fetch_add(&nr_passed, 1, __ATOMIC_RELAXED);
         } else {
@@ -216,7 +228,7 @@ static void *race_again(void *argument)
         while (__atomic_load_n(&round_now, __ATOMIC_ACQUIRE) != n) {
             sched_yield();
         }
-        race(n % 2);
+        race((n - 1) * RACED);
         __atomic_fetch_add(&nr_ready, 1, __ATOMIC_RELEASE);
     }
     return NULL;
@@ -228,14 +240,14 @@ static void test_one_of_two_frees_is_told(void **state)
 
     (void)state;
     start();
-    round_now = nr_ready = nr_passed = nr_told = 0;
+    round_now = nr_ready = nr_met = nr_passed = nr_told = 0;
     assert_int_equal(pthread_create(&other, NULL, race_again, NULL), 0);
     for (uint32_t n = 1; n <= ROUNDS; n++) {
         for (unsigned i = 0; i < RACED; i++) {
             raced[i] = rig_alloc(&rig, PAGE);
         }
         __atomic_store_n(&round_now, n, __ATOMIC_RELEASE);
-        race(0);
+        race((n - 1) * RACED);
         if (n % 3 == 0) {
             (void)mm_kva_purge(&rig.kva);
         }
