@@ -277,8 +277,9 @@ static void test_parts_against_a_purge(void **state)
 {
     (void)state;
     prepare();
-    now.steps[0][0] = (struct step){.what = FREE_PART, .first = 0, .nr = 1};
-    now.steps[0][1] = (struct step){.what = FREE_PART, .first = 2, .nr = 2};
+    now.steps[0][0] = (struct step){.what = FREE, .which = 0};
+    now.steps[0][1] = (struct step){.what = FREE_PART, .first = 0, .nr = 1};
+    now.steps[0][2] = (struct step){.what = FREE_PART, .first = 2, .nr = 2};
     now.steps[1][0] = (struct step){.what = PURGE};
     now.steps[1][1] = (struct step){.what = FREE_PART, .first = 1, .nr = 1};
     now.steps[1][2] = (struct step){.what = PURGE};
