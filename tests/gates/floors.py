@@ -20,7 +20,7 @@ ROOMS = {
     "frame": (2, "frame.h physmap.h", "core/frame/"),
     "paging": (3, "paging.h paging_audit.h paging_ops.h paging_slots.h tlb.h", "core/paging/"),
     "arch": (4, "arch/x86_64.h user_ops.h", "arch/x86_64/"),
-    "heap": (5, "cache.h heap.h kva.h percpu.h", "heap/"),
+    "heap": (5, "cache.h heap.h heap_report.h kva.h percpu.h", "heap/"),
     "space": (6, "object.h space.h", "core/space/"),
     "dma": (6, "dma.h", "dma/"),
     "user": (7, "user.h", "core/user/"),
