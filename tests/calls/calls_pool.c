@@ -125,6 +125,11 @@ static int do_free_bulk(const uint64_t *a)
     return T_MADE(mm_cache_free_bulk(T_P(0), a[1], objects));
 }
 
+static int do_free_on(const uint64_t *a)
+{
+    return T_MADE(mm_cache_free_on(T_P(0), T_W32(1), T_P(2)));
+}
+
 static int do_free(const uint64_t *a)
 {
     return T_MADE(mm_cache_free(T_P(0), T_P(1)));
@@ -387,6 +392,10 @@ static const struct t_call pool[] = {
      .invoke = do_free,
      .panics = "heap",
      .args = {T_LIVE_GONE(cache, cache), T_OF("object", objects)}},
+    {.name = "mm_cache_free_on",
+     .invoke = do_free_on,
+     .panics = "heap",
+     .args = {T_LIVE_GONE(cache, cache), T_U32("cpu", 0), T_OF("object", objects)}},
     {.name = "mm_cache_reclaim",
      .invoke = do_reclaim,
      .setup = empty_slabs,

@@ -432,7 +432,7 @@ static bool pages_balance(void)
     }
     for (unsigned i = 0; i < 6; i++) {
         known += mm_heap_get_stats(all[i], &heap) == MM_OK
-                     ? (heap.slab_bytes + heap.run_bytes) / PAGE
+                     ? (heap.slab_bytes + heap.run_bytes + heap.kept_bytes) / PAGE
                      : 0;
     }
     for (unsigned i = 0; i < NR_CACHES; i++) {
