@@ -95,6 +95,28 @@ static void test_faults(void **state)
     }
 }
 
+/** Of two beside a guard the nearer is named, and a live one before one that is freed. */
+static void test_between_two(void **state)
+{
+    struct world *world = sampled_world(false, 1, 2);
+    struct mm_heap *heap = &world->heap;
+    char *at_end = made_here(heap, 64);
+    char *at_begin = made_here(heap, 64);
+    char *guard = at_end + 64;
+
+    (void)state;
+    assert_ptr_equal(guard + 4096, at_begin);
+    expect_fault(heap, guard, MM_HEAP_OVERFLOW, at_end, 64, false);
+    expect_fault(heap, guard + 2000, MM_HEAP_OVERFLOW, at_end, 64, false);
+    expect_fault(heap, guard + 2100, MM_HEAP_UNDERFLOW, at_begin, 64, false);
+    expect_fault(heap, guard + 4095, MM_HEAP_UNDERFLOW, at_begin, 64, false);
+    freed_here(heap, at_begin);
+    expect_fault(heap, guard + 4095, MM_HEAP_OVERFLOW, at_end, 64, false);
+    freed_here(heap, at_end);
+    expect_fault(heap, guard + 4095, MM_HEAP_UNDERFLOW, at_begin, 64, true);
+    end(world);
+}
+
 static void test_sides_take_turns(void **state)
 {
     struct world *world = sampled_world(false, 1, 16);
@@ -328,10 +350,15 @@ static void test_config(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_faults),          cmocka_unit_test(test_sides_take_turns),
-        cmocka_unit_test(test_canary),          cmocka_unit_test(test_wrong_frees),
-        cmocka_unit_test(test_one_in_n),        cmocka_unit_test(test_oldest_place_first),
-        cmocka_unit_test(test_no_guards_today), cmocka_unit_test(test_explain_bad_input),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_between_two),
+        cmocka_unit_test(test_sides_take_turns),
+        cmocka_unit_test(test_canary),
+        cmocka_unit_test(test_wrong_frees),
+        cmocka_unit_test(test_one_in_n),
+        cmocka_unit_test(test_oldest_place_first),
+        cmocka_unit_test(test_no_guards_today),
+        cmocka_unit_test(test_explain_bad_input),
         cmocka_unit_test(test_config),
     };
 
