@@ -19,7 +19,7 @@
  *
  * Misuse is only to free what one does not own: an object that is free, the inside of an object, an
  * address that holds none, an object of another cache. Each is a panic that names the address, what
- * is on record and what the caller claims.
+ * is on record and what the caller claims, or a report (heap_report.h).
  */
 #ifndef MM_CACHE_H
 #define MM_CACHE_H

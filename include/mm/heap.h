@@ -22,7 +22,8 @@
  *
  * Misuse is only to free (or to resize) what one does not own: an object that is free, the inside
  * of an object, an address that holds none, an object of a cache or of another heap. Each is a
- * panic that names the address, what is on record and what the caller claims.
+ * panic that names the address, what is on record and what the caller claims, or a report
+ * (heap_report.h).
  */
 #ifndef MM_HEAP_H
 #define MM_HEAP_H
@@ -270,7 +271,8 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
 void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align);
 
 /**
- * Bytes that the object may use: at least what was asked for.
+ * Bytes that the object may use: at least what was asked for; in a hardened heap, and of a sampled
+ * object, exactly that.
  *
  * @return 0 for NULL, for what is no object of this heap or is free, and if the heap is null or not
  *         initialised

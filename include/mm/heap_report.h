@@ -6,7 +6,7 @@
  *     tier      what is told                                              what it costs
  *     fast      as checked, but the size of a sized free is not compared  nothing is had for less
  *     checked   double, foreign, inner and wild free, wrong size          the default
- *     hardened  also overflow, underflow and write after free, when the   32 bytes an object or more,
+ *     hardened  also overflow, underflow and write after free, when the   16 bytes an object or more,
  *               object or its neighbour is freed, reused or checked       a pass over it on each side
  *     sampled   (beside any tier) one allocation in n lies alone on a     a countdown; of the one,
  *               page between guards: every wild access faults at once     the guards' ops

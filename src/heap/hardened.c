@@ -245,14 +245,16 @@ static void leave(struct mm_heap_watch *watch, uint64_t address)
     uint64_t seen;
 
     if (!mmi_watch_find(watch, address, &found, &index)) {
-        return; /* cannot be: its slab stays while its bit says "allocated" */
+        mmi_watch_panic(watch, address); /* its slab stays while its bit says "allocated" */
     }
     record = mmi_record_of(found.slab, index);
     seen = mmi_load_acquire(&record->freed);
     mmi_hardened_reuse(watch, found.slab, index, 0);
     mmi_store_release(&record->freed, mmi_freed_pack(mmi_record_address(seen), MMI_OBJECT_FREE,
                                                      mmi_freed_size(seen)));
-    mmi_watch_free_bit(&found, index);
+    if (!mmi_watch_free_bit(&found, index)) {
+        mmi_watch_panic(watch, address);
+    }
 }
 
 void mmi_quarantine_put(struct mm_heap_watch *watch, uint64_t address)

@@ -155,6 +155,19 @@ uint64_t mmi_watch_mark(const struct mm_heap_watch *watch, uint64_t record)
     return mark > now ? 0 : mark; /* of an object that is being made while a mark is set */
 }
 
+_Noreturn void mmi_watch_panic(const struct mm_heap_watch *watch, uint64_t address)
+{
+    struct mm_panic_info info = {
+        .room = "heap",
+        .what = "an object is not where its heap or cache has it",
+        .address = address,
+        .recorded = "another slab there, or its bit says free",
+        .claimed = watch->name,
+    };
+
+    mmi_panic(&watch->pool->platform, &info);
+}
+
 /* --- allocating ------------------------------------------------------------------------------- */
 
 bool mmi_watch_find(const struct mm_heap_watch *watch, uint64_t address, struct mmi_found *found,
@@ -229,7 +242,7 @@ void mmi_watch_made(struct mm_heap_watch *watch, uint64_t object, uint64_t size,
     unsigned index;
 
     if (!mmi_watch_find(watch, object, &found, &index)) {
-        return;
+        mmi_watch_panic(watch, object);
     }
     record = mmi_record_of(found.slab, index);
     if (mmi_is_hardened(watch)) {

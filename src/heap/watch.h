@@ -49,7 +49,7 @@ enum mmi_object_state {
     MMI_OBJECT_WAITING = 2, /**< freed, and not yet to be used again */
 };
 
-_Static_assert(MMI_RECORDS_MAX * sizeof(struct mmi_record) <= MM_PAGE_SIZE, "a page a slab");
+_Static_assert((uint64_t)MMI_RECORDS_MAX * sizeof(struct mmi_record) <= MM_PAGE_SIZE, "a page");
 
 static inline uint64_t mmi_record_pack(uint64_t address, uint64_t low)
 {
@@ -155,6 +155,8 @@ void *mmi_watch_shuffle(struct mm_heap_watch *watch, void *object);
  */
 bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
                     const struct mmi_free *free);
+/** An object that must be there is not, or its bit and its record contradict each other. */
+_Noreturn void mmi_watch_panic(const struct mm_heap_watch *watch, uint64_t address);
 /** Free by bit; the object is allocated. False: it is not. */
 bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index);
 /** The slab and index of an address that begins an object of it; for addresses that do. */
