@@ -86,7 +86,7 @@ static mm_status_t collect(struct mm_kva *kva, const struct mmi_kva_spec *spec, 
         } else if (status != MM_ERR_NO_MEMORY || piece == 1) {
             return status;
         } else {
-            piece = UINT64_C(1) << (mmi_log2_up(piece) - 1);
+            piece = UINT64_C(1) << mmi_log2(piece - 1); /* the next smaller power of two */
         }
     }
     return MM_OK;

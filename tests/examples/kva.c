@@ -61,11 +61,8 @@ static mm_status_t run(unsigned char *memory)
     struct mm_paging_config paging = {
         .physmap = &physmap, .kernel_ranges = &range, .nr_kernel_ranges = 1};
     struct mm_pool_config pool_config = {.nr_cpus = 1};
-    struct mm_kva_config config = {.kernel = &kernel,
-                                   .frames = &frames,
-                                   .physmap = &physmap,
-                                   .pool = &pool,
-                                   .range = range};
+    struct mm_kva_config config = {
+        .kernel = &kernel, .frames = &frames, .physmap = &physmap, .pool = &pool, .range = range};
     struct mm_prange all = mm_prange(mm_paddr(MM_PAGE_SIZE), MEMORY);
     mm_status_t status = mm_bootmap_init(&map, entries, 8);
 
