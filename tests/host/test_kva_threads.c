@@ -31,7 +31,7 @@ static uint32_t owners[ARENA / PAGE]; /* by page: a thread; 0: nobody's */
 static void must(bool good, const char *what)
 {
     if (!good) {
-        fprintf(stderr, "kva threads: %s\n", what);
+        (void)fprintf(stderr, "kva threads: %s\n", what);
         abort(); /* cmocka's failures do not leave a thread */
     }
 }

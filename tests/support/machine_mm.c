@@ -165,7 +165,10 @@ static void start_pool(struct t_machine *m, const struct t_machine_config *confi
     memset(m->pool_buffer, 0x5a, len);
     must(mm_page_range_init(&m->pool_range, m->pool_buffer, len) == MM_OK, "pool range");
     range = mm_page_source_range(&m->pool_range);
-    pool.source = (struct mm_page_source){&pool_ops, m, range.base, range.len};
+    pool.source = range;
+    if (!config->threads) { /* the injector counts for one thread */
+        pool.source = (struct mm_page_source){&pool_ops, m, range.base, range.len};
+    }
     must(mm_pool_init(&m->pool, &pool) == MM_OK, "pool");
 }
 
