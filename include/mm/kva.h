@@ -191,6 +191,8 @@ struct mm_kva_request {
  *         | MM_ERR_FAULT (as for mm_paging_map()) | what the source of the kernel's root answers
  * Owner:  the caller, until mm_kva_free(). Contents: unspecified unless MM_KVA_ZERO. Pages of the
  *         pool that were taken to describe a part of the arena stay, also where the call fails.
+ *         Before it fails for want of something, a call without MM_KVA_ATOMIC has purged, and given
+ *         kept stacks back.
  * Locks:  the arena's, and the root's; without MM_KVA_ATOMIC those of mm_kva_purge(). With it: any
  *         context. Sleeps: never.
  * Cost:   O(log n) for the addresses, and one step for each gap that is large enough and wrongly
