@@ -97,11 +97,6 @@ MMI_INLINE void free_object(struct mm_heap *heap, uint64_t address, uint64_t cal
     }
 }
 
-void mm_heap_free(struct mm_heap *heap, void *object)
-{
-    free_object(heap, (uint64_t)(uintptr_t)object, MMI_CALLER());
-}
-
 void mmi_heap_free(struct mm_heap *heap, uint64_t address, uint64_t caller)
 {
     free_object(heap, address, caller);
@@ -164,19 +159,13 @@ MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, u
  * guessed to be in this word: so the address of what is written need not be computed from the
  * object, only the bit is. That pays only if it is right, so the page is compared first.
  */
-void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
+MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
 {
-    uint64_t address = (uint64_t)(uintptr_t)object;
+    uint64_t *hints = &heap->hints[cpu * MM_HEAP_CPU_HINTS];
     struct mmi_found found;
-    uint64_t *hints;
     uint64_t hint;
     unsigned index;
 
-    if (MMI_UNLIKELY(heap == NULL || cpu >= heap->nr_cpus)) {
-        mmi_heap_free(heap, address, MMI_CALLER());
-        return;
-    }
-    hints = &heap->hints[cpu * MM_HEAP_CPU_HINTS];
     if (mmi_load(&hints[MMI_HEAP_LAST_PAGE]) != address >> MM_PAGE_SHIFT) {
         free_unguessed(heap, hints, address, cpu, MMI_CALLER());
         return;
@@ -189,4 +178,28 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
     } else {
         free_unguessed(heap, hints, address, cpu, MMI_CALLER());
     }
+}
+
+void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+
+    if (MMI_UNLIKELY(heap == NULL || cpu >= heap->nr_cpus)) {
+        mmi_heap_free(heap, address, MMI_CALLER());
+        return;
+    }
+    free_on(heap, cpu, address);
+}
+
+/** What the CPU remembers is worth the call of the op. */
+void mm_heap_free(struct mm_heap *heap, void *object)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    uint32_t cpu = mmi_is_heap(heap) ? mmi_cpu_number(&heap->pool->platform) : 0;
+
+    if (MMI_UNLIKELY(heap == NULL || cpu >= heap->nr_cpus)) {
+        mmi_heap_free(heap, address, MMI_CALLER());
+        return;
+    }
+    free_on(heap, cpu, address);
 }

@@ -65,6 +65,8 @@ struct mmi_slab {
 
 _Static_assert(MMI_SLAB_MAX == MMI_SLAB_WORDS * MMI_SLAB_WORD_BITS, "a bit an object");
 _Static_assert(sizeof(struct mmi_slab) == 128, "two cache lines, and what list heads count in");
+_Static_assert(offsetof(struct mmi_slab, words) == 64,
+               "the words are a line: a hint's low bits tell which");
 
 #define MMI_RUN_PAGES 0
 #define MMI_RUN_ALIGN 1
@@ -100,7 +102,7 @@ static inline struct mmi_slab *mmi_hint_slab(uint64_t hint)
 /** The index of the first object of the hint's word. */
 static inline uint64_t mmi_hint_index(uint64_t hint)
 {
-    return (hint % sizeof(struct mmi_slab) - offsetof(struct mmi_slab, words)) / sizeof(uint64_t) *
+    return (hint & (sizeof(((struct mmi_slab *)0)->words) - sizeof(uint64_t))) / sizeof(uint64_t) *
            MMI_SLAB_WORD_BITS;
 }
 

@@ -238,7 +238,7 @@ static void misuse(void)
         break;
     default: /* nothing that can be had */
         assert_null(mm_heap_alloc_with(&c.world->heap, 100, 48 + 64 * below(9), 0));
-        assert_null(mm_heap_alloc_with(&c.world->heap, 100, 0, 4u << below(30)));
+        assert_null(mm_heap_alloc_with(&c.world->heap, 100, 0, 8u << below(29)));
         assert_null(mm_heap_alloc_array(&c.world->heap, UINT64_MAX / 8, 9 + below(99), 0));
         assert_null(mm_heap_realloc_array(&c.world->heap, block, UINT64_MAX / 8, 9 + below(99)));
         break;
