@@ -358,8 +358,8 @@ void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t
         (mmi_quarantine_drain(&heap->watch) | mm_heap_reclaim(heap)) != 0) {
         object = try_alloc(heap, cpu, align, size, flags);
     }
-    if (object == NULL && (flags & MM_HEAP_RESERVE) != 0 && size <= heap->reserve_size &&
-        align <= MM_PAGE_SIZE) {
+    if (object == NULL && (flags & MM_HEAP_RESERVE) != 0 && heap->reserve_size != 0 &&
+        size <= heap->reserve_size && align <= MM_PAGE_SIZE) {
         object = mmi_heap_run_take_aside(&heap->reserve, heap->reserve_size >> MM_PAGE_SHIFT);
     }
     if (object == NULL) {

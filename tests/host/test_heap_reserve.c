@@ -150,6 +150,27 @@ static void test_kept_and_resized(void **state)
     assert_int_equal(mm_heap_destroy(&heap), MM_OK);
 }
 
+/* A heap that set nothing aside has nothing to give, not of any size. */
+static void test_none(void **state)
+{
+    (void)state;
+    assert_int_equal(mm_heap_init(&heap, &world->pool, NULL), MM_OK);
+    fill();
+    for (uint64_t size = 0; size < 3 * MM_PAGE_SIZE; size += 64) {
+        void *object = mm_heap_alloc_with(&heap, size, 0, MM_HEAP_RESERVE);
+
+        assert_true(object == NULL || size <= 16); /* a slab may still have one of the smallest */
+        mm_heap_free(&heap, object);
+    }
+    t_inject_from(&world->inject, 1);
+    while (mm_heap_alloc(&world->heap, 0) != NULL) {
+    }
+    assert_null(mm_heap_alloc_with(&world->heap, 0, 0, MM_HEAP_RESERVE));
+    t_inject_never(&world->inject);
+    empty();
+    assert_int_equal(mm_heap_destroy(&heap), MM_OK);
+}
+
 static void test_misuse(void **state)
 {
     struct mm_heap_config config = config_of(MM_HEAP_CHECKED);
@@ -218,9 +239,7 @@ static void test_init(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_served),
-        BOTH(test_kept_and_resized),
-        BOTH(test_misuse),
+        BOTH(test_served), BOTH(test_kept_and_resized), BOTH(test_none), BOTH(test_misuse),
         BOTH(test_init),
     };
 
