@@ -160,7 +160,7 @@ static bool in_use(struct mm_system *system)
     }
     /* What is left is slabs without objects, and the pool's own: other pages are somebody's. */
     return system->pages.nr_pages_out * MM_PAGE_SIZE !=
-           pool.nr_meta_pages * MM_PAGE_SIZE + heap.slab_bytes +
+           pool.nr_meta_pages * MM_PAGE_SIZE + heap.slab_bytes + heap.kept_bytes +
                slab_bytes(&system->spaces.space_cache) + slab_bytes(&system->spaces.region_cache);
 }
 

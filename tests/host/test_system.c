@@ -259,8 +259,9 @@ static void test_pages_hold_it_up(void **state)
     source = mm_page_source_frames(&s->pages);
     assert_int_equal(source.ops->alloc(source.ctx, 3, 1, 0, &pages), MM_OK);
     expect_busy(s);
-    /* Slabs that are empty, and a space that is gone, hold nothing up. */
+    /* Slabs that are empty, runs that are kept, and a space that is gone, hold nothing up. */
     mm_heap_free(&s->heap, mm_heap_alloc(&s->heap, 5000));
+    mm_heap_free(&s->heap, mm_heap_alloc(&s->heap, 20000));
     mm_heap_free(&s->heap, mm_heap_alloc(&s->heap, 20));
     expect_busy(s);
     source.ops->free(source.ctx, pages, 3);
