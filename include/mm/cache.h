@@ -288,6 +288,7 @@ struct mm_slab_class {
     uint64_t partial;            /**< atomic list: slabs worth allocating from */
     uint64_t unused;             /**< atomic list: descriptors without pages */
     uint64_t all;                /**< atomic list: every descriptor; only grows */
+    uint64_t probe;              /**< atomic: of those, the next to look at for free objects */
     void (*construct)(void *ctx, void *object);
     void *ctx;
     uint64_t nr_slabs; /**< atomic: slabs with pages */

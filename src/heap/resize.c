@@ -72,7 +72,7 @@ static uint64_t slot_size(const struct mm_heap *heap, uint64_t align, uint64_t s
 void mmi_heap_mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, uint64_t size)
 {
     if (mmi_heap_in_slab(16, size) && usable(heap, slab) != slot_size(heap, 16, size)) {
-        mmi_store(&slab->resized, (uint8_t)1);
+        mmi_fetch_or(&slab->resized, (uint8_t)MMI_RESIZED);
     }
 }
 
@@ -130,6 +130,10 @@ static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t ca
     }
     cpu = mmi_cpu_number(&heap->pool->platform);
     moved = mmi_heap_alloc(heap, cpu, align, size, 0, caller);
+    if (moved == NULL && size <= had && mm_is_aligned(address, align)) {
+        mmi_store(&slab->resized, (uint8_t)MMI_RESIZED_ANY); /* no place is better than this one */
+        return object;
+    }
     if (moved != NULL) {
         if (align > 16 && mmi_heap_in_slab(align, size) &&
             slot_size(heap, align, size) != slot_size(heap, 16, size)) {
@@ -167,6 +171,9 @@ bool mmi_heap_may_have(const struct mm_heap *heap, const struct mmi_slab *slab, 
     if (!mmi_heap_in_slab(align, size)) {
         return is_run(heap, slab) && mmi_load(&slab->words[MMI_RUN_ALIGN]) >= align &&
                mmi_heap_run_pages(size) == has >> MM_PAGE_SHIFT;
+    }
+    if (mmi_load(&slab->resized) == MMI_RESIZED_ANY) {
+        return true;
     }
     if (mmi_load(&slab->resized) != 0) {
         uint64_t has_align = align_of(heap, slab);

@@ -279,6 +279,10 @@ void mmi_heap_run_destroy(struct mm_slab_class *runs)
     while (run != NULL) {
         struct mmi_slab *next = mmi_slab_of(run->all_next);
 
+        /* Whoever gets the descriptor next may make slabs of it: no word is to look like objects. */
+        for (unsigned w = 0; w < MMI_SLAB_WORDS; w++) {
+            mmi_store(&run->words[w], UINT64_C(0));
+        }
         mmi_list_push(runs->pool, &runs->pool->slabs, run);
         run = next;
     }

@@ -46,10 +46,21 @@ static unsigned nr_words(const struct mmi_slab *slab)
     return (mmi_load(&slab->nr_objects) + MMI_SLAB_WORD_BITS - 1) / MMI_SLAB_WORD_BITS;
 }
 
+static unsigned nr_free(const struct mmi_slab *slab)
+{
+    unsigned nr = nr_words(slab);
+    unsigned sum = 0;
+
+    for (unsigned w = 0; w < nr; w++) {
+        sum += mmi_popcount32((uint32_t)mmi_load(&slab->words[w]));
+    }
+    return sum;
+}
+
 static bool is_empty(const struct mmi_slab *slab)
 {
     for (unsigned w = 0; w < nr_words(slab); w++) {
-        if ((uint32_t)mmi_load_acquire(&slab->words[w]) != mmi_slab_full(slab, w)) {
+        if ((uint32_t)mmi_load_seq(&slab->words[w]) != mmi_slab_full(slab, w)) {
             return false;
         }
     }
@@ -78,21 +89,20 @@ static void *take(struct mmi_slab *slab, unsigned *word)
 
 /* --- when a free has to look --------------------------------------------------------------------- */
 
+/** Slabs that a class looks at before it grows, and dead ones that an allocation clears away. */
+#define PROBES    4u
+#define DEAD_MOST 8u
+
 /** No word is so. */
 #define NEVER (UINT64_C(1) << 32)
 
-/** The first object: a sample of how many of a word are free. */
+/** The first object of a word: a sample of how many of the slab's are free. */
 #define SAMPLE UINT64_C(1)
 
 /** The objects that there are in every word: if a word is all free, these are. */
 static uint64_t in_every_word(const struct mmi_slab *slab)
 {
     return mmi_slab_full(slab, nr_words(slab) - 1);
-}
-
-static uint64_t sample_of(const struct mmi_slab *slab)
-{
-    return SAMPLE & in_every_word(slab);
 }
 
 /** The slab is going to be in this state. See the top for the order. */
@@ -102,20 +112,19 @@ static void look_in(struct mmi_slab *slab, uint8_t state)
     uint64_t look = NEVER;
 
     if (state == MMI_SLAB_UNLISTED) {
-        look = sample_of(slab);
+        look = SAMPLE;
     } else if (state == MMI_SLAB_LISTED || mmi_load(&slab->order) > class->min_order) {
         look = in_every_word(slab);
     }
-    mmi_store(&slab->look, look);
+    mmi_store_seq(&slab->look, look);
 }
 
 bool mmi_slab_worth_listing(struct mmi_slab *slab)
 {
-    uint64_t sample = sample_of(slab);
     unsigned nr = nr_words(slab);
 
     for (unsigned w = 0; w < nr; w++) {
-        if ((mmi_load_seq(&slab->words[w]) & sample) == sample) {
+        if ((mmi_load_seq(&slab->words[w]) & SAMPLE) != 0) {
             return true;
         }
     }
@@ -133,7 +142,7 @@ void mmi_slab_unfree(uint64_t *word, uint32_t bits)
 
 static bool become(struct mmi_slab *slab, uint8_t from, uint8_t to)
 {
-    return mmi_cas(&slab->state, &from, to);
+    return mmi_cas_seq(&slab->state, &from, to);
 }
 
 /** Somebody freed into a slab that holds no object. */
@@ -224,7 +233,7 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
     struct mm_slab_class *class = mmi_slab_class(slab);
 
     for (;;) {
-        uint32_t state = mmi_load_acquire(&slab->state);
+        uint32_t state = mmi_load_seq(&slab->state);
 
         if (state == MMI_SLAB_UNLISTED) {
             if (!mmi_slab_worth_listing(slab)) {
@@ -316,7 +325,7 @@ static void relieve_owners(struct mm_slab_class *class)
 void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
-    uint32_t state = mmi_load_acquire(&slab->state);
+    uint32_t state = mmi_load_seq(&slab->state);
 
     if (state == MMI_SLAB_OWNED) {
         leave_owner(slab);
@@ -394,7 +403,8 @@ static bool own(struct mmi_slab *slab)
     }
 }
 
-static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
+/** From a slab of the partial list. No more than `most` are taken off that turn out to be dead. */
+static void *take_partial(struct mm_slab_class *class, uint32_t cpu, unsigned most)
 {
     struct mmi_slab *slab;
 
@@ -403,6 +413,9 @@ static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
         void *object;
 
         if (!own(slab)) {
+            if (most-- == 0) {
+                return NULL;
+            }
             continue;
         }
         object = take(slab, &word);
@@ -413,6 +426,33 @@ static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
         drop(slab, true);
     }
     return NULL;
+}
+
+/**
+ * The sample may be the one object that is never freed. So before a class grows, it looks at the
+ * next few of its slabs, round: true if one of which an eighth is free is on the list now.
+ */
+static bool list_overlooked(struct mm_slab_class *class)
+{
+    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->probe));
+
+    for (unsigned i = 0; i < PROBES; i++) {
+        slab = slab != NULL ? slab : mmi_slab_of(mmi_load_acquire(&class->all));
+        if (slab == NULL) {
+            return false;
+        }
+        mmi_store(&class->probe, mmi_load(&slab->all_next));
+        if (mmi_load(&slab->state) == MMI_SLAB_UNLISTED &&
+            nr_free(slab) * 8 >= mmi_load(&slab->nr_objects) &&
+            become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
+            look_in(slab, MMI_SLAB_LISTED);
+            mmi_list_push(class->pool, &class->partial, slab);
+            settle(slab, true);
+            return true;
+        }
+        slab = mmi_slab_of(mmi_load(&slab->all_next));
+    }
+    return false;
 }
 
 struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
@@ -565,9 +605,15 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
     if (mmi_class_next_word(class, cpu, &object)) {
         return object;
     }
-    object = take_partial(class, cpu);
+    object = take_partial(class, cpu, DEAD_MOST);
+    if (object == NULL && list_overlooked(class)) {
+        object = take_partial(class, cpu, DEAD_MOST);
+    }
     if (object == NULL) {
         object = grow(class, cpu, flags);
+    }
+    if (object == NULL) {
+        object = take_partial(class, cpu, UINT32_MAX);
     }
     return object != NULL ? object : sweep(class);
 }

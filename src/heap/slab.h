@@ -57,7 +57,7 @@ struct mmi_slab {
     uint16_t size; /**< bytes from object to object */
     uint16_t nr_objects;
     uint8_t order;                  /**< log2 of its pages */
-    uint8_t resized;                /**< an object stayed here with a size of another class */
+    uint8_t resized;                /**< an object has a size of another class: MMI_RESIZED.. */
     uint64_t next;                  /**< on a list of slabs */
     uint64_t all_next;              /**< on the class's list of all */
     uint64_t words[MMI_SLAB_WORDS]; /**< of a run: MMI_RUN_... */
@@ -67,6 +67,10 @@ _Static_assert(MMI_SLAB_MAX == MMI_SLAB_WORDS * MMI_SLAB_WORD_BITS, "a bit an ob
 _Static_assert(sizeof(struct mmi_slab) == 128, "two cache lines, and what list heads count in");
 _Static_assert(offsetof(struct mmi_slab, words) == 64,
                "the words are a line: a hint's low bits tell which");
+
+/** How: as mm_heap_realloc() leaves them, or any smaller one. Once any, always any. */
+#define MMI_RESIZED     1u
+#define MMI_RESIZED_ANY 3u
 
 #define MMI_RUN_PAGES 0
 #define MMI_RUN_ALIGN 1

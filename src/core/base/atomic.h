@@ -23,6 +23,7 @@
 #define mmi_fetch_and(p, v)     __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL)
 /* Sequentially consistent: "I write here, then read there" against "you write there, then read
  * here": at least one of the two sees the other. */
+#define mmi_store_seq(p, v)     __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define mmi_load_seq(p)         __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define mmi_exchange_seq(p, v)  __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
 #define mmi_fetch_add_seq(p, v) __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
