@@ -223,6 +223,18 @@ void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *foun
     poison(watch, slab, index);
 }
 
+void mmi_hardened_resize(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
+                         uint64_t size, uint64_t caller)
+{
+    struct broken behind = look_behind(watch, slab, index, size);
+    uint64_t object = object_at(slab, index);
+
+    if (behind.kind != 0) {
+        tell(watch, slab, &behind, caller);
+        mend(watch, object + size, object + mmi_load(&slab->size));
+    }
+}
+
 void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
                         uint64_t caller)
 {

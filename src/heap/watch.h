@@ -175,6 +175,9 @@ uint64_t mmi_poison_check(uint64_t from, uint64_t to);
 /** A live object is to be freed: look at its canary and at that before it; tell and mend. */
 void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
                        uint64_t size, uint64_t caller);
+/** A live object of this size is to have another in its place: look at its canary; tell and mend. */
+void mmi_hardened_resize(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
+                         uint64_t size, uint64_t caller);
 /** An object is to be used, or left the quarantine: its poison is looked at, told and mended. */
 void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
                         uint64_t caller);

@@ -120,6 +120,7 @@ struct live {
     uint64_t size;             /**< that its owner may use */
     uint64_t room;             /**< bytes of its place */
     uint64_t align;
+    unsigned index; /**< of the slab */
     bool run;
 };
 
@@ -143,7 +144,8 @@ static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct li
     *out = (struct live){.slab = found.slab,
                          .room = mmi_load(&found.slab->size),
                          .size = mmi_load(&found.slab->size),
-                         .align = align_of_slab(found.slab)};
+                         .align = align_of_slab(found.slab),
+                         .index = index};
     if (mmi_has_records(&heap->watch)) {
         uint64_t freed;
 
@@ -235,36 +237,35 @@ static bool size_agrees(const struct mm_heap *heap, const struct mmi_free *free)
     return true;
 }
 
-/** The canary behind a run that is to be freed. */
-static bool look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, uint64_t caller,
-                        struct mmi_finding *finding)
+/** The canary behind a run that is to be freed or resized. */
+static void look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, uint64_t caller)
 {
+    struct mmi_finding finding;
     uint64_t base = mmi_load(&run->base);
     uint64_t end = base + mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
     uint64_t size = mmi_load(&run->words[MMI_RUN_SIZE]);
     uint64_t at = mmi_canary_check(&heap->watch, base + size, end);
 
     if (at == end) {
-        return true;
+        return;
     }
-    *finding = (struct mmi_finding){.report = {.kind = MM_HEAP_OVERFLOW,
-                                               .what = "overflow of an object",
-                                               .name = heap->name,
-                                               .address = at,
-                                               .caller = caller},
-                                    .recorded = "canary, behind a run of bytes",
-                                    .recorded_value = size};
-    mmi_report_object(&finding->report, run, 0);
-    finding->report.offset = (int64_t)(at - base);
-    finding->report.freed_by = 0;
-    return false;
+    finding = (struct mmi_finding){.report = {.kind = MM_HEAP_OVERFLOW,
+                                              .what = "overflow of an object",
+                                              .name = heap->name,
+                                              .address = at,
+                                              .caller = caller},
+                                   .recorded = "canary, behind a run of bytes",
+                                   .recorded_value = size};
+    mmi_report_object(&finding.report, run, 0);
+    finding.report.offset = (int64_t)(at - base);
+    finding.report.freed_by = 0;
+    mmi_report(&heap->watch, &heap->pool->platform, &finding);
 }
 
 /** Free a run with a record. False: none begins here that is live. */
 static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
 {
     struct mmi_slab *run = mmi_heap_find_run(heap, free->address);
-    struct mmi_finding finding;
     struct mmi_record *record;
     uint64_t live;
 
@@ -277,8 +278,8 @@ static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
         !mmi_cas(&record->freed, &live, mmi_freed_pack(free->caller, MMI_OBJECT_FREE, 0))) {
         return false;
     }
-    if (mmi_is_hardened(&heap->watch) && !look_at_run(heap, run, free->caller, &finding)) {
-        mmi_report(&heap->watch, &heap->pool->platform, &finding);
+    if (mmi_is_hardened(&heap->watch)) {
+        look_at_run(heap, run, free->caller);
     }
     mmi_store(&run->words[MMI_RUN_LAST], free->address);
     return mmi_heap_run_free(mmi_slab_class(run), free->address);
@@ -334,11 +335,27 @@ static bool fits(const struct mm_heap *heap, const struct live *live, uint64_t a
            heap->classes[mmi_heap_class(heap, live->align, room)].size > live->room / 2;
 }
 
-static void stay(struct mm_heap *heap, const struct live *live, uint64_t address, uint64_t size)
+/** What the object has broken is told before its end moves over it. */
+static void look_at_end(struct mm_heap *heap, const struct live *live, uint64_t caller)
 {
+    if (live->run) {
+        look_at_run(heap, live->slab, caller);
+    } else {
+        mmi_hardened_resize(&heap->watch, live->slab, live->index, live->size, caller);
+    }
+}
+
+static void stay(struct mm_heap *heap, const struct live *live, uint64_t address,
+                 const struct mmi_want *want)
+{
+    uint64_t size = want->size;
+
     mmi_store(&live->slab->resized, (uint8_t)1);
     if (live->record == NULL) {
         return;
+    }
+    if (mmi_is_hardened(&heap->watch)) {
+        look_at_end(heap, live, want->caller);
     }
     if (live->run) {
         mmi_store(&live->slab->words[MMI_RUN_SIZE], size);
@@ -354,17 +371,17 @@ static void stay(struct mm_heap *heap, const struct live *live, uint64_t address
 
 void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size, uint64_t caller)
 {
-    struct mmi_want want = {.size = size, .caller = caller};
+    struct mmi_want want = {.size = size == 0 ? 1 : size, .caller = caller};
     struct live live;
     void *moved;
 
-    size = size == 0 ? 1 : size;
+    size = want.size;
     if (!find(heap, address, &live)) {
         mmi_heap_misuse(heap, address, caller);
         return NULL;
     }
     if (fits(heap, &live, address, size)) {
-        stay(heap, &live, address, size);
+        stay(heap, &live, address, &want);
         return (void *)(uintptr_t)address;
     }
     want.align = live.align;
