@@ -78,7 +78,9 @@ struct mm_heap_report {
 /**
  * Hear of a misuse. Called in any context in which the heap is, with nothing held; it must not call
  * the heap or cache that speaks. If it returns, the call goes on: a free that must not be does
- * nothing; broken bytes are mended, and the object is freed, or handed out, all the same.
+ * nothing; broken bytes are mended, and the object is freed, or handed out, all the same. (Of an
+ * overflow that was found at the free of the next object the bytes before that one's fence are
+ * mended when the object itself is freed or resized; it is not told again then.)
  */
 typedef void (*mm_heap_report_fn)(void *ctx, const struct mm_heap_report *report);
 

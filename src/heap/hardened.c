@@ -11,7 +11,9 @@
  * Behind what was asked for there are canary bytes to the end of the object's place: at least the
  * 16 of its fence, which is there in every state. So in front of each object lies a fence too, its
  * neighbour's or the lead of the slab. A freed object is poison up to its fence, from its free to
- * its next use. What is broken is mended when it is told, so it is told once.
+ * its next use. What is broken is mended when it is told, so it is told once; but if its neighbour
+ * is freed first, of an overflow only the fence is, because the rest may become data at any time:
+ * that it was told is noted in the object's record.
  *
  * The quarantine is a ring of addresses, exchanged in turn: who puts one in gets the one out that
  * was there, and nobody waits. It is bounded, first in first out, and an interrupt may come at any
@@ -105,16 +107,24 @@ struct broken {
 };
 
 /**
- * Whether what is broken in front of the end of a place was the next object's underflow: what an
+ * Whether what is broken in front of the end of a place, from `at` on, came from behind it: what an
  * object does itself begins where it ends.
  */
-static bool is_underflow(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
-                         unsigned index)
+static bool comes_from_behind(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                              unsigned index, uint64_t size, uint64_t at)
 {
-    uint64_t last = object_at(slab, index) + mmi_load(&slab->size) - 1;
+    uint64_t object = object_at(slab, index);
+    uint64_t last = object + mmi_load(&slab->size) - 1;
 
+    return at != object + size && *(const uint8_t *)(uintptr_t)last != canary_byte(watch, last);
+}
+
+/** The same, if there is a next object that lives, and may have done it. */
+static bool is_underflow(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                         unsigned index, uint64_t size, uint64_t at)
+{
     return index + 1 < mmi_load(&slab->nr_objects) &&
-           *(const uint8_t *)(uintptr_t)last != canary_byte(watch, last) &&
+           comes_from_behind(watch, slab, index, size, at) &&
            mmi_freed_state(mmi_load(&mmi_record_of(slab, index + 1)->freed)) == MMI_OBJECT_LIVE;
 }
 
@@ -129,7 +139,7 @@ static struct broken look_behind(const struct mm_heap_watch *watch, const struct
     if (at == end) {
         return (struct broken){0};
     }
-    if (at != object + size && is_underflow(watch, slab, index)) {
+    if (is_underflow(watch, slab, index, size, at)) {
         return (struct broken){MM_HEAP_UNDERFLOW, index + 1, at};
     }
     return (struct broken){MM_HEAP_OVERFLOW, index, at};
@@ -149,9 +159,12 @@ static struct broken look_before(const struct mm_heap_watch *watch, const struct
         uint64_t freed = mmi_load_acquire(&mmi_record_of(slab, index - 1)->freed);
 
         if (mmi_freed_state(freed) == MMI_OBJECT_LIVE) {
-            struct broken found = look_behind(watch, slab, index - 1, mmi_freed_size(freed));
+            uint64_t size = mmi_freed_size(freed);
+            struct broken found = look_behind(watch, slab, index - 1, size);
 
-            if (found.kind == MM_HEAP_OVERFLOW) {
+            /* The object may be one that is being freed: then it does not count as live. */
+            if (found.kind == MM_HEAP_OVERFLOW &&
+                !comes_from_behind(watch, slab, index - 1, size, found.at)) {
                 return found;
             }
         }
@@ -172,7 +185,7 @@ static struct broken look_inside(const struct mm_heap_watch *watch, const struct
         if (at == fence + MMI_FENCE) {
             return (struct broken){0};
         }
-        if (at != fence && is_underflow(watch, slab, index)) {
+        if (is_underflow(watch, slab, index, fence - object, at)) {
             return (struct broken){MM_HEAP_UNDERFLOW, index + 1, at};
         }
     }
@@ -205,34 +218,59 @@ static void tell(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
     mmi_report(watch, &watch->pool->platform, &finding);
 }
 
+/** The overflow of a live object was told, and not all of it is mended. */
+static void note_told(const struct mmi_slab *slab, unsigned index)
+{
+    struct mmi_record *record = mmi_record_of(slab, index);
+    uint64_t seen = mmi_load(&record->freed);
+
+    /* Who frees or resizes it meanwhile tells it once more, and mends it. */
+    if (mmi_freed_state(seen) == MMI_OBJECT_LIVE) {
+        (void)mmi_cas(&record->freed, &seen,
+                      mmi_freed_pack(MMI_TOLD, MMI_OBJECT_LIVE, mmi_freed_size(seen)));
+    }
+}
+
+/** Tell what is behind an object that was live with this record, unless that was told. */
+static void tell_behind(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                        const struct broken *behind, uint64_t freed, uint64_t caller)
+{
+    bool told = behind->kind == MM_HEAP_OVERFLOW && mmi_record_address(freed) == MMI_TOLD;
+
+    if (behind->kind != 0 && !told) {
+        tell(watch, slab, behind, caller);
+    }
+}
+
 void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
-                       uint64_t size, uint64_t caller)
+                       uint64_t freed, uint64_t caller)
 {
     const struct mmi_slab *slab = found->slab;
     uint64_t object = object_at(slab, index);
-    struct broken behind = look_behind(watch, slab, index, size);
+    struct broken behind = look_behind(watch, slab, index, mmi_freed_size(freed));
     struct broken before = look_before(watch, slab, index);
 
     if (before.kind != 0) {
         tell(watch, slab, &before, caller);
         mend(watch, object - MMI_FENCE, object);
+        if (before.kind == MM_HEAP_OVERFLOW) {
+            note_told(slab, before.index);
+        }
     }
-    if (behind.kind != 0) {
-        tell(watch, slab, &behind, caller);
-    }
+    tell_behind(watch, slab, &behind, freed, caller);
     poison(watch, slab, index);
 }
 
 void mmi_hardened_resize(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
-                         uint64_t size, uint64_t caller)
+                         uint64_t caller)
 {
+    uint64_t freed = mmi_load(&mmi_record_of(slab, index)->freed);
+    uint64_t size = mmi_freed_size(freed);
     struct broken behind = look_behind(watch, slab, index, size);
     uint64_t object = object_at(slab, index);
 
-    if (behind.kind != 0) {
-        tell(watch, slab, &behind, caller);
-        mend(watch, object + size, object + mmi_load(&slab->size));
-    }
+    tell_behind(watch, slab, &behind, freed, caller);
+    mend(watch, object + size, object + mmi_load(&slab->size));
 }
 
 void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,

@@ -306,7 +306,7 @@ bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, 
         return false;
     }
     if (mmi_is_hardened(watch)) {
-        mmi_hardened_free(watch, found, index, mmi_freed_size(seen), free->caller);
+        mmi_hardened_free(watch, found, index, seen, free->caller);
         mmi_quarantine_put(watch, free->address);
         return true;
     }

@@ -38,7 +38,7 @@ static void fill_record(struct mm_heap_report *report, const struct mmi_record *
     uint64_t freed = mmi_load_acquire(&record->freed);
 
     report->allocated_by = mmi_record_address(mmi_load(&record->made));
-    report->freed_by = mmi_record_address(freed);
+    report->freed_by = mmi_freed_state(freed) == MMI_OBJECT_LIVE ? 0 : mmi_record_address(freed);
     if (mmi_freed_size(freed) != 0) {
         report->size = mmi_freed_size(freed);
     }

@@ -13,7 +13,7 @@
  *
  * The state decides who frees: from LIVE there is one compare-and-exchange, and only one succeeds.
  * An object that waits in the quarantine is WAITING: its bit says "allocated" until it leaves.
- * Runs keep their record in their descriptor.
+ * `freed` of a live one is 0, or MMI_TOLD. Runs keep their record in their descriptor.
  */
 #ifndef MMI_HEAP_WATCH_H
 #define MMI_HEAP_WATCH_H
@@ -27,6 +27,9 @@
 
 /** Bytes behind each hardened object that hold a canary whatever its state. */
 #define MMI_FENCE 16u
+
+/** Instead of the address in `freed`, of a live object: its overflow was told. */
+#define MMI_TOLD 1u
 
 /* --- records ---------------------------------------------------------------------------------- */
 
@@ -172,12 +175,15 @@ uint64_t mmi_canary_check(const struct mm_heap_watch *watch, uint64_t from, uint
 /** The first byte of a range that is not poison, or `to`. */
 uint64_t mmi_poison_check(uint64_t from, uint64_t to);
 
-/** A live object is to be freed: look at its canary and at that before it; tell and mend. */
+/**
+ * An object is being freed whose record said `freed` while it was live: look at its canary and at
+ * that before it; tell and mend.
+ */
 void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
-                       uint64_t size, uint64_t caller);
-/** A live object of this size is to have another in its place: look at its canary; tell and mend. */
+                       uint64_t freed, uint64_t caller);
+/** A live object is to have another size in its place: look at its canary; tell and mend. */
 void mmi_hardened_resize(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
-                         uint64_t size, uint64_t caller);
+                         uint64_t caller);
 /** An object is to be used, or left the quarantine: its poison is looked at, told and mended. */
 void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
                         uint64_t caller);

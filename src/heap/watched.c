@@ -341,7 +341,7 @@ static void look_at_end(struct mm_heap *heap, const struct live *live, uint64_t 
     if (live->run) {
         look_at_run(heap, live->slab, caller);
     } else {
-        mmi_hardened_resize(&heap->watch, live->slab, live->index, live->size, caller);
+        mmi_hardened_resize(&heap->watch, live->slab, live->index, caller);
     }
 }
 

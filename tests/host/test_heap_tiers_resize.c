@@ -92,11 +92,116 @@ static void test_resized_is_guarded(void **state)
     end(world);
 }
 
+/* --- told once, and of whom -------------------------------------------------------------------- */
+
+/** Two objects of this size with nothing between them but what belongs to the first's place. */
+static void neighbours(struct mm_heap *heap, uint64_t size, uint64_t place, unsigned char **first,
+                       unsigned char **second)
+{
+    unsigned char *objects[64];
+
+    *first = NULL;
+    for (unsigned i = 0; i < 64; i++) {
+        objects[i] = made_here(heap, size);
+    }
+    for (unsigned i = 0; i < 64; i++) {
+        for (unsigned n = 0; *first == NULL && n < 64; n++) {
+            if (objects[n] == objects[i] + place) {
+                *first = objects[i];
+                *second = objects[n];
+            }
+        }
+    }
+    assert_non_null(*first);
+    for (unsigned i = 0; i < 64; i++) {
+        if (objects[i] != *first && objects[i] != *second) {
+            freed_here(heap, objects[i]);
+        }
+    }
+    assert_int_equal(told.nr, 0);
+}
+
+static void test_overflow_is_told_once(void **state)
+{
+    (void)state;
+    for (unsigned resize = 0; resize < 2; resize++) {
+        struct world *world = start(MM_HEAP_HARDENED, 0);
+        struct mm_heap *heap = &world->heap;
+        unsigned char *first;
+        unsigned char *second;
+
+        neighbours(heap, 20, 48, &first, &second);
+        memset(first + 20, 0xaa, 28);
+        freed_here(heap, second);
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(told.reports[0].kind, MM_HEAP_OVERFLOW);
+        assert_int_equal(told.reports[0].object, (uint64_t)(uintptr_t)first);
+        assert_int_equal(told.reports[0].offset, 20);
+        if (resize != 0) {
+            assert_ptr_equal(resized_here(heap, first, 24), first);
+            assert_int_equal(told.nr, 1);
+            assert_int_equal(mm_heap_check(heap), MM_OK);
+            first[24] = 0; /* a new one */
+        }
+        freed_here(heap, first);
+        assert_int_equal(told.nr, 1 + resize);
+        end(world);
+    }
+}
+
+/** Of an object whose overflow was told nobody says that it was freed. */
+static void test_told_is_not_freed(void **state)
+{
+    struct world *world = start(MM_HEAP_HARDENED, 0);
+    struct mm_heap *heap = &world->heap;
+    unsigned char *first;
+    unsigned char *second;
+
+    (void)state;
+    neighbours(heap, 20, 48, &first, &second);
+    memset(first + 20, 0xaa, 28);
+    freed_here(heap, second);
+    mm_heap_free_sized(heap, first, 21, 0);
+    assert_int_equal(told.nr, 2);
+    assert_int_equal(told.reports[1].kind, MM_HEAP_SIZE_MISMATCH);
+    assert_int_equal(told.reports[1].freed_by, 0);
+    freed_here(heap, first);
+    assert_int_equal(told.nr, 2);
+    end(world);
+}
+
+/** An underflow is its object's, also if what lies before lives and has room behind its end. */
+static void test_underflow_is_its_own(void **state)
+{
+    static const uint64_t sizes[] = {20, 112};
+    static const uint64_t places[] = {48, 128};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        struct world *world = start(MM_HEAP_HARDENED, 0);
+        struct mm_heap *heap = &world->heap;
+        unsigned char *first;
+        unsigned char *second;
+
+        neighbours(heap, sizes[i / 2], places[i / 2], &first, &second);
+        second[-1] = 0xff;
+        freed_here(heap, i % 2 != 0 ? first : second);
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(told.reports[0].kind, MM_HEAP_UNDERFLOW);
+        assert_int_equal(told.reports[0].object, (uint64_t)(uintptr_t)second);
+        assert_int_equal(told.reports[0].offset, -1);
+        freed_here(heap, i % 2 != 0 ? second : first);
+        assert_int_equal(told.nr, 1);
+        end(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resize_tells_overflow),
-        cmocka_unit_test(test_resized_is_guarded),
+        cmocka_unit_test(test_resize_tells_overflow), cmocka_unit_test(test_resized_is_guarded),
+        cmocka_unit_test(test_overflow_is_told_once), cmocka_unit_test(test_told_is_not_freed),
+        cmocka_unit_test(test_underflow_is_its_own),
     };
 
     return cmocka_run_group_tests_name("heap_tiers_resize", tests, NULL, NULL);
