@@ -236,6 +236,12 @@ static void mismatch(const struct mm_heap_watch *watch, const struct mmi_sample 
     mmi_report(watch, &watch->pool->platform, &finding);
 }
 
+static bool agrees(const struct mmi_sample *sample, const struct mmi_free *free)
+{
+    return (free->size == 0 ? 1 : free->size) == mmi_load(&sample->size) && free->align != 0 &&
+           free->align <= mmi_load(&sample->align);
+}
+
 void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
 {
     struct mmi_sample *sample = mmi_sample_find(watch, free->address);
@@ -243,7 +249,7 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
     uint64_t at;
 
     if (sample != NULL && free->sized && (watch->flags & MMI_WATCH_FAST) == 0 &&
-        (free->size == 0 ? 1 : free->size) != mmi_load(&sample->size)) {
+        !agrees(sample, free)) {
         mismatch(watch, sample, free);
         return;
     }

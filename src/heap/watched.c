@@ -220,17 +220,27 @@ static void misuse(const struct mm_heap *heap, const struct mmi_free *free)
     mmi_heap_misuse(heap, free->address, free->caller);
 }
 
-/** Whether a sized free says the size that the object has. True also if it is no object. */
+/** Whether this can have been asked for the object: it has at least that alignment. */
+static bool align_agrees(const struct live *live, uint64_t align)
+{
+    uint64_t has = live->run && live->align < MM_PAGE_SIZE ? MM_PAGE_SIZE : live->align;
+
+    return align != 0 && align <= has;
+}
+
+/** Whether a sized free says what the object has. True also if it is no object. */
 static bool size_agrees(const struct mm_heap *heap, const struct mmi_free *free)
 {
     uint64_t size = free->size == 0 ? 1 : free->size;
     struct live live;
 
     if ((heap->watch.flags & MMI_WATCH_FAST) != 0 || !find(heap, free->address, &live) ||
-        live.sample != NULL || (live.record != NULL && asked(&live) == size)) {
+        live.sample != NULL ||
+        (live.record != NULL && asked(&live) == size && align_agrees(&live, free->align))) {
         return true;
     }
-    if (mmi_is_hardened(&heap->watch) || !mmi_heap_may_have(heap, live.slab, size, free->align)) {
+    if (mmi_is_hardened(&heap->watch) || !align_agrees(&live, free->align) ||
+        !mmi_heap_may_have(heap, live.slab, size, free->align)) {
         mmi_heap_report_size(heap, live.slab, free, asked(&live));
         return false;
     }

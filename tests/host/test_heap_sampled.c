@@ -186,6 +186,33 @@ static void test_wrong_frees(void **state)
     end(world);
 }
 
+/** A sized free names an alignment that the sampled object has not, or that none can have. */
+static void test_wrong_align(void **state)
+{
+    static const uint64_t aligns[] = {3, 64, 4096, 2 * MM_HEAP_MAX_ALIGN};
+    struct world *world = sampled_world(false, 1, 16);
+    struct mm_heap *heap = &world->heap;
+    void *object = made_here(heap, 48);
+
+    (void)state;
+    assert_true(is_sample(object));
+    for (unsigned i = 0; i < 4; i++) {
+        mm_heap_free_sized(heap, object, 48, aligns[i]);
+        assert_int_equal(told.nr, i + 1);
+        assert_int_equal(told.reports[i].kind, MM_HEAP_SIZE_MISMATCH);
+    }
+    mm_heap_free_sized(heap, object, 48, 16);
+    object = mm_heap_alloc_aligned(heap, 256, 48);
+    assert_true(is_sample(object));
+    object = mm_heap_realloc(heap, object, 100);
+    assert_true(is_sample(object));
+    mm_heap_free_sized(heap, object, 100, 256);
+    object = made_here(heap, 64);
+    mm_heap_free_sized(heap, object, 64, 64);
+    assert_int_equal(told.nr, 4);
+    end(world);
+}
+
 /** One in five, alignment kept, resized, and the place freed first is used next. */
 static void test_one_in_n(void **state)
 {
@@ -350,15 +377,11 @@ static void test_config(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_between_two),
-        cmocka_unit_test(test_sides_take_turns),
-        cmocka_unit_test(test_canary),
-        cmocka_unit_test(test_wrong_frees),
-        cmocka_unit_test(test_one_in_n),
-        cmocka_unit_test(test_oldest_place_first),
-        cmocka_unit_test(test_no_guards_today),
-        cmocka_unit_test(test_explain_bad_input),
+        cmocka_unit_test(test_faults),           cmocka_unit_test(test_between_two),
+        cmocka_unit_test(test_sides_take_turns), cmocka_unit_test(test_canary),
+        cmocka_unit_test(test_wrong_frees),      cmocka_unit_test(test_wrong_align),
+        cmocka_unit_test(test_one_in_n),         cmocka_unit_test(test_oldest_place_first),
+        cmocka_unit_test(test_no_guards_today),  cmocka_unit_test(test_explain_bad_input),
         cmocka_unit_test(test_config),
     };
 

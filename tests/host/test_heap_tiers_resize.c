@@ -92,6 +92,66 @@ static void test_resized_is_guarded(void **state)
     end(world);
 }
 
+/* --- sized frees ------------------------------------------------------------------------------- */
+
+/** Whatever the caller asked for agrees with the free, also after it was resized. */
+static void agrees(struct mm_heap *heap, uint64_t align, uint64_t size, uint64_t to)
+{
+    void *object = mm_heap_alloc_with(heap, size, align, 0);
+
+    object = mm_heap_realloc(heap, object, to);
+    assert_non_null(object);
+    assert_true(align == 0 || (uint64_t)(uintptr_t)object % align == 0);
+    mm_heap_free_sized(heap, object, to, align);
+    assert_int_equal(told.nr, 0);
+}
+
+static void disagrees(struct mm_heap *heap, uint64_t size, uint64_t align)
+{
+    void *object = made_here(heap, size);
+    const struct mm_heap_report *report = &told.reports[0];
+
+    mm_heap_free_sized(heap, object, size, align);
+    assert_int_equal(told.nr, 1);
+    assert_int_equal(report->kind, MM_HEAP_SIZE_MISMATCH);
+    assert_int_equal(report->object, (uint64_t)(uintptr_t)object);
+    assert_int_equal(report->claimed, size);
+    freed_here(heap, object);
+    assert_int_equal(told.nr, 1);
+    told.nr = 0;
+}
+
+static void sized_frees(struct mm_heap *heap, bool hardened)
+{
+    static const uint64_t aligns[] = {0,   1,    16,   32,      64,
+                                      128, 1024, 4096, 1 << 14, MM_HEAP_MAX_ALIGN};
+    static const uint64_t sizes[] = {1, 48, 64, 70, 192, 1000, 4096, 8000, 8192, 10000, 70000};
+
+    for (unsigned i = 0; i < 10 * 11 * 11; i++) {
+        agrees(heap, aligns[i % 10], sizes[i / 10 % 11], sizes[i / 110]);
+    }
+    disagrees(heap, 48, 3);
+    disagrees(heap, hardened ? 70 : 48, 64); /* 48 with its canary lies at a multiple of 64 */
+    disagrees(heap, 48, 4096);
+    disagrees(heap, 48, 2 * MM_HEAP_MAX_ALIGN);
+    disagrees(heap, 48, UINT64_MAX);
+    disagrees(heap, 1000, 4096);
+    disagrees(heap, 10000, 1 << 14);
+    disagrees(heap, 10000, 24);
+}
+
+static void test_sized_free_with_align(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        struct world *world =
+            start(i < 2 ? MM_HEAP_CHECKED : MM_HEAP_HARDENED, i % 2 == 0 ? MM_HEAP_CALLERS : 0);
+
+        sized_frees(&world->heap, i >= 2);
+        end(world);
+    }
+}
+
 /* --- told once, and of whom -------------------------------------------------------------------- */
 
 /** Two objects of this size with nothing between them but what belongs to the first's place. */
@@ -201,7 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resize_tells_overflow), cmocka_unit_test(test_resized_is_guarded),
         cmocka_unit_test(test_overflow_is_told_once), cmocka_unit_test(test_told_is_not_freed),
-        cmocka_unit_test(test_underflow_is_its_own),
+        cmocka_unit_test(test_underflow_is_its_own),  cmocka_unit_test(test_sized_free_with_align),
     };
 
     return cmocka_run_group_tests_name("heap_tiers_resize", tests, NULL, NULL);
