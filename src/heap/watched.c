@@ -152,7 +152,10 @@ static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct li
         out->record = mmi_record_of(found.slab, index);
         freed = mmi_load_acquire(&out->record->freed);
         if (mmi_is_hardened(&heap->watch)) {
+            uint64_t natural = mmi_natural_align(mmi_freed_size(freed));
+
             out->size = mmi_freed_size(freed);
+            out->align = natural > out->align ? natural : out->align;
         }
         return mmi_freed_state(freed) == MMI_OBJECT_LIVE;
     }
@@ -223,9 +226,7 @@ static void misuse(const struct mm_heap *heap, const struct mmi_free *free)
 /** Whether this can have been asked for the object: it has at least that alignment. */
 static bool align_agrees(const struct live *live, uint64_t align)
 {
-    uint64_t has = live->run && live->align < MM_PAGE_SIZE ? MM_PAGE_SIZE : live->align;
-
-    return align != 0 && align <= has;
+    return align != 0 && align <= live->align;
 }
 
 /** Whether a sized free says what the object has. True also if it is no object. */
@@ -326,6 +327,11 @@ void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free)
 
 /* --- resizing --------------------------------------------------------------------------------- */
 
+static bool is_reserve(const struct mm_heap *heap, const struct mmi_slab *slab)
+{
+    return mmi_slab_class(slab) == &heap->reserve;
+}
+
 /** Whether the object can stay in its place at this size. */
 static bool fits(const struct mm_heap *heap, const struct live *live, uint64_t address,
                  uint64_t size)
@@ -333,13 +339,14 @@ static bool fits(const struct mm_heap *heap, const struct live *live, uint64_t a
     uint64_t natural = mmi_natural_align(size);
     uint64_t room = size + padding(heap);
 
-    if (live->sample != NULL || room < size || room > live->room ||
-        !mm_is_aligned(address, natural)) {
+    if (live->sample != NULL) {
+        return size == live->size; /* else it would not end, or begin, at its guard */
+    }
+    if (room < size || room > live->room || !mm_is_aligned(address, natural)) {
         return false;
     }
-    if (live->run) {
-        return mmi_heap_run_pages(room) == live->room >> MM_PAGE_SHIFT &&
-               !mmi_heap_in_slab(live->align, room);
+    if (live->run && (is_reserve(heap, live->slab) || !mmi_heap_in_slab(live->align, room))) {
+        return true; /* set aside so; or its tail is given back */
     }
     return room > live->room / 2 ||
            heap->classes[mmi_heap_class(heap, live->align, room)].size > live->room / 2;
@@ -355,17 +362,36 @@ static void look_at_end(struct mm_heap *heap, const struct live *live, uint64_t 
     }
 }
 
+/** Of a run, unless it would fit a slab; what is left, in bytes. */
+static uint64_t give_tail_back(struct mm_heap *heap, const struct live *live,
+                               const struct mmi_want *want)
+{
+    uint64_t room = want->size + padding(heap);
+
+    if (!mmi_heap_in_slab(live->align, room)) {
+        mmi_heap_run_shrink(live->slab, room);
+    }
+    return mmi_load(&live->slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
+}
+
 static void stay(struct mm_heap *heap, const struct live *live, uint64_t address,
                  const struct mmi_want *want)
 {
     uint64_t size = want->size;
+    uint64_t room = live->room;
 
-    mmi_store(&live->slab->resized, (uint8_t)1);
-    if (live->record == NULL) {
+    if (live->sample != NULL) {
         return;
     }
     if (mmi_is_hardened(&heap->watch)) {
         look_at_end(heap, live, want->caller);
+    }
+    mmi_store(&live->slab->resized, (uint8_t)1);
+    if (live->run && !is_reserve(heap, live->slab)) {
+        room = give_tail_back(heap, live, want);
+    }
+    if (live->record == NULL) {
+        return;
     }
     if (live->run) {
         mmi_store(&live->slab->words[MMI_RUN_SIZE], size);
@@ -375,7 +401,7 @@ static void stay(struct mm_heap *heap, const struct live *live, uint64_t address
     if (mmi_is_hardened(&heap->watch)) {
         uint64_t fence = live->run ? 0 : MMI_FENCE;
 
-        mmi_canary_set(&heap->watch, address + size, address + live->room - fence);
+        mmi_canary_set(&heap->watch, address + size, address + room - fence);
     }
 }
 

@@ -248,6 +248,7 @@ static void test_one_in_n(void **state)
     } while (!is_sample(object) && (freed_here(heap, object), true));
     memset(object, 0x5c, 50);
     assert_int_equal(mm_heap_usable_size(heap, object), 50);
+    assert_ptr_equal(mm_heap_realloc(heap, object, 50), object);
     moved = mm_heap_realloc(heap, object, 90);
     assert_ptr_not_equal(moved, object);
     assert_int_equal(moved[0], 0x5c);

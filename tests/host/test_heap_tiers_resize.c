@@ -92,6 +92,81 @@ static void test_resized_is_guarded(void **state)
     end(world);
 }
 
+/** What a resized object has by its new size it keeps, as any object of that size. */
+static void test_alignment_is_kept(void **state)
+{
+    struct world *world = start(MM_HEAP_HARDENED, 0);
+    struct mm_heap *heap = &world->heap;
+    unsigned nr = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 200; i++) {
+        char *object = made_here(heap, 70); /* whose place is 96 bytes */
+
+        if ((uint64_t)(uintptr_t)object % 64 == 0) {
+            assert_ptr_equal(resized_here(heap, object, 64), object);
+            object = resized_here(heap, object, 200);
+            assert_int_equal((uint64_t)(uintptr_t)object % 64, 0);
+            nr++;
+        }
+        freed_here(heap, object);
+    }
+    assert_true(nr > 0);
+    end(world);
+}
+
+/** Runs stay where they are, and give their tails back; told of each step. */
+static void shrink(struct mm_heap *heap, uint64_t from, uint64_t to)
+{
+    unsigned char *object = made_here(heap, from);
+    struct mm_heap_stats before;
+    struct mm_heap_stats after;
+    uint64_t saved = to > MM_HEAP_MAX_SLAB_SIZE ? (from - to) / 4096 * 4096 : 0;
+
+    memset(object, 0x5a, from);
+    assert_int_equal(mm_heap_get_stats(heap, &before), MM_OK);
+    assert_ptr_equal(resized_here(heap, object, to), object);
+    assert_int_equal(mm_heap_check(heap), MM_OK);
+    assert_int_equal(mm_heap_get_stats(heap, &after), MM_OK);
+    assert_in_range(before.run_bytes - after.run_bytes, saved, saved + 4096);
+    assert_true(mm_heap_usable_size(heap, object) >= to);
+    for (uint64_t i = 0; i < to; i += 1000) {
+        assert_int_equal(object[i], 0x5a);
+    }
+    mm_heap_free_sized(heap, object, to, 0);
+    assert_int_equal(told.nr, 0);
+}
+
+static void test_runs_shrink_in_place(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct world *world = start(i == 0 ? MM_HEAP_CHECKED : MM_HEAP_HARDENED, MM_HEAP_CALLERS);
+        struct mm_heap *heap = &world->heap;
+        unsigned char *object = made_here(heap, 200000);
+        void *all = NULL;
+        void *next;
+
+        shrink(heap, 200000, 180000);
+        shrink(heap, 40960, 28000);
+        shrink(heap, 40960, 20000);
+        shrink(heap, 10000, 7000);
+        while ((next = mm_heap_alloc(heap, 4000)) != NULL) {
+            *(void **)next = all;
+            all = next;
+        }
+        assert_ptr_equal(resized_here(heap, object, 190000), object); /* without memory */
+        freed_here(heap, object);
+        while (all != NULL) {
+            next = *(void **)all;
+            freed_here(heap, all);
+            all = next;
+        }
+        assert_int_equal(told.nr, 0);
+        end(world);
+    }
+}
+
 /* --- sized frees ------------------------------------------------------------------------------- */
 
 /** Whatever the caller asked for agrees with the free, also after it was resized. */
@@ -262,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_resize_tells_overflow), cmocka_unit_test(test_resized_is_guarded),
         cmocka_unit_test(test_overflow_is_told_once), cmocka_unit_test(test_told_is_not_freed),
         cmocka_unit_test(test_underflow_is_its_own),  cmocka_unit_test(test_sized_free_with_align),
+        cmocka_unit_test(test_alignment_is_kept),     cmocka_unit_test(test_runs_shrink_in_place),
     };
 
     return cmocka_run_group_tests_name("heap_tiers_resize", tests, NULL, NULL);
