@@ -217,8 +217,10 @@ void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t
  *
  * Alignment is never lost. The result has the alignment that mm_heap_alloc() gives for `size`, and
  * that of the old object: what was asked for, or the largest power of two up to 4096 that divides
- * its usable size. An object moves to a smaller place only if half of it or less would be used, or
- * if where it lies has not the alignment of the new size.
+ * its usable size; where that is exactly what was asked for, if it is a power of two. An object
+ * moves to a smaller place only if half of it or less would be used, or if where it lies has not
+ * the alignment of the new size; but a sampled one, which ends or begins at its guard, whenever its
+ * size changes.
  *
  * @param object  NULL: as mm_heap_alloc(). Panics as mm_heap_free() if it is no object of this heap
  * @param size    0 counts as 1: the object is not freed
@@ -291,9 +293,9 @@ uint64_t mm_heap_reclaim(struct mm_heap *heap);
 
 /** A snapshot; exact when no other CPU is in the heap. */
 struct mm_heap_stats {
-    uint64_t nr_objects;     /**< allocated, runs included */
-    uint64_t object_bytes;   /**< their usable sizes */
-    uint64_t nr_slabs;       /**< slabs with pages */
+    uint64_t nr_objects;   /**< allocated, runs included */
+    uint64_t object_bytes; /**< their usable sizes; hardened: of their places, canaries included */
+    uint64_t nr_slabs;     /**< slabs with pages */
     uint64_t nr_empty_slabs; /**< of those, without an allocated object */
     uint64_t slab_bytes;     /**< pages of the slabs */
     uint64_t nr_runs;

@@ -48,13 +48,13 @@ enum mm_heap_tier {
 /* --- reports ---------------------------------------------------------------------------------- */
 
 enum mm_heap_misuse {
-    MM_HEAP_DOUBLE_FREE = 1,      /**< of an object that is free */
-    MM_HEAP_INNER_FREE = 2,       /**< of an address inside an object */
-    MM_HEAP_FOREIGN_FREE = 3,     /**< of an object of another cache or heap */
-    MM_HEAP_WILD_FREE = 4,        /**< of an address that holds no object */
-    MM_HEAP_SIZE_MISMATCH = 5,    /**< a sized free names another size */
-    MM_HEAP_OVERFLOW = 6,         /**< bytes behind the object were written */
-    MM_HEAP_UNDERFLOW = 7,        /**< bytes in front of it were written */
+    MM_HEAP_DOUBLE_FREE = 1,   /**< of an object that is free */
+    MM_HEAP_INNER_FREE = 2,    /**< of an address inside an object */
+    MM_HEAP_FOREIGN_FREE = 3,  /**< of an object of another cache or heap, if not a sampled one */
+    MM_HEAP_WILD_FREE = 4,     /**< of an address that holds no object that this heap can see */
+    MM_HEAP_SIZE_MISMATCH = 5, /**< a sized free names another size */
+    MM_HEAP_OVERFLOW = 6,      /**< bytes behind the object were written */
+    MM_HEAP_UNDERFLOW = 7,     /**< bytes in front of it were written */
     MM_HEAP_WRITE_AFTER_FREE = 8, /**< a freed object was written */
     MM_HEAP_USE_AFTER_FREE = 9,   /**< a freed object was accessed, and that faulted */
 };
@@ -142,7 +142,8 @@ struct mm_heap_guards {
 /**
  * For a page-fault handler: whether the address belongs to the heap's guarded pages, and what that
  * says: the object that was overrun, underrun or used after its free, and who allocated and who
- * freed it. Of an access right between two pages the nearer object is named.
+ * freed it. Of an access between two pages the object that lives is named; if both live or both are
+ * freed, the nearer.
  *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
@@ -221,7 +222,8 @@ mm_status_t mm_cache_callers(const struct mm_cache *cache, uint64_t since,
 
 /**
  * Set a mark: what is allocated from now on counts as since it. The last 65,535 marks are kept
- * apart.
+ * apart; of an object that was allocated before those its mark is known modulo 65,536, so that it
+ * counts as allocated later than it was.
  *
  * @return the mark, from 1; 0 if the heap is null, not initialised or records nothing
  * Locks:  none; any context. Cost: O(1).

@@ -357,6 +357,7 @@ static void forget_all(struct mm_kva *kva, struct purge *p)
 uint64_t mm_kva_purge(struct mm_kva *kva)
 {
     struct purge p = {NULL, NULL, 0, NULL, 0};
+    bool stale;
 
     if (!mmi_is_kva(kva)) {
         return 0;
@@ -367,7 +368,10 @@ uint64_t mm_kva_purge(struct mm_kva *kva)
     if (p.now != NULL) {
         mmi_fetch_add(&kva->nr_purges, UINT64_C(1));
     }
-    while (p.now != NULL || mmi_load(&kva->stale_last) != 0) {
+    /* What is closed from now on may be left to the next. */
+    stale = mmi_load(&kva->stale_last) != 0;
+    while (p.now != NULL || stale) {
+        stale = false;
         (void)mmi_kva_enter(kva, false);
         begin(kva);
         fill_gather(kva, &p);

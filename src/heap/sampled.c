@@ -257,6 +257,12 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
         misuse(watch, free);
         return;
     }
+    /* Now it stays. Between the two somebody may have freed it, and another object lie here. */
+    if (mmi_load(&sample->object) != free->address) {
+        mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
+        misuse(watch, free);
+        return;
+    }
     at = look(watch, free->address, mmi_load(&sample->size));
     if (at != 0) {
         struct mmi_finding finding = broken_sample(watch, sample, at);
