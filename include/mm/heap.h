@@ -13,12 +13,18 @@
  *
  * Pages go back to the page source when they become empty. A heap keeps one small empty slab of
  * each class, each CPU the one that it allocates from, and of freed runs of up to 64 KiB together
- * 256 KiB, and 4 KiB more for each 4 runs that are live; mm_heap_reclaim() gives those back too, and
+ * 256 KiB, and 4 KiB more for each 8 runs that are live; mm_heap_reclaim() gives those back too, and
  * is tried before an allocation fails.
  *
  * Context: but for init, destroy and check, every call is safe on any CPU and in any context,
  * interrupts on or off, and takes no lock; an interrupt handler may make any of them while the
- * interrupted code is inside the same one. A wrong CPU number costs time, never correctness.
+ * interrupted code is inside the same one. A wrong CPU number costs time, never correctness. The one
+ * exception are objects of a large pool: they come and go in the contexts of its page source.
+ *
+ * Bound: an allocation within a slab is one step, that of another word up to 8; a new slab takes off
+ * the list up to 8 that are dead, looks at 4, and calls the page source once for each size of slab
+ * that it tries (at most 5). Only what is tried before NULL, and a free by which the number of a
+ * class's slabs falls through a power of two (each CPU's slab is looked at), cost more.
  *
  * Misuse is only to free (or to resize) what one does not own: an object that is free, the inside
  * of an object, an address that holds none, an object of a cache or of another heap. Each is a
@@ -192,8 +198,9 @@ void *mm_heap_alloc_aligned(struct mm_heap *heap, size_t align, size_t size);
  * As mm_heap_alloc_aligned(), with flags.
  *
  * @param align  0: as mm_heap_alloc()
- * @param flags  MM_HEAP_ATOMIC (never from the large pool, and its page source is told), and
- *               MM_HEAP_ZEROED
+ * @param flags  MM_HEAP_ATOMIC (never from the large pool, and its page source is told),
+ *               MM_HEAP_ZEROED, MM_HEAP_RESERVE (where all else fails, what was set aside: up to
+ *               `reserve_size` bytes, aligned to a page at most)
  * @return as mm_heap_alloc_aligned(); NULL also for an unknown flag
  * Owner:  as mm_heap_alloc(). Contents: unspecified, or zero.
  * Locks:  none; contexts as mm_heap_alloc(), any with MM_HEAP_ATOMIC. Sleeps: never.
@@ -300,7 +307,7 @@ struct mm_heap_stats {
     uint64_t slab_bytes;     /**< pages of the slabs */
     uint64_t nr_runs;
     uint64_t run_bytes;  /**< pages of the runs */
-    uint64_t kept_bytes; /**< pages of freed runs that the heap keeps for the next */
+    uint64_t kept_bytes; /**< pages of freed runs that it keeps for the next, and of the reserve */
     uint64_t nr_failed;  /**< allocations answered NULL for want of memory */
 };
 

@@ -7,7 +7,7 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** Words from one CPU's hint to the next: no two CPUs share a line. */
+/** Words from one CPU's hint to the next: no two CPUs share a line, in an aligned cache. */
 #define STRIDE (MM_CACHE_LINE / 8u)
 
 static bool is_cache(const struct mm_cache *cache)

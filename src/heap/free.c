@@ -154,10 +154,11 @@ MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, u
 }
 
 /**
- * The CPU remembers the word of its last free, if the slab is its own, for two ends. The next object
- * of this class comes from there: it is at hand, and the word is not empty. And the next free is
- * guessed to be in this word: so the address of what is written need not be computed from the
- * object, only the bit is. That pays only if it is right, so the page is compared first.
+ * The CPU remembers the word of its last free that was not guessed, if the slab is its own, for two
+ * ends. The next object of this class comes from there: it is at hand, and the word is not empty.
+ * And the next free is guessed to be in this word: so the address of what is written need not be
+ * computed from the object, only the bit is. That pays only if it is right, so the page is compared
+ * first.
  */
 MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
 {

@@ -67,7 +67,7 @@ struct mmi_want {
     uint32_t flags;  /**< MM_HEAP_ATOMIC, MM_HEAP_RESERVE */
 };
 
-/** Allocate, at a multiple of `align` (a power of two from 16); `flags` are MM_HEAP_ATOMIC. */
+/** Allocate, at a multiple of `align` (a power of two from 16); `flags`: MM_HEAP_ATOMIC, MM_HEAP_RESERVE. */
 void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
                      uint32_t flags, uint64_t caller);
 

@@ -4,32 +4,39 @@
  *
  * Free bits are the truth; everything here only decides where to look. A slab is in one state:
  *
- *                   grow                    hint dropped
+ *                   grow                      dropped
  *         DEAD ───────────> OWNED <─────┐ ─────────────────> UNLISTED
- *          ^                  ^         └──────────────┐         │ several objects
- *          │ taken off        │ taken off the list     │         │ of a word are free
+ *          ^                  ^         └──────────────┐         │ the first object
+ *          │ taken off        │ taken off the list     │         │ of a word is free
  *          │ the list         │                        │         v
  *     DEAD_LISTED <── RETIRING ──────────────────────> LISTED <──┘
  *                 emptied  ^     somebody allocated     │ ^
  *                          └────────────────────────────┘ └───> KEPT (empty, one a class)
  *
- * - An OWNED slab stands behind one hint, or is in the hands of one context that is about to put it
- *   there or to drop it. A hint is only ever exchanged, so each slab is dropped once, by whoever
- *   got it out of the hint.
- * - A slab is LISTED only once several objects of one word are free: a slab that would serve one
- *   allocation is not worth taking up. Once taken up it is used to its last object. What lies in
- *   unlisted slabs is not lost: the sweep before an allocation fails goes through all of them.
+ * - An OWNED slab is one CPU's, or in the hands of one context that is about to give it to a CPU or
+ *   to drop it. What a CPU owns is only ever exchanged, so each slab is dropped once, by whoever got
+ *   it out. The CPU's hint, which word of a slab it allocates from, stands apart: it is a plain
+ *   store and may be wrong, of a slab that is no more the CPU's, or of one that is gone. A claim
+ *   from it is good in any case; a CPU that loses its slab forgets the word all the same, so that
+ *   no two share one for long.
+ * - A slab is LISTED only once the first object of one of its words is free. That is a sample: on
+ *   average a tenth of the slab is free by then, and taking it up serves that many allocations. Once
+ *   taken up it is used to its last object. The sample may be the one object that is never freed;
+ *   so before a class grows it looks at the next few of its slabs, round, for one of which an eighth
+ *   is free. And what lies in unlisted slabs is not lost: the sweep before an allocation fails goes
+ *   through all of them.
  * - Retiring needs all bits of all words at once, and takes them word by word; if somebody was
  *   faster it puts them back. The list is not searched for the slab: its descriptor stays there,
  *   DEAD_LISTED, until it comes up. If it comes up in the middle, whoever took it off says so
- *   (RETIRING_OFF) and goes on, and the one that retires finds it a new place.
+ *   (RETIRING_OFF) and goes on, and the one that retires finds it a new place. An allocation clears
+ *   a few such descriptors away, and grows if there are more.
  *
- * Who frees does not read the state, which would be another branch that nobody can predict: the
- * descriptor says, for each word, how many free objects in it are worth a look. Who drops a slab
- * stores that, then the state, and then looks at the words; who frees sets a bit and then reads how
- * many. All of it is sequentially consistent, so one of them sees the other, and no slab with
- * several free objects stays unlisted. Whoever changes the state later owns the slab, or has not
- * put it on the list yet: so the number fits the state, but for a look too many in between.
+ * Who frees does not read the state, which would be a branch that nobody can predict: the
+ * descriptor says which objects of a word, once all of them are free, are worth a look. Who drops a
+ * slab stores that (`look`), then the state, and then looks at the words; who frees sets a bit and
+ * then reads `look`. All four are sequentially consistent, so one of the two sees the other, and no
+ * slab whose sample is free stays unlisted. Whoever changes the state later owns the slab, or has
+ * not put it on the list yet: so `look` fits the state, but for a look too many in between.
  *
  * Nothing here waits: every loop turns again only because somebody else got something done. An
  * interrupt may come at any point and make any call; a slab in transit is one that it does not see.

@@ -27,14 +27,14 @@
 #define MMI_SLAB_WORD_BITS 32u
 #define MMI_SLAB_MAX       256u
 
-/** Largest slab: 64 KiB. With objects of 8 KiB, every product below fits 32 bits. */
+/** Largest slab: 64 KiB. With objects of up to 12 KiB, every product below fits 32 bits. */
 #define MMI_SLAB_MAX_ORDER 4u
 
-/** Where a slab is. Only OWNED is of interest to the hot path; slab.c has the drawing. */
+/** Where a slab is; slab.c has the drawing. The hot paths do not read it. */
 enum mmi_slab_state {
     MMI_SLAB_DEAD = 0,         /**< no pages; on the list of unused ones, or in transit */
-    MMI_SLAB_OWNED = 1,        /**< behind a CPU's hint, or in transit */
-    MMI_SLAB_UNLISTED = 2,     /**< too few free objects to be worth it */
+    MMI_SLAB_OWNED = 1,        /**< a CPU's, or in transit */
+    MMI_SLAB_UNLISTED = 2,     /**< the sample says that it is not worth it */
     MMI_SLAB_LISTED = 3,       /**< on the list of partial ones */
     MMI_SLAB_KEPT = 4,         /**< listed, empty, and to stay */
     MMI_SLAB_RETIRING = 5,     /**< listed, and somebody tries to end its life */
@@ -51,10 +51,10 @@ struct mmi_slab {
     uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
     uint8_t state;       /**< enum mmi_slab_state */
     uint8_t number;      /**< of its class in the heap */
-    uint16_t unused;
-    uint64_t look; /**< a byte a word: so many free objects in it, and a free has to look */
-    uint16_t cpu;  /**< whose it is, if OWNED */
-    uint16_t size; /**< bytes from object to object */
+    uint16_t zero;       /**< always 0 */
+    uint64_t look;       /**< a free has to look once these objects of a word are all free */
+    uint16_t cpu;        /**< whose it is, or was the last time that it was OWNED */
+    uint16_t size;       /**< bytes from object to object */
     uint16_t nr_objects;
     uint8_t order;                  /**< log2 of its pages */
     uint8_t resized;                /**< an object has a size of another class: MMI_RESIZED.. */
@@ -259,7 +259,7 @@ bool mmi_class_next_word(const struct mm_slab_class *class, uint32_t cpu, void *
 /** Objects of the slab were freed into this word, which now is so; the slow part of it. */
 void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now);
 
-/** Whether a word has so many free objects that the slab belongs on the list of partial ones. */
+/** Whether the sample of a word is free, so that the slab belongs on the list of partial ones. */
 bool mmi_slab_worth_listing(struct mmi_slab *slab);
 
 /** Sums over the slabs of a class. */
