@@ -156,7 +156,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
 }
 
 /** The long way: see watch.h. */
-static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint64_t caller)
+static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint32_t flags, uint64_t caller)
 {
     struct mm_heap_watch *watch = &cache->watch;
     const uint64_t *hint_at;
@@ -167,9 +167,9 @@ static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint64_t caller
     hint_at = &cache->objects.hints[(size_t)cpu * STRIDE];
     if (hardened ? !mmi_watch_claim(watch, mmi_load_acquire(hint_at), &object)
                  : !mmi_slab_alloc(hint_at, &object)) {
-        object = mmi_class_alloc(&cache->objects, cpu, 0);
+        object = mmi_class_alloc(&cache->objects, cpu, flags);
         if (object == NULL && mmi_quarantine_drain(watch) != 0) {
-            object = mmi_class_alloc(&cache->objects, cpu, 0);
+            object = mmi_class_alloc(&cache->objects, cpu, flags);
         }
         if (object != NULL && hardened) {
             object = mmi_watch_shuffle(watch, object);
@@ -181,14 +181,15 @@ static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint64_t caller
     return object;
 }
 
-MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu, uint64_t caller)
+MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu, uint32_t flags,
+                                     uint64_t caller)
 {
     void *object = NULL;
 
     if (is_cache(cache)) {
         object = mmi_is_watched(&cache->watch)
-                     ? alloc_watched(cache, cpu, caller)
-                     : mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus, 0);
+                     ? alloc_watched(cache, cpu, flags, caller)
+                     : mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus, flags);
         if (object == NULL) {
             mmi_fetch_add(&cache->nr_failed, UINT64_C(1));
         }
@@ -205,7 +206,7 @@ MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu)
             return object;
         }
     }
-    return alloc_slow(cache, cpu, MMI_CALLER());
+    return alloc_slow(cache, cpu, 0, MMI_CALLER());
 }
 
 void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
@@ -219,6 +220,17 @@ void *mm_cache_alloc(struct mm_cache *cache)
         return NULL;
     }
     return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
+}
+
+void *mmi_cache_alloc(struct mm_cache *cache, uint32_t flags)
+{
+    uint32_t cpu = mmi_cpu_number(&cache->objects.pool->platform);
+    void *object;
+
+    return cpu < cache->nr_cpus &&
+                   mmi_slab_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)
+               ? object
+               : alloc_slow(cache, cpu, flags, MMI_CALLER());
 }
 
 /** What the hot path leaves: nothing to free, or a panic. */
@@ -362,7 +374,7 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
 
         if (taken == 0) {
             void *object =
-                alloc_slow(cache, cpu, MMI_CALLER()); /* and a word for those that follow */
+                alloc_slow(cache, cpu, 0, MMI_CALLER()); /* and a word for those that follow */
 
             if (object == NULL) {
                 break;

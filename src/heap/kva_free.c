@@ -377,8 +377,8 @@ uint64_t mm_kva_purge(struct mm_kva *kva)
         fill_gather(kva, &p);
         mmi_kva_leave(kva);
         mm_gather_end(&kva->gather);
-        mmi_fetch_add(&kva->nr_flushes, UINT64_C(1));
         forget_all(kva, &p);
+        mmi_fetch_add(&kva->nr_flushes, UINT64_C(1)); /* last: see mmi_kva_take() */
     }
     mmi_unlock(&kva->purge_lock);
     return p.nr_pages;

@@ -218,7 +218,8 @@ static mm_status_t place_locked(struct mm_kva *kva, const struct mmi_kva_spec *s
 static mm_status_t take_once(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                              struct mmi_kva_range **out)
 {
-    struct mmi_kva_range *range = mm_cache_alloc(&kva->nodes);
+    bool atomic = (spec->request.flags & MM_KVA_ATOMIC) != 0;
+    struct mmi_kva_range *range = mmi_cache_alloc(&kva->nodes, atomic ? MM_PAGES_ATOMIC : 0);
     struct mmi_kva_frames frames = {{0}, {0}, 0};
     mm_status_t status = MM_OK;
 
@@ -244,16 +245,19 @@ mm_status_t mmi_kva_take(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                          struct mmi_kva_range **out)
 {
     bool atomic = (spec->request.flags & MM_KVA_ATOMIC) != 0;
+    uint64_t nr_flushes;
     mm_status_t status;
 
     if (!atomic && mmi_load(&kva->nr_lazy_pages) > kva->purge_pages) {
         (void)mm_kva_purge(kva);
     }
+    nr_flushes = mmi_load(&kva->nr_flushes);
     status = take_once(kva, spec, out);
-    /* What was freed holds frames, addresses, and devices with their types. */
+    /* What was freed holds frames, addresses, and devices with their types. The purge that gives
+     * them back may be another CPU's: then there is nothing left for this one. */
     if ((status == MM_ERR_NO_MEMORY || status == MM_ERR_REGION_NOT_FOUND ||
          status == MM_ERR_ALREADY_MAPPED) &&
-        !atomic && mm_kva_reclaim(kva) != 0) {
+        !atomic && (mm_kva_reclaim(kva) != 0 || mmi_load(&kva->nr_flushes) != nr_flushes)) {
         status = take_once(kva, spec, out);
     }
     if (status == MM_ERR_NO_MEMORY || status == MM_ERR_REGION_NOT_FOUND) {

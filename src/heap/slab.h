@@ -248,6 +248,10 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
 void mmi_class_destroy(struct mm_slab_class *class);
 /** Allocate when the hint is used up. NULL: no memory, and no free object in any slab. */
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags);
+
+/** As mm_cache_alloc(); the page source is asked with these flags. */
+void *mmi_cache_alloc(struct mm_cache *cache, uint32_t flags);
+
 /** Give back what is empty; returns pages. */
 uint64_t mmi_class_reclaim(struct mm_slab_class *class);
 /** A descriptor of this class, without pages; NULL: no memory. Put it back on `unused`. */
