@@ -122,6 +122,16 @@ static void test_retire_against_alloc(void **state)
     SCRIPT(w->steps[0], {FREE, 5, 0, 0});
     SCRIPT(w->steps[1], {ALLOC, 20, 0, false}, {FREE, 20, 0, 0});
     race("cache.retire-sweep", 2);
+    /* The same, and both objects are found so: the first of them that is freed lists the slab. */
+    prepare(32, BIG);
+    fill(0, 0, 10, 0);
+    free_one(0, forget_object(2));
+    free_one(0, forget_object(3));
+    free_one(0, forget_object(4));
+    leave_pages(0);
+    SCRIPT(w->steps[0], {FREE, 5, 0, 0});
+    SCRIPT(w->steps[1], {ALLOC, 20, 0, false}, {ALLOC, 21, 0, false}, {FREE, 20, 0, 0});
+    race("cache.retire-sweep-both", 2);
 }
 
 static void test_reclaim(void **state)
