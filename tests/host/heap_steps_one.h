@@ -42,9 +42,8 @@ static inline void begin(struct world *world, uint64_t at, void (*act)(void))
 
 /**
  * Run one case for each instruction of the call. To get there costs a step for each instruction
- * before, and a step takes tens of microseconds on some machines. So a usual run tries the first
- * instructions, each with some chance the last `tail`, in which a slab begins or ends, and with a
- * smaller chance all others; a long campaign tries every one.
+ * before; so of a long call only the first, the last `tail`, and some of the others are tried in
+ * each run, but all of them in a long campaign.
  */
 static inline void at_every_instruction(void (*one)(uint64_t at, uint64_t how), uint64_t how,
                                         uint64_t tail)
@@ -53,7 +52,6 @@ static inline void at_every_instruction(void (*one)(uint64_t at, uint64_t how), 
     bool all = getenv("MM_TEST_FULL") != NULL;
     uint64_t first = MM_TEST_SANITIZED ? 20 : 120;
     uint64_t out_of = MM_TEST_SANITIZED ? 200 : 32;
-    uint64_t out_of_tail = 8;
     struct sigaction before;
     struct t_prng prng;
     uint64_t nr;
@@ -67,9 +65,7 @@ static inline void at_every_instruction(void (*one)(uint64_t at, uint64_t how), 
     nr = FAR - step.at;
     assert_true(nr > 30);
     for (uint64_t at = 0; at < nr; at++) {
-        uint64_t chance = at + tail >= nr ? out_of_tail : out_of;
-
-        if (all || at < first || t_prng_chance(&prng, 1, chance)) {
+        if (all || at < first || at + tail >= nr || t_prng_chance(&prng, 1, out_of)) {
             one(at, how);
             assert_true(step.acted);
         }
