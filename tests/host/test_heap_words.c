@@ -42,11 +42,11 @@ static uint64_t page_of(const void *object)
     return (uint64_t)(uintptr_t)object / MM_PAGE_SIZE;
 }
 
-/** A CPU does not remember the objects. */
+/** By no CPU that there is: so none remembers the words. */
 static void free_some(unsigned from, unsigned nr)
 {
     for (unsigned i = from; i < from + nr; i++) {
-        mm_heap_free(&world->heap, objects[i]);
+        mm_heap_free_on(&world->heap, 77, objects[i]);
         objects[i] = NULL;
     }
 }
