@@ -131,7 +131,9 @@ static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t ca
     cpu = mmi_cpu_number(&heap->pool->platform);
     moved = mmi_heap_alloc(heap, cpu, align, size, 0, caller);
     if (moved == NULL && size <= had && mm_is_aligned(address, align)) {
-        mmi_store(&slab->resized, (uint8_t)MMI_RESIZED_ANY); /* no place is better than this one */
+        /* No place is better than this one; and nobody was refused. */
+        mmi_store(&slab->resized, (uint8_t)MMI_RESIZED_ANY);
+        mmi_fetch_sub(&heap->nr_failed, UINT64_C(1));
         return object;
     }
     if (moved != NULL) {
