@@ -162,7 +162,7 @@ MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, u
  */
 MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
 {
-    uint64_t *hints = &heap->hints[cpu * MM_HEAP_CPU_HINTS];
+    uint64_t *hints = &heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS];
     struct mmi_found found;
     uint64_t hint;
     unsigned index;

@@ -375,7 +375,7 @@ void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_
         unsigned number = mmi_heap_class(heap, align, size);
         void *object;
 
-        if (mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_CPU_HINTS + number], &object)) {
+        if (mmi_slab_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + number], &object)) {
             return object;
         }
     }
@@ -387,7 +387,8 @@ MMI_INLINE void *alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
     if (heap != NULL && cpu < heap->nr_cpus && size <= MM_HEAP_MAX_SLAB_SIZE) {
         void *object;
 
-        if (mmi_slab_alloc(&heap->hints[cpu * MM_HEAP_CPU_HINTS + class_of(size)], &object)) {
+        if (mmi_slab_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + class_of(size)],
+                           &object)) {
             return object;
         }
     }
