@@ -157,7 +157,7 @@ mm_status_t mm_kva_init(struct mm_kva *kva, const struct mm_kva_config *config);
  * and the pages of the pool. The storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a range is
- *         out: nothing but a purge was done)
+ *         out: nothing but a purge was done, and cached stacks are given back)
  * Locks:  as mm_kva_purge(); nobody else uses the arena. Cost: as mm_kva_reclaim().
  */
 MM_MUST_CHECK

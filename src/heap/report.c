@@ -179,6 +179,8 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
         say(finding, MM_HEAP_DOUBLE_FREE,
             class->size != 0 ? "free, an object of" : "free, a run of pages",
             class->size != 0 ? class->size : mmi_load(&slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE);
+    } else if (report->what == NULL) {
+        say(finding, MM_HEAP_WILD_FREE, "a run that was given back meanwhile", 0);
     }
 }
 
