@@ -36,14 +36,6 @@ static mm_status_t stride_of(const struct mm_cache_config *config, uint32_t *out
     return MM_OK;
 }
 
-/** Hardened: room for canaries before the first object, which stays aligned. */
-static uint32_t lead_of(uint32_t size)
-{
-    uint32_t align = size & (0 - size);
-
-    return align > MM_PAGE_SIZE ? (uint32_t)MM_PAGE_SIZE : align;
-}
-
 /** All that can fail: the pages of the hints, those of the watch, the place in the pool's list. */
 static mm_status_t take_pages(const struct mm_cache *cache, const struct mmi_watch_config *looks,
                               struct mm_heap_watch *watch, uint64_t *pages)
@@ -110,7 +102,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     cache->size = config->size;
     objects.watch = mmi_is_watched(&watch) ? &cache->watch : NULL;
     if (mmi_is_hardened(&watch)) {
-        objects.lead = lead_of(objects.size);
+        objects.lead = mmi_slab_align(objects.size);
     }
     objects.construct = config->construct;
     objects.ctx = config->ctx;

@@ -75,14 +75,6 @@ static mm_status_t check_config(const struct mm_pool *pool, const struct mm_heap
     return MM_OK;
 }
 
-/** Hardened: room for canaries before the first object, which stays aligned. */
-static uint32_t class_lead(uint32_t size)
-{
-    uint32_t align = size & (0 - size);
-
-    return align > MM_PAGE_SIZE ? (uint32_t)MM_PAGE_SIZE : align;
-}
-
 /** All that can fail: the pages of the hints, those of the watch, the places in the pools' lists. */
 static mm_status_t take_pages(const struct mm_heap *heap, struct mm_pool *pool,
                               const struct mm_heap_config *config,
@@ -132,6 +124,35 @@ static bool set_aside(struct mm_heap *heap, struct mmi_class_config *class,
     return true;
 }
 
+/** The classes of slabs, the runs, and those of the large pool. */
+static void make_classes(struct mm_heap *heap, struct mm_pool *pool,
+                         const struct mm_heap_config *config, struct mmi_class_config *class)
+{
+    class->name = heap->name;
+    class->nr_cpus = pool->nr_cpus;
+    class->watch = mmi_has_records(&heap->watch) ? &heap->watch : NULL;
+    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
+        class->size = class_size(i);
+        class->number = i;
+        class->lead = mmi_is_hardened(&heap->watch) ? mmi_slab_align(class->size) : 0;
+        class->hints = &heap->hints[i];
+        class->owned = &heap->hints[MMI_HEAP_FIRST_OWNED + i];
+        mmi_class_init(&heap->classes[i], class);
+    }
+    class->size = 0;
+    class->lead = 0;
+    class->hints = heap->run_bins;
+    class->nr_cpus = 0;
+    mmi_class_init(&heap->runs, class);
+    heap->large_size = UINT64_MAX;
+    if (config->large != NULL) {
+        heap->large_size = config->large_size;
+        class->pool = config->large;
+        class->hints = NULL;
+        mmi_class_init(&heap->large, class);
+    }
+}
+
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
                          const struct mm_heap_config *config)
 {
@@ -171,29 +192,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     heap->watch = watch;
     heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
     heap->name = looks.name;
-    class.name = heap->name;
-    class.nr_cpus = pool->nr_cpus;
-    class.watch = mmi_has_records(&watch) ? &heap->watch : NULL;
-    for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
-        class.size = class_size(i);
-        class.number = i;
-        class.lead = mmi_is_hardened(&watch) ? class_lead(class.size) : 0;
-        class.hints = &heap->hints[i];
-        class.owned = &heap->hints[MMI_HEAP_FIRST_OWNED + i];
-        mmi_class_init(&heap->classes[i], &class);
-    }
-    class.size = 0;
-    class.lead = 0;
-    class.hints = heap->run_bins;
-    class.nr_cpus = 0;
-    mmi_class_init(&heap->runs, &class);
-    heap->large_size = UINT64_MAX;
-    if (config->large != NULL) {
-        heap->large_size = config->large_size;
-        class.pool = config->large;
-        class.hints = NULL;
-        mmi_class_init(&heap->large, &class);
-    }
+    make_classes(heap, pool, config, &class);
     heap->hint_pages = pages;
     heap->pool = pool;
     /* What is recorded takes the long way on both sides; samples alone are told apart by their

@@ -52,13 +52,8 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
 /** The alignment that an object has, and keeps. */
 static uint64_t align_of(const struct mm_heap *heap, const struct mmi_slab *slab)
 {
-    uint64_t has = usable(heap, slab);
-    uint64_t align = has & (0 - has);
-
-    if (is_run(heap, slab)) {
-        return mmi_load(&slab->words[MMI_RUN_ALIGN]);
-    }
-    return align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
+    return is_run(heap, slab) ? mmi_load(&slab->words[MMI_RUN_ALIGN])
+                              : mmi_slab_align(mmi_load(&slab->size));
 }
 
 /** The size of objects in whose slabs this one would be, if it were allocated. */

@@ -70,24 +70,14 @@ static void *take_kept(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t a
     return begin(runs, run, align);
 }
 
-void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags)
+/** A run of pages that the source gives; NULL: it has none. */
+static void *make(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t align, uint32_t flags)
 {
     struct mm_pool *pool = runs->pool;
-    uint64_t nr_pages = mmi_heap_run_pages(size);
-    struct mmi_slab *run;
+    struct mmi_slab *run = mmi_class_get_slab(runs, flags);
     uint64_t *entry = NULL;
     uint64_t pages;
-    void *kept;
 
-    align = align < MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
-    if (nr_pages > PAGES_MAX) {
-        return NULL;
-    }
-    if (has_bin(runs, nr_pages) && align == MM_PAGE_SIZE &&
-        (kept = take_kept(runs, nr_pages, align)) != NULL) {
-        return kept;
-    }
-    run = mmi_class_get_slab(runs, flags);
     if (run == NULL) {
         return NULL;
     }
@@ -106,6 +96,22 @@ void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t ali
     mmi_store_release(entry, (uint64_t)(uintptr_t)run);
     mmi_event(&pool->platform, MM_EVENT_HEAP_GROW, runs->owner, pages, nr_pages * MM_PAGE_SIZE);
     return (void *)(uintptr_t)pages;
+}
+
+void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags)
+{
+    uint64_t nr_pages = mmi_heap_run_pages(size);
+    void *kept;
+
+    align = align < MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
+    if (nr_pages > PAGES_MAX) {
+        return NULL;
+    }
+    if (has_bin(runs, nr_pages) && align == MM_PAGE_SIZE &&
+        (kept = take_kept(runs, nr_pages, align)) != NULL) {
+        return kept;
+    }
+    return make(runs, nr_pages, align, flags);
 }
 
 struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address)
@@ -205,13 +211,9 @@ bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
 
 bool mmi_heap_run_set_aside(struct mm_slab_class *runs, uint64_t nr_pages)
 {
-    uint64_t *bins = runs->hints;
-    void *object;
+    void *object = make(runs, nr_pages, MM_PAGE_SIZE, 0);
 
     runs->keeps_all = 1;
-    runs->hints = NULL; /* a new one, not one that is set aside already */
-    object = mmi_heap_run_alloc(runs, nr_pages * MM_PAGE_SIZE, MM_PAGE_SIZE, 0);
-    runs->hints = bins;
     return object != NULL && mmi_heap_run_free(runs, (uint64_t)(uintptr_t)object);
 }
 

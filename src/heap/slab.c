@@ -53,17 +53,6 @@ static unsigned nr_words(const struct mmi_slab *slab)
     return (mmi_load(&slab->nr_objects) + MMI_SLAB_WORD_BITS - 1) / MMI_SLAB_WORD_BITS;
 }
 
-static unsigned nr_free(const struct mmi_slab *slab)
-{
-    unsigned nr = nr_words(slab);
-    unsigned sum = 0;
-
-    for (unsigned w = 0; w < nr; w++) {
-        sum += mmi_popcount32((uint32_t)mmi_load(&slab->words[w]));
-    }
-    return sum;
-}
-
 static bool is_empty(const struct mmi_slab *slab)
 {
     for (unsigned w = 0; w < nr_words(slab); w++) {
@@ -450,7 +439,7 @@ static bool list_overlooked(struct mm_slab_class *class)
         }
         mmi_store(&class->probe, mmi_load(&slab->all_next));
         if (mmi_load(&slab->state) == MMI_SLAB_UNLISTED &&
-            nr_free(slab) * 8 >= mmi_load(&slab->nr_objects) &&
+            mmi_slab_nr_free(slab) * 8 >= mmi_load(&slab->nr_objects) &&
             become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
             look_in(slab, MMI_SLAB_LISTED);
             mmi_list_push(class->pool, &class->partial, slab);

@@ -123,6 +123,25 @@ static inline uint32_t mmi_slab_full(const struct mmi_slab *slab, unsigned word)
     return nr >= MMI_SLAB_WORD_BITS ? UINT32_MAX : (UINT32_C(1) << nr) - 1;
 }
 
+/** Free objects of a slab with pages; a snapshot. */
+static inline unsigned mmi_slab_nr_free(const struct mmi_slab *slab)
+{
+    unsigned nr = 0;
+
+    for (unsigned w = 0; w < MMI_SLAB_WORDS && mmi_slab_full(slab, w) != 0; w++) {
+        nr += mmi_popcount((uint32_t)mmi_load(&slab->words[w]));
+    }
+    return nr;
+}
+
+/** What objects of this size, side by side from a page on, are aligned to: a page at most. */
+static inline uint32_t mmi_slab_align(uint32_t size)
+{
+    uint32_t align = size & (0 - size);
+
+    return align > MM_PAGE_SIZE ? (uint32_t)MM_PAGE_SIZE : align;
+}
+
 /* --- the lookup ------------------------------------------------------------------------------- */
 
 /** Bits of an index that a node below the root takes: a page of entries. */

@@ -14,16 +14,6 @@ static bool has_pages(const struct mmi_slab *slab)
     return mmi_load_acquire(&slab->base) != 0;
 }
 
-static uint64_t count_free(const struct mmi_slab *slab)
-{
-    uint64_t nr = 0;
-
-    for (unsigned w = 0; mmi_slab_full(slab, w) != 0; w++) {
-        nr += mmi_popcount((uint32_t)mmi_load(&slab->words[w]));
-    }
-    return nr;
-}
-
 static uint64_t count_waiting(const struct mmi_slab *slab)
 {
     uint64_t nr = 0;
@@ -39,7 +29,7 @@ static uint64_t count_waiting(const struct mmi_slab *slab)
 static void count_slab(const struct mmi_slab *slab, struct mmi_class_counts *out)
 {
     uint64_t nr = mmi_load(&slab->nr_objects);
-    uint64_t nr_free = count_free(slab);
+    uint64_t nr_free = mmi_slab_nr_free(slab);
 
     /* Those in the quarantine are nobody's. */
     nr_free += mmi_slab_class(slab)->watch == NULL ? 0 : count_waiting(slab);

@@ -124,14 +124,6 @@ struct live {
     bool run;
 };
 
-static uint64_t align_of_slab(const struct mmi_slab *slab)
-{
-    uint64_t size = mmi_load(&slab->size);
-    uint64_t align = size & (0 - size);
-
-    return align > MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
-}
-
 static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct live *out)
 {
     struct mmi_found found;
@@ -144,7 +136,7 @@ static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct li
     *out = (struct live){.slab = found.slab,
                          .room = mmi_load(&found.slab->size),
                          .size = mmi_load(&found.slab->size),
-                         .align = align_of_slab(found.slab),
+                         .align = mmi_slab_align(mmi_load(&found.slab->size)),
                          .index = index};
     if (mmi_has_records(&heap->watch)) {
         uint64_t freed;

@@ -19,15 +19,6 @@ static inline unsigned mmi_popcount(uint64_t x)
     return (unsigned)((x * UINT64_C(0x0101010101010101)) >> 56);
 }
 
-/** The same for 32 bits, whose constants are short. */
-static inline unsigned mmi_popcount32(uint32_t x)
-{
-    x -= (x >> 1) & UINT32_C(0x55555555);
-    x = (x & UINT32_C(0x33333333)) + ((x >> 2) & UINT32_C(0x33333333));
-    x = (x + (x >> 4)) & UINT32_C(0x0f0f0f0f);
-    return (x * UINT32_C(0x01010101)) >> 24;
-}
-
 /** Index of the lowest set bit; x is not 0. */
 static inline unsigned mmi_ctz(uint64_t x)
 {
