@@ -194,7 +194,7 @@ MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu)
     if (cache != NULL && cpu < cache->nr_cpus) {
         void *object;
 
-        if (mmi_slab_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)) {
+        if (mmi_slab_try_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)) {
             return object;
         }
     }
@@ -220,7 +220,7 @@ void *mmi_cache_alloc(struct mm_cache *cache, uint32_t flags)
     void *object;
 
     return cpu < cache->nr_cpus &&
-                   mmi_slab_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)
+                   mmi_slab_try_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)
                ? object
                : alloc_slow(cache, cpu, flags, MMI_CALLER());
 }
@@ -254,26 +254,22 @@ MMI_NOINLINE static void free_slow(struct mm_cache *cache, uint64_t address, uin
     mmi_slab_misuse(&misuse, address);
 }
 
-/** The bits that a wrong free has set are as they were; then it is told. */
-MMI_NOINLINE static void free_wrong(struct mm_cache *cache, uint64_t address, uint64_t *word,
-                                    uint32_t bits, uint64_t caller)
-{
-    mmi_slab_unfree(word, bits);
-    free_slow(cache, address, caller);
-}
-
 /** Free the object with this index of a slab of ours. */
 MMI_INLINE void free_index(struct mm_cache *cache, uint64_t address, const struct mmi_found *found,
                            unsigned index)
 {
     uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
-    uint32_t now = 0;
-    enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
+    uint32_t now;
 
-    if (MMI_UNLIKELY(freed == MMI_FREED_WRONG)) {
-        free_wrong(cache, address, word, now, MMI_CALLER());
-    } else if (freed == MMI_FREED_LOOK) {
+    switch (mmi_slab_free(found, word, mmi_slab_bit(index), &now)) {
+    case MMI_FREED_WRONG:
+        free_slow(cache, address, MMI_CALLER());
+        break;
+    case MMI_FREED_LOOK:
         mmi_slab_freed(found->slab, word, now);
+        break;
+    case MMI_FREED:
+        break;
     }
 }
 
@@ -387,30 +383,10 @@ MMI_INLINE void free_one_by_one(struct mm_cache *cache, uint64_t nr, void *const
     }
 }
 
-/**
- * As mmi_slab_free(), but nothing is changed if one of them is free: else others of them would be
- * for a moment, and somebody might take one that is still to be freed.
- */
-static enum mmi_freed free_together(const struct mmi_found *found, uint64_t *word, uint32_t bits,
-                                    uint32_t *out_now)
-{
-    uint64_t seen = mmi_load_acquire(word);
-    uint64_t look;
-
-    do {
-        if ((seen & bits) != 0 || seen >> 32 != found->life) {
-            return MMI_FREED_WRONG;
-        }
-    } while (!mmi_cas_seq(word, &seen, seen | bits));
-    *out_now = (uint32_t)seen | bits;
-    look = mmi_load_seq(&found->slab->look);
-    return (*out_now & look) == look ? MMI_FREED_LOOK : MMI_FREED;
-}
-
 /** Where an address lies: in the slab of the one before, or in another. */
 static bool find_near(const struct mm_cache *cache, uint64_t address, struct mmi_found *found)
 {
-    return (found->slab != NULL && mmi_slab_guess(found->slab, address, found)) ||
+    return (found->slab != NULL && mmi_slab_holds(found->slab, address, found)) ||
            mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, found);
 }
 
@@ -455,7 +431,7 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
             i++;
             continue;
         }
-        switch (free_together(&found, &found.slab->words[word], bits, &now)) {
+        switch (mmi_slab_free(&found, &found.slab->words[word], bits, &now)) {
         case MMI_FREED_WRONG:
             free_one_by_one(cache, nr_here, &objects[i]);
             break;

@@ -26,21 +26,26 @@ void mmi_heap_misuse(const struct mm_heap *heap, uint64_t address, uint64_t call
 
 struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address)
 {
-    struct mmi_slab *run = NULL;
+    struct mmi_slab *run = mmi_table_find(&heap->pool->table, address);
 
-    for (unsigned i = 0; run == NULL && i < MMI_HEAP_RUN_CLASSES; i++) {
-        const struct mm_slab_class *runs = mmi_heap_runs(heap, i);
-
-        run = runs != NULL ? mmi_heap_run_find(runs, address) : NULL;
+    if (run == NULL && heap->large.pool != NULL) {
+        run = mmi_table_find(&heap->large.pool->table, address);
+    }
+    /* The classes of runs lie side by side. */
+    if (run == NULL ||
+        mmi_load(&run->class) - (uint64_t)(uintptr_t)&heap->runs >=
+            MMI_HEAP_RUN_CLASSES * sizeof(heap->runs) ||
+        mmi_load_acquire(&run->base) != address) {
+        return NULL;
     }
     return run;
 }
 
 bool mmi_heap_free_run(struct mm_heap *heap, uint64_t address)
 {
-    const struct mmi_slab *run = mmi_heap_find_run(heap, address);
+    struct mmi_slab *run = mmi_heap_find_run(heap, address);
 
-    return run != NULL && mmi_heap_run_free(mmi_slab_class(run), address);
+    return run != NULL && mmi_heap_run_free(run, address);
 }
 
 MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address, uint64_t caller)
@@ -60,26 +65,21 @@ MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address, uint6
     mmi_heap_misuse(heap, address, caller);
 }
 
-/** The bits that a wrong free has set are as they were; then it is told. */
-MMI_NOINLINE static void free_wrong(struct mm_heap *heap, uint64_t address, uint64_t *word,
-                                    uint32_t bits, uint64_t caller)
+/** Free the object with this index, of this word. False: it is free, and nothing was done. */
+MMI_INLINE bool free_index(const struct mmi_found *found, uint64_t *word, unsigned index)
 {
-    mmi_slab_unfree(word, bits);
-    free_slow(heap, address, caller);
-}
-
-/** Free the object with this index of a slab of ours. */
-MMI_INLINE void free_index(struct mm_heap *heap, uint64_t address, const struct mmi_found *found,
-                           uint64_t *word, unsigned index, uint64_t caller)
-{
-    uint32_t now = 0;
+    uint32_t now;
     enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
 
-    if (MMI_UNLIKELY(freed == MMI_FREED_WRONG)) {
-        free_wrong(heap, address, word, now, caller);
-    } else if (freed == MMI_FREED_LOOK) {
+    if (MMI_UNLIKELY(freed == MMI_FREED_LOOK)) {
         mmi_slab_freed(found->slab, word, now);
     }
+    return freed != MMI_FREED_WRONG;
+}
+
+MMI_INLINE uint64_t *word_of(const struct mmi_found *found, unsigned index)
+{
+    return &found->slab->words[index / MMI_SLAB_WORD_BITS];
 }
 
 MMI_INLINE void free_object(struct mm_heap *heap, uint64_t address, uint64_t caller)
@@ -87,12 +87,9 @@ MMI_INLINE void free_object(struct mm_heap *heap, uint64_t address, uint64_t cal
     struct mmi_found found;
     unsigned index;
 
-    if (heap != NULL &&
-        mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) &&
-        mmi_slab_index(&found, &index)) {
-        free_index(heap, address, &found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index,
-                   caller);
-    } else {
+    if (!(heap != NULL &&
+          mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) &&
+          mmi_slab_index(&found, &index) && free_index(&found, word_of(&found, index), index))) {
         free_slow(heap, address, caller);
     }
 }
@@ -123,62 +120,56 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
 
         if (mmi_slab_find(&heap->table, &heap->classes[number], sizeof(heap->classes[number]),
                           address, &found) &&
-            mmi_slab_index(&found, &index)) {
-            free_index(heap, address, &found, &found.slab->words[index / MMI_SLAB_WORD_BITS], index,
-                       MMI_CALLER());
+            mmi_slab_index(&found, &index) && free_index(&found, word_of(&found, index), index)) {
             return;
         }
     }
     free_unlike(heap, address, size, align, MMI_CALLER());
 }
 
-/** Free what is not in the word that was guessed, and guess its word from now on. */
-MMI_NOINLINE static void free_unguessed(struct mm_heap *heap, uint64_t *hints, uint64_t address,
-                                        uint32_t cpu, uint64_t caller)
+/**
+ * The CPU remembers the object of its last free that was looked up, and its word. If the same one is
+ * freed again, because it was allocated meanwhile, what is written need not be found first: the
+ * address is at hand, and only the bit is computed. Nothing less than the same object is guessed: in
+ * random order a free is in the same page as the last one often enough to make the branch a bad one.
+ */
+MMI_INLINE bool free_again(const uint64_t *hints, uint32_t cpu, uint64_t address)
 {
+    uint64_t hint = mmi_load_acquire(&hints[MMI_HEAP_LAST_WORD]);
     struct mmi_found found;
     unsigned index;
 
-    if (mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) &&
-        mmi_slab_index(&found, &index)) {
-        unsigned word = index / MMI_SLAB_WORD_BITS;
-
-        if (mmi_slab_hint_freed(&hints[mmi_load(&found.slab->number)], found.slab, word, cpu)) {
-            mmi_store(&hints[MMI_HEAP_LAST_PAGE], address >> MM_PAGE_SHIFT);
-            mmi_store_release(&hints[MMI_HEAP_LAST_FREED], mmi_hint(found.slab, word));
-        }
-        free_index(heap, address, &found, &found.slab->words[word], index, caller);
-    } else {
-        free_slow(heap, address, caller);
-    }
+    return hint != 0 && mmi_slab_holds(mmi_hint_slab(hint), address, &found) &&
+           mmi_slab_index(&found, &index) && index - mmi_hint_index(hint) < MMI_SLAB_WORD_BITS &&
+           mmi_load(&found.slab->cpu) == cpu &&
+           free_index(&found, (uint64_t *)(uintptr_t)hint, index);
 }
 
-/**
- * The CPU remembers the word of its last free that was not guessed, if the slab is its own, for two
- * ends. The next object of this class comes from there: it is at hand, and the word is not empty.
- * And the next free is guessed to be in this word: so the address of what is written need not be
- * computed from the object, only the bit is. That pays only if it is right, so the page is compared
- * first.
- */
+/** The next object of the class comes from where this one is freed to, if the slab is the CPU's own:
+ * it is at hand, and the word is not empty. */
 MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
 {
     uint64_t *hints = &heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS];
     struct mmi_found found;
-    uint64_t hint;
     unsigned index;
 
-    if (mmi_load(&hints[MMI_HEAP_LAST_PAGE]) != address >> MM_PAGE_SHIFT) {
-        free_unguessed(heap, hints, address, cpu, MMI_CALLER());
+    if (mmi_load(&hints[MMI_HEAP_LAST_OBJECT]) == address && free_again(hints, cpu, address)) {
         return;
     }
-    hint = mmi_load_acquire(&hints[MMI_HEAP_LAST_FREED]);
-    if (hint != 0 && mmi_slab_guess(mmi_hint_slab(hint), address, &found) &&
-        mmi_slab_index(&found, &index) && index - mmi_hint_index(hint) < MMI_SLAB_WORD_BITS &&
-        mmi_load(&found.slab->cpu) == cpu) {
-        free_index(heap, address, &found, (uint64_t *)(uintptr_t)hint, index, MMI_CALLER());
-    } else {
-        free_unguessed(heap, hints, address, cpu, MMI_CALLER());
+    if (mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes), address, &found) &&
+        mmi_slab_index(&found, &index)) {
+        uint64_t *word = word_of(&found, index);
+
+        if (mmi_slab_hint_freed(&hints[mmi_load(&found.slab->number)], found.slab,
+                                index / MMI_SLAB_WORD_BITS, cpu)) {
+            mmi_store(&hints[MMI_HEAP_LAST_OBJECT], address);
+            mmi_store_release(&hints[MMI_HEAP_LAST_WORD], (uint64_t)(uintptr_t)word);
+        }
+        if (free_index(&found, word, index)) {
+            return;
+        }
     }
+    free_slow(heap, address, MMI_CALLER());
 }
 
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)

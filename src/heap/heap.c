@@ -330,8 +330,8 @@ static bool alloc_counted(struct mm_heap *heap, uint32_t cpu, uint64_t align, ui
 }
 
 /** What the hot path leaves: no object behind the hint, a run, a wrong CPU number, no heap. */
-MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t align,
-                                     uint64_t size, uint32_t flags, uint64_t caller)
+MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_t size,
+                                     uint64_t align, uint32_t flags, uint64_t caller)
 {
     if (!mmi_is_heap(heap)) {
         return NULL;
@@ -342,6 +342,13 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
 
         return alloc_counted(heap, cpu, align, size, &object) ? object
                                                               : mmi_watched_alloc(heap, cpu, &want);
+    }
+    if (cpu < heap->nr_cpus && mmi_heap_in_slab(align, size)) {
+        void *object;
+
+        if (mmi_class_next_word(&heap->classes[mmi_heap_class(heap, align, size)], cpu, &object)) {
+            return object;
+        }
     }
     return mmi_heap_seek(heap, cpu % heap->nr_cpus, align, size, flags);
 }
@@ -374,11 +381,11 @@ void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_
         unsigned number = mmi_heap_class(heap, align, size);
         void *object;
 
-        if (mmi_slab_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + number], &object)) {
+        if (mmi_slab_try_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + number], &object)) {
             return object;
         }
     }
-    return alloc_slow(heap, cpu, align, size, flags, caller);
+    return alloc_slow(heap, cpu, size, align, flags, caller);
 }
 
 MMI_INLINE void *alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
@@ -386,12 +393,12 @@ MMI_INLINE void *alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
     if (heap != NULL && cpu < heap->nr_cpus && size <= MM_HEAP_MAX_SLAB_SIZE) {
         void *object;
 
-        if (mmi_slab_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + class_of(size)],
-                           &object)) {
+        if (mmi_slab_try_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + class_of(size)],
+                               &object)) {
             return object;
         }
     }
-    return alloc_slow(heap, cpu, 16, size, 0, MMI_CALLER());
+    return alloc_slow(heap, cpu, size, 16, 0, MMI_CALLER());
 }
 
 void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)

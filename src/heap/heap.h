@@ -11,11 +11,11 @@
 #include "watch.h"
 
 /**
- * Behind a CPU's words for allocating: the word of the object that it freed last, its page, what a
+ * Behind a CPU's words for allocating: the word of the object that it freed last, that object, what a
  * sample waits for, and the CPU's slabs.
  */
-#define MMI_HEAP_LAST_FREED  MM_HEAP_NR_CLASSES
-#define MMI_HEAP_LAST_PAGE   (MM_HEAP_NR_CLASSES + 1)
+#define MMI_HEAP_LAST_WORD   MM_HEAP_NR_CLASSES
+#define MMI_HEAP_LAST_OBJECT (MM_HEAP_NR_CLASSES + 1)
 #define MMI_HEAP_COUNTDOWN   (MM_HEAP_NR_CLASSES + 2)
 #define MMI_HEAP_FIRST_OWNED (MM_HEAP_NR_CLASSES + 8)
 _Static_assert(MMI_HEAP_FIRST_OWNED + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a slab a class");

@@ -134,19 +134,18 @@ static uint64_t word_at(const struct mm_page_range *range, uint64_t w)
     return w < range->nr_words ? mmi_load_seq(&range->bitmap[w]) : 0;
 }
 
-/** How many bins, from the lowest on, the word belongs in. */
-static unsigned nr_bins_of(const struct mm_page_range *range, uint64_t w)
+/** The bins, as bits, of a word that another one follows: from the lowest on, so many. */
+static uint64_t bins_of(uint64_t word, uint64_t next)
 {
-    uint64_t word = word_at(range, w);
     unsigned longest = longest_in(word);
     unsigned above = ones_above(word);
 
     if (above != 0 && longest < WORD_BITS) {
-        unsigned across = above + ones_below(word_at(range, w + 1));
+        unsigned across = above + ones_below(next);
 
         longest = across > longest ? across : longest;
     }
-    return longest == 0 ? 0 : bin_of(longest) + 1;
+    return longest == 0 ? 0 : mmi_mask(0, bin_of(longest) + 1);
 }
 
 static void put_in(struct mm_page_range *range, uint64_t w, unsigned bin)
@@ -190,7 +189,9 @@ static uint64_t bins_with(const struct mm_page_range *range, uint64_t w)
 /** The word has changed: bring its bins up to date. */
 static void sort_word(struct mm_page_range *range, uint64_t w)
 {
-    uint64_t should = mmi_mask(0, nr_bins_of(range, w));
+    uint64_t word = word_at(range, w);
+    uint64_t next = word_at(range, w + 1);
+    uint64_t should = bins_of(word, next);
     uint64_t is = bins_with(range, w);
 
     for (uint64_t more = should & ~is; more != 0; more &= more - 1) {
@@ -203,20 +204,25 @@ static void sort_word(struct mm_page_range *range, uint64_t w)
     for (uint64_t less = is & ~should; less != 0; less &= less - 1) {
         take_out(range, w, mmi_ctz(less));
     }
-    should = mmi_mask(0, nr_bins_of(range, w));
-    for (uint64_t more = should & ~bins_with(range, w); more != 0; more &= more - 1) {
-        put_in(range, w, mmi_ctz(more));
+    if (word_at(range, w) != word || word_at(range, w + 1) != next) {
+        should = bins_of(word_at(range, w), word_at(range, w + 1));
+        for (uint64_t more = should & ~bins_with(range, w); more != 0; more &= more - 1) {
+            put_in(range, w, mmi_ctz(more));
+        }
     }
     /* One less in the low half, one more in the high half. */
     mmi_fetch_add_seq(&range->unsettled, (UINT64_C(1) << 32) - 1);
 }
 
-/** The bits [first, first + nr) have changed. */
+/** The bits [first, first + nr) have changed. That concerns the word before if a run of it goes on
+ * as far as there. */
 static void sort_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
 {
     uint64_t w = first / WORD_BITS;
+    uint64_t before = mmi_mask(0, (unsigned)(first % WORD_BITS));
 
-    if (w > 0 && mmi_load_seq(&range->bitmap[w - 1]) >> 63 != 0) {
+    if (w > 0 && (mmi_load_seq(&range->bitmap[w]) & before) == before &&
+        mmi_load_seq(&range->bitmap[w - 1]) >> 63 != 0) {
         sort_word(range, w - 1);
     }
     for (; w <= (first + nr - 1) / WORD_BITS; w++) {

@@ -262,7 +262,6 @@ bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index)
 
     switch (mmi_slab_free(found, word, mmi_slab_bit(index), &now)) {
     case MMI_FREED_WRONG:
-        mmi_slab_unfree(word, now);
         return false;
     case MMI_FREED_LOOK:
         mmi_slab_freed(found->slab, word, now);

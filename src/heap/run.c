@@ -71,7 +71,8 @@ static void *take_kept(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t a
 }
 
 /** A run of pages that the source gives; NULL: it has none. */
-static void *make(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t align, uint32_t flags)
+static struct mmi_slab *make(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t align,
+                             uint32_t flags)
 {
     struct mm_pool *pool = runs->pool;
     struct mmi_slab *run = mmi_class_get_slab(runs, flags);
@@ -95,12 +96,13 @@ static void *make(struct mm_slab_class *runs, uint64_t nr_pages, uint64_t align,
     begin(runs, run, align);
     mmi_store_release(entry, (uint64_t)(uintptr_t)run);
     mmi_event(&pool->platform, MM_EVENT_HEAP_GROW, runs->owner, pages, nr_pages * MM_PAGE_SIZE);
-    return (void *)(uintptr_t)pages;
+    return run;
 }
 
 void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t align, uint32_t flags)
 {
     uint64_t nr_pages = mmi_heap_run_pages(size);
+    struct mmi_slab *run;
     void *kept;
 
     align = align < MM_PAGE_SIZE ? MM_PAGE_SIZE : align;
@@ -111,17 +113,8 @@ void *mmi_heap_run_alloc(struct mm_slab_class *runs, uint64_t size, uint64_t ali
         (kept = take_kept(runs, nr_pages, align)) != NULL) {
         return kept;
     }
-    return make(runs, nr_pages, align, flags);
-}
-
-struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address)
-{
-    struct mmi_slab *run = mmi_table_find(&runs->pool->table, address);
-
-    if (run == NULL || mmi_slab_class(run) != runs || mmi_load_acquire(&run->base) != address) {
-        return NULL;
-    }
-    return run;
+    run = make(runs, nr_pages, align, flags);
+    return run != NULL ? (void *)(uintptr_t)mmi_load(&run->words[MMI_RUN_FIRST]) : NULL;
 }
 
 /** Give the pages of a run back that is no object and on no list; returns how many. */
@@ -193,12 +186,11 @@ static bool keep(struct mm_slab_class *runs, struct mmi_slab *run)
     return false;
 }
 
-bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
+bool mmi_heap_run_free(struct mmi_slab *run, uint64_t address)
 {
-    struct mmi_slab *run = mmi_heap_run_find(runs, address);
-    uint64_t base = address;
+    struct mm_slab_class *runs = mmi_slab_class(run);
 
-    if (run == NULL || !mmi_cas(&run->base, &base, UINT64_C(0))) {
+    if (!mmi_cas(&run->base, &address, UINT64_C(0))) {
         return false;
     }
     mmi_store(&run->words[MMI_RUN_ALIGN], UINT64_C(0));
@@ -211,10 +203,10 @@ bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address)
 
 bool mmi_heap_run_set_aside(struct mm_slab_class *runs, uint64_t nr_pages)
 {
-    void *object = make(runs, nr_pages, MM_PAGE_SIZE, 0);
+    struct mmi_slab *run = make(runs, nr_pages, MM_PAGE_SIZE, 0);
 
     runs->keeps_all = 1;
-    return object != NULL && mmi_heap_run_free(runs, (uint64_t)(uintptr_t)object);
+    return run != NULL && mmi_heap_run_free(run, mmi_load(&run->words[MMI_RUN_FIRST]));
 }
 
 void *mmi_heap_run_take_aside(struct mm_slab_class *runs, uint64_t nr_pages)

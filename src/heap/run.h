@@ -25,11 +25,8 @@ bool mmi_heap_run_set_aside(struct mm_slab_class *runs, uint64_t nr_pages);
 /** Take one that was set aside; NULL: all are in use. */
 void *mmi_heap_run_take_aside(struct mm_slab_class *runs, uint64_t nr_pages);
 
-/** The live run that begins at the address; NULL: none of this class. */
-struct mmi_slab *mmi_heap_run_find(const struct mm_slab_class *runs, uint64_t address);
-
-/** Free the run that begins at the address. False: there is none, and nothing was done. */
-bool mmi_heap_run_free(struct mm_slab_class *runs, uint64_t address);
+/** Free this run, which begins at the address. False: it does not (any more); nothing was done. */
+bool mmi_heap_run_free(struct mmi_slab *run, uint64_t address);
 
 /** Give back the pages of freed runs that were kept; returns how many. */
 uint64_t mmi_heap_run_reclaim(struct mm_slab_class *runs);

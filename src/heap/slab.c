@@ -43,7 +43,6 @@
  */
 #include "watch.h"
 
-#include "core/base/mem.h"
 #include "core/base/report.h"
 
 /* --- words ------------------------------------------------------------------------------------ */
@@ -68,13 +67,15 @@ static bool is_empty(const struct mmi_slab *slab)
  */
 static void *take(struct mmi_slab *slab, unsigned *word)
 {
-    unsigned nr = mmi_slab_class(slab)->nr_words;
+    unsigned nr = nr_words(slab);
+    unsigned w = *word;
 
-    for (unsigned i = 0; i < nr; i++) {
-        unsigned w = (*word + i) % nr;
-        uint64_t hint = mmi_hint(slab, w);
+    for (unsigned left = nr; left != 0; left--, w++) {
+        uint64_t hint;
         void *object;
 
+        w = w < nr ? w : 0;
+        hint = mmi_hint(slab, w);
         if ((uint32_t)mmi_load(&slab->words[w]) != 0 && mmi_slab_alloc(&hint, &object)) {
             *word = w;
             return object;
@@ -127,35 +128,11 @@ bool mmi_slab_worth_listing(struct mmi_slab *slab)
     return false;
 }
 
-void mmi_slab_unfree(uint64_t *word, uint32_t bits)
-{
-    if (bits != 0) {
-        mmi_fetch_and(word, ~(uint64_t)bits);
-    }
-}
-
 /* --- the end of a slab ------------------------------------------------------------------------ */
 
 static bool become(struct mmi_slab *slab, uint8_t from, uint8_t to)
 {
     return mmi_cas_seq(&slab->state, &from, to);
-}
-
-/** Somebody freed into a slab that holds no object. */
-_Noreturn static void panic_word(const struct mmi_slab *slab, unsigned word)
-{
-    const struct mm_slab_class *class = mmi_slab_class(slab);
-    struct mm_panic_info info = {
-        .room = "heap",
-        .what = "double free of an object, while its slab was given back",
-        .address =
-            mmi_load(&slab->base) + (uint64_t)word * MMI_SLAB_WORD_BITS * mmi_load(&slab->size),
-        .recorded = "no object of this word is allocated",
-        .recorded_value = mmi_load(&slab->size),
-        .claimed = class->name,
-    };
-
-    mmi_panic(&class->pool->platform, &info);
 }
 
 /** RETIRING: end the life of each word. False: somebody holds an object, and all is as before. */
@@ -176,12 +153,8 @@ static bool end_life(struct mmi_slab *slab)
     if (w == nr) {
         return true;
     }
-    while (w-- > 0) {
-        uint64_t seen = next_life;
-
-        if (!mmi_cas(&slab->words[w], &seen, life | mmi_slab_full(slab, w))) {
-            panic_word(slab, w);
-        }
+    while (w-- > 0) { /* nobody claims or frees in this life yet */
+        mmi_store_release(&slab->words[w], life | mmi_slab_full(slab, w));
     }
     return false;
 }
@@ -451,32 +424,6 @@ static bool list_overlooked(struct mm_slab_class *class)
     return false;
 }
 
-struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
-{
-    struct mmi_slab *slab = mmi_list_pop(class->pool, &class->unused);
-    uint64_t seen;
-
-    if (slab != NULL) {
-        return slab;
-    }
-    slab = mmi_pool_get_slab(class->pool, flags);
-    if (slab == NULL) {
-        return NULL;
-    }
-    mmi_store(&slab->class, (uint64_t)(uintptr_t) class);
-    mmi_store(&slab->size, (uint16_t) class->size);
-    mmi_store(&slab->number, (uint8_t) class->number);
-    mmi_store(&slab->reciprocal, class->reciprocal);
-    if (class->watch != NULL) {
-        mmi_store(&slab->words[MMI_RECORDS_WORD], UINT64_C(0));
-    }
-    seen = mmi_load(&class->all);
-    do {
-        mmi_store(&slab->all_next, seen);
-    } while (!mmi_cas(&class->all, &seen, (uint64_t)(uintptr_t)slab));
-    return slab;
-}
-
 /** Pages for a slab, of the order that is due or less; 0: none. */
 static uint64_t get_pages(struct mm_slab_class *class, uint32_t flags, unsigned *out_order)
 {
@@ -519,21 +466,16 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->resized, (uint8_t)0);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
-    mmi_store_release(&slab->bytes, (uint32_t)(nr * size));
     look_in(slab, MMI_SLAB_OWNED);
     mmi_store(&slab->state, (uint8_t)MMI_SLAB_OWNED);
     mmi_store_release(&slab->base, first);
+    mmi_store_release(&slab->bytes, (uint32_t)(nr * size)); /* in this order: mmi_slab_holds() */
     mmi_table_set(class->pool, pages, nr_pages, slab);
     mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
     for (unsigned w = 0; w < class->nr_words; w++) {
-        uint64_t free =
-            ended | (w == 0 ? mmi_slab_full(slab, w) & ~UINT64_C(1) : mmi_slab_full(slab, w));
-        uint64_t old = mmi_exchange(&slab->words[w], free);
+        uint32_t full = mmi_slab_full(slab, w);
 
-        /* A bit that somebody set after the last life is his double free. */
-        if ((uint32_t)old != 0) {
-            panic_word(slab, w);
-        }
+        mmi_store_release(&slab->words[w], ended | (w == 0 ? full & ~UINT32_C(1) : full));
     }
 }
 
@@ -635,71 +577,4 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class)
         nr_pages += settle(slab, false);
     }
     return nr_pages;
-}
-
-/* --- a class as a whole ----------------------------------------------------------------------- */
-
-/** The smallest slab that spends at most an eighth on its end, and the largest that has no other.
- */
-static void choose_orders(struct mm_slab_class *class)
-{
-    uint64_t size = class->size;
-    uint64_t lead = class->lead;
-    uint64_t max = (uint64_t) class->nr_words * MMI_SLAB_WORD_BITS;
-    uint64_t bytes = MM_PAGE_SIZE;
-    unsigned order = 0;
-
-    while (order < MMI_SLAB_MAX_ORDER &&
-           (bytes < lead + size || ((bytes - lead) % size + lead) * 8 > bytes)) {
-        order++;
-        bytes *= 2;
-    }
-    class->min_order = (uint8_t)order;
-    while (order < MMI_SLAB_MAX_ORDER && bytes * 2 <= size * max) {
-        order++;
-        bytes *= 2;
-    }
-    class->max_order = (uint8_t)order;
-}
-
-void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *config)
-{
-    memset(class, 0, sizeof(*class));
-    class->pool = config->pool;
-    class->name = config->name;
-    class->owner = config->owner;
-    class->hints = config->hints;
-    class->owned = config->owned;
-    class->stride = config->stride;
-    class->nr_cpus = (uint16_t)config->nr_cpus;
-    class->construct = config->construct;
-    class->ctx = config->ctx;
-    class->size = config->size;
-    class->number = config->number;
-    class->lead = config->lead;
-    class->watch = config->watch;
-    class->nr_words = config->watch != NULL ? MMI_RECORDS_WORD : MMI_SLAB_WORDS;
-    if (config->size != 0) {
-        class->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + config->size - 1) / config->size);
-        choose_orders(class);
-    }
-}
-
-void mmi_class_destroy(struct mm_slab_class *class)
-{
-    struct mmi_slab *slab;
-
-    mmi_class_reclaim(class);
-    slab = mmi_slab_of(mmi_load_acquire(&class->all));
-    while (slab != NULL) {
-        struct mmi_slab *next = mmi_slab_of(slab->all_next);
-
-        mmi_store(&slab->state, (uint8_t)MMI_SLAB_DEAD);
-        mmi_store(&slab->bytes, 0u);
-        if (class->watch != NULL) {
-            mmi_records_release(slab);
-        }
-        mmi_list_push(class->pool, &class->pool->slabs, slab);
-        slab = next;
-    }
 }

@@ -303,32 +303,50 @@ void mmi_class_leak(const struct mm_slab_class *class, uint64_t nr_objects);
 /* --- the hot paths ---------------------------------------------------------------------------- */
 
 /**
- * Claim an object of the word that the hint names. False: none is left there.
+ * Claim an object of the word that the hint names, which was seen so. False: somebody was faster.
  *
  * The hint may be as old as it likes: the claim is what counts. It also vouches for the base, which
  * is read before it, after the word: had the slab got other pages since, its life would be another.
  */
+MMI_INLINE bool mmi_slab_claim(uint64_t hint, uint64_t *seen, void **out)
+{
+    const struct mmi_slab *slab = mmi_hint_slab(hint);
+    uint64_t size = mmi_load(&slab->size);
+    uint64_t base = mmi_load(&slab->base);
+    uint64_t index = mmi_hint_index(hint) + mmi_ctz_word(*seen);
+
+    if (!mmi_cas((uint64_t *)(uintptr_t)hint, seen, *seen & (*seen - 1))) {
+        return false;
+    }
+    *out = (void *)(uintptr_t)(base + index * size);
+    return true;
+}
+
+/** Claim an object behind the hint. False: none is left there. */
 MMI_INLINE bool mmi_slab_alloc(const uint64_t *hint_at, void **out)
 {
     uint64_t hint = mmi_load_acquire(hint_at);
-    const struct mmi_slab *slab = mmi_hint_slab(hint);
-    uint64_t *word = (uint64_t *)(uintptr_t)hint;
+    uint64_t seen = hint != 0 ? mmi_load_acquire((uint64_t *)(uintptr_t)hint) : 0;
+
+    while ((uint32_t)seen != 0) {
+        if (mmi_slab_claim(hint, &seen, out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/** The same in one attempt: who gets false goes on with what takes longer. */
+MMI_INLINE bool mmi_slab_try_alloc(const uint64_t *hint_at, void **out)
+{
+    uint64_t hint = mmi_load_acquire(hint_at);
     uint64_t seen;
 
     if (hint == 0) {
         return false;
     }
-    seen = mmi_load_acquire(word);
-    while ((uint32_t)seen != 0) {
-        uint32_t size = mmi_load(&slab->size);
-        uint64_t object = mmi_load(&slab->base) + (mmi_hint_index(hint) + mmi_ctz(seen)) * size;
-
-        if (mmi_cas(word, &seen, seen & (seen - 1))) {
-            *out = (void *)(uintptr_t)object;
-            return true;
-        }
-    }
-    return false;
+    seen = mmi_load_acquire((uint64_t *)(uintptr_t)hint);
+    return (uint32_t)seen != 0 && mmi_slab_claim(hint, &seen, out);
 }
 
 /**
@@ -353,46 +371,37 @@ MMI_INLINE bool mmi_slab_hint_freed(uint64_t *hint_at, const struct mmi_slab *sl
 struct mmi_found {
     struct mmi_slab *slab;
     uint64_t offset; /**< of the address, from the slab's base */
-    uint32_t life;
+    uint64_t life;
 };
 
 /**
- * The slab of these classes that holds the address. False: there is none.
+ * Whether the address lies in this slab, which may be any.
  *
- * The life is read before the base, and written before it, after the old base was taken away: so an
- * old base never meets a new life.
+ * The life is read first, then the bytes, then the base; a slab that gets pages is told its life,
+ * its base and its bytes in this order, when it has no bytes from before. So bytes that are read
+ * are never older than the life, nor the base older than the bytes; and if one of them is younger
+ * than the life, then so is that of the slab's words, which mmi_slab_free() compares.
  */
+MMI_INLINE bool mmi_slab_holds(struct mmi_slab *slab, uint64_t address, struct mmi_found *found)
+{
+    uint64_t bytes;
+
+    found->slab = slab;
+    found->life = mmi_load_acquire(&slab->life);
+    bytes = mmi_load_acquire(&slab->bytes);
+    found->offset = address - mmi_load(&slab->base);
+    return found->offset < bytes;
+}
+
+/** The slab of these classes that holds the address. False: there is none. */
 MMI_INLINE bool mmi_slab_find(const struct mm_slab_table *table,
                               const struct mm_slab_class *classes, uint64_t classes_len,
                               uint64_t address, struct mmi_found *found)
 {
     struct mmi_slab *slab = mmi_table_find(table, address);
 
-    if (slab == NULL || mmi_load(&slab->class) - (uint64_t)(uintptr_t)classes >= classes_len) {
-        return false;
-    }
-    found->slab = slab;
-    found->life = mmi_load_acquire(&slab->life);
-    found->offset = address - mmi_load(&slab->base);
-    return found->offset < mmi_load(&slab->bytes);
-}
-
-/**
- * Whether the address lies in this slab, which is any slab of the classes in question: a guess that
- * saves the lookup. A yes is certain: the life is the same before and after the rest was read, and
- * the slab has a base. (One that has none may have bytes already: 0 is no address in it.)
- */
-MMI_INLINE bool mmi_slab_guess(struct mmi_slab *slab, uint64_t address, struct mmi_found *found)
-{
-    uint64_t base;
-    uint64_t bytes;
-
-    found->slab = slab;
-    found->life = mmi_load_acquire(&slab->life);
-    base = mmi_load_acquire(&slab->base);
-    bytes = mmi_load_acquire(&slab->bytes);
-    found->offset = address - base;
-    return found->offset < bytes && base != 0 && found->life == mmi_load(&slab->life);
+    return slab != NULL && mmi_load(&slab->class) - (uint64_t)(uintptr_t)classes < classes_len &&
+           mmi_slab_holds(slab, address, found);
 }
 
 /**
@@ -420,31 +429,27 @@ static inline uint32_t mmi_slab_bit(unsigned index)
 enum mmi_freed {
     MMI_FREED,       /**< done */
     MMI_FREED_LOOK,  /**< done, and mmi_slab_freed() has to look at the slab */
-    MMI_FREED_WRONG, /**< it was free */
+    MMI_FREED_WRONG, /**< one was free, or the slab is gone: nothing was done */
 };
 
-/** A free that was wrong set these bits: they are as they were. */
-void mmi_slab_unfree(uint64_t *word, uint32_t bits);
-
-/**
- * Free the objects of these bits of the word. `*out_now` is what mmi_slab_freed() wants to know, or
- * mmi_slab_unfree() if it was wrong.
- */
+/** Free the objects of these bits of the word. `*out_now` is what mmi_slab_freed() wants to know. */
 MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t *word,
                                         uint32_t bits, uint32_t *out_now)
 {
     const struct mmi_slab *slab = found->slab;
-    uint64_t old = mmi_fetch_or_seq(word, (uint64_t)bits);
-    uint32_t now = (uint32_t)old | bits;
+    uint64_t seen = mmi_load(word);
+    uint64_t now;
     uint64_t look;
 
-    if (MMI_UNLIKELY((old & bits) != 0 || old >> 32 != found->life)) {
-        *out_now = bits & ~(uint32_t)old;
-        return MMI_FREED_WRONG;
-    }
-    *out_now = now;
+    do {
+        if (MMI_UNLIKELY((seen & bits) != 0 || seen >> 32 != found->life)) {
+            return MMI_FREED_WRONG;
+        }
+        now = seen | bits;
+    } while (!mmi_cas_seq(word, &seen, now));
+    *out_now = (uint32_t)now;
     look = mmi_load_seq(&slab->look);
-    return MMI_UNLIKELY((now & look) == look) ? MMI_FREED_LOOK : MMI_FREED;
+    return MMI_UNLIKELY((~(uint64_t)*out_now & look) == 0) ? MMI_FREED_LOOK : MMI_FREED;
 }
 
 #endif

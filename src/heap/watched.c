@@ -285,7 +285,7 @@ static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
         look_at_run(heap, run, free->caller);
     }
     mmi_store(&run->words[MMI_RUN_LAST], free->address);
-    return mmi_heap_run_free(mmi_slab_class(run), free->address);
+    return mmi_heap_run_free(run, free->address);
 }
 
 void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free)

@@ -23,14 +23,6 @@ void mmi_event(const struct mm_platform *platform, enum mm_event_kind kind, cons
     }
 }
 
-uint32_t mmi_cpu_number(const struct mm_platform *platform)
-{
-    if (platform->ops == NULL || platform->ops->cpu_number == NULL) {
-        return 0;
-    }
-    return platform->ops->cpu_number(platform->ctx);
-}
-
 static void put(struct mmi_line *line, char c)
 {
     if (line->len < sizeof(line->text)) {

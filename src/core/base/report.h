@@ -15,7 +15,12 @@ void mmi_event(const struct mm_platform *platform, enum mm_event_kind kind, cons
                uint64_t address, uint64_t len);
 
 /** The number of this CPU, by the op; 0 without one. */
-uint32_t mmi_cpu_number(const struct mm_platform *platform);
+static inline uint32_t mmi_cpu_number(const struct mm_platform *platform)
+{
+    const struct mm_platform_ops *ops = platform->ops;
+
+    return ops != NULL && ops->cpu_number != NULL ? ops->cpu_number(platform->ctx) : 0;
+}
 
 /** One line of text while it is made. What does not fit is cut off. */
 struct mmi_line {
