@@ -48,13 +48,13 @@ enum mm_heap_tier {
 /* --- reports ---------------------------------------------------------------------------------- */
 
 enum mm_heap_misuse {
-    MM_HEAP_DOUBLE_FREE = 1,   /**< of an object that is free */
-    MM_HEAP_INNER_FREE = 2,    /**< of an address inside an object */
-    MM_HEAP_FOREIGN_FREE = 3,  /**< of an object of another cache or heap, if not a sampled one */
-    MM_HEAP_WILD_FREE = 4,     /**< of an address that holds no object that this heap can see */
-    MM_HEAP_SIZE_MISMATCH = 5, /**< a sized free names another size */
-    MM_HEAP_OVERFLOW = 6,      /**< bytes behind the object were written */
-    MM_HEAP_UNDERFLOW = 7,     /**< bytes in front of it were written */
+    MM_HEAP_DOUBLE_FREE = 1,      /**< of an object that is free */
+    MM_HEAP_INNER_FREE = 2,       /**< of an address inside an object */
+    MM_HEAP_FOREIGN_FREE = 3,     /**< of an object of another cache or heap of the pool */
+    MM_HEAP_WILD_FREE = 4,        /**< of an address that holds no object that the pool knows */
+    MM_HEAP_SIZE_MISMATCH = 5,    /**< a sized free names another size */
+    MM_HEAP_OVERFLOW = 6,         /**< bytes behind the object were written */
+    MM_HEAP_UNDERFLOW = 7,        /**< bytes in front of it were written */
     MM_HEAP_WRITE_AFTER_FREE = 8, /**< a freed object was written */
     MM_HEAP_USE_AFTER_FREE = 9,   /**< a freed object was accessed, and that faulted */
 };
@@ -147,7 +147,8 @@ struct mm_heap_guards {
  *
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_INVALID_ADDRESS (not in the window, or no object ever lay there, or it is well)
+ *         | MM_ERR_INVALID_ADDRESS (not in the window, or no object ever lay there, or it is well:
+ *         its page is open, also if that was closed when the access was made and is another's now)
  * Locks:  none; any context. Cost: O(1).
  */
 MM_MUST_CHECK

@@ -123,7 +123,20 @@ static void say(struct mmi_finding *finding, enum mm_heap_misuse kind, const cha
     finding->recorded_value = value;
 }
 
-/** No slab is known there: the inside of a run, a run that is gone, or nothing. */
+/** Nothing of this heap: an object that another heap of the pool has sampled, or nothing at all. */
+static void explain_sample(const struct mmi_misuse *misuse, uint64_t address,
+                           struct mmi_finding *finding)
+{
+    const struct mm_heap_watch *sampler = mmi_pool_sampler(misuse->pool, address);
+
+    if (sampler != NULL && mmi_sample_report_at(sampler, address, &finding->report)) {
+        say(finding, MM_HEAP_FOREIGN_FREE, finding->report.owner, finding->report.size);
+    } else {
+        say(finding, MM_HEAP_WILD_FREE, "nothing", 0);
+    }
+}
+
+/** No slab is known there: the inside of a run, a run that is gone, a sample, or nothing. */
 static void explain_unknown(const struct mmi_misuse *misuse, uint64_t address,
                             struct mmi_finding *finding)
 {
@@ -145,7 +158,18 @@ static void explain_unknown(const struct mmi_misuse *misuse, uint64_t address,
         say(finding, MM_HEAP_DOUBLE_FREE, "free, a run of bytes", finding->report.size);
         return;
     }
-    say(finding, MM_HEAP_WILD_FREE, "nothing", 0);
+    explain_sample(misuse, address, finding);
+}
+
+/** Whether the object of a slab, not a run, around the address is free; a snapshot. */
+static bool is_free(const struct mmi_slab *slab, uint64_t address)
+{
+    const struct mm_slab_class *class = mmi_slab_class(slab);
+    unsigned index = (unsigned)((address - mmi_load(&slab->base)) / class->size);
+
+    return class->watch != NULL
+               ? mmi_freed_state(mmi_load(&mmi_record_of(slab, index)->freed)) != MMI_OBJECT_LIVE
+               : (mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) != 0;
 }
 
 static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mmi_finding *finding)
@@ -173,6 +197,10 @@ static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mm
     if ((uint64_t)(uintptr_t) class - (uint64_t)(uintptr_t)misuse->classes >= misuse->classes_len &&
         class != misuse->runs && class != misuse->large && class != misuse->reserve) {
         say(finding, MM_HEAP_FOREIGN_FREE, class->name, class->size);
+    } else if (report->object != 0 && report->object != address && class->size != 0 &&
+               is_free(slab, address)) {
+        say(finding, MM_HEAP_WILD_FREE, "free, an object that began at", report->object);
+        report->what = MMI_INSIDE_OF_FREE;
     } else if (report->object != 0 && report->object != address) {
         say(finding, MM_HEAP_INNER_FREE, "an object that begins at", report->object);
     } else if (report->object != 0) {

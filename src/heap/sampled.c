@@ -10,7 +10,9 @@
  * By turns an object lies at the beginning of its page, where an underflow faults, and at its end,
  * where an overflow does; what of the page is not the object's is canary. A freed page is closed
  * until its place is used again, and of the free places the one that was freed first is next.
- * Places are claimed by compare-and-exchange of their state; nobody waits.
+ * Places are claimed by compare-and-exchange of their state; nobody waits. The page is closed in
+ * the state FREE, and for a part of WAITING: from before the free ends until the next object opens
+ * it. What the record says is of one object from LIVE to WAITING; it is written in MAKING alone.
  */
 #include "heap.h"
 
@@ -118,6 +120,7 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t align, uint64_t siz
         mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_FREE);
         return NULL;
     }
+    mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_MAKING);
     clock = mmi_fetch_add(&watch->sample_clock, UINT64_C(1));
     object = clock % 2 == 0 ? mm_align_down(page + MM_PAGE_SIZE - size, align) : page;
     mmi_canary_set(watch, page, object);
@@ -155,19 +158,26 @@ struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t a
                : NULL;
 }
 
+/** Read in order, so that who looks at the state before and after knows whose it was. */
+static void fill_object(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
+                        uint64_t address, struct mm_heap_report *report)
+{
+    if (sample != NULL && mmi_load(&sample->object) != 0) {
+        report->owner = watch->name;
+        report->object = mmi_load_acquire(&sample->object);
+        report->size = mmi_load_acquire(&sample->size);
+        report->offset = (int64_t)(address - report->object);
+        report->allocated_by = mmi_load_acquire(&sample->made);
+        report->freed_by = mmi_load_acquire(&sample->freed);
+    }
+}
+
 static void fill_report(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
                         uint64_t address, struct mm_heap_report *report)
 {
     report->name = watch->name;
     report->address = address;
-    if (sample != NULL && mmi_load(&sample->object) != 0) {
-        report->owner = watch->name;
-        report->object = mmi_load(&sample->object);
-        report->size = mmi_load(&sample->size);
-        report->offset = (int64_t)(address - report->object);
-        report->allocated_by = mmi_load(&sample->made);
-        report->freed_by = mmi_load(&sample->freed);
-    }
+    fill_object(watch, sample, address, report);
 }
 
 /** The first broken byte around an object; 0: none. */
@@ -197,8 +207,7 @@ static struct mmi_finding broken_sample(const struct mm_heap_watch *watch,
     return finding;
 }
 
-/** Tell of a free that must not be. */
-static void misuse(const struct mm_heap_watch *watch, const struct mmi_free *free)
+void mmi_sample_misuse(const struct mm_heap_watch *watch, const struct mmi_free *free)
 {
     const struct mmi_sample *sample = sample_of(watch, free->address);
     struct mmi_finding finding = {.recorded = "nothing"};
@@ -211,6 +220,11 @@ static void misuse(const struct mm_heap_watch *watch, const struct mmi_free *fre
         report->what = "double free of an object";
         finding.recorded = "free, a sampled object of";
         finding.recorded_value = report->size;
+    } else if (report->freed_by != 0 && free->address - report->object < report->size) {
+        report->kind = MM_HEAP_WILD_FREE;
+        report->what = MMI_INSIDE_OF_FREE;
+        finding.recorded = "free, an object that began at";
+        finding.recorded_value = report->object;
     } else if (report->object != 0 && free->address - report->object < report->size) {
         report->kind = MM_HEAP_INNER_FREE;
         report->what = "free of the inside of an object";
@@ -221,6 +235,13 @@ static void misuse(const struct mm_heap_watch *watch, const struct mmi_free *fre
         report->what = "free of an address that holds no object";
     }
     mmi_report(watch, &watch->pool->platform, &finding);
+}
+
+bool mmi_sample_report_at(const struct mm_heap_watch *watch, uint64_t address,
+                          struct mm_heap_report *report)
+{
+    fill_object(watch, sample_of(watch, address), address, report);
+    return report->object != 0;
 }
 
 static void mismatch(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
@@ -254,13 +275,13 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
         return;
     }
     if (sample == NULL || !mmi_cas(&sample->state, &live, (uint64_t)MMI_OBJECT_WAITING)) {
-        misuse(watch, free);
+        mmi_sample_misuse(watch, free);
         return;
     }
     /* Now it stays. Between the two somebody may have freed it, and another object lie here. */
     if (mmi_load(&sample->object) != free->address) {
         mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
-        misuse(watch, free);
+        mmi_sample_misuse(watch, free);
         return;
     }
     at = look(watch, free->address, mmi_load(&sample->size));
@@ -350,6 +371,18 @@ static const struct mmi_sample *nearer(const struct mm_heap_watch *watch, uint64
                : after;
 }
 
+/**
+ * Whether the page of a place is closed, or may be: its object is free, or is being freed by who
+ * has said so, or the next one is not there yet.
+ */
+static bool is_closed(const struct mmi_sample *sample)
+{
+    uint64_t state = mmi_load_acquire(&sample->state);
+
+    return state == MMI_OBJECT_FREE ||
+           (state == MMI_OBJECT_WAITING && mmi_load(&sample->freed) != 0);
+}
+
 /** What an access that faulted was; false: nothing is known of it. */
 static bool explain(const struct mm_heap_watch *watch, uint64_t address,
                     struct mm_heap_report *report)
@@ -357,10 +390,13 @@ static bool explain(const struct mm_heap_watch *watch, uint64_t address,
     const struct mmi_sample *sample = sample_of(watch, address);
 
     if (sample != NULL) {
+        bool closed = is_closed(sample);
+
         fill_report(watch, sample, address, report);
         report->kind = MM_HEAP_USE_AFTER_FREE;
         report->what = "use of an object after its free";
-        return report->object != 0 && mmi_load_acquire(&sample->state) == MMI_OBJECT_FREE;
+        /* If it is another's by now, the page is open: what was read may be of both. */
+        return closed && report->object != 0 && is_closed(sample);
     }
     if (!mmi_in_samples(watch, address)) {
         return false;

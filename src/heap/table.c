@@ -98,6 +98,33 @@ void mmi_pool_free_users(struct mm_pool *pool)
     }
 }
 
+/** Of a word of the list: the heap, if the address lies in its window of samples; else NULL. */
+static const struct mm_heap_watch *sampler_of(uint64_t word, uint64_t address)
+{
+    const struct mm_heap *heap = (const struct mm_heap *)(uintptr_t)word;
+
+    return word != 0 && (word & CACHE) == 0 && mmi_is_heap(heap) &&
+                   mmi_in_samples(&heap->watch, address)
+               ? &heap->watch
+               : NULL;
+}
+
+const struct mm_heap_watch *mmi_pool_sampler(const struct mm_pool *pool, uint64_t address)
+{
+    const struct mm_heap_watch *found = NULL;
+    const uint64_t *page = next_words(&pool->more_users);
+
+    for (unsigned i = 0; found == NULL && i < MM_POOL_USERS_INLINE; i++) {
+        found = sampler_of(mmi_load_acquire(&pool->users[i]), address);
+    }
+    for (; found == NULL && page != NULL; page = next_words(page)) {
+        for (unsigned i = 1; found == NULL && i < WORDS_PER_PAGE; i++) {
+            found = sampler_of(mmi_load_acquire(&page[i]), address);
+        }
+    }
+    return found;
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 struct table {

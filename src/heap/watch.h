@@ -50,6 +50,7 @@ enum mmi_object_state {
     MMI_OBJECT_FREE = 0,
     MMI_OBJECT_LIVE = 1,
     MMI_OBJECT_WAITING = 2, /**< freed, and not yet to be used again */
+    MMI_OBJECT_MAKING = 3,  /**< of a sample: its page is open, and it is being made */
 };
 
 _Static_assert((uint64_t)MMI_RECORDS_MAX * sizeof(struct mmi_record) <= MM_PAGE_SIZE, "a page");
@@ -198,7 +199,7 @@ bool mmi_hardened_check(const struct mm_slab_class *class);
 
 /** An object alone between guards, or one that was. */
 struct mmi_sample {
-    uint64_t state;  /**< atomic: enum mmi_object_state; WAITING: somebody is at it */
+    uint64_t state;  /**< atomic: enum mmi_object_state; WAITING, MAKING: somebody is at it */
     uint64_t object; /**< atomic, as all that follows; 0: there never was one */
     uint64_t size;
     uint64_t align;
@@ -217,6 +218,11 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t align, uint64_t siz
 struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t address);
 /** Free an address of the window. */
 void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free);
+/** An address of the window cannot be freed, or resized: find out why, and tell. */
+void mmi_sample_misuse(const struct mm_heap_watch *watch, const struct mmi_free *free);
+/** What lies, or lay, at an address of the window. False: nothing ever. */
+bool mmi_sample_report_at(const struct mm_heap_watch *watch, uint64_t address,
+                          struct mm_heap_report *report);
 /** How many are live, and their bytes. */
 uint64_t mmi_samples_count(const struct mm_heap_watch *watch, uint64_t *bytes);
 /** A line to the log op: so many were not freed. */
@@ -230,6 +236,9 @@ static inline bool mmi_in_samples(const struct mm_heap_watch *watch, uint64_t ad
 }
 
 /* --- reports ---------------------------------------------------------------------------------- */
+
+/** What a wild free is that meets a place whose object is free. */
+#define MMI_INSIDE_OF_FREE "free of the inside of an object that is free"
 
 /** A report, and what only a panic says. */
 struct mmi_finding {
@@ -273,6 +282,8 @@ uint64_t mmi_watch_mark(const struct mm_heap_watch *watch, uint64_t record);
 /** A cache or heap joins the pool. False: no memory for the list. */
 bool mmi_pool_add_user(struct mm_pool *pool, const void *user, bool cache);
 void mmi_pool_remove_user(struct mm_pool *pool, const void *user);
+/** The heap of the pool in whose window of samples the address lies; NULL: none. */
+const struct mm_heap_watch *mmi_pool_sampler(const struct mm_pool *pool, uint64_t address);
 /** Pages of the list. */
 void mmi_pool_free_users(struct mm_pool *pool);
 

@@ -210,9 +210,14 @@ static uint64_t asked(const struct live *live)
 
 /* --- freeing ---------------------------------------------------------------------------------- */
 
+/** The address cannot be freed, or resized. */
 static void misuse(const struct mm_heap *heap, const struct mmi_free *free)
 {
-    mmi_heap_misuse(heap, free->address, free->caller);
+    if (mmi_in_samples(&heap->watch, free->address)) {
+        mmi_sample_misuse(&heap->watch, free);
+    } else {
+        mmi_heap_misuse(heap, free->address, free->caller);
+    }
 }
 
 /** Whether this can have been asked for the object: it has at least that alignment. */
@@ -405,7 +410,7 @@ void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size,
 
     size = want.size;
     if (!find(heap, address, &live)) {
-        mmi_heap_misuse(heap, address, caller);
+        misuse(heap, &(struct mmi_free){.address = address, .caller = caller});
         return NULL;
     }
     if (fits(heap, &live, address, size)) {

@@ -207,8 +207,8 @@ static void test_foreign(void **state)
     T_EXPECT_PANIC(mm_cache_free(&cache, object), &info);
     expect(&info, object, "double free of an object", "free, an object of", 64, "sixty");
     T_EXPECT_PANIC(mm_cache_free(&cache, (char *)object + 16), &info);
-    expect(&info, (char *)object + 16, "free of the inside of an object",
-           "an object that begins at", (uintptr_t)object, "sixty");
+    expect(&info, (char *)object + 16, "free of the inside of an object that is free",
+           "free, an object that began at", (uintptr_t)object, "sixty");
 }
 
 /* --- sizes ------------------------------------------------------------------------------------ */

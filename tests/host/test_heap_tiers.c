@@ -107,6 +107,9 @@ static void inner_free(struct mm_heap *heap)
     expect_report(MM_HEAP_INNER_FREE, object, 100, 16, false);
     expect_text("free of the inside of an object, 16 bytes into it", "");
     freed_here(heap, object);
+    freed_there(heap, object + 16); /* it is none any more */
+    expect_report(MM_HEAP_WILD_FREE, object, 100, 16, true);
+    expect_text("free of the inside of an object that is free, 16 bytes into it", "");
 
     object = made_here(heap, 20000);
     freed_there(heap, object + 8192);
