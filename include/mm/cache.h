@@ -414,10 +414,11 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
 void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *objects);
 
 /**
- * Give all empty slabs back to the page source, also those that are kept or that a CPU holds.
+ * Give all empty slabs back to the page source, also those that are kept or that a CPU holds. What
+ * waits in a hardened cache leaves the quarantine first.
  *
- * @return pages given back; 0 also if the cache is null or not initialised
- * Locks:  none; any context. Cost: O(CPUs + slabs).
+ * @return pages of slabs given back; 0 also if the cache is null or not initialised
+ * Locks:  none; any context. Cost: O(CPUs + slabs + objects that wait).
  */
 uint64_t mm_cache_reclaim(struct mm_cache *cache);
 

@@ -291,10 +291,10 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object);
 
 /**
  * Give all empty slabs back to the page source, also those that are kept or that a CPU holds, and
- * all freed runs that are kept.
+ * all freed runs that are kept. What waits in a hardened heap leaves the quarantine first.
  *
- * @return pages given back; 0 also if the heap is null or not initialised
- * Locks:  none; any context. Cost: O(CPUs + slabs + runs kept).
+ * @return pages of slabs and runs given back; 0 also if the heap is null or not initialised
+ * Locks:  none; any context. Cost: O(CPUs + slabs + runs kept + objects that wait).
  */
 uint64_t mm_heap_reclaim(struct mm_heap *heap);
 

@@ -122,6 +122,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
 mm_status_t mm_cache_destroy(struct mm_cache *cache)
 {
     struct mmi_class_counts counts;
+    uint64_t nr_pages = 0;
     struct mm_pool *pool;
 
     if (cache == NULL) {
@@ -136,7 +137,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
         return MM_ERR_BUSY;
     }
     pool = cache->objects.pool;
-    mmi_quarantine_drain(&cache->watch);
+    (void)mmi_quarantine_drain(&cache->watch, &nr_pages);
     mmi_class_destroy(&cache->objects);
     if (cache->hint_pages != 0) {
         mmi_pool_free_meta_pages(pool, cache->hint_pages, hint_pages(pool->nr_cpus));
@@ -153,6 +154,7 @@ static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint32_t flags,
     struct mm_heap_watch *watch = &cache->watch;
     const uint64_t *hint_at;
     bool hardened = mmi_is_hardened(watch);
+    uint64_t nr_pages = 0;
     void *object;
 
     cpu %= watch->nr_cpus;
@@ -160,7 +162,7 @@ static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint32_t flags,
     if (hardened ? !mmi_watch_claim(watch, mmi_load_acquire(hint_at), &object)
                  : !mmi_slab_alloc(hint_at, &object)) {
         object = mmi_class_alloc(&cache->objects, cpu, flags);
-        if (object == NULL && mmi_quarantine_drain(watch) != 0) {
+        if (object == NULL && mmi_quarantine_drain(watch, &nr_pages) != 0) {
             object = mmi_class_alloc(&cache->objects, cpu, flags);
         }
         if (object != NULL && hardened) {
@@ -447,11 +449,13 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
 
 uint64_t mm_cache_reclaim(struct mm_cache *cache)
 {
+    uint64_t nr_pages = 0;
+
     if (!is_cache(cache)) {
         return 0;
     }
-    mmi_quarantine_drain(&cache->watch);
-    return mmi_class_reclaim(&cache->objects);
+    (void)mmi_quarantine_drain(&cache->watch, &nr_pages);
+    return nr_pages + mmi_class_reclaim(&cache->objects);
 }
 
 mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_stats *out)

@@ -12,8 +12,11 @@
  * 16 of its fence, which is there in every state. So in front of each object lies a fence too, its
  * neighbour's or the lead of the slab. A freed object is poison up to its fence, from its free to
  * its next use. What is broken is mended when it is told, so it is told once; but if its neighbour
- * is freed first, of an overflow only the fence is, because the rest may become data at any time:
- * that it was told is noted in the object's record.
+ * is freed or used first, of an overflow only the fence is, because the rest may become data at any
+ * time: that it was told is noted in the object's record.
+ *
+ * Who did it is a guess. What is broken between the end of a live object and the next is that of
+ * which of the two is nearer to it; and an overflow may go on into a freed neighbour, or through it.
  *
  * The quarantine is a ring of addresses, exchanged in turn: who puts one in gets the one out that
  * was there, and nobody waits. It is bounded, first in first out, and an interrupt may come at any
@@ -58,6 +61,15 @@ uint64_t mmi_canary_check(const struct mm_heap_watch *watch, uint64_t from, uint
         }
     }
     return from;
+}
+
+/** Behind the last broken byte of a range, or `from`. */
+static uint64_t canary_broken_until(const struct mm_heap_watch *watch, uint64_t from, uint64_t to)
+{
+    while (to > from && *(const uint8_t *)(uintptr_t)(to - 1) == canary_byte(watch, to - 1)) {
+        to--;
+    }
+    return to;
 }
 
 uint64_t mmi_poison_check(uint64_t from, uint64_t to)
@@ -107,16 +119,16 @@ struct broken {
 };
 
 /**
- * Whether what is broken in front of the end of a place, from `at` on, came from behind it: what an
- * object does itself begins where it ends.
+ * Whether what is broken between the end of an object of `size` bytes and that of its place, from
+ * `at` on, came from behind: it is nearer to there. So what begins where the object ends is its own.
  */
 static bool comes_from_behind(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
                               unsigned index, uint64_t size, uint64_t at)
 {
     uint64_t object = object_at(slab, index);
-    uint64_t last = object + mmi_load(&slab->size) - 1;
+    uint64_t end = object + mmi_load(&slab->size);
 
-    return at != object + size && *(const uint8_t *)(uintptr_t)last != canary_byte(watch, last);
+    return end - canary_broken_until(watch, at, end) < at - (object + size);
 }
 
 /** The same, if there is a next object that lives, and may have done it. */
@@ -172,7 +184,10 @@ static struct broken look_before(const struct mm_heap_watch *watch, const struct
     return (struct broken){MM_HEAP_UNDERFLOW, index, at};
 }
 
-/** A freed one. */
+/**
+ * A freed one. If it is broken from its first byte on, and what lies in front lives and is broken
+ * up to its end, it is that one's overflow.
+ */
 static struct broken look_inside(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
                                  unsigned index)
 {
@@ -181,12 +196,22 @@ static struct broken look_inside(const struct mm_heap_watch *watch, const struct
     uint64_t at = mmi_poison_check(object, fence);
 
     if (at == fence) {
+        uint64_t size = mmi_freed_size(mmi_load(&mmi_record_of(slab, index)->freed));
+
         at = mmi_canary_check(watch, fence, fence + MMI_FENCE);
         if (at == fence + MMI_FENCE) {
             return (struct broken){0};
         }
-        if (is_underflow(watch, slab, index, fence - object, at)) {
+        if (is_underflow(watch, slab, index, size, at)) {
             return (struct broken){MM_HEAP_UNDERFLOW, index + 1, at};
+        }
+    }
+    if (at == object && index > 0 &&
+        canary_broken_until(watch, object - MMI_FENCE, object) == object) {
+        uint64_t freed = mmi_load_acquire(&mmi_record_of(slab, index - 1)->freed);
+
+        if (mmi_freed_state(freed) == MMI_OBJECT_LIVE) {
+            return look_behind(watch, slab, index - 1, mmi_freed_size(freed));
         }
     }
     return (struct broken){MM_HEAP_WRITE_AFTER_FREE, index, at};
@@ -242,6 +267,17 @@ static void tell_behind(const struct mm_heap_watch *watch, const struct mmi_slab
     }
 }
 
+/** Tell what is in front of an object, and mend the fence there: the rest is the other's. */
+static void tell_before(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                        const struct broken *before, uint64_t object, uint64_t caller)
+{
+    tell(watch, slab, before, caller);
+    mend(watch, object - MMI_FENCE, object);
+    if (before->kind == MM_HEAP_OVERFLOW) {
+        note_told(slab, before->index);
+    }
+}
+
 void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
                        uint64_t freed, uint64_t caller)
 {
@@ -251,11 +287,7 @@ void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *foun
     struct broken before = look_before(watch, slab, index);
 
     if (before.kind != 0) {
-        tell(watch, slab, &before, caller);
-        mend(watch, object - MMI_FENCE, object);
-        if (before.kind == MM_HEAP_OVERFLOW) {
-            note_told(slab, before.index);
-        }
+        tell_before(watch, slab, &before, object, caller);
     }
     tell_behind(watch, slab, &behind, freed, caller);
     poison(watch, slab, index);
@@ -278,16 +310,20 @@ void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab
 {
     struct broken inside = look_inside(watch, slab, index);
 
-    if (inside.kind != 0) {
+    if (inside.kind == MM_HEAP_OVERFLOW) {
+        tell_before(watch, slab, &inside, object_at(slab, index), caller);
+    } else if (inside.kind != 0) {
         tell(watch, slab, &inside, caller);
+    }
+    if (inside.kind != 0) {
         poison(watch, slab, index);
     }
 }
 
 /* --- the quarantine --------------------------------------------------------------------------- */
 
-/** An object leaves the quarantine, and may be used again. */
-static void leave(struct mm_heap_watch *watch, uint64_t address)
+/** An object leaves the quarantine, and may be used again. Pages given back by that are added. */
+static void leave(struct mm_heap_watch *watch, uint64_t address, uint64_t *nr_pages)
 {
     struct mmi_record *record;
     struct mmi_found found;
@@ -302,7 +338,7 @@ static void leave(struct mm_heap_watch *watch, uint64_t address)
     mmi_hardened_reuse(watch, found.slab, index, 0);
     mmi_store_release(&record->freed, mmi_freed_pack(mmi_record_address(seen), MMI_OBJECT_FREE,
                                                      mmi_freed_size(seen)));
-    if (!mmi_watch_free_bit(&found, index)) {
+    if (!mmi_watch_free_bit(&found, index, nr_pages)) {
         mmi_watch_panic(watch, address);
     }
 }
@@ -311,13 +347,14 @@ void mmi_quarantine_put(struct mm_heap_watch *watch, uint64_t address)
 {
     uint64_t turn = mmi_fetch_add(&watch->next_waiting, UINT64_C(1)) % watch->nr_waiting;
     uint64_t oldest = mmi_exchange(&watch->waiting[turn], address);
+    uint64_t nr_pages = 0;
 
     if (oldest != 0) {
-        leave(watch, oldest);
+        leave(watch, oldest, &nr_pages);
     }
 }
 
-uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch)
+uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch, uint64_t *nr_pages)
 {
     uint64_t nr = 0;
 
@@ -326,7 +363,7 @@ uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch)
             mmi_load(&watch->waiting[i]) == 0 ? 0 : mmi_exchange(&watch->waiting[i], UINT64_C(0));
 
         if (address != 0) {
-            leave(watch, address);
+            leave(watch, address, nr_pages);
             nr++;
         }
     }
@@ -347,7 +384,8 @@ static bool check_object(const struct mm_slab_class *class, const struct mmi_sla
     if (found.kind == 0 && live && index == 0) {
         found = look_before(class->watch, slab, index);
     }
-    if (found.kind != 0) {
+    /* What another object did is told with that one. */
+    if (found.kind != 0 && !(found.kind == MM_HEAP_OVERFLOW && found.index != index)) {
         struct mmi_finding finding = broken(class->watch, found.kind, slab, found.index, found.at);
 
         mmi_report_log(&class->pool->platform, &finding.report);

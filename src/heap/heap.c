@@ -257,6 +257,7 @@ static bool leaks(const struct mm_heap *heap)
 
 mm_status_t mm_heap_destroy(struct mm_heap *heap)
 {
+    uint64_t nr_pages = 0;
     struct mm_pool *pool;
 
     if (heap == NULL) {
@@ -269,7 +270,7 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
         return MM_ERR_BUSY;
     }
     pool = heap->pool;
-    mmi_quarantine_drain(&heap->watch);
+    (void)mmi_quarantine_drain(&heap->watch, &nr_pages);
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         mmi_class_destroy(&heap->classes[i]);
     }
@@ -357,11 +358,12 @@ void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t
                     uint32_t flags)
 {
     void *object = try_alloc(heap, cpu, align, size, flags);
+    uint64_t nr_pages = 0;
 
     /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; but none are
      * sought for what no memory holds. */
     if (object == NULL && size <= heap->pool->table.len &&
-        (mmi_quarantine_drain(&heap->watch) | mm_heap_reclaim(heap)) != 0) {
+        (mmi_quarantine_drain(&heap->watch, &nr_pages) | mm_heap_reclaim(heap)) != 0) {
         object = try_alloc(heap, cpu, align, size, flags);
     }
     if (object == NULL && (flags & MM_HEAP_RESERVE) != 0 && heap->reserve_size != 0 &&
@@ -462,7 +464,7 @@ uint64_t mm_heap_reclaim(struct mm_heap *heap)
     if (!mmi_is_heap(heap)) {
         return 0;
     }
-    mmi_quarantine_drain(&heap->watch);
+    (void)mmi_quarantine_drain(&heap->watch, &nr_pages);
     for (unsigned i = 0; i < MM_HEAP_NR_CLASSES; i++) {
         nr_pages += mmi_class_reclaim(&heap->classes[i]);
     }

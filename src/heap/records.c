@@ -224,12 +224,13 @@ bool mmi_watch_claim(struct mm_heap_watch *watch, uint64_t hint, void **out)
 void *mmi_watch_shuffle(struct mm_heap_watch *watch, void *object)
 {
     struct mmi_found found;
+    uint64_t nr_pages = 0;
     unsigned index;
     void *other;
 
     if (mmi_watch_find(watch, (uint64_t)(uintptr_t)object, &found, &index) &&
         mmi_watch_claim(watch, mmi_hint(found.slab, 0), &other)) {
-        mmi_watch_free_bit(&found, index);
+        mmi_watch_free_bit(&found, index, &nr_pages);
         return other;
     }
     return object;
@@ -255,7 +256,7 @@ void mmi_watch_made(struct mm_heap_watch *watch, uint64_t object, uint64_t size,
 
 /* --- freeing ---------------------------------------------------------------------------------- */
 
-bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index)
+bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index, uint64_t *nr_pages)
 {
     uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
     uint32_t now = 0;
@@ -264,7 +265,7 @@ bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index)
     case MMI_FREED_WRONG:
         return false;
     case MMI_FREED_LOOK:
-        mmi_slab_freed(found->slab, word, now);
+        *nr_pages += mmi_slab_freed(found->slab, word, now);
         break;
     case MMI_FREED:
         break;
@@ -299,6 +300,7 @@ bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, 
                     const struct mmi_free *free)
 {
     struct mmi_record *record = mmi_record_of(found->slab, index);
+    uint64_t nr_pages = 0;
     uint64_t seen;
 
     if (!claim_free(found, index, record, free, &seen)) {
@@ -311,5 +313,5 @@ bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, 
     }
     mmi_store_release(&record->freed,
                       mmi_freed_pack(free->caller, MMI_OBJECT_FREE, mmi_freed_size(seen)));
-    return mmi_watch_free_bit(found, index);
+    return mmi_watch_free_bit(found, index, &nr_pages);
 }

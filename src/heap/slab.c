@@ -261,8 +261,11 @@ static void forget_word(const struct mm_slab_class *class, uint32_t cpu)
     mmi_store(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));
 }
 
-/** A slab that a CPU owns has become empty, and is larger than what the class would take now. */
-static void leave_owner(struct mmi_slab *slab)
+/**
+ * A slab that a CPU owns has become empty, and is larger than what the class would take now. Returns
+ * pages given back.
+ */
+static uint64_t leave_owner(struct mmi_slab *slab)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
     uint64_t nr_slabs = mmi_load(&class->nr_slabs);
@@ -270,43 +273,47 @@ static void leave_owner(struct mmi_slab *slab)
     uint64_t owned = (uint64_t)(uintptr_t)slab;
 
     if (nr_slabs == 0 || next_order(class, nr_slabs - 1) >= mmi_load(&slab->order) ||
-        !is_empty(slab)) {
-        return;
+        !is_empty(slab) ||
+        !mmi_cas(&class->owned[(uint64_t)cpu * class->stride], &owned, UINT64_C(0))) {
+        return 0;
     }
-    if (mmi_cas(&class->owned[(uint64_t)cpu * class->stride], &owned, UINT64_C(0))) {
-        forget_word(class, cpu);
-        drop(slab, true);
-    }
+    forget_word(class, cpu);
+    return drop(slab, true);
 }
 
 /** A class has fewer slabs than it had: what its CPUs own may be too large for it now. */
-static void relieve_owners(struct mm_slab_class *class)
+static uint64_t relieve_owners(struct mm_slab_class *class)
 {
+    uint64_t nr_pages = 0;
+
     for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
         uint64_t owned = mmi_load_acquire(&class->owned[(uint64_t)cpu * class->stride]);
 
         if (owned != 0) {
-            leave_owner(mmi_slab_of(owned));
+            nr_pages += leave_owner(mmi_slab_of(owned));
         }
     }
+    return nr_pages;
 }
 
-void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now)
+uint64_t mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
     uint32_t state = mmi_load_seq(&slab->state);
+    uint64_t nr_pages = 0;
 
     if (state == MMI_SLAB_OWNED) {
-        leave_owner(slab);
+        nr_pages = leave_owner(slab);
     } else if (state == MMI_SLAB_UNLISTED ||
                (state == MMI_SLAB_LISTED &&
                 now == mmi_slab_full(slab, (unsigned)(word - slab->words)))) {
         /* The order that is due changes where the number of slabs crosses a power of two. */
-        if (settle(slab, true) != 0 && mm_is_pow2(mmi_load(&class->nr_slabs) + 1)) {
-            relieve_owners(class);
+        nr_pages = settle(slab, true);
+        if (nr_pages != 0 && mm_is_pow2(mmi_load(&class->nr_slabs) + 1)) {
+            nr_pages += relieve_owners(class);
         }
     }
-    /* Kept, or somebody is at it who will look. */
+    return nr_pages; /* none also if it is kept, or if somebody is at it who will look */
 }
 
 /* --- finding one ------------------------------------------------------------------------------ */

@@ -279,8 +279,9 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
  * Allocate from another word of the slab that the CPU owns, and hint at that. False: it has none.
  */
 bool mmi_class_next_word(const struct mm_slab_class *class, uint32_t cpu, void **out);
-/** Objects of the slab were freed into this word, which now is so; the slow part of it. */
-void mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now);
+/** Objects of the slab were freed into this word, which now is so; the slow part of it. Returns pages
+ * given back. */
+uint64_t mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t now);
 
 /** Whether the sample of a word is free, so that the slab belongs on the list of partial ones. */
 bool mmi_slab_worth_listing(struct mmi_slab *slab);

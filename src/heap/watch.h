@@ -161,8 +161,8 @@ bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, 
                     const struct mmi_free *free);
 /** An object that must be there is not, or its bit and its record contradict each other. */
 _Noreturn void mmi_watch_panic(const struct mm_heap_watch *watch, uint64_t address);
-/** Free by bit; the object is allocated. False: it is not. */
-bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index);
+/** Free by bit; the object is allocated. False: it is not. Pages given back are added. */
+bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index, uint64_t *nr_pages);
 /** The slab and index of an address that begins an object of it; for addresses that do. */
 bool mmi_watch_find(const struct mm_heap_watch *watch, uint64_t address, struct mmi_found *found,
                     unsigned *index);
@@ -190,8 +190,8 @@ void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab
                         uint64_t caller);
 /** Put an object into the quarantine; the oldest leaves. */
 void mmi_quarantine_put(struct mm_heap_watch *watch, uint64_t address);
-/** All leave; returns how many. */
-uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch);
+/** All leave; returns how many. Pages that were given back by that are added to `*nr_pages`. */
+uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch, uint64_t *nr_pages);
 /** Every object of a class: true if all is well. What is not is a line to the log op. */
 bool mmi_hardened_check(const struct mm_slab_class *class);
 

@@ -297,6 +297,7 @@ void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free)
 {
     struct mm_heap_watch *watch = &heap->watch;
     struct mmi_found found;
+    uint64_t nr_pages = 0;
     unsigned index;
     bool done;
 
@@ -311,7 +312,7 @@ void mmi_watched_free(struct mm_heap *heap, const struct mmi_free *free)
                       &found)) {
         done = mmi_slab_index(&found, &index) &&
                (mmi_has_records(watch) ? mmi_watch_free(watch, &found, index, free)
-                                       : mmi_watch_free_bit(&found, index));
+                                       : mmi_watch_free_bit(&found, index, &nr_pages));
     } else if (mmi_has_records(watch)) {
         done = free_run(heap, free);
     } else {

@@ -331,13 +331,141 @@ static void test_underflow_is_its_own(void **state)
     }
 }
 
+/** What a live object writes into a freed one behind it is its overflow, whenever that is met. */
+static void test_overflow_into_freed(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct world *world = start(MM_HEAP_HARDENED, 0);
+        struct mm_heap *heap = &world->heap;
+        const struct mm_heap_report *report = &told.reports[0];
+        unsigned char *first;
+        unsigned char *second;
+        void *objects[200];
+
+        neighbours(heap, 20, 48, &first, &second);
+        freed_here(heap, second);
+        if (i > 0) {
+            mm_heap_reclaim(heap); /* it leaves the quarantine */
+        }
+        memset(first + 20, 0xaa, 40);
+        world->log.nr_lines = 0;
+        assert_int_equal(mm_heap_check(heap), MM_ERR_CORRUPTED);
+        assert_int_equal(world->log.nr_lines, 3); /* one report, of the first */
+        mm_heap_reclaim(heap);
+        for (unsigned n = 0; n < 200; n++) {
+            objects[n] = made_here(heap, 20);
+        }
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(report->kind, MM_HEAP_OVERFLOW);
+        assert_int_equal(report->object, (uint64_t)(uintptr_t)first);
+        assert_int_equal(report->size, 20);
+        assert_int_equal(report->offset, 20);
+        assert_int_equal(report->freed_by, 0);
+        assert_true(IN_PLACE(report->allocated_by, made_here));
+        freed_here(heap, first);
+        assert_int_equal(told.nr, 1);
+        for (unsigned n = 0; n < 200; n++) {
+            freed_here(heap, objects[n]);
+        }
+        mm_heap_reclaim(heap);
+        assert_int_equal(told.nr, 1);
+        end(world);
+    }
+}
+
+/** What is written into a freed object alone is its own, also beside a live one. */
+static void test_write_after_free_beside_live(void **state)
+{
+    struct world *world = start(MM_HEAP_HARDENED, 0);
+    struct mm_heap *heap = &world->heap;
+    unsigned char *first;
+    unsigned char *second;
+
+    (void)state;
+    neighbours(heap, 20, 48, &first, &second);
+    freed_here(heap, second);
+    second[0] = 1;
+    first[20] = 1;
+    mm_heap_reclaim(heap);
+    assert_int_equal(told.nr, 1);
+    assert_int_equal(told.reports[0].kind, MM_HEAP_WRITE_AFTER_FREE);
+    assert_int_equal(told.reports[0].object, (uint64_t)(uintptr_t)second);
+    freed_here(heap, first);
+    assert_int_equal(told.nr, 2);
+    assert_int_equal(told.reports[1].kind, MM_HEAP_OVERFLOW);
+    end(world);
+}
+
+/** Bytes between two objects are blamed on the one that is nearer. */
+static void test_nearer_is_blamed(void **state)
+{
+    static const struct {
+        int at; /* from the second, which begins 28 bytes behind the end of the first */
+        unsigned nr;
+        bool second;
+    } cases[] = {{-8, 4, true},   {-13, 1, true},  {-4, 1, true},
+                 {-28, 1, false}, {-23, 1, false}, {-28, 28, false}};
+
+    (void)state;
+    for (unsigned i = 0; i < 12; i++) {
+        struct world *world = start(MM_HEAP_HARDENED, 0);
+        struct mm_heap *heap = &world->heap;
+        const struct mm_heap_report *report = &told.reports[0];
+        bool of_second = cases[i / 2].second;
+        int at = cases[i / 2].at;
+        unsigned char *first;
+        unsigned char *second;
+
+        neighbours(heap, 20, 48, &first, &second);
+        memset(second + at, 0xff, cases[i / 2].nr);
+        freed_here(heap, i % 2 != 0 ? first : second);
+        freed_here(heap, i % 2 != 0 ? second : first);
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(report->kind, of_second ? MM_HEAP_UNDERFLOW : MM_HEAP_OVERFLOW);
+        assert_int_equal(report->object, (uint64_t)(uintptr_t)(of_second ? second : first));
+        assert_int_equal(report->offset, of_second ? at : at + 48);
+        end(world);
+    }
+}
+
+/** In front of an object lies a freed one, that is as it must be but for its end. */
+static void test_underflow_behind_freed(void **state)
+{
+    struct world *world = start(MM_HEAP_HARDENED, 0);
+    struct mm_heap *heap = &world->heap;
+    unsigned char *first;
+    unsigned char *second;
+
+    (void)state;
+    neighbours(heap, 20, 48, &first, &second);
+    freed_here(heap, first);
+    memset(second - 16, 0xff, 16);
+    mm_heap_reclaim(heap);
+    assert_int_equal(told.nr, 1);
+    assert_int_equal(told.reports[0].kind, MM_HEAP_UNDERFLOW);
+    assert_int_equal(told.reports[0].object, (uint64_t)(uintptr_t)second);
+    assert_int_equal(told.reports[0].offset, -16);
+    freed_here(heap, second);
+    assert_int_equal(told.nr, 1);
+    end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resize_tells_overflow), cmocka_unit_test(test_resized_is_guarded),
-        cmocka_unit_test(test_overflow_is_told_once), cmocka_unit_test(test_told_is_not_freed),
-        cmocka_unit_test(test_underflow_is_its_own),  cmocka_unit_test(test_sized_free_with_align),
-        cmocka_unit_test(test_alignment_is_kept),     cmocka_unit_test(test_runs_shrink_in_place),
+        cmocka_unit_test(test_resize_tells_overflow),
+        cmocka_unit_test(test_resized_is_guarded),
+        cmocka_unit_test(test_overflow_is_told_once),
+        cmocka_unit_test(test_told_is_not_freed),
+        cmocka_unit_test(test_underflow_is_its_own),
+        cmocka_unit_test(test_sized_free_with_align),
+        cmocka_unit_test(test_alignment_is_kept),
+        cmocka_unit_test(test_runs_shrink_in_place),
+        cmocka_unit_test(test_overflow_into_freed),
+        cmocka_unit_test(test_nearer_is_blamed),
+        cmocka_unit_test(test_underflow_behind_freed),
+        cmocka_unit_test(test_write_after_free_beside_live),
     };
 
     return cmocka_run_group_tests_name("heap_tiers_resize", tests, NULL, NULL);
