@@ -222,16 +222,19 @@ void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t
  * Make an object larger or smaller: in place where it fits, else in a new place to which the first
  * bytes, as many as fit, are copied.
  *
- * Alignment is never lost. The result has the alignment that mm_heap_alloc() gives for `size`, and
- * that of the old object: what was asked for, or the largest power of two up to 4096 that divides
- * its usable size; where that is exactly what was asked for, if it is a power of two. An object
- * moves to a smaller place only if half of it or less would be used, or if where it lies has not
- * the alignment of the new size; but a sampled one, which ends or begins at its guard, whenever its
- * size changes.
+ * The result has the alignment that mm_heap_alloc() gives for `size`, and that which was asked for
+ * when the object was allocated, by mm_heap_alloc_aligned() or mm_heap_alloc_with(), however often
+ * it is resized. Nothing else is kept: of 64 bytes that become 80 the place is that of any 80.
+ *
+ * An object moves to a smaller place only if half of it or less would be used, or if where it lies
+ * has not that alignment; but a sampled one, which ends or begins at its guard, whenever its size
+ * changes. Whoever makes an object smaller, or as large as its usable size, is never refused: where
+ * there is no memory for the better place it stays in its own, which has the alignment that was
+ * asked for, but perhaps not the one of the new size.
  *
  * @param object  NULL: as mm_heap_alloc(). Panics as mm_heap_free() if it is no object of this heap
  * @param size    0 counts as 1: the object is not freed
- * @return the object, or NULL as mm_heap_alloc(); then the old object is as it was
+ * @return the object, or NULL as mm_heap_alloc(), if it does not fit; then the old object is as it was
  * Owner:  the caller; the old object is gone unless the result is NULL.
  * Locks:  none; contexts as mm_heap_alloc() and mm_heap_free(). Cost: that of the allocation, the
  *         copy and the free, or O(1).
@@ -271,7 +274,7 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
  * given this object: another size class, another number of pages, an alignment that it has not or
  * that cannot be asked for. (A resized object may have a size that alone would have given it
  * another class. In its slab every size passes then with which mm_heap_realloc() would leave an
- * object where it is.)
+ * object where it is; if one had to stay for want of memory, every smaller one.)
  *
  * @param size   as given to the allocation or to the last mm_heap_realloc(); of an array nr * size
  * @param align  as given to the allocation, also if the object was resized since; 0: none was

@@ -427,6 +427,9 @@ MMI_INLINE void *alloc_with(struct mm_heap *heap, size_t size, size_t align, uin
     }
     object =
         mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, flags, caller);
+    if (object != NULL && align > 16) {
+        mmi_heap_mark_asked(heap, object, align);
+    }
     if (object != NULL && (flags & MM_HEAP_ZEROED) != 0) {
         memset(object, 0, size);
     }

@@ -87,6 +87,19 @@ void mmi_heap_free_unlike(struct mm_heap *heap, const struct mmi_free *free);
 /** As mm_heap_free(). */
 void mmi_heap_free(struct mm_heap *heap, uint64_t address, uint64_t caller);
 
+/**
+ * An alignment that was asked for an object: it keeps that when it is resized. The slab remembers the
+ * largest, so that others in it may keep more than was asked for them; a run, and a sample, its own.
+ */
+void mmi_heap_mark_asked(const struct mm_heap *heap, const void *object, uint64_t align);
+/** What the objects of this slab, or the run, are to keep: 16 at least. */
+static inline uint64_t mmi_heap_asked(const struct mmi_slab *slab)
+{
+    unsigned asked = mmi_load(&slab->asked);
+
+    return asked < 4 ? 16 : UINT64_C(1) << asked;
+}
+
 /** An object of this slab, or run, has a size now that alone may have given it another place. */
 void mmi_heap_mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, uint64_t size);
 

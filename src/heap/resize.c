@@ -49,11 +49,22 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
     return slab == NULL ? 0 : usable(heap, slab);
 }
 
-/** The alignment that an object has, and keeps. */
-static uint64_t align_of(const struct mm_heap *heap, const struct mmi_slab *slab)
+void mmi_heap_mark_asked(const struct mm_heap *heap, const void *object, uint64_t align)
 {
-    return is_run(heap, slab) ? mmi_load(&slab->words[MMI_RUN_ALIGN])
-                              : mmi_slab_align(mmi_load(&slab->size));
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    struct mmi_slab *slab = mmi_table_find(&heap->pool->table, address);
+    uint8_t asked = (uint8_t)mmi_log2(align);
+    uint8_t seen;
+
+    if (slab == NULL && heap->large.pool != NULL) {
+        slab = mmi_table_find(&heap->large.pool->table, address);
+    }
+    if (slab == NULL) {
+        return; /* a sample */
+    }
+    seen = mmi_load(&slab->asked);
+    while (seen < asked && !mmi_cas(&slab->asked, &seen, asked)) {
+    }
 }
 
 /** The size of objects in whose slabs this one would be, if it were allocated. */
@@ -73,11 +84,11 @@ void mmi_heap_mark_resized(const struct mm_heap *heap, struct mmi_slab *slab, ui
 
 /** Whether the object can stay where it is, at its new size; a run gives back its tail then. */
 static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_t address,
-                            uint64_t align, uint64_t size)
+                            uint64_t asked, uint64_t size)
 {
     uint64_t had = usable(heap, slab);
 
-    if (!mm_is_aligned(address, align)) {
+    if (!mm_is_aligned(address, mmi_natural_align(size))) {
         return false;
     }
     if (mmi_slab_class(slab) == &heap->reserve) {
@@ -86,19 +97,19 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
     if (size > had) {
         return is_run(heap, slab) && mmi_heap_run_grow(slab, size, 0);
     }
-    if (!mmi_heap_in_slab(align, size)) {
+    if (!mmi_heap_in_slab(asked, size)) {
         mmi_heap_run_shrink(slab, size);
         return true;
     }
     /* Worth a copy only if at least half of it is saved. */
-    return slot_size(heap, align, size) > had / 2;
+    return slot_size(heap, asked, size) > had / 2;
 }
 
 static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t caller)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_slab *slab;
-    uint64_t align;
+    uint64_t asked;
     uint64_t had;
     uint32_t cpu;
     void *moved;
@@ -117,23 +128,22 @@ static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t ca
         return NULL;
     }
     had = usable(heap, slab);
-    align = align_of(heap, slab);
-    align = align > mmi_natural_align(size) ? align : mmi_natural_align(size);
-    if (resize_in_place(heap, slab, address, align, size)) {
+    asked = mmi_heap_asked(slab);
+    if (resize_in_place(heap, slab, address, asked, size)) {
         mmi_heap_mark_resized(heap, slab, size);
         return object;
     }
     cpu = mmi_cpu_number(&heap->pool->platform);
-    moved = mmi_heap_alloc(heap, cpu, align, size, 0, caller);
-    if (moved == NULL && size <= had && mm_is_aligned(address, align)) {
+    moved = mmi_heap_alloc(heap, cpu, asked, size, 0, caller);
+    if (moved == NULL && size <= had) {
         /* No place is better than this one; and nobody was refused. */
         mmi_store(&slab->resized, (uint8_t)MMI_RESIZED_ANY);
         mmi_fetch_sub(&heap->nr_failed, UINT64_C(1));
         return object;
     }
     if (moved != NULL) {
-        if (align > 16 && mmi_heap_in_slab(align, size) &&
-            slot_size(heap, align, size) != slot_size(heap, 16, size)) {
+        if (asked > 16) {
+            mmi_heap_mark_asked(heap, moved, asked);
             mmi_heap_mark_resized(heap, find_live(heap, (uint64_t)(uintptr_t)moved), size);
         }
         memcpy(moved, object, size < had ? size : had);
@@ -169,14 +179,12 @@ bool mmi_heap_may_have(const struct mm_heap *heap, const struct mmi_slab *slab, 
         return is_run(heap, slab) && mmi_load(&slab->words[MMI_RUN_ALIGN]) >= align &&
                mmi_heap_run_pages(size) == has >> MM_PAGE_SHIFT;
     }
-    if (mmi_load(&slab->resized) == MMI_RESIZED_ANY) {
-        return true;
-    }
     if (mmi_load(&slab->resized) != 0) {
-        uint64_t has_align = align_of(heap, slab);
+        uint64_t asked = mmi_heap_asked(slab);
 
-        return align <= has_align && mmi_heap_in_slab(has_align, size) &&
-               slot_size(heap, has_align, size) > has / 2;
+        return align <= asked &&
+               (mmi_load(&slab->resized) == MMI_RESIZED_ANY ||
+                (mmi_heap_in_slab(asked, size) && slot_size(heap, asked, size) > has / 2));
     }
     return !is_run(heap, slab) && has == slot_size(heap, align, size);
 }

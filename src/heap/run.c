@@ -53,6 +53,7 @@ static void *begin(struct mm_slab_class *runs, struct mmi_slab *run, uint64_t al
 
     mmi_store(&run->words[MMI_RUN_ALIGN], align);
     mmi_store(&run->resized, (uint8_t)0);
+    mmi_store(&run->asked, (uint8_t)0);
     mmi_store(&run->state, (uint8_t)MMI_SLAB_OWNED);
     mmi_store_release(&run->base, pages);
     mmi_fetch_add(&runs->nr_slabs, UINT64_C(1));

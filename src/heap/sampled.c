@@ -103,8 +103,10 @@ static uint32_t claim(struct mm_heap_watch *watch)
     return watch->nr_samples;
 }
 
-void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t align, uint64_t size, uint64_t caller)
+void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t asked, uint64_t size, uint64_t caller)
 {
+    uint64_t natural = mmi_natural_align(size);
+    uint64_t align = asked > natural ? asked : natural;
     struct mmi_sample *sample;
     uint64_t object;
     uint64_t clock;
@@ -127,12 +129,20 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t align, uint64_t siz
     mmi_canary_set(watch, object + size, page + MM_PAGE_SIZE);
     mmi_store(&sample->object, object);
     mmi_store(&sample->size, size);
-    mmi_store(&sample->align, align);
+    mmi_store(&sample->asked, asked);
     mmi_store(&sample->made, caller);
     mmi_store(&sample->freed, UINT64_C(0));
     mmi_store(&sample->mark, mmi_load(&watch->mark));
     mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
     return (void *)(uintptr_t)object;
+}
+
+void mmi_sample_shrink(const struct mm_heap_watch *watch, struct mmi_sample *sample, uint64_t size)
+{
+    uint64_t object = mmi_load(&sample->object);
+
+    mmi_canary_set(watch, object + size, object + mmi_load(&sample->size));
+    mmi_store(&sample->size, size);
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
@@ -259,8 +269,10 @@ static void mismatch(const struct mm_heap_watch *watch, const struct mmi_sample 
 
 static bool agrees(const struct mmi_sample *sample, const struct mmi_free *free)
 {
-    return (free->size == 0 ? 1 : free->size) == mmi_load(&sample->size) && free->align != 0 &&
-           free->align <= mmi_load(&sample->align);
+    uint64_t size = mmi_load(&sample->size);
+
+    return (free->size == 0 ? 1 : free->size) == size && free->align != 0 &&
+           (free->align <= mmi_load(&sample->asked) || free->align <= mmi_natural_align(size));
 }
 
 void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)

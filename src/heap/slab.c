@@ -472,6 +472,7 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->resized, (uint8_t)0);
+    mmi_store(&slab->asked, (uint8_t)0);
     mmi_store(&slab->nr_objects, (uint16_t)nr);
     look_in(slab, MMI_SLAB_OWNED);
     mmi_store(&slab->state, (uint8_t)MMI_SLAB_OWNED);

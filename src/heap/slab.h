@@ -51,7 +51,8 @@ struct mmi_slab {
     uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
     uint8_t state;       /**< enum mmi_slab_state */
     uint8_t number;      /**< of its class in the heap */
-    uint16_t zero;       /**< always 0 */
+    uint8_t asked;       /**< log2 of the most that an object was to be aligned to; 0: none was */
+    uint8_t zero;        /**< always 0 */
     uint64_t look;       /**< a free has to look once these objects of a word are all free */
     uint16_t cpu;        /**< whose it is, or was the last time that it was OWNED */
     uint16_t size;       /**< bytes from object to object */

@@ -202,7 +202,7 @@ struct mmi_sample {
     uint64_t state;  /**< atomic: enum mmi_object_state; WAITING, MAKING: somebody is at it */
     uint64_t object; /**< atomic, as all that follows; 0: there never was one */
     uint64_t size;
-    uint64_t align;
+    uint64_t asked;    /**< alignment; 16 at least */
     uint64_t made;     /**< return address */
     uint64_t freed;    /**< return address */
     uint64_t freed_at; /**< the clock, then */
@@ -213,7 +213,9 @@ mm_status_t mmi_sample_check(const struct mm_heap_guards *guards);
 mm_status_t mmi_sample_init(struct mm_heap_watch *watch, const struct mm_heap_guards *guards);
 void mmi_sample_destroy(struct mm_heap_watch *watch);
 /** NULL: none is free, or it is too large: allocate as ever. */
-void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t align, uint64_t size, uint64_t caller);
+void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t asked, uint64_t size, uint64_t caller);
+/** A live one is smaller from now on, where it is: it ends at its guard no more. */
+void mmi_sample_shrink(const struct mm_heap_watch *watch, struct mmi_sample *sample, uint64_t size);
 /** The live sample that begins at the address; NULL: none. */
 struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t address);
 /** Free an address of the window. */

@@ -80,7 +80,7 @@ void *mmi_watched_alloc(struct mm_heap *heap, uint32_t cpu, const struct mmi_wan
 
     cpu %= watch->nr_cpus;
     if (watch->sample_every != 0 && is_turn(heap, cpu)) {
-        object = mmi_sample_alloc(watch, align, size, want->caller);
+        object = mmi_sample_alloc(watch, want->align, size, want->caller);
         if (object != NULL) {
             return object;
         }
@@ -119,8 +119,9 @@ struct live {
     struct mmi_record *record; /**< NULL: a sample, or nothing is recorded */
     uint64_t size;             /**< that its owner may use */
     uint64_t room;             /**< bytes of its place */
-    uint64_t align;
-    unsigned index; /**< of the slab */
+    uint64_t align;            /**< that it has */
+    uint64_t asked;            /**< alignment that it keeps */
+    unsigned index;            /**< of the slab */
     bool run;
 };
 
@@ -137,6 +138,7 @@ static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct li
                          .room = mmi_load(&found.slab->size),
                          .size = mmi_load(&found.slab->size),
                          .align = mmi_slab_align(mmi_load(&found.slab->size)),
+                         .asked = mmi_heap_asked(found.slab),
                          .index = index};
     if (mmi_has_records(&heap->watch)) {
         uint64_t freed;
@@ -147,7 +149,9 @@ static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct li
             uint64_t natural = mmi_natural_align(mmi_freed_size(freed));
 
             out->size = mmi_freed_size(freed);
-            out->align = natural > out->align ? natural : out->align;
+            if (natural > out->align && mm_is_aligned(address, natural)) {
+                out->align = natural;
+            }
         }
         return mmi_freed_state(freed) == MMI_OBJECT_LIVE;
     }
@@ -165,7 +169,7 @@ static bool find(const struct mm_heap *heap, uint64_t address, struct live *out)
             *out = (struct live){.sample = sample,
                                  .room = mmi_load(&sample->size),
                                  .size = mmi_load(&sample->size),
-                                 .align = mmi_load(&sample->align)};
+                                 .asked = mmi_load(&sample->asked)};
         }
         return sample != NULL;
     }
@@ -179,6 +183,7 @@ static bool find(const struct mm_heap *heap, uint64_t address, struct live *out)
     *out = (struct live){.slab = run,
                          .room = mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE,
                          .align = mmi_load(&run->words[MMI_RUN_ALIGN]),
+                         .asked = mmi_heap_asked(run),
                          .run = true};
     out->size = out->room;
     if (mmi_has_records(&heap->watch)) {
@@ -245,12 +250,13 @@ static bool size_agrees(const struct mm_heap *heap, const struct mmi_free *free)
     return true;
 }
 
-/** The canary behind a run that is to be freed or resized. */
-static void look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, uint64_t caller)
+/** The canary behind a run of `room` bytes that is to be freed or resized. */
+static void look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, uint64_t room,
+                        uint64_t caller)
 {
     struct mmi_finding finding;
     uint64_t base = mmi_load(&run->base);
-    uint64_t end = base + mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
+    uint64_t end = base + room;
     uint64_t size = mmi_load(&run->words[MMI_RUN_SIZE]);
     uint64_t at = mmi_canary_check(&heap->watch, base + size, end);
 
@@ -287,7 +293,7 @@ static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
         return false;
     }
     if (mmi_is_hardened(&heap->watch)) {
-        look_at_run(heap, run, free->caller);
+        look_at_run(heap, run, mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE, free->caller);
     }
     mmi_store(&run->words[MMI_RUN_LAST], free->address);
     return mmi_heap_run_free(run, free->address);
@@ -330,48 +336,52 @@ static bool is_reserve(const struct mm_heap *heap, const struct mmi_slab *slab)
     return mmi_slab_class(slab) == &heap->reserve;
 }
 
-/** Whether the object can stay in its place at this size. */
+/** Whether the object has a place that is large enough, and not too large. */
 static bool fits(const struct mm_heap *heap, const struct live *live, uint64_t address,
-                 uint64_t size)
+                 uint64_t size, uint64_t room)
 {
-    uint64_t natural = mmi_natural_align(size);
-    uint64_t room = size + padding(heap);
-
     if (live->sample != NULL) {
         return size == live->size; /* else it would not end, or begin, at its guard */
     }
-    if (room < size || room > live->room || !mm_is_aligned(address, natural)) {
+    if (room > live->room || !mm_is_aligned(address, mmi_natural_align(size))) {
         return false;
     }
-    if (live->run && (is_reserve(heap, live->slab) || !mmi_heap_in_slab(live->align, room))) {
+    if (live->run && (is_reserve(heap, live->slab) || !mmi_heap_in_slab(live->asked, room))) {
         return true; /* set aside so; or its tail is given back */
     }
-    return room > live->room / 2 ||
-           heap->classes[mmi_heap_class(heap, live->align, room)].size > live->room / 2;
+    return heap->classes[mmi_heap_class(heap, live->asked, room)].size > live->room / 2;
+}
+
+/** Whether it is a run that is longer now. */
+static bool grows(const struct mm_heap *heap, const struct live *live, uint64_t room)
+{
+    return live->run && !is_reserve(heap, live->slab) && room > live->room &&
+           mmi_heap_run_grow(live->slab, room, 0);
 }
 
 /** What the object has broken is told before its end moves over it. */
 static void look_at_end(struct mm_heap *heap, const struct live *live, uint64_t caller)
 {
     if (live->run) {
-        look_at_run(heap, live->slab, caller);
+        look_at_run(heap, live->slab, live->room, caller);
     } else {
         mmi_hardened_resize(&heap->watch, live->slab, live->index, caller);
     }
 }
 
 /** Of a run, unless it would fit a slab; what is left, in bytes. */
-static uint64_t give_tail_back(struct mm_heap *heap, const struct live *live,
+static uint64_t give_tail_back(const struct mm_heap *heap, const struct live *live,
                                const struct mmi_want *want)
 {
     uint64_t room = want->size + padding(heap);
 
-    if (!mmi_heap_in_slab(live->align, room)) {
+    if (!mmi_heap_in_slab(live->asked, room)) {
         mmi_heap_run_shrink(live->slab, room);
     }
     return mmi_load(&live->slab->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE;
 }
 
+/** It has the new size where it is; a sample, one that is not larger. */
 static void stay(struct mm_heap *heap, const struct live *live, uint64_t address,
                  const struct mmi_want *want)
 {
@@ -379,12 +389,13 @@ static void stay(struct mm_heap *heap, const struct live *live, uint64_t address
     uint64_t room = live->room;
 
     if (live->sample != NULL) {
+        mmi_sample_shrink(&heap->watch, live->sample, size);
         return;
     }
     if (mmi_is_hardened(&heap->watch)) {
         look_at_end(heap, live, want->caller);
     }
-    mmi_store(&live->slab->resized, (uint8_t)1);
+    mmi_heap_mark_resized(heap, live->slab, size);
     if (live->run && !is_reserve(heap, live->slab)) {
         room = give_tail_back(heap, live, want);
     }
@@ -403,30 +414,57 @@ static void stay(struct mm_heap *heap, const struct live *live, uint64_t address
     }
 }
 
+/** No place is better than the one that it has, which is large enough; and nobody was refused. */
+static void stay_after_all(struct mm_heap *heap, const struct live *live, uint64_t address,
+                           const struct mmi_want *want)
+{
+    stay(heap, live, address, want);
+    if (live->slab != NULL) {
+        mmi_store(&live->slab->resized, (uint8_t)MMI_RESIZED_ANY);
+    }
+    mmi_fetch_sub(&heap->nr_failed, UINT64_C(1));
+}
+
+/** It was moved: what its new place has to know. */
+static void moved_to(struct mm_heap *heap, const void *moved, const struct mmi_want *want)
+{
+    if (want->align > 16) {
+        mmi_heap_mark_asked(heap, moved, want->align);
+    }
+    if (!mmi_has_records(&heap->watch) && mmi_watch_owns(heap, moved)) {
+        mmi_heap_mark_resized(heap, mmi_table_find(&heap->pool->table, (uint64_t)(uintptr_t)moved),
+                              want->size);
+    }
+}
+
 void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size, uint64_t caller)
 {
     struct mmi_want want = {.size = size == 0 ? 1 : size, .caller = caller};
+    struct mmi_free free = {.address = address, .caller = caller};
     struct live live;
+    uint64_t room;
     void *moved;
 
     size = want.size;
     if (!find(heap, address, &live)) {
-        misuse(heap, &(struct mmi_free){.address = address, .caller = caller});
+        misuse(heap, &free);
         return NULL;
     }
-    if (fits(heap, &live, address, size)) {
+    if (!mm_add(size, padding(heap), &room)) {
+        room = UINT64_MAX; /* which no place has */
+    }
+    if (fits(heap, &live, address, size, room) || grows(heap, &live, room)) {
         stay(heap, &live, address, &want);
         return (void *)(uintptr_t)address;
     }
-    want.align = live.align;
+    want.align = live.asked;
     moved = mmi_watched_alloc(heap, mmi_cpu_number(&heap->pool->platform), &want);
+    if (moved == NULL && (live.sample != NULL ? size : room) <= live.room) {
+        stay_after_all(heap, &live, address, &want);
+        return (void *)(uintptr_t)address;
+    }
     if (moved != NULL) {
-        struct mmi_free free = {.address = address, .caller = caller};
-
-        if (!mmi_has_records(&heap->watch) && mmi_watch_owns(heap, moved)) {
-            mmi_heap_mark_resized(
-                heap, mmi_table_find(&heap->pool->table, (uint64_t)(uintptr_t)moved), size);
-        }
+        moved_to(heap, moved, &want);
         memcpy(moved, (const void *)(uintptr_t)address, size < live.size ? size : live.size);
         mmi_watched_free(heap, &free);
     }

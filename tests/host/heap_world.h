@@ -93,7 +93,8 @@ struct world {
     /* The source in front of either. */
     struct mm_page_source inner;
     struct t_inject inject;
-    uint64_t nr_out;      /**< atomic */
+    uint64_t nr_out;      /**< atomic, as what follows */
+    uint64_t nr_refused;  /**< requests that failed */
     uint64_t nr_flags[2]; /**< atomic: requests without and with MM_PAGES_ATOMIC */
     void (*on_alloc)(struct world *world);
     unsigned depth;
@@ -113,6 +114,7 @@ static inline mm_status_t world_alloc_pages(void *ctx, uint64_t nr, uint64_t ali
     assert_int_equal(flags & ~MM_PAGES_ATOMIC, 0);
     __atomic_fetch_add(&world->nr_flags[flags & MM_PAGES_ATOMIC], UINT64_C(1), __ATOMIC_RELAXED);
     if (t_inject_fails(&world->inject)) {
+        __atomic_fetch_add(&world->nr_refused, UINT64_C(1), __ATOMIC_RELAXED);
         return MM_ERR_NO_MEMORY;
     }
     if (world->on_alloc != NULL) {
@@ -123,6 +125,8 @@ static inline mm_status_t world_alloc_pages(void *ctx, uint64_t nr, uint64_t ali
         /* Pages come as they are: the heap must not rely on zeroes. */
         memset(*out, 0xa5, nr * MM_PAGE_SIZE);
         __atomic_fetch_add(&world->nr_out, nr, __ATOMIC_RELAXED);
+    } else {
+        __atomic_fetch_add(&world->nr_refused, UINT64_C(1), __ATOMIC_RELAXED);
     }
     return status;
 }

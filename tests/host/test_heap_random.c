@@ -73,12 +73,6 @@ static uint64_t natural(uint64_t size)
     return size >= 16 && (size & (size - 1)) == 0 ? (size > 4096 ? 4096 : size) : 16;
 }
 
-/** Whether the heap looks at the sizes that were asked for, and not at those of classes. */
-static bool is_watched(void)
-{
-    return c.config.tier == MM_HEAP_HARDENED || c.config.sample_every != 0;
-}
-
 /* --- calls that succeed, or are short of memory -------------------------------------------------*/
 
 static void *allocate_with(uint64_t *size, uint64_t *align)
@@ -145,23 +139,27 @@ static void resize(void)
     uint64_t usable = mm_heap_usable_size(&c.world->heap, block);
     uint64_t asked = t_mheap_find(&c.model, block)->tag;
     uint64_t size = random_size();
-    uint64_t align = usable & (0 - usable);
+    uint64_t align = natural(size);
     uint64_t nr = one_in(3) ? 1 + below(5) : 0;
+    uint64_t nr_refused = c.world->nr_refused;
     void *moved;
 
     if (nr != 0) {
         size = size / nr * nr;
+        align = natural(size);
         moved = mm_heap_realloc_array(&c.world->heap, block, size / nr, nr);
     } else {
         moved = mm_heap_realloc(&c.world->heap, block, size);
     }
     if (moved == NULL) {
         c.nr_refused++;
+        assert_true(size > usable);
         T_LEGAL(t_mheap_verify(&c.model, block));
         return;
     }
-    align = is_watched() ? 1 : align > 4096 ? 4096 : align;
-    align = natural(size) > align ? natural(size) : align;
+    if (moved == block && c.world->nr_refused != nr_refused) {
+        align = 1; /* there was no better place */
+    }
     align = asked > align ? asked : align;
     T_LEGAL(t_mheap_resize(&c.model, block, moved, size, align));
 }

@@ -92,6 +92,7 @@ static void allocate(struct campaign *c)
     struct mm_heap *heap = &c->world->heap;
     uint64_t size = random_size(&c->prng);
     uint64_t align = natural(size);
+    uint64_t asked = 0;
     void *block;
 
     switch (t_prng_below(&c->prng, 4)) {
@@ -100,8 +101,9 @@ static void allocate(struct campaign *c)
         T_LEGAL(block == NULL ? NULL : t_mheap_zeroed(block, size));
         break;
     case 1:
-        align = UINT64_C(1) << t_prng_below(&c->prng, t_prng_chance(&c->prng, 1, 20) ? 17 : 13);
-        block = mm_heap_alloc_aligned(heap, align, size);
+        asked = UINT64_C(1) << t_prng_below(&c->prng, t_prng_chance(&c->prng, 1, 20) ? 17 : 13);
+        align = asked > align ? asked : align;
+        block = mm_heap_alloc_aligned(heap, asked, size);
         break;
     default:
         block = mm_heap_alloc_on(heap, (uint32_t)t_prng_below(&c->prng, 5), size);
@@ -113,29 +115,42 @@ static void allocate(struct campaign *c)
     }
     assert_true(mm_heap_usable_size(heap, block) >= size);
     T_LEGAL(t_mheap_add(&c->model, block, size, align));
+    T_LEGAL(t_mheap_tag(&c->model, block, asked));
 }
 
 static void resize(struct campaign *c)
 {
-    void *block = (void *)(uintptr_t)random_block(c)->address;
+    const struct t_mheap_block *known = random_block(c);
+    void *block = (void *)(uintptr_t)known->address;
+    uint64_t usable = mm_heap_usable_size(&c->world->heap, block);
     uint64_t size = random_size(&c->prng);
+    uint64_t nr_refused = c->world->nr_refused;
+    uint64_t align = natural(size);
     void *moved = mm_heap_realloc(&c->world->heap, block, size);
 
     if (moved == NULL) {
         c->nr_refused++;
+        assert_true(size > usable);
         T_LEGAL(t_mheap_verify(&c->model, block));
         return;
     }
-    T_LEGAL(t_mheap_resize(&c->model, block, moved, size, natural(size)));
+    if (moved == block && c->world->nr_refused != nr_refused) {
+        align = 1; /* there was no better place */
+    }
+    align = known->tag > align ? known->tag : align;
+    T_LEGAL(t_mheap_resize(&c->model, block, moved, size, align));
 }
 
 static void release(struct campaign *c)
 {
-    void *block = (void *)(uintptr_t)random_block(c)->address;
+    struct t_mheap_block known = *random_block(c);
+    void *block = (void *)(uintptr_t)known.address;
 
     T_LEGAL(t_mheap_remove(&c->model, block));
     if (t_prng_chance(&c->prng, 1, 2)) {
         mm_heap_free(&c->world->heap, block);
+    } else if (t_prng_chance(&c->prng, 1, 2)) {
+        mm_heap_free_sized(&c->world->heap, block, known.size, known.tag);
     } else {
         mm_heap_free_on(&c->world->heap, (uint32_t)t_prng_below(&c->prng, 4), block);
     }

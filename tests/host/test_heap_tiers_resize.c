@@ -92,29 +92,6 @@ static void test_resized_is_guarded(void **state)
     end(world);
 }
 
-/** What a resized object has by its new size it keeps, as any object of that size. */
-static void test_alignment_is_kept(void **state)
-{
-    struct world *world = start(MM_HEAP_HARDENED, 0);
-    struct mm_heap *heap = &world->heap;
-    unsigned nr = 0;
-
-    (void)state;
-    for (unsigned i = 0; i < 200; i++) {
-        char *object = made_here(heap, 70); /* whose place is 96 bytes */
-
-        if ((uint64_t)(uintptr_t)object % 64 == 0) {
-            assert_ptr_equal(resized_here(heap, object, 64), object);
-            object = resized_here(heap, object, 200);
-            assert_int_equal((uint64_t)(uintptr_t)object % 64, 0);
-            nr++;
-        }
-        freed_here(heap, object);
-    }
-    assert_true(nr > 0);
-    end(world);
-}
-
 /** Runs stay where they are, and give their tails back; told of each step. */
 static void shrink(struct mm_heap *heap, uint64_t from, uint64_t to)
 {
@@ -460,7 +437,6 @@ int main(void)
         cmocka_unit_test(test_told_is_not_freed),
         cmocka_unit_test(test_underflow_is_its_own),
         cmocka_unit_test(test_sized_free_with_align),
-        cmocka_unit_test(test_alignment_is_kept),
         cmocka_unit_test(test_runs_shrink_in_place),
         cmocka_unit_test(test_overflow_into_freed),
         cmocka_unit_test(test_nearer_is_blamed),
