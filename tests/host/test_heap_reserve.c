@@ -131,6 +131,7 @@ static void test_kept_and_resized(void **state)
     assert_ptr_equal(mm_heap_realloc(&heap, objects[0], SIZE), objects[0]);
     assert_null(mm_heap_realloc(&heap, objects[0], 8193));
     empty();
+    assert_ptr_equal(mm_heap_realloc(&heap, objects[1], 10), objects[1]); /* it was set aside so */
     moved = mm_heap_realloc(&heap, objects[0], 20000);
     assert_non_null(moved);
     assert_ptr_not_equal(moved, objects[0]);
