@@ -21,18 +21,12 @@
 #define X64(n) X32(n), X32(n)
 
 /** The class of a size, by 16ths of it, rounded up. */
-static const uint8_t class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1] = {
+const uint8_t mmi_heap_class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1] = {
     0, /* size 0 counts as 1 */
     0,       1,       2,       3,       4,       5,       6,       7,
     X2(8),   X2(9),   X2(10),  X2(11),  X4(12),  X4(13),  X4(14),  X4(15),
     X8(16),  X8(17),  X8(18),  X8(19),  X16(20), X16(21), X16(22), X16(23),
     X32(24), X32(25), X32(26), X32(27), X64(28), X64(29), X64(30), X64(31)};
-
-/** Size 0 to MM_HEAP_MAX_SLAB_SIZE. */
-static inline unsigned class_of(uint64_t size)
-{
-    return class_by_16[(size + 15) / 16];
-}
 
 static uint32_t class_size(unsigned number)
 {
@@ -43,7 +37,7 @@ static uint32_t class_size(unsigned number)
 
 unsigned mmi_heap_class(const struct mm_heap *heap, uint64_t align, uint64_t size)
 {
-    unsigned number = class_of(size > align ? size : align);
+    unsigned number = mmi_heap_class_of(size > align ? size : align);
 
     while (!mm_is_aligned(heap->classes[number].size, align)) {
         number++; /* sizes that are powers of two end it */
@@ -395,8 +389,8 @@ MMI_INLINE void *alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
     if (heap != NULL && cpu < heap->nr_cpus && size <= MM_HEAP_MAX_SLAB_SIZE) {
         void *object;
 
-        if (mmi_slab_try_alloc(&heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + class_of(size)],
-                               &object)) {
+        if (mmi_slab_try_alloc(
+                &heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS + mmi_heap_class_of(size)], &object)) {
             return object;
         }
     }

@@ -25,6 +25,15 @@ static inline bool mmi_is_heap(const struct mm_heap *heap)
     return heap != NULL && heap->magic == MMI_HEAP_MAGIC;
 }
 
+/** The class of a size, by 16ths of it, rounded up. */
+extern const uint8_t mmi_heap_class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1];
+
+/** The class that mm_heap_alloc() takes for a size up to MM_HEAP_MAX_SLAB_SIZE. */
+static inline unsigned mmi_heap_class_of(uint64_t size)
+{
+    return mmi_heap_class_by_16[(size + 15) / 16];
+}
+
 /** The smallest class for `size` whose objects all lie at multiples of `align`, up to a page. */
 unsigned mmi_heap_class(const struct mm_heap *heap, uint64_t align, uint64_t size);
 

@@ -105,7 +105,7 @@ static bool resize_in_place(struct mm_heap *heap, struct mmi_slab *slab, uint64_
     return slot_size(heap, asked, size) > had / 2;
 }
 
-static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t caller)
+MMI_NOINLINE static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t caller)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_slab *slab;
@@ -152,9 +152,24 @@ static void *resize(struct mm_heap *heap, void *object, size_t size, uint64_t ca
     return moved;
 }
 
+/** Whether it is an object of the class that the size has: then all that there is to do is nothing.
+ * This is how most objects grow that grow by little. */
+MMI_INLINE bool fits(const struct mm_heap *heap, const void *object, size_t size)
+{
+    struct mmi_found found;
+    unsigned index;
+
+    return heap != NULL && size <= MM_HEAP_MAX_SLAB_SIZE &&
+           mmi_slab_find(&heap->table, heap->classes, sizeof(heap->classes),
+                         (uint64_t)(uintptr_t)object, &found) &&
+           mmi_slab_index(&found, &index) &&
+           mmi_load(&found.slab->number) == mmi_heap_class_of(size) &&
+           (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) == 0;
+}
+
 void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
 {
-    return resize(heap, object, size, MMI_CALLER());
+    return fits(heap, object, size) ? object : resize(heap, object, size, MMI_CALLER());
 }
 
 void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_t size)
