@@ -105,27 +105,38 @@ static unsigned ones_above(uint64_t word)
     return word == UINT64_MAX ? WORD_BITS : 63 - mmi_log2(~word);
 }
 
+/**
+ * If runs of 2^bits begin at `runs`, and of `*starts` some go on so: take those, and add to the
+ * length. Which way it goes is not to be foretold, so there are no branches.
+ */
+MMI_INLINE void lengthen(uint64_t runs, unsigned bits, uint64_t *starts, unsigned *len)
+{
+    uint64_t longer = *starts & (runs >> *len);
+
+    *starts = longer != 0 ? longer : *starts;
+    *len += (unsigned)(longer != 0) << bits;
+}
+
 /** The longest run of set bits of a word. */
 static unsigned longest_in(uint64_t word)
 {
-    uint64_t at[6] = {word}; /* where 2^i bits begin */
+    uint64_t of2 = word & word >> 1;
+    uint64_t of4 = of2 & of2 >> 2;
+    uint64_t of8 = of4 & of4 >> 4;
+    uint64_t of16 = of8 & of8 >> 8;
+    uint64_t of32 = of16 & of16 >> 16;
     uint64_t starts = UINT64_MAX;
     unsigned len = 0;
 
     if (word == UINT64_MAX) {
         return WORD_BITS;
     }
-    for (unsigned i = 1; i < 6; i++) {
-        at[i] = at[i - 1] & (at[i - 1] >> (1u << (i - 1)));
-    }
-    /* The length, bit by bit from the top; which way it goes is not to be foretold, so no branches. */
-    for (unsigned i = 6; i-- > 0;) {
-        uint64_t longer = starts & (at[i] >> len);
-        uint64_t is = 0 - (uint64_t)(longer != 0);
-
-        starts = (longer & is) | (starts & ~is);
-        len += (1u << i) & (unsigned)is;
-    }
+    lengthen(of32, 5, &starts, &len);
+    lengthen(of16, 4, &starts, &len);
+    lengthen(of8, 3, &starts, &len);
+    lengthen(of4, 2, &starts, &len);
+    lengthen(of2, 1, &starts, &len);
+    lengthen(word, 0, &starts, &len);
     return len;
 }
 
@@ -178,10 +189,13 @@ static void take_out(struct mm_page_range *range, uint64_t w, unsigned bin)
 static uint64_t bins_with(const struct mm_page_range *range, uint64_t w)
 {
     const uint64_t *fits = fits_of(range, w, 0);
+    unsigned bit = w % GROUP;
     uint64_t bins = 0;
 
-    for (unsigned bin = 0; bin < NR_BINS; bin++) {
-        bins |= (mmi_load_seq(&fits[bin]) >> (w % GROUP) & 1) << bin;
+    for (unsigned bin = NR_BINS; bin != 0; bin -= 3) {
+        bins = bins << 1 | (mmi_load_seq(&fits[bin - 1]) >> bit & 1);
+        bins = bins << 1 | (mmi_load_seq(&fits[bin - 2]) >> bit & 1);
+        bins = bins << 1 | (mmi_load_seq(&fits[bin - 3]) >> bit & 1);
     }
     return bins;
 }
