@@ -9,6 +9,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #if defined(__SANITIZE_THREAD__)
 #define SIGNALS_ARE_LATE 1 /* the thread sanitizer hands signals over when it likes */
@@ -24,17 +25,23 @@
 /** The handler looks: is it the library that was interrupted, or the test around it? */
 static volatile bool stepping;
 
+#define TRAP_FLAG UINT64_C(0x100)
+
+/** `flag`: TRAP_FLAG, or 0. */
+static inline void load_trap_flag(uint64_t flag)
+{
+    __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\t"
+                     "orq %0, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" ::"r"(flag)
+                     : "memory", "cc");
+}
+
 static inline void set_trap_flag(bool on)
 {
     if (on) {
         stepping = true;
-        __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\t"
-                         "lea 128(%%rsp), %%rsp" ::
-                             : "memory", "cc");
+        load_trap_flag(TRAP_FLAG);
     } else {
-        __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq\n\t"
-                         "lea 128(%%rsp), %%rsp" ::
-                             : "memory", "cc");
+        load_trap_flag(0);
         stepping = false;
     }
 }

@@ -79,10 +79,10 @@ static void free_at(uint64_t at, uint64_t how)
     assert_non_null(twice.object);
     twice.landing = &here;
     if (sigsetjmp(here, 1) == 0) {
-        set_trap_flag(true);
+        step_on();
         mm_heap_free_on(&world->heap, 0, twice.object);
     }
-    set_trap_flag(false);
+    step_off();
     if (step.acted) {
         assert_int_equal(twice.nr_told, 1);
     }
@@ -101,7 +101,7 @@ static void test_free_while_freeing(void **state)
         skip();
     }
     for (uint64_t how = 0; how < 12; how++) {
-        at_every_instruction(free_at, how, 0);
+        at_every_instruction(free_at, how);
     }
 }
 
@@ -162,9 +162,9 @@ static void allocate_at(uint64_t at, uint64_t how)
         free_some(per_slab, per_slab);
     }
     crowd.nr_wanted = how / 4 == 0 ? 1 : 2 * per_slab;
-    set_trap_flag(true);
+    step_on();
     object = mm_heap_alloc_on(&world->heap, 0, crowd.size);
-    set_trap_flag(false);
+    step_off();
     assert_non_null(object);
     memset(object, 0x22, crowd.size);
     for (unsigned i = 0; i < crowd.nr; i++) {
@@ -185,7 +185,7 @@ static void test_allocate_while_allocating(void **state)
         skip();
     }
     for (uint64_t how = 0; how < 8; how++) {
-        at_every_instruction(allocate_at, how, how == 2 ? 300 : 0);
+        at_every_instruction(allocate_at, how);
     }
 }
 
@@ -221,9 +221,9 @@ static void retire_at(uint64_t at, uint64_t how)
     memmove(&crowd.objects[64], &crowd.objects[65], 128 * sizeof(crowd.objects[0]));
     crowd.nr--;
     crowd.nr_wanted = (unsigned)how;
-    set_trap_flag(true);
+    step_on();
     mm_heap_free_on(&world->heap, 0, last);
-    set_trap_flag(false);
+    step_off();
     assert_int_equal(mm_heap_check(&world->heap), MM_OK);
     stats = world_stats(world);
     assert_int_equal(stats.nr_objects, crowd.nr);
@@ -246,8 +246,8 @@ static void test_allocate_while_retiring(void **state)
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    at_every_instruction(retire_at, 1, 1000);
-    at_every_instruction(retire_at, 40, 0);
+    at_every_instruction(retire_at, 1);
+    at_every_instruction(retire_at, 40);
 }
 
 /* --- freeing nothing while a slab begins --------------------------------------------------------
@@ -271,9 +271,9 @@ static void begin_at(uint64_t at, uint64_t how)
     mm_heap_reclaim(&world->heap);
     assert_int_equal(world_stats(world).nr_slabs, 0);
     free_nothing();
-    set_trap_flag(true);
+    step_on();
     object = mm_heap_alloc_on(&world->heap, 0, how);
-    set_trap_flag(false);
+    step_off();
     assert_non_null(object);
     assert_int_equal(world_stats(world).nr_objects, 1);
     assert_int_equal(mm_heap_check(&world->heap), MM_OK);
@@ -288,7 +288,7 @@ static void test_free_nothing_while_beginning(void **state)
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    at_every_instruction(begin_at, 8192, 1000);
+    at_every_instruction(begin_at, 8192);
 }
 
 int main(void)

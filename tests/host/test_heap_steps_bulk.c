@@ -112,10 +112,10 @@ static void twice_at(uint64_t at, uint64_t how)
     }
     twice.landing = &here;
     if (sigsetjmp(here, 1) == 0) {
-        set_trap_flag(true);
+        step_on();
         free_one(false);
     }
-    set_trap_flag(false);
+    step_off();
     if (step.acted) {
         assert_int_equal(twice.nr_told, 1);
         assert_int_equal(twice.nr_ended, 1);
@@ -134,7 +134,7 @@ static void test_free_while_freeing(void **state)
         skip();
     }
     for (uint64_t how = 0; how < NR_KINDS; how++) {
-        at_every_instruction(twice_at, how, 0);
+        at_every_instruction(twice_at, how);
     }
 }
 
@@ -198,10 +198,10 @@ static void bulk_at(uint64_t at, uint64_t how)
     crowd.nr_wanted = wanted[how / 2 % 2];
     crowd.nr_given = how / 4 == 0 ? 0 : 40;
     if (how % 2 == 1) {
-        STEPPED(mm_cache_free_bulk(&cache, nr, mine));
+        STEPPED_ONE(mm_cache_free_bulk(&cache, nr, mine));
         nr = 0;
     } else {
-        STEPPED(nr = mm_cache_alloc_bulk(&cache, 0, TAKEN, mine));
+        STEPPED_ONE(nr = mm_cache_alloc_bulk(&cache, 0, TAKEN, mine));
         assert_int_equal(nr, TAKEN);
         for (uint64_t i = 0; i < nr; i++) {
             memset(mine[i], 0x22, OBJECT);
@@ -229,7 +229,7 @@ static void test_bulk_while_in_bulk(void **state)
         skip();
     }
     for (uint64_t how = 0; how < 8; how++) {
-        at_every_instruction(bulk_at, how, 0);
+        at_every_instruction(bulk_at, how);
     }
 }
 
@@ -274,7 +274,7 @@ static void list_at(uint64_t at, uint64_t how)
     list[1] = objects[5];
     list[2] = objects[20];
     mm_cache_free(&cache, list[2]);
-    STEPPED(mm_cache_free_bulk(&cache, 3, list));
+    STEPPED_ONE(mm_cache_free_bulk(&cache, 3, list));
     if (wanting.nr_reports == 0) {
         /* Its object is the one that the list holds wrongly: nobody can know. */
         assert_ptr_equal(wanting.object, list[2]);
@@ -299,7 +299,7 @@ static void test_list_with_a_free_one(void **state)
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    at_every_instruction(list_at, 0, 1000); /* all of them */
+    at_every_instruction(list_at, 0);
 }
 
 int main(void)

@@ -37,9 +37,9 @@ static void free_at(uint64_t at, uint64_t how)
     twice.nr_told = 0;
     twice.object = mm_heap_alloc(&world->heap, 64);
     assert_non_null(twice.object);
-    set_trap_flag(true);
+    step_on();
     mm_heap_free(&world->heap, twice.object);
-    set_trap_flag(false);
+    step_off();
     assert_int_equal(twice.nr_told, step.acted ? 1 : 0);
     assert_int_equal(world_stats(world).nr_objects, 0);
     assert_int_equal(mm_heap_check(&world->heap), MM_OK);
@@ -53,7 +53,7 @@ static void test_free_while_freeing(void **state)
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    at_every_instruction(free_at, 0, 100);
+    at_every_instruction(free_at, 0);
 }
 
 int main(void)

@@ -194,9 +194,9 @@ static void lose_at(uint64_t at, uint64_t how)
         free_some(2 * A_WORD, 1);
     }
     begin(world, at, reclaim);
-    set_trap_flag(true);
+    step_on();
     object = mm_heap_alloc_on(&world->heap, 0, SIZE);
-    set_trap_flag(false);
+    step_off();
     assert_non_null(object);
     other = mm_heap_alloc_on(&world->heap, 1, SIZE);
     mine = mm_heap_alloc_on(&world->heap, 0, SIZE);
@@ -219,8 +219,8 @@ static void test_lost_to_interrupt(void **state)
     if (SIGNALS_ARE_LATE) {
         skip();
     }
-    at_every_instruction(lose_at, 0, 100);
-    at_every_instruction(lose_at, 1, 100);
+    at_every_instruction(lose_at, 0);
+    at_every_instruction(lose_at, 1);
 }
 
 int main(void)
