@@ -22,7 +22,7 @@ fail() {
 }
 
 # Only one core: ctest runs the ways side by side. Where what is tried is the way and not the code, the
-# build is not optimised, which is a third of the work; "alone" and "sources" have what others get.
+# build is not optimised, which is half of the work; "alone" and "sources" have what others get.
 build_with_cmake() {
     local source=$1
     shift
