@@ -168,6 +168,27 @@ static void test_lost_to_another(void **state)
     mm_heap_free(&world->heap, mine);
 }
 
+/* The same, where that free is of the object that it freed last, which is not looked up. */
+static void test_lost_to_another_while_guessed(void **state)
+{
+    char *mine;
+    char *other;
+
+    (void)state;
+    mine = mm_heap_alloc_on(&world->heap, 0, SIZE); /* another slab is its own now */
+    mm_heap_free_on(&world->heap, 0, objects[0]);
+    assert_ptr_equal(alloc_back(0), objects[0]);
+    free_some(A_WORD, NR_FIRST);
+    other = alloc_back(1);
+    assert_ptr_equal(other, objects[A_WORD]);
+    mm_heap_free_on(&world->heap, 0, objects[0]);
+    objects[0] = NULL;
+    other = mm_heap_alloc_on(&world->heap, 0, SIZE);
+    assert_int_equal(page_of(other), page_of(mine));
+    mm_heap_free(&world->heap, other);
+    mm_heap_free(&world->heap, mine);
+}
+
 /* --- an interrupt reclaims, after each instruction in turn ------------------------------------ */
 
 static void reclaim(void)
@@ -231,6 +252,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_of_another_in_a_cache, start, stop),
         cmocka_unit_test_setup_teardown(test_lost_to_reclaim, start, stop),
         cmocka_unit_test_setup_teardown(test_lost_to_another, start, stop),
+        cmocka_unit_test_setup_teardown(test_lost_to_another_while_guessed, start, stop),
         cmocka_unit_test(test_lost_to_interrupt),
     };
 

@@ -9,7 +9,7 @@
 #include "core/frame/state.h"
 #include "events.h"
 #include "frame_rig.h"
-#include "heap/slab.h"
+#include "heap/heap.h"
 
 #define SIZE  64u
 #define NR_OF 64u /* objects of the first slab: two words */
@@ -277,6 +277,46 @@ static void test_guess_of_another_life(void **state)
     world_delete(world);
 }
 
+static void free_another(void *ctx)
+{
+    mm_heap_free_on(&world->heap, 0, ctx);
+}
+
+/* Between the two stores by which a CPU remembers what it freed, an interrupt frees an object of
+ * another word: what is remembered then is that object, and the first word. */
+static void test_guess_of_two_frees(void **state)
+{
+    enum { NR = 64 };
+    void *objects[NR];
+    struct point p = {.kind = T_EVENT_STORE, .nth = 1, .overtake = free_another};
+    uint64_t word;
+
+    (void)state;
+    world = world_of_range(1 * MiB);
+    world_start(world, 2);
+    for (unsigned i = 0; i < NR; i++) {
+        objects[i] = mm_heap_alloc_on(&world->heap, 0, SIZE);
+    }
+    p.at = &world->heap.hints[MMI_HEAP_LAST_WORD];
+    p.ctx = objects[NR / 2 + 3];
+    t_events_watch(&hooks, &p);
+    mm_heap_free_on(&world->heap, 0, objects[3]);
+    t_events_watch(NULL, NULL);
+    assert_true(p.nr >= 1);
+    assert_int_equal(world->heap.hints[MMI_HEAP_LAST_OBJECT], (uint64_t)(uintptr_t)p.ctx);
+    word = world->heap.hints[MMI_HEAP_LAST_WORD];
+    assert_ptr_equal(mm_heap_alloc_on(&world->heap, 0, SIZE), p.ctx);
+    assert_int_equal(world->heap.hints[MMI_HEAP_LAST_WORD], word);
+    mm_heap_free_on(&world->heap, 0, p.ctx);
+    assert_int_equal(mm_heap_check(&world->heap), MM_OK);
+    assert_ptr_equal(mm_heap_alloc_on(&world->heap, 0, SIZE), p.ctx);
+    for (unsigned i = 0; i < NR; i++) {
+        mm_heap_free(&world->heap, i != 3 ? objects[i] : NULL);
+    }
+    world_stop(world);
+    world_delete(world);
+}
+
 static void word_of_next_life(void *ctx)
 {
     __atomic_fetch_add((uint64_t *)ctx, UINT64_C(1) << 32, __ATOMIC_SEQ_CST);
@@ -310,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_freed_twice_while_given_back),
         cmocka_unit_test(test_freed_twice_while_made_again),
         cmocka_unit_test(test_guess_of_another_life),
+        cmocka_unit_test(test_guess_of_two_frees),
         cmocka_unit_test(test_freed_in_another_life),
     };
 
