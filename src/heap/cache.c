@@ -10,11 +10,6 @@
 /** Words from one CPU's hint to the next: no two CPUs share a line, in an aligned cache. */
 #define STRIDE (MM_CACHE_LINE / 8u)
 
-static bool is_cache(const struct mm_cache *cache)
-{
-    return cache != NULL && cache->magic == MMI_CACHE_MAGIC;
-}
-
 static uint64_t hint_pages(uint32_t nr_cpus)
 {
     return ((uint64_t)nr_cpus * MM_CACHE_LINE + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
@@ -71,10 +66,10 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     if (cache == NULL || pool == NULL || config == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (is_cache(cache)) {
+    if (mmi_is_cache(cache)) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
-    if (pool->magic != MMI_POOL_MAGIC) {
+    if (!mmi_is_pool(pool)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     objects.name = config->name != NULL ? config->name : "cache";
@@ -115,7 +110,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
         cache->table = pool->table;
         cache->nr_cpus = pool->nr_cpus;
     }
-    cache->magic = MMI_CACHE_MAGIC;
+    mmi_store_release(&cache->magic, MMI_CACHE_MAGIC);
     return MM_OK;
 }
 
@@ -128,7 +123,7 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache)
     if (cache == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (!is_cache(cache)) {
+    if (!mmi_is_cache(cache)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     mmi_class_count(&cache->objects, &counts);
@@ -180,7 +175,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu, uint3
 {
     void *object = NULL;
 
-    if (is_cache(cache)) {
+    if (mmi_is_cache(cache)) {
         object = mmi_is_watched(&cache->watch)
                      ? alloc_watched(cache, cpu, flags, caller)
                      : mmi_class_alloc(&cache->objects, cpu % cache->nr_cpus, flags);
@@ -210,7 +205,7 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
 
 void *mm_cache_alloc(struct mm_cache *cache)
 {
-    if (!is_cache(cache)) {
+    if (!mmi_is_cache(cache)) {
         return NULL;
     }
     return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
@@ -238,7 +233,7 @@ MMI_NOINLINE static void free_slow(struct mm_cache *cache, uint64_t address, uin
     if (address == 0) {
         return;
     }
-    if (is_cache(cache)) {
+    if (mmi_is_cache(cache)) {
         const struct mm_slab_class *objects = &cache->objects;
 
         if (mmi_is_watched(&cache->watch) &&
@@ -353,7 +348,7 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
     uint64_t done = 0;
     bool watched;
 
-    if (!is_cache(cache) || objects == NULL) {
+    if (!mmi_is_cache(cache) || objects == NULL) {
         return 0;
     }
     watched = mmi_is_watched(&cache->watch);
@@ -451,7 +446,7 @@ uint64_t mm_cache_reclaim(struct mm_cache *cache)
 {
     uint64_t nr_pages = 0;
 
-    if (!is_cache(cache)) {
+    if (!mmi_is_cache(cache)) {
         return 0;
     }
     (void)mmi_quarantine_drain(&cache->watch, &nr_pages);
@@ -465,7 +460,7 @@ mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_sta
     if (cache == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (!is_cache(cache)) {
+    if (!mmi_is_cache(cache)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     mmi_class_count(&cache->objects, &counts);
@@ -484,7 +479,7 @@ mm_status_t mm_cache_check(const struct mm_cache *cache)
     if (cache == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (!is_cache(cache)) {
+    if (!mmi_is_cache(cache)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     return mmi_class_check(&cache->objects) ? MM_OK : MM_ERR_CORRUPTED;

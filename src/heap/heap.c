@@ -58,8 +58,7 @@ static mm_status_t check_config(const struct mm_pool *pool, const struct mm_heap
         config->large == pool || (config->large == NULL) != (config->large_size == 0)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (pool->magic != MMI_POOL_MAGIC ||
-        (config->large != NULL && config->large->magic != MMI_POOL_MAGIC)) {
+    if (!mmi_is_pool(pool) || (config->large != NULL && !mmi_is_pool(config->large))) {
         return MM_ERR_NOT_INITIALIZED;
     }
     if ((config->large != NULL && config->large_size <= MM_HEAP_MAX_SLAB_SIZE) ||
@@ -197,7 +196,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     if (!mmi_is_watched(&watch)) {
         heap->nr_cpus = pool->nr_cpus;
     }
-    heap->magic = MMI_HEAP_MAGIC;
+    mmi_store_release(&heap->magic, MMI_HEAP_MAGIC);
     if (!set_aside(heap, &class, config)) {
         mm_status_t undone = mm_heap_destroy(heap);
 

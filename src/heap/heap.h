@@ -20,9 +20,10 @@
 #define MMI_HEAP_FIRST_OWNED (MM_HEAP_NR_CLASSES + 8)
 _Static_assert(MMI_HEAP_FIRST_OWNED + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a slab a class");
 
+/** Also of one that another CPU is making: it is in the pool's list before it is complete. */
 static inline bool mmi_is_heap(const struct mm_heap *heap)
 {
-    return heap != NULL && heap->magic == MMI_HEAP_MAGIC;
+    return heap != NULL && mmi_load_acquire(&heap->magic) == MMI_HEAP_MAGIC;
 }
 
 /** The class of a size, by 16ths of it, rounded up. */

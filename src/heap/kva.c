@@ -154,7 +154,7 @@ static mm_status_t check_config(const struct mm_kva_config *config)
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (mm_paging_root(config->kernel).raw == 0 || config->frames->magic != MMI_FRAME_MAGIC ||
-        config->pool->magic != MMI_POOL_MAGIC) {
+        !mmi_is_pool(config->pool)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     if (config->kernel->is_user != 0 || config->kernel->nr_kernel_ranges == 0) {

@@ -331,7 +331,7 @@ mm_status_t mm_pool_init(struct mm_pool *pool, const struct mm_pool_config *conf
     if (pool == NULL || config == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (pool->magic == MMI_POOL_MAGIC) {
+    if (mmi_is_pool(pool)) {
         return MM_ERR_ALREADY_INITIALIZED;
     }
     status = check_config(config);
@@ -360,7 +360,7 @@ mm_status_t mm_pool_destroy(struct mm_pool *pool)
     if (pool == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (pool->magic != MMI_POOL_MAGIC) {
+    if (!mmi_is_pool(pool)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     if (mmi_load(&pool->nr_users) != 0) {
@@ -384,7 +384,7 @@ mm_status_t mm_pool_get_stats(const struct mm_pool *pool, struct mm_pool_stats *
     if (pool == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (pool->magic != MMI_POOL_MAGIC) {
+    if (!mmi_is_pool(pool)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     *out = (struct mm_pool_stats){.nr_meta_pages = mmi_load(&pool->nr_meta_pages),

@@ -224,6 +224,17 @@ void mmi_table_set(struct mm_pool *pool, uint64_t address, uint64_t nr_pages,
 #define MMI_CACHE_MAGIC UINT32_C(0x6d6d4361) /* "mmCa" */
 #define MMI_HEAP_MAGIC  UINT32_C(0x6d6d4865) /* "mmHe" */
 
+static inline bool mmi_is_pool(const struct mm_pool *pool)
+{
+    return pool != NULL && pool->magic == MMI_POOL_MAGIC;
+}
+
+/** Also of one that another CPU is making: it is in the pool's list before it is complete. */
+static inline bool mmi_is_cache(const struct mm_cache *cache)
+{
+    return cache != NULL && mmi_load_acquire(&cache->magic) == MMI_CACHE_MAGIC;
+}
+
 /** Pages of the source; 0: it has none. `flags` are the source's: MM_PAGES_ATOMIC. */
 uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align, uint32_t flags);
 void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);

@@ -233,7 +233,7 @@ static void print_user(struct table *table, uint64_t word)
     if ((word & CACHE) != 0) {
         const struct mm_cache *cache = (const struct mm_cache *)(uintptr_t)(word & ~CACHE);
 
-        if (cache->magic == MMI_CACHE_MAGIC) {
+        if (mmi_is_cache(cache)) {
             print_class(table, &cache->objects, false);
         }
         return;
@@ -277,7 +277,7 @@ mm_status_t mm_pool_table(const struct mm_pool *pool, mm_heap_line_fn line, void
     if (pool == NULL || line == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (pool->magic != MMI_POOL_MAGIC) {
+    if (!mmi_is_pool(pool)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     print_titles(&table);

@@ -134,7 +134,7 @@ static mm_status_t whole_cache(const struct mm_cache *cache, struct whole *out)
     if (cache == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    if (cache->magic != MMI_CACHE_MAGIC) {
+    if (!mmi_is_cache(cache)) {
         return MM_ERR_NOT_INITIALIZED;
     }
     *out = (struct whole){.cache = cache, .watch = &cache->watch, .name = cache->objects.name};
@@ -264,7 +264,7 @@ uint64_t mm_heap_mark(struct mm_heap *heap)
 
 uint64_t mm_cache_mark(struct mm_cache *cache)
 {
-    return cache != NULL && cache->magic == MMI_CACHE_MAGIC ? set_mark(&cache->watch) : 0;
+    return mmi_is_cache(cache) ? set_mark(&cache->watch) : 0;
 }
 
 struct leaks {
