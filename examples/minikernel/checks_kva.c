@@ -225,6 +225,13 @@ static void check_heap_over_it(struct memory *m)
     CHECK("an object that shrank has no more pages than it needs",
           object != NULL && !probe_unmapped(mm_vaddr_of(object + 10 * MM_PAGE_SIZE - 1)) &&
               probe_unmapped(mm_vaddr_of(object + 10 * MM_PAGE_SIZE)));
+    // Behind the second object nothing lies yet, neither of the heap nor of the pool.
+    uint8_t *last = mm_heap_alloc(&heap, 100 * MM_PAGE_SIZE);
+    CHECK("an object with room behind it grows where it lies, and its guard moves",
+          last != NULL && mm_heap_realloc(&heap, last, 300 * MM_PAGE_SIZE) == last &&
+              !probe_unmapped(mm_vaddr_of(last + 300 * MM_PAGE_SIZE - 1)) &&
+              probe_unmapped(mm_vaddr_of(last + 300 * MM_PAGE_SIZE)));
+    mm_heap_free(&heap, last);
     mm_heap_free(&heap, object);
     must(mm_heap_destroy(&heap), "end of the heap over the arena");
     must(mm_pool_destroy(&pool), "end of the pool over the arena");

@@ -94,29 +94,29 @@ struct mmi_kva_range;
 /** An arena. Storage is the caller's; fields are the library's: `c` = constant after init, `l` =
  * under the lock, `p` = under the purge lock, `a` = atomic. */
 struct mm_kva {
-    uint32_t magic;                   /**< c */
-    uint32_t lock;                    /**< a */
-    uint32_t purge_lock;              /**< a */
-    uint32_t guard_pages;             /**< c */
-    uint32_t red_zone_pages;          /**< c */
-    uint32_t max_stacks;              /**< c */
-    uint32_t nr_stacks;               /**< l: kept */
-    uint32_t max_reserve;             /**< c */
-    uint32_t nr_reserve;              /**< l */
-    uint32_t reserve_mark;            /**< l: what it was before the call that maps; 0: none does */
-    struct mm_pagetable *kernel;      /**< c */
-    struct mm_frames *frames;         /**< c */
-    struct mm_pool *pool;             /**< c */
-    struct mm_physmap physmap;        /**< c */
-    struct mm_platform platform;      /**< c */
-    const struct mm_kva_ops *ops;     /**< c */
-    void *ctx;                        /**< c */
-    struct mm_regions ranges;         /**< l: guards are part of a range */
+    uint32_t magic;               /**< c */
+    uint32_t lock;                /**< a */
+    uint32_t purge_lock;          /**< a */
+    uint32_t guard_pages;         /**< c */
+    uint32_t red_zone_pages;      /**< c */
+    uint32_t max_stacks;          /**< c */
+    uint32_t nr_stacks;           /**< l: kept */
+    uint32_t max_reserve;         /**< c */
+    uint32_t nr_reserve;          /**< l */
+    uint32_t reserve_mark;        /**< l: what it was before the call that maps; 0: none does */
+    struct mm_pagetable *kernel;  /**< c */
+    struct mm_frames *frames;     /**< c */
+    struct mm_pool *pool;         /**< c */
+    struct mm_physmap physmap;    /**< c */
+    struct mm_platform platform;  /**< c */
+    const struct mm_kva_ops *ops; /**< c */
+    void *ctx;                    /**< c */
+    struct mm_regions ranges;     /**< l: guards are part of a range */
+    struct mm_regions devices[MM_MEMTYPE_COUNT]; /**< l: physical ranges that are mapped, by type */
     struct mm_slab_table table;       /**< entries atomic: by page, the range that begins there */
     uint64_t table_pages;             /**< c */
     struct mmi_kva_range *lazy;       /**< a: freed, and still mapped */
     struct mmi_kva_range *stacks;     /**< l: kept for reuse */
-    struct mmi_kva_range *devices;    /**< l: all of kind MM_KVA_DEVICE that are mapped */
     struct mm_frame_source spare;     /**< c: hands out the reserve */
     mm_pfn_t reserve;                 /**< l: first of a chain */
     uint64_t purge_pages;             /**< c */
@@ -222,7 +222,7 @@ mm_status_t mm_kva_alloc(struct mm_kva *kva, const struct mm_kva_request *reques
  *         | what the source of the kernel's root answers
  * Owner:  the mapping is the caller's, until mm_kva_free() of what was returned.
  * Locks:  as mm_kva_alloc().
- * Cost:   as mm_kva_alloc(), with the largest leaves; and one step for each device that is mapped.
+ * Cost:   as mm_kva_alloc(), with the largest leaves; and O(log n) in the devices that are mapped.
  */
 MM_MUST_CHECK
 mm_status_t mm_kva_map(struct mm_kva *kva, struct mm_prange range, mm_prot_t prot,
@@ -348,7 +348,7 @@ mm_status_t mm_kva_get_stats(const struct mm_kva *kva, struct mm_kva_stats *out)
  * is not, no physical page of a device has two types. Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the arena's and the root's; no call on the arena is going on. Cost: O(pages + devices^2).
+ * Locks:  the arena's and the root's; no call on the arena is going on. Cost: O(pages).
  */
 MM_MUST_CHECK
 mm_status_t mm_kva_check(struct mm_kva *kva);
@@ -377,8 +377,14 @@ mm_status_t mm_kva_dump(struct mm_kva *kva);
  * mm_kva_free(), takes any part of a run, and panics at a page that is free or was not its own. A
  * part that was freed is unmapped by the next purge; its addresses come back with the last part.
  *
+ * Its extend() maps more pages behind a run, and the guard moves behind them: MM_OK, and otherwise
+ * nothing is changed: MM_ERR_REGION_NOT_FOUND (what is free behind it is too short, or a part at the
+ * end was given back) | MM_ERR_INVALID_ARGUMENT (no run begins there, or it is shorter, or in part
+ * given back; no page) | MM_ERR_INVALID_SIZE (nothing more, or more than the arena) | what else
+ * mm_kva_alloc() answers. It never purges: who cannot grow moves.
+ *
  * @return all zero if `kva` is null or not initialised
- * Locks:  none; any context. Of its calls: as said.
+ * Locks:  none; any context. Of its calls: as said; extend() takes the arena's and the root's.
  * Cost:   O(1); of its calls, as mm_kva_alloc() and O(pages).
  */
 struct mm_page_source mm_page_source_kva(struct mm_kva *kva);

@@ -36,7 +36,7 @@
 struct mmi_kva_range {
     struct mmi_region region;   /* l: with guards; first, so that it is the range */
     uint64_t start;             /* c: without guards */
-    uint64_t len;               /* c */
+    uint64_t len;               /* c; of a run of pages `l`, because it can grow */
     uint64_t offset;            /* c: of a device's first byte in its page */
     uint64_t paddr;             /* c: of a device, page-aligned */
     uint64_t part;              /* c: bytes of each mapped part, and from one to the next; 0: one */
@@ -44,11 +44,10 @@ struct mmi_kva_range {
     enum mm_kva_kind kind;      /* c */
     mm_memtype_t type;          /* c */
     struct mmi_kva_range *next; /* on the list of freed ones, or of kept stacks */
-    struct mmi_kva_range *device_next; /* l */
-    struct mmi_kva_range *device_prev; /* l */
-    uint64_t nr_pending;               /* a: pages freed, not yet taken by a purge */
-    uint64_t nr_left;                  /* p: pages that are mapped */
-    uint64_t scan;                     /* p: how far the purge has come */
+    struct mmi_kva_range *twin; /* c: of a device, its node by physical address, whose twin it is */
+    uint64_t nr_pending;        /* a: pages freed, not yet taken by a purge */
+    uint64_t nr_left;           /* l: pages that are mapped */
+    uint64_t scan;              /* p: how far the purge has come */
 };
 
 /** What a range is to be. */
@@ -62,6 +61,13 @@ struct mmi_kva_spec {
     uint64_t stride;
     uint32_t (*node_of)(void *ctx, uint64_t part); /* NULL: the request's */
     void *node_ctx;
+};
+
+/** Runs of frames that nobody sees, chained through themselves. */
+struct mmi_kva_frames {
+    mm_pfn_t first;
+    mm_pfn_t last;
+    uint64_t nr_runs;
 };
 
 static inline bool mmi_is_kva(const struct mm_kva *kva)
@@ -114,18 +120,27 @@ void mmi_kva_refill(struct mm_kva *kva);
 mm_status_t mmi_kva_take(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                          struct mmi_kva_range **out);
 
+/** Whether the table has the entries that such a range needs from `at` on. */
+bool mmi_kva_has_entries(const struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at);
+/** Make them. Not under the lock, because it calls the page source of the pool. They stay, for the
+ * next that lies there. */
+bool mmi_kva_make_entries(struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at);
+/** Say in the entries of these pages whose they are. Under the lock. */
+void mmi_kva_set_entries(struct mm_kva *kva, const struct mmi_kva_range *range, uint64_t at,
+                         uint64_t len);
+
+/** Map what a spec asks for. All or nothing; under the lock. */
+mm_status_t mmi_kva_map_at(struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at,
+                           const struct mmi_kva_frames *frames);
+
+/** Give the node back of a range that is in no tree, and its twin. */
+void mmi_kva_free_node(struct mm_kva *kva, struct mmi_kva_range *range);
+
 /** What the caller asks for, checked and completed. */
 mm_status_t mmi_kva_complete(const struct mm_kva *kva, const struct mm_kva_request *request,
                              struct mm_kva_request *out);
 
 /* --- frames of a range: kva_frames.c ---------------------------------------------------------- */
-
-/** Runs of frames that nobody sees, chained through themselves. */
-struct mmi_kva_frames {
-    mm_pfn_t first;
-    mm_pfn_t last;
-    uint64_t nr_runs;
-};
 
 mm_status_t mmi_kva_collect(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                             struct mmi_kva_frames *out);

@@ -108,21 +108,41 @@ static void check_range(struct checking *c, const struct mmi_kva_range *range)
     c->nr_pages[range->kind] += range->nr_left;
 }
 
+static void check_device(struct checking *c, unsigned type, struct mmi_region *node)
+{
+    const struct mmi_kva_range *device = mmi_kva_of_region(node)->twin;
+    struct mm_mapping mapping;
+
+    expect(c,
+           (unsigned)device->type == type && device->twin == mmi_kva_of_region(node) &&
+               device->paddr == node->start && device->len == node->len,
+           "a device is not listed as recorded", device->start);
+    expect(c,
+           mm_paging_translate(c->kva->kernel, mm_vaddr(device->start), &mapping) == MM_OK &&
+               mapping.paddr.raw + (device->start - mapping.page.start.raw) == device->paddr &&
+               mapping.type == device->type,
+           "a device is not mapped as recorded", device->start);
+    for (unsigned other = type + 1; other < MM_MEMTYPE_COUNT; other++) {
+        expect(c, mmi_overlaps_find(&c->kva->devices[other], node->start, node->len) == NULL,
+               "a page of a device has two types", device->start);
+    }
+}
+
 static void check_devices(struct checking *c)
 {
-    for (const struct mmi_kva_range *a = c->kva->devices; a != NULL; a = a->device_next) {
-        struct mm_mapping mapping;
+    uint64_t nr = 0;
 
-        expect(c,
-               mm_paging_translate(c->kva->kernel, mm_vaddr(a->start), &mapping) == MM_OK &&
-                   mapping.paddr.raw + (a->start - mapping.page.start.raw) == a->paddr &&
-                   mapping.type == a->type,
-               "a device is not mapped as recorded", a->start);
-        for (const struct mmi_kva_range *b = a->device_next; b != NULL; b = b->device_next) {
-            expect(c, a->type == b->type || !mm_range_overlaps(a->paddr, a->len, b->paddr, b->len),
-                   "a page of a device has two types", b->start);
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
+        const struct mm_regions *tree = &c->kva->devices[type];
+
+        c->good = c->good && mmi_overlaps_check(tree, &c->kva->platform, "kva");
+        for (struct mmi_region *r = c->good ? mmi_regions_first(tree) : NULL; r != NULL;
+             r = mmi_region_next(r)) {
+            check_device(c, type, r);
         }
+        nr += tree->nr;
     }
+    expect(c, nr == c->nr_ranges[MM_KVA_DEVICE], "devices are not all listed", nr);
 }
 
 static void check_counts(struct checking *c)

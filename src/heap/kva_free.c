@@ -313,23 +313,11 @@ static void fill_gather(struct mm_kva *kva, struct purge *p)
     }
 }
 
-static void unlist_device(struct mm_kva *kva, struct mmi_kva_range *range)
-{
-    if (range->device_next != NULL) {
-        range->device_next->device_prev = range->device_prev;
-    }
-    if (range->device_prev != NULL) {
-        range->device_prev->device_next = range->device_next;
-    } else {
-        kva->devices = range->device_next;
-    }
-}
-
 /** The addresses are free again. Under the lock, after the flush. */
 static void forget(struct mm_kva *kva, struct mmi_kva_range *range)
 {
     if (range->kind == MM_KVA_DEVICE) {
-        unlist_device(kva, range);
+        mmi_overlaps_unlink(&kva->devices[range->type], &range->twin->region);
     }
     if (range->kind != MM_KVA_PAGES) {
         mmi_store_release(mmi_table_look(&kva->table, range->start), UINT64_C(0));
@@ -350,7 +338,7 @@ static void forget_all(struct mm_kva *kva, struct purge *p)
         struct mmi_kva_range *range = p->gone;
 
         p->gone = range->next;
-        mm_cache_free(&kva->nodes, range);
+        mmi_kva_free_node(kva, range);
     }
 }
 

@@ -57,7 +57,7 @@ static uint64_t last_entry(const struct mmi_kva_spec *spec, uint64_t at)
     return spec->kind == MM_KVA_PAGES ? at + (spec->request.len - MM_PAGE_SIZE) : at;
 }
 
-static bool has_entries(const struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at)
+bool mmi_kva_has_entries(const struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at)
 {
     uint64_t last = last_entry(spec, at);
 
@@ -69,9 +69,7 @@ static bool has_entries(const struct mm_kva *kva, const struct mmi_kva_spec *spe
     return false;
 }
 
-/** Not under the lock, because it calls the page source of the pool. Entries stay, for the next that
- * lies there. */
-static bool make_entries(struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at)
+bool mmi_kva_make_entries(struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at)
 {
     uint32_t flags = (spec->request.flags & MM_KVA_ATOMIC) != 0 ? MM_PAGES_ATOMIC : 0;
     uint64_t last = last_entry(spec, at);
@@ -85,12 +83,11 @@ static bool make_entries(struct mm_kva *kva, const struct mmi_kva_spec *spec, ui
     return false;
 }
 
-static void set_entries(struct mm_kva *kva, const struct mmi_kva_range *range)
+void mmi_kva_set_entries(struct mm_kva *kva, const struct mmi_kva_range *range, uint64_t at,
+                         uint64_t len)
 {
-    uint64_t len = range->kind == MM_KVA_PAGES ? range->len : MM_PAGE_SIZE;
-
     for (uint64_t i = 0; i < len; i += MM_PAGE_SIZE) {
-        mmi_store_release(mmi_table_look(&kva->table, range->start + i), mmi_kva_entry(range));
+        mmi_store_release(mmi_table_look(&kva->table, at + i), mmi_kva_entry(range));
     }
 }
 
@@ -108,9 +105,9 @@ static mm_status_t check_alias(const struct mm_kva *kva, const struct mmi_kva_sp
         managed.start.raw <= last) {
         return MM_ERR_PERMISSION_DENIED;
     }
-    for (const struct mmi_kva_range *d = kva->devices; d != NULL; d = d->device_next) {
-        if (d->type != spec->type &&
-            mm_range_overlaps(d->paddr, d->len, spec->paddr, spec->request.len)) {
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
+        if (type != (unsigned)spec->type &&
+            mmi_overlaps_find(&kva->devices[type], spec->paddr, spec->request.len) != NULL) {
             return MM_ERR_ALREADY_MAPPED;
         }
     }
@@ -119,18 +116,17 @@ static mm_status_t check_alias(const struct mm_kva *kva, const struct mmi_kva_sp
 
 static void list_device(struct mm_kva *kva, struct mmi_kva_range *range)
 {
-    range->device_next = kva->devices;
-    range->device_prev = NULL;
-    if (kva->devices != NULL) {
-        kva->devices->device_prev = range;
-    }
-    kva->devices = range;
+    struct mmi_kva_range *twin = range->twin;
+
+    *twin =
+        (struct mmi_kva_range){.region = {.start = range->paddr, .len = range->len}, .twin = range};
+    mmi_overlaps_link(&kva->devices[range->type], &twin->region);
 }
 
 /* --- taking ----------------------------------------------------------------------------------- */
 
-static mm_status_t map(struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at,
-                       const struct mmi_kva_frames *frames)
+mm_status_t mmi_kva_map_at(struct mm_kva *kva, const struct mmi_kva_spec *spec, uint64_t at,
+                           const struct mmi_kva_frames *frames)
 {
     bool atomic = (spec->request.flags & MM_KVA_ATOMIC) != 0;
     mm_status_t status;
@@ -167,11 +163,11 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
     if (!find_place(kva, spec, &at)) {
         return MM_ERR_REGION_NOT_FOUND;
     }
-    if (!has_entries(kva, spec, at)) {
+    if (!mmi_kva_has_entries(kva, spec, at)) {
         *missing = at;
         return MM_ERR_NO_MEMORY;
     }
-    status = map(kva, spec, at, frames);
+    status = mmi_kva_map_at(kva, spec, at, frames);
     if (status != MM_OK) {
         return status;
     }
@@ -185,7 +181,8 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                                     .part = spec->part,
                                     .stride = spec->stride,
                                     .kind = spec->kind,
-                                    .type = spec->type};
+                                    .type = spec->type,
+                                    .twin = range->twin};
     range->nr_left = mmi_kva_pages(range);
     mmi_regions_link(&kva->ranges, &range->region);
     if (spec->kind == MM_KVA_DEVICE) {
@@ -193,7 +190,7 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
     }
     mmi_fetch_add(&kva->nr_ranges[spec->kind], UINT64_C(1));
     mmi_fetch_add(&kva->nr_pages[spec->kind], range->nr_left);
-    set_entries(kva, range);
+    mmi_kva_set_entries(kva, range, at, spec->kind == MM_KVA_PAGES ? asked->len : MM_PAGE_SIZE);
     return MM_OK;
 }
 
@@ -211,15 +208,42 @@ static mm_status_t place_locked(struct mm_kva *kva, const struct mmi_kva_spec *s
         }
         status = place(kva, spec, frames, range, &missing);
         mmi_kva_leave(kva);
-    } while (missing != 0 && make_entries(kva, spec, missing));
+    } while (missing != 0 && mmi_kva_make_entries(kva, spec, missing));
     return status;
+}
+
+/** A node, for a device with a twin; NULL: there is no memory. */
+static struct mmi_kva_range *new_node(struct mm_kva *kva, const struct mmi_kva_spec *spec)
+{
+    uint32_t flags = (spec->request.flags & MM_KVA_ATOMIC) != 0 ? MM_PAGES_ATOMIC : 0;
+    struct mmi_kva_range *range = mmi_cache_alloc(&kva->nodes, flags);
+
+    if (range == NULL) {
+        return NULL;
+    }
+    range->twin = NULL;
+    if (spec->kind == MM_KVA_DEVICE) {
+        range->twin = mmi_cache_alloc(&kva->nodes, flags);
+        if (range->twin == NULL) {
+            mmi_kva_free_node(kva, range);
+            return NULL;
+        }
+    }
+    return range;
+}
+
+void mmi_kva_free_node(struct mm_kva *kva, struct mmi_kva_range *range)
+{
+    if (range->twin != NULL) {
+        mm_cache_free(&kva->nodes, range->twin);
+    }
+    mm_cache_free(&kva->nodes, range);
 }
 
 static mm_status_t take_once(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                              struct mmi_kva_range **out)
 {
-    bool atomic = (spec->request.flags & MM_KVA_ATOMIC) != 0;
-    struct mmi_kva_range *range = mmi_cache_alloc(&kva->nodes, atomic ? MM_PAGES_ATOMIC : 0);
+    struct mmi_kva_range *range = new_node(kva, spec);
     struct mmi_kva_frames frames = {{0}, {0}, 0};
     mm_status_t status = MM_OK;
 
@@ -234,7 +258,7 @@ static mm_status_t take_once(struct mm_kva *kva, const struct mmi_kva_spec *spec
     }
     if (status != MM_OK) {
         mmi_kva_drop(kva, &frames);
-        mm_cache_free(&kva->nodes, range);
+        mmi_kva_free_node(kva, range);
         return status;
     }
     *out = range;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The kernel virtual arena: memory, devices, stacks, pages, and how they are freed.
+ * The kernel virtual arena: memory, stacks and guarded pages, and how they are freed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -306,94 +306,6 @@ static void test_any_context(void **state)
     rig_stop(&rig);
 }
 
-/* --- devices ---------------------------------------------------------------------------------- */
-
-#define DEVICE UINT64_C(0xfed00000)
-
-static mm_status_t map_device(uint64_t paddr, uint64_t len, mm_memtype_t type, mm_vaddr_t *out)
-{
-    return mm_kva_map(&rig.kva, mm_prange(mm_paddr(paddr), len), MM_PROT_RW | MM_PROT_GLOBAL, type,
-                      0, out);
-}
-
-static void test_device(void **state)
-{
-    struct t_trap_info info;
-    struct mm_mapping mapping;
-    mm_vaddr_t at;
-    mm_vaddr_t frame_buffer;
-
-    (void)state;
-    rig_start(&rig, 1);
-    /* The last byte of one page and the first of the next. */
-    assert_int_equal(map_device(DEVICE + PAGE - 1, 2, MM_MEMTYPE_UC, &at), MM_OK);
-    assert_int_equal(at.raw % PAGE, PAGE - 1);
-    assert_int_equal(mm_paging_translate(&rig.m.kernel, at, &mapping), MM_OK);
-    assert_int_equal(mapping.paddr.raw, DEVICE);
-    assert_int_equal(mapping.type, MM_MEMTYPE_UC);
-    assert_int_equal(mm_paging_translate(&rig.m.kernel, mm_vaddr(at.raw + 1), &mapping), MM_OK);
-    assert_int_equal(mapping.paddr.raw, DEVICE + PAGE);
-    assert_int_equal(rig_stats(&rig).nr_pages[MM_KVA_DEVICE], 2);
-    assert_int_equal(mm_paging_translate(&rig.m.kernel, mm_vaddr(at.raw - PAGE), &mapping),
-                     MM_ERR_NOT_MAPPED);
-    assert_int_equal(mm_paging_translate(&rig.m.kernel, mm_vaddr(at.raw + 1 + PAGE), &mapping),
-                     MM_ERR_NOT_MAPPED);
-    /* Lies in large pages as it does in memory, wherever it begins. */
-    assert_int_equal(
-        map_device(UINT64_C(0x100000000) - PAGE, 4 * MIB + PAGE, MM_MEMTYPE_WC, &frame_buffer),
-        MM_OK);
-    assert_int_equal(
-        mm_paging_translate(&rig.m.kernel, mm_vaddr(frame_buffer.raw + PAGE), &mapping), MM_OK);
-    assert_int_equal(mapping.page.len, 2 * MIB);
-    assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
-    /* What was returned is what is freed, to the byte. */
-    T_EXPECT_PANIC(mm_kva_free(&rig.kva, mm_vaddr(at.raw - 1)), &info);
-    rig_told(&info, "a free of what is not the start of a range", "in a device's range");
-    mm_kva_free(&rig.kva, at);
-    mm_kva_free(&rig.kva, frame_buffer);
-    rig_stop(&rig);
-}
-
-static void test_no_page_has_two_types(void **state)
-{
-    struct mm_kva_request request = {.len = 1};
-    mm_vaddr_t a;
-    mm_vaddr_t b;
-    mm_vaddr_t c;
-
-    (void)state;
-    rig_start(&rig, 1);
-    assert_int_equal(map_device(DEVICE + PAGE, 2 * PAGE, MM_MEMTYPE_UC, &a), MM_OK);
-    assert_int_equal(map_device(DEVICE + 2 * PAGE + 4, 4, MM_MEMTYPE_WC, &b),
-                     MM_ERR_ALREADY_MAPPED);
-    assert_int_equal(map_device(DEVICE, 4 * PAGE, MM_MEMTYPE_WT, &b), MM_ERR_ALREADY_MAPPED);
-    assert_int_equal(map_device(DEVICE + 2 * PAGE + 4, 4, MM_MEMTYPE_UC, &b), MM_OK);
-    assert_int_equal(map_device(DEVICE + 3 * PAGE, PAGE, MM_MEMTYPE_WC, &c), MM_OK);
-    assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
-    /* A mapping that waits for a purge still is one. */
-    mm_kva_free(&rig.kva, c);
-    assert_int_equal(mm_kva_map(&rig.kva, mm_prange(mm_paddr(DEVICE + 3 * PAGE), 1), MM_PROT_RW,
-                                MM_MEMTYPE_UC, MM_KVA_ATOMIC, &c),
-                     MM_ERR_ALREADY_MAPPED);
-    assert_int_equal(map_device(DEVICE + 3 * PAGE, PAGE, MM_MEMTYPE_UC, &c), MM_OK);
-    assert_int_equal(rig_stats(&rig).nr_purges, 1);
-    mm_kva_free(&rig.kva, a);
-    mm_kva_free(&rig.kva, b);
-    mm_kva_free(&rig.kva, c);
-    /* RAM is 1 MiB to 33 MiB, and the direct map's. */
-    assert_int_equal(map_device(MIB - PAGE, PAGE, MM_MEMTYPE_UC, &a), MM_OK);
-    assert_int_equal(map_device(MIB - PAGE, PAGE + 1, MM_MEMTYPE_UC, &b), MM_ERR_PERMISSION_DENIED);
-    assert_int_equal(map_device(16 * MIB + 1, 1, MM_MEMTYPE_WC, &b), MM_ERR_PERMISSION_DENIED);
-    assert_int_equal(map_device(33 * MIB, 1, MM_MEMTYPE_WC, &b), MM_OK);
-    assert_int_equal(map_device(2 * MIB, PAGE, MM_MEMTYPE_WB, &c), MM_OK);
-    mm_kva_free(&rig.kva, a);
-    mm_kva_free(&rig.kva, b);
-    mm_kva_free(&rig.kva, c);
-    assert_int_equal(mm_kva_alloc(&rig.kva, &request, &a), MM_OK);
-    mm_kva_free(&rig.kva, a);
-    rig_stop(&rig);
-}
-
 /* --- stacks ----------------------------------------------------------------------------------- */
 
 static void test_stacks(void **state)
@@ -480,54 +392,6 @@ static void test_explain(void **state)
     rig_stop(&rig);
 }
 
-/* --- pages for a heap ------------------------------------------------------------------------- */
-
-static void test_pages_go_in_parts(void **state)
-{
-    struct mm_page_source source;
-    struct mm_kva_place place;
-    struct t_trap_info info;
-    void *pages = NULL;
-    uint64_t at;
-    uint64_t nr_free;
-
-    (void)state;
-    rig_start(&rig, 2);
-    source = mm_page_source_kva(&rig.kva);
-    assert_int_equal(source.base, T_ARENA);
-    assert_int_equal(source.len, T_ARENA_LEN);
-    assert_null(mm_page_source_kva(NULL).ops);
-    assert_int_equal(source.ops->alloc(source.ctx, 0, 1, 0, &pages), MM_ERR_INVALID_SIZE);
-    assert_int_equal(source.ops->alloc(source.ctx, 1, 3, 0, &pages), MM_ERR_INVALID_ARGUMENT);
-    assert_int_equal(source.ops->alloc(source.ctx, 1200, 512, 0, &pages), MM_OK);
-    at = (uint64_t)(uintptr_t)pages;
-    assert_true(mm_is_aligned(at, 2 * MIB));
-    rig_has_guards(&rig, at, 1200 * PAGE);
-    assert_int_equal(rig_touch(&rig, 1, at + 1100 * PAGE), T_CPU_DONE);
-    nr_free = rig_free_frames(&rig);
-    source.ops->free(source.ctx, (void *)(uintptr_t)(at + 1000 * PAGE), 200);
-    source.ops->free(source.ctx, (void *)(uintptr_t)(at + 500 * PAGE), 1);
-    assert_int_equal(rig_free_frames(&rig), nr_free);
-    assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
-    assert_int_equal(mm_kva_purge(&rig.kva), 201);
-    assert_true(rig_free_frames(&rig) >= nr_free + 201);
-    assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
-    assert_int_not_equal(rig_touch(&rig, 1, at + 1100 * PAGE), T_CPU_DONE);
-    assert_int_not_equal(rig_touch(&rig, 0, at + 500 * PAGE), T_CPU_DONE);
-    assert_int_equal(rig_touch(&rig, 0, at + 999 * PAGE), T_CPU_DONE);
-    assert_int_equal(mm_kva_explain(&rig.kva, mm_vaddr(at + 500 * PAGE), &place), MM_OK);
-    assert_int_equal(place.where, MM_KVA_FREED);
-    assert_int_equal(mm_kva_explain(&rig.kva, mm_vaddr(at + 499 * PAGE), &place), MM_OK);
-    assert_int_equal(place.where, MM_KVA_INSIDE);
-    T_EXPECT_PANIC(source.ops->free(source.ctx, (void *)(uintptr_t)(at + 500 * PAGE), 1), &info);
-    rig_told(&info, "a free of pages that are not its own", "in pages of a heap");
-    source.ops->free(source.ctx, pages, 500);
-    source.ops->free(source.ctx, (void *)(uintptr_t)(at + 501 * PAGE), 499);
-    assert_int_equal(mm_kva_purge(&rig.kva), 999);
-    assert_int_equal(rig_stats(&rig).nr_ranges[MM_KVA_PAGES], 0);
-    rig_stop(&rig);
-}
-
 /* --- guarded pages ---------------------------------------------------------------------------- */
 
 static void test_guarded_pages(void **state)
@@ -593,11 +457,8 @@ int main(void)
         cmocka_unit_test(test_before_it_fails_it_purges),
         cmocka_unit_test(test_misuse_is_told),
         cmocka_unit_test(test_any_context),
-        cmocka_unit_test(test_device),
-        cmocka_unit_test(test_no_page_has_two_types),
         cmocka_unit_test(test_stacks),
         cmocka_unit_test(test_explain),
-        cmocka_unit_test(test_pages_go_in_parts),
         cmocka_unit_test(test_guarded_pages),
     };
 

@@ -14,6 +14,9 @@
  *
  * The lowest gap of a size is then one descent: left if the left subtree has one, else here, else
  * right. An edit changes the gap of one node or two, and what their ancestors know of it.
+ *
+ * Ranges that may overlap lie in the same tree with their ends for gaps. The largest end of a subtree
+ * then tells where one overlaps, in one descent (Cormen et al., Introduction to Algorithms, 14.3).
  */
 #include "region.h"
 
@@ -310,41 +313,59 @@ static void set_gap(struct mm_regions *tree, struct mmi_region *n, uint64_t gap)
     }
 }
 
-void mmi_regions_link(struct mm_regions *tree, struct mmi_region *region)
-{
-    struct mmi_region **slot = &tree->root;
-    struct mmi_region *parent = NULL;
-    struct mmi_region *after = NULL;
-    struct mmi_region *before = NULL;
+/** Where a node belongs. */
+struct spot {
+    struct mmi_region **slot;
+    struct mmi_region *parent;
+    struct mmi_region *before; /* the neighbours */
+    struct mmi_region *after;
+};
 
-    while (*slot != NULL) {
-        parent = *slot;
-        if (region->start < parent->start) {
-            after = parent;
-            slot = &parent->left;
+static struct spot spot_of(struct mm_regions *tree, uint64_t start)
+{
+    struct spot spot = {.slot = &tree->root};
+
+    while (*spot.slot != NULL) {
+        spot.parent = *spot.slot;
+        if (start < spot.parent->start) {
+            spot.after = spot.parent;
+            spot.slot = &spot.parent->left;
         } else {
-            before = parent;
-            slot = &parent->right;
+            spot.before = spot.parent;
+            spot.slot = &spot.parent->right;
         }
     }
-    region->parent = parent;
+    return spot;
+}
+
+/** Put a node there, whose gap is known. */
+static void put(struct mm_regions *tree, struct mmi_region *region, const struct spot *spot)
+{
+    region->parent = spot->parent;
     region->left = NULL;
     region->right = NULL;
     region->height = 0;
-    region->gap =
-        region->start - (before == NULL ? tree->window.start.raw : before->start + before->len);
-    *slot = region;
+    *spot->slot = region;
     tree->nr++;
     tree->bytes += region->len;
     repair(tree, region);
-    if (after != NULL) {
-        set_gap(tree, after, after->gap - region->gap - region->len);
+}
+
+void mmi_regions_link(struct mm_regions *tree, struct mmi_region *region)
+{
+    const struct spot spot = spot_of(tree, region->start);
+
+    region->gap = region->start - (spot.before == NULL ? tree->window.start.raw
+                                                       : spot.before->start + spot.before->len);
+    put(tree, region, &spot);
+    if (spot.after != NULL) {
+        set_gap(tree, spot.after, spot.after->gap - region->gap - region->len);
     }
 }
 
-void mmi_regions_unlink(struct mm_regions *tree, struct mmi_region *region)
+/** Take a node out; what the others know of their gaps stays. */
+static void take_out(struct mm_regions *tree, struct mmi_region *region, struct mmi_region *after)
 {
-    struct mmi_region *after = mmi_region_next(region);
     struct mmi_region *from;
 
     if (region->left != NULL && region->right != NULL) {
@@ -371,6 +392,13 @@ void mmi_regions_unlink(struct mm_regions *tree, struct mmi_region *region)
     tree->nr--;
     tree->bytes -= region->len;
     repair(tree, from);
+}
+
+void mmi_regions_unlink(struct mm_regions *tree, struct mmi_region *region)
+{
+    struct mmi_region *after = mmi_region_next(region);
+
+    take_out(tree, region, after);
     if (after != NULL) {
         after->gap += region->gap + region->len;
         repair(tree, after);
@@ -390,6 +418,34 @@ void mmi_regions_resize(struct mm_regions *tree, struct mmi_region *region, uint
     if (after != NULL) {
         set_gap(tree, after, after->gap + (old_end - (start + len)));
     }
+}
+
+/* --- ranges that may overlap ------------------------------------------------------------------ */
+
+void mmi_overlaps_link(struct mm_regions *tree, struct mmi_region *region)
+{
+    const struct spot spot = spot_of(tree, region->start);
+
+    region->gap = mmi_region_last(region);
+    put(tree, region, &spot);
+}
+
+void mmi_overlaps_unlink(struct mm_regions *tree, struct mmi_region *region)
+{
+    take_out(tree, region, mmi_region_next(region));
+}
+
+struct mmi_region *mmi_overlaps_find(const struct mm_regions *tree, uint64_t start, uint64_t len)
+{
+    uint64_t last = start + (len - 1);
+    struct mmi_region *n = tree->root;
+
+    /* If one on the left ends at `start` or behind, then it overlaps, or all begin behind `last` that
+     * do not end before `start`: on the right there is none either. */
+    while (n != NULL && (n->start > last || n->gap < start)) {
+        n = max_gap(n->left) >= start ? n->left : n->right;
+    }
+    return n;
 }
 
 /* --- checking --------------------------------------------------------------------------------- */
@@ -447,6 +503,30 @@ bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platf
         nr++;
         bytes += n->len;
         before = n;
+    }
+    if (c.good && (nr != tree->nr || bytes != tree->bytes)) {
+        c.good = false;
+        mmi_complain(platform, room, "regions counted wrongly", nr);
+    }
+    return c.good;
+}
+
+bool mmi_overlaps_check(const struct mm_regions *tree, const struct mm_platform *platform,
+                        const char *room)
+{
+    struct checking c = {platform, room, true};
+    uint64_t from = 0;
+    uint64_t nr = 0;
+    uint64_t bytes = 0;
+
+    for (const struct mmi_region *n = mmi_regions_first(tree); n != NULL && c.good;
+         n = mmi_region_next(n)) {
+        expect(&c, n->start >= from, "region out of order", n);
+        expect(&c, n->gap == mmi_region_last(n), "region knows its end wrongly", n);
+        check_node(&c, n);
+        nr++;
+        bytes += n->len;
+        from = n->start;
     }
     if (c.good && (nr != tree->nr || bytes != tree->bytes)) {
         c.good = false;

@@ -25,7 +25,8 @@ struct mmi_region {
     struct mmi_region *right;
     uint64_t start;
     uint64_t len;
-    uint64_t gap;     /* free bytes from the region before, or the window's start, to `start` */
+    uint64_t gap;     /* free bytes from the region before, or the window's start, to `start`; in a
+                         tree of ranges that may overlap: the last byte of this one */
     uint64_t max_gap; /* the largest gap in this subtree */
     struct mmi_region_attr attr;
     uint32_t height; /* of this subtree; a leaf has 1 */
@@ -89,6 +90,21 @@ void mmi_regions_resize(struct mm_regions *tree, struct mmi_region *region, uint
  * two neighbours that touch have equal attributes. */
 bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platform *platform,
                             const char *room, bool merged);
+
+/* --- ranges that may overlap ------------------------------------------------------------------
+ * The same tree, ordered by first byte, and no window: `gap` is where a range ends, so `max_gap` is
+ * where the last one of a subtree does. */
+
+/** Put a node (start, len set) into a tree that is zeroed, or has others like it. */
+void mmi_overlaps_link(struct mm_regions *tree, struct mmi_region *region);
+void mmi_overlaps_unlink(struct mm_regions *tree, struct mmi_region *region);
+
+/** A node that has a byte in the range, or NULL. O(log n). */
+struct mmi_region *mmi_overlaps_find(const struct mm_regions *tree, uint64_t start, uint64_t len);
+
+/** Order, balance, ends, parents, sums; each contradiction is logged for the room. */
+bool mmi_overlaps_check(const struct mm_regions *tree, const struct mm_platform *platform,
+                        const char *room);
 
 /** Last byte. */
 static inline uint64_t mmi_region_last(const struct mmi_region *region)
