@@ -13,7 +13,12 @@
 #include "probe.h"
 #include "shootdown.h"
 
+#define LARGE 65536
+
 extern const char image_text_start[];
+
+// What each processor has a copy of.
+static const uint64_t template[2] = {0x5eed, 0};
 
 static mm_status_t start(struct memory *m, struct mm_system *system)
 {
@@ -31,6 +36,16 @@ static mm_status_t start(struct memory *m, struct mm_system *system)
         .nr_cpus = m->nr_cpus,
         .user = mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN),
         .kernel_space = mm_vrange(mm_vaddr(LAYOUT_ARENA_BASE), LAYOUT_ENTRY_LEN),
+        .arena =
+            {
+                .range = mm_vrange(mm_vaddr(LAYOUT_KVA_BASE), LAYOUT_ENTRY_LEN),
+                .large_size = LARGE,
+                .percpu = template,
+                .percpu_len = sizeof(template),
+                .red_zone_pages = 4,
+                .nr_stacks = 2,
+                .nr_reserve_tables = MM_KVA_TABLES_PER_PAGE,
+            },
         .user_ops = m->arch.enabled.smap ? &mm_x86_64_user_smap_ops : &mm_x86_64_user_ops,
     };
     return mm_system_init(system, &config);
@@ -64,6 +79,56 @@ static bool protects_text(void)
            probe_unmapped(mm_vaddr(0));
 }
 
+// A stack: it can be written down to its last word, and what ran over is told.
+static void check_stack(struct mm_system *system)
+{
+    struct mm_vrange stack;
+    struct mm_kva_place place;
+
+    must(mm_kva_stack_alloc(&system->kva, 4 * MM_PAGE_SIZE, 0, &stack), "a stack");
+    probe_set(stack.start, 7);
+    CHECK("a stack of its arena has a red zone",
+          probe_get(stack.start) == 7 && probe_unmapped(mm_vaddr(stack.start.raw - 8)) &&
+              probe_unmapped(mm_vaddr(stack.start.raw - 4 * MM_PAGE_SIZE)) &&
+              mm_kva_explain(&system->kva, mm_vaddr(stack.start.raw - 8), &place) == MM_OK &&
+              place.where == MM_KVA_GUARD_BELOW);
+    CHECK("it stays up while a stack is out", mm_system_destroy(system) == MM_ERR_BUSY);
+    mm_kva_stack_free(&system->kva, stack.start);
+}
+
+static void check_areas(struct mm_system *system, uint32_t nr_cpus)
+{
+    bool good = true;
+
+    for (uint32_t cpu = 0; cpu < nr_cpus; cpu++) {
+        uint64_t *mine = mm_percpu_ptr(&system->percpu, cpu, template);
+
+        good = good && mine[0] == template[0] && mine[1] == 0;
+        mine[1] = cpu + 1;
+        good = good && *(uint64_t *)mm_percpu_ptr(&system->percpu, cpu, &template[1]) == cpu + 1;
+    }
+    CHECK("each processor has its area", good);
+}
+
+static void check_large_objects(struct mm_system *system)
+{
+    const struct mm_vrange arena = mm_vrange(mm_vaddr(LAYOUT_KVA_BASE), LAYOUT_ENTRY_LEN);
+    uint8_t *first = mm_heap_alloc(&system->heap, LARGE);
+    uint8_t *last = mm_heap_alloc_zeroed(&system->heap, 2 * LARGE);
+
+    CHECK("large objects of the heap lie in its arena, between guards",
+          first != NULL && last != NULL && mm_vrange_contains(arena, mm_vaddr_of(first)) &&
+              mm_vrange_contains(arena, mm_vaddr_of(last)) &&
+              probe_unmapped(mm_vaddr_of(last - 1)) &&
+              probe_unmapped(mm_vaddr_of(last + 2 * LARGE)));
+    last[2 * LARGE - 1] = 9;
+    CHECK("the last of them grows where it lies",
+          mm_heap_realloc(&system->heap, last, 9 * LARGE) == last && last[2 * LARGE - 1] == 9 &&
+              probe_unmapped(mm_vaddr_of(last + 9 * LARGE)));
+    mm_heap_free(&system->heap, first);
+    mm_heap_free(&system->heap, last);
+}
+
 void checks_system(struct memory *m)
 {
     static struct mm_system system;
@@ -86,6 +151,9 @@ void checks_system(struct memory *m)
     CHECK("the heap gives the first object", object != NULL);
     CHECK("it stays up while an object is out", mm_system_destroy(&system) == MM_ERR_BUSY);
     mm_heap_free(&system.heap, object);
+    check_stack(&system);
+    check_areas(&system, m->nr_cpus);
+    check_large_objects(&system);
     CHECK("all rooms agree with themselves", mm_system_check(&system) == MM_OK);
     CHECK("all rooms are taken down again",
           mm_system_destroy(&system) == MM_OK &&

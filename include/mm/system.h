@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
  * The usual kernel, put together in one call: frames from a boot map, the kernel's own page tables,
- * a heap, address spaces and DMA over them.
+ * a heap, the kernel virtual arena, address spaces and DMA over them.
  *
- *     boot map ──> frames ──> kernel root (direct map, image) ──> pages ──> heap
+ *     boot map ──> frames ──> kernel root (direct map, image) ──> pages ──> pool ──> heap
+ *                     │              │                                       │        ^ large
+ *                     │              ├──> arena <── describes its ranges ────┘        │ objects
+ *                     │              │      ├──> large pool ──────────────────────────┘
+ *                     │              │      └──> per-CPU areas
  *                     │              └──> spaces (user roots)
  *                     └──> dma
  *
@@ -19,7 +23,9 @@
 #include <mm/dma.h>
 #include <mm/frame.h>
 #include <mm/heap.h>
+#include <mm/kva.h>
 #include <mm/paging.h>
+#include <mm/percpu.h>
 #include <mm/space.h>
 #include <mm/tlb.h>
 #include <mm/user.h>
@@ -31,6 +37,30 @@ struct mm_system_device {
     struct mm_vrange range; /**< page-aligned, in one of the kernel's ranges */
     mm_paddr_t paddr;
     mm_memtype_t type; /**< usually MM_MEMTYPE_UC */
+};
+
+/** The kernel virtual arena, and what is made over it. All zero: there is none. */
+struct mm_system_arena {
+    /**
+     * In one kernel range, and nothing else is mapped there: neither what the system maps, nor
+     * `kernel_space`. Length 0: there is no arena, and then nothing over it either.
+     */
+    struct mm_vrange range;
+    /** Objects of the heap of so many bytes and more lie here, between guards; above
+     * MM_HEAP_MAX_SLAB_SIZE. 0: all come from the direct map. */
+    uint64_t large_size;
+    const void *percpu;  /**< template of the per-CPU areas; NULL: there are none */
+    uint64_t percpu_len; /**< bytes; 0 without `percpu` */
+
+    /* As in struct mm_kva_config, and all zero is good. But with a kernel space the ops take the lock
+     * that the kernel holds for calls on it: both edit the kernel's root. */
+    uint64_t purge_pages;
+    const struct mm_kva_ops *ops;
+    void *ops_ctx;
+    uint32_t guard_pages;
+    uint32_t red_zone_pages;
+    uint32_t nr_stacks;
+    uint32_t nr_reserve_tables;
 };
 
 struct mm_system_config {
@@ -62,6 +92,7 @@ struct mm_system_config {
      * none. With neither this nor `user`, `spaces` is not initialised.
      */
     struct mm_vrange kernel_space;
+    struct mm_system_arena arena;
     const struct mm_user_ops *user_ops; /**< NULL: `user` is not initialised */
 
     /* As in struct mm_frames_config; all zero: one node, nothing withheld, no op. */
@@ -86,6 +117,9 @@ struct mm_system {
     struct mm_pagetable kernel;
     struct mm_page_frames pages;
     struct mm_pool pool;
+    struct mm_kva kva;       /**< if the configuration has a range for it */
+    struct mm_percpu percpu; /**< if it has a template */
+    struct mm_pool large;    /**< over the arena, if it has a large_size */
     struct mm_heap heap;
     struct mm_spaces spaces; /**< if the configuration has a range for them */
     struct mm_dma dma;
@@ -100,11 +134,13 @@ struct mm_system {
  * the code that calls, its stack and `system` must be in it.
  *
  * @param system  zeroed storage
- * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | what
+ * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; a template or a
+ *         large_size without an arena) | MM_ERR_ALREADY_MAPPED (the arena: something is mapped there,
+ *         or it overlaps kernel_space) | what
  *         mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
  *         mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(), mm_pool_init(),
- *         mm_heap_init(), mm_spaces_init(), mm_user_init(), mm_dma_init() and
- *         mm_tlb_online() answer. On error
+ *         mm_kva_init(), mm_percpu_init(), mm_heap_init(), mm_spaces_init(), mm_user_init(),
+ *         mm_dma_init() and mm_tlb_online() answer. On error
  *         everything is undone, the root before is walked again, and `system` is zeroed.
  * Locks:  none; one CPU, at boot.
  * Cost:   that of its calls; the direct map with the largest leaves dominates.
@@ -118,8 +154,9 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
  * `frames` stay with them.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space, a
- *         DMA region, a heap object, a cache of the pool or a page of `pages` is alive, or another CPU
- *         is online: nothing was done)
+ *         DMA region, a heap object, a cache of a pool, a page of `pages` or a range of the arena is
+ *         alive, or another CPU is online: nothing was done, but that the arena may have been
+ *         reclaimed)
  * Locks:  none; no other CPU is in any of the rooms. The root before still exists, and holds the
  *         code that runs, its stack, `system`, and the direct map of all memory. (If the boot
  *         loader's maps less, load one that maps all: tables may lie anywhere.)
@@ -129,11 +166,12 @@ MM_MUST_CHECK
 mm_status_t mm_system_destroy(struct mm_system *system);
 
 /**
- * The checks of the frames, the kernel's page table, the heap and the kernel's space, in order. A
+ * The checks of the frames, the kernel's page table, the arena, the heap and the kernel's space, in
+ * order. A
  * user space is checked by who holds a reference to it.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the kernel space's; no other CPU is in any of the rooms.
+ * Locks:  the arena's, and its root's, then the kernel space's; no other CPU is in any of the rooms.
  * Cost:   O(frames + tables + slabs).
  */
 MM_MUST_CHECK

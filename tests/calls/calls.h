@@ -165,8 +165,10 @@ struct t_call_list {
     X(heap)                                                                                        \
     X(report)                                                                                      \
     X(kva)                                                                                         \
+    X(percpu)                                                                                      \
     X(space)                                                                                       \
-    X(system)
+    X(system)                                                                                      \
+    X(x86_64)
 #define T_CALL_LIST_DECLARE(name) extern const struct t_call_list t_calls_##name;
 T_CALL_LISTS(T_CALL_LIST_DECLARE)
 

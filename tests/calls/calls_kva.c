@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the kernel virtual arena and of per-CPU areas.
+ * Calls of the kernel virtual arena.
  */
 #include "calls.h"
 
@@ -111,24 +111,6 @@ static int do_guards_free(const uint64_t *a)
     struct mm_heap_guards guards = {.base = a[1]};
 
     return T_MADE(mm_kva_guards_free(T_P(0), &guards));
-}
-
-static int do_percpu_init(const uint64_t *a)
-{
-    struct mm_percpu_config config = t_world_percpu_config();
-    const uint32_t nodes[2] = {T_W32(6), 0};
-
-    config.kva = T_P(2);
-    config.start = T_P(3);
-    config.len = a[4];
-    config.nr_cpus = T_W32(5);
-    config.cpu_nodes = config.nr_cpus <= 2 ? nodes : NULL;
-    return (int)mm_percpu_init(T_P(0), a[1] == 0 ? NULL : &config);
-}
-
-static int do_percpu_destroy(const uint64_t *a)
-{
-    return (int)mm_percpu_destroy(T_P(0));
 }
 
 /* --- set-ups ----------------------------------------------------------------------------------- */
@@ -336,40 +318,6 @@ static unsigned windows(uint64_t *v)
     return 4;
 }
 
-static unsigned templates(uint64_t *v)
-{
-    v[0] = (uint64_t)(uintptr_t)t_w.sections;
-    v[1] = 0;
-    return 2;
-}
-
-static unsigned template_lengths(uint64_t *v)
-{
-    static const uint64_t all[] = {sizeof(t_w.sections), 0, 1, T_KVA_LEN + 1, UINT64_MAX};
-
-    memcpy(v, all, sizeof(all));
-    return sizeof(all) / sizeof(all[0]);
-}
-
-static unsigned cpu_counts(uint64_t *v)
-{
-    v[0] = 2;
-    v[1] = 0;
-    v[2] = 1;
-    v[3] = MM_MAX_CPUS;
-    v[4] = MM_MAX_CPUS + 1;
-    v[5] = UINT32_MAX;
-    return 6;
-}
-
-static unsigned nodes(uint64_t *v)
-{
-    v[0] = 0;
-    v[1] = 1;
-    v[2] = UINT32_MAX;
-    return 3;
-}
-
 #define KVA   T_LIVE_GONE(kva, kva)
 #define EMPTY T_LIVE_(spare.kva) /* where the first range needs tables, and pages of the pool */
 #define INIT(len_, reserve_)                                                                       \
@@ -385,10 +333,6 @@ static unsigned nodes(uint64_t *v)
     KVA, paddr_, T_NUM("len", 16), T_OF("prot", rights), T_ENUM("type", type_, MM_MEMTYPE_COUNT),  \
         T_BITS("flags", flags_, MM_KVA_ATOMIC | MM_KVA_NO_GUARDS), T_OUT
 #define STACK(len_, flags_) KVA, T_NUM("len", len_), T_BITS("flags", flags_, MM_KVA_ATOMIC), T_OUT
-#define PERCPU                                                                                     \
-    T_FRESH_(percpu, percpu), T_GIVEN("config"), T_LIVE_GONE(kva, kva), T_OF("start", templates),  \
-        T_OF("len", template_lengths), T_OF("nr_cpus", cpu_counts), T_OF("node", nodes)
-
 static const struct t_call kva[] = {
     {.name = "mm_kva_init",
      .invoke = do_init,
@@ -455,6 +399,14 @@ static const struct t_call kva[] = {
               T_UPTO("lowest", 0, 0), T_UPTO("highest", 0, 0), T_UPTO("before", 0, 0),
               T_UPTO("after", 0, 0), T_UPTO("prot", 0, 0), T_UPTO("flags", MM_KVA_ATOMIC, 0),
               T_UPTO("node", 0, 0), T_UPTO("policy", 0, 0), T_OUT}},
+    {.name = "mm_kva_alloc",
+     .note = "a node that is not there",
+     .invoke = do_alloc,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(kva), T_GIVEN("request"), T_UPTO("len", PAGE, 0), T_UPTO("align", 0, 0),
+              T_UPTO("lowest", 0, 0), T_UPTO("highest", 0, 0), T_UPTO("before", 0, 0),
+              T_UPTO("after", 0, 0), T_UPTO("prot", 0, 0), T_UPTO("flags", 0, 0),
+              T_UPTO("node", 1, 0), T_UPTO("policy", MM_NODE_REQUIRED, 0), T_OUT}},
     {.name = "mm_kva_map",
      .invoke = do_map,
      .args = {MAP(T_OF("paddr", devices), MM_MEMTYPE_UC, 0)}},
@@ -589,30 +541,6 @@ static const struct t_call kva[] = {
      .setup = window,
      .panics = "kva",
      .args = {T_LIVE_GONE(spare.kva, kva), T_OF("base", windows)}},
-    {.name = "mm_percpu_init", .invoke = do_percpu_init, .flags = T_CAN_FAIL, .args = {PERCPU}},
-    {.name = "mm_percpu_init",
-     .note = "with new tables",
-     .invoke = do_percpu_init,
-     .flags = T_CAN_FAIL | T_VARIANT,
-     .args = {T_FRESH_(percpu, percpu), T_GIVEN("config"), EMPTY, T_OF("start", templates),
-              T_UPTO("len", 100, 0), T_UPTO("nr_cpus", 2, 0), T_UPTO("node", 0, 0)}},
-    {.name = "mm_percpu_init",
-     .note = "tables that the root does not see",
-     .invoke = do_percpu_init,
-     .setup = short_sighted,
-     .flags = T_BAD_ONLY,
-     .args = {T_FRESH_(percpu, percpu), T_GIVEN("config"), EMPTY, T_OF("start", templates),
-              T_UPTO("len", 100, 0), T_UPTO("nr_cpus", 2, 0), T_UPTO("node", 0, 0)}},
-    {.name = "mm_percpu_init",
-     .note = "no room",
-     .invoke = do_percpu_init,
-     .setup = no_room,
-     .flags = T_BAD_ONLY,
-     .args = {T_FRESH_(percpu, percpu), T_GIVEN("config"), EMPTY, T_OF("start", templates),
-              T_UPTO("len", 100, 0), T_UPTO("nr_cpus", 2, 0), T_UPTO("node", 0, 0)}},
-    {.name = "mm_percpu_destroy",
-     .invoke = do_percpu_destroy,
-     .args = {T_LIVE_GONE(spare.percpu, percpu)}},
 };
 
 const struct t_call_list t_calls_kva = T_CALL_LIST(kva);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the rooms dma, user and system, and of the x86-64 backend.
+ * Calls of the rooms dma, user and system.
  */
 #include "calls.h"
 
@@ -119,6 +119,22 @@ static int do_system_init(const uint64_t *a)
     return (int)mm_system_init(T_P(0), a[1] == 0 ? NULL : &config);
 }
 
+static int do_system_init_arena(const uint64_t *a)
+{
+    static const struct mm_kva_ops no_ops = {NULL, NULL, NULL};
+    struct mm_system_config config = t_world_system_config();
+
+    config.kernel_ranges = t_w.sys_ranges;
+    config.arena = (struct mm_system_arena){.range = T_RANGE(2),
+                                            .large_size = a[4],
+                                            .percpu = T_P(5),
+                                            .percpu_len = a[6],
+                                            .guard_pages = T_W32(7),
+                                            .nr_reserve_tables = T_W32(8),
+                                            .ops = a[9] == 0 ? &no_ops : NULL};
+    return (int)mm_system_init(T_P(0), a[1] == 0 ? NULL : &config);
+}
+
 static int do_system_destroy(const uint64_t *a)
 {
     return (int)mm_system_destroy(T_P(0));
@@ -127,66 +143,6 @@ static int do_system_destroy(const uint64_t *a)
 static int do_system_check(const uint64_t *a)
 {
     return (int)mm_system_check(T_P(0));
-}
-
-/* --- x86-64 ------------------------------------------------------------------------------------ */
-
-static int do_arch_init(const uint64_t *a)
-{
-    struct mm_x86_64_cpu_ops ops = t_world_cpu_ops;
-
-    switch (a[2]) {
-    case 1:
-        ops.cpuid = NULL;
-        break;
-    case 2:
-        ops.read_msr = NULL;
-        break;
-    case 3:
-        ops.write_msr = NULL;
-        break;
-    case 4:
-        ops.read_cr = NULL;
-        break;
-    case 5:
-        ops.write_cr = NULL;
-        break;
-    case 6:
-        ops.invlpg = NULL;
-        break;
-    case 7:
-        ops.invpcid = NULL;
-        break;
-    default:
-        break;
-    }
-    return (int)mm_x86_64_init(T_P(0),
-                               a[1] == 0   ? NULL
-                               : a[2] == 0 ? &t_world_cpu_ops
-                                           : &ops,
-                               NULL);
-}
-
-static int do_enable(const uint64_t *a)
-{
-    return (int)mm_x86_64_enable(T_P(0));
-}
-
-static int do_backend(const uint64_t *a)
-{
-    return T_NONZERO(mm_x86_64_backend(T_P(0)).ops != NULL);
-}
-
-static int do_arch_fault(const uint64_t *a)
-{
-    struct mm_fault fault = mm_x86_64_fault(a[0], a[1]);
-
-    return T_NONZERO(fault.at.raw == a[1]);
-}
-
-static int do_fixup(const uint64_t *a)
-{
-    return T_NONZERO(mm_x86_64_user_fixup(a[0], (uint64_t *)t_w.out));
 }
 
 /* --- set-ups ----------------------------------------------------------------------------------- */
@@ -229,6 +185,33 @@ static void system_in_use(void)
 {
     system_up();
     (void)mm_heap_alloc(&t_w.spare.system.heap, 100);
+}
+
+/* One with an arena, in which something is not given back; or its areas alone. */
+static void system_with_arena(void)
+{
+    struct mm_system_config config = t_world_system_config();
+
+    config.kernel_ranges = t_w.sys_ranges;
+    config.arena = (struct mm_system_arena){.range = mm_vrange(mm_vaddr(T_KVA), 16 * T_MIB),
+                                            .large_size = 16 * PAGE,
+                                            .percpu = t_w.sections,
+                                            .percpu_len = sizeof(t_w.sections)};
+    (void)!mm_system_init(&t_w.spare.system, &config);
+}
+
+static void system_arena_in_use(void)
+{
+    struct mm_vrange stack;
+
+    system_with_arena();
+    (void)!mm_kva_stack_alloc(&t_w.spare.system.kva, PAGE, 0, &stack);
+}
+
+static void system_arena_corrupt(void)
+{
+    system_with_arena();
+    t_w.spare.system.kva.nr_ranges[MM_KVA_MEMORY]++;
 }
 
 static void system_corrupt(void)
@@ -288,14 +271,6 @@ static unsigned one_to_four(uint64_t *v)
     return 5;
 }
 
-static unsigned one_to_seven(uint64_t *v)
-{
-    for (uint64_t i = 0; i < 8; i++) {
-        v[i] = i;
-    }
-    return 8;
-}
-
 static unsigned range_counts(uint64_t *v)
 {
     v[0] = 3;
@@ -327,20 +302,62 @@ static unsigned user_ats(uint64_t *v)
     return sizeof(all) / sizeof(all[0]);
 }
 
-static unsigned code_addresses(uint64_t *v)
+/* Where the arena of a system is: alone, nowhere, off a page, in no range, over the image, the
+ * device, the kernel's space. */
+static unsigned arenas(uint64_t *v)
 {
-    uint64_t resume;
+    static const uint64_t all[] = {T_KVA,
+                                   0,
+                                   T_KVA + 1,
+                                   UINT64_MAX - PAGE + 1,
+                                   T_TOP - PAGE,
+                                   T_TOP + 0x11000,
+                                   T_ARENA + T_ARENA_LEN / 2,
+                                   T_ARENA + (UINT64_C(1) << 28) - PAGE};
 
-    /* The instruction that may fault is one of the first of the routine. */
-    v[0] = (uint64_t)(uintptr_t)mm_x86_64_user_ops.copy_in;
-    for (unsigned i = 0; i < 64 && !mm_x86_64_user_fixup(v[0], &resume); i++) {
-        v[0]++;
-    }
-    v[1] = 0;
-    v[2] = (UINT64_C(1) << 47) - 1;
-    v[3] = UINT64_C(1) << 47;
-    v[4] = UINT64_MAX;
-    return 5;
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned arena_lengths(uint64_t *v)
+{
+    static const uint64_t all[] = {16 * T_MIB, 0, 1, PAGE, 4 * PAGE, T_TOP_LEN, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned large_sizes(uint64_t *v)
+{
+    static const uint64_t all[] = {
+        16 * PAGE, 0, 1, MM_HEAP_MAX_SLAB_SIZE, MM_HEAP_MAX_SLAB_SIZE + 1, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned template_lengths(uint64_t *v)
+{
+    static const uint64_t all[] = {sizeof(t_w.sections), 0, 1, 16 * T_MIB + 1, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned guards(uint64_t *v)
+{
+    static const uint64_t all[] = {0, 1, MM_KVA_MAX_GUARD, MM_KVA_MAX_GUARD + 1, UINT32_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned reserves(uint64_t *v)
+{
+    static const uint64_t all[] = {2, 0, 1, 1000};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
 }
 
 /* The residue, and what could be copied. */
@@ -403,6 +420,15 @@ static const struct t_call all[] = {
      .scarce = t_world_system_pages,
      .flags = T_CAN_FAIL | T_COMPOSED,
      .args = SYSTEM},
+    {.name = "mm_system_init",
+     .note = "with an arena",
+     .invoke = do_system_init_arena,
+     .scarce = t_world_system_pages,
+     .flags = T_CAN_FAIL | T_COMPOSED,
+     .args = {T_PTR(fresh.system), T_GIVEN("config"), T_OF("arena", arenas),
+              T_OF("arena.len", arena_lengths), T_OF("large_size", large_sizes), T_PTR(sections),
+              T_OF("percpu_len", template_lengths), T_OF("guard_pages", guards),
+              T_OF("reserve", reserves), T_GIVEN("ops")}},
     {.name = "mm_system_init",
      .note = "there is one",
      .invoke = do_system_init,
@@ -472,6 +498,23 @@ static const struct t_call all[] = {
      .setup = system_in_use,
      .flags = T_BAD_ONLY,
      .args = {T_LIVE_(spare.system)}},
+    {.name = "mm_system_destroy",
+     .note = "with an arena",
+     .invoke = do_system_destroy,
+     .setup = system_with_arena,
+     .args = {T_LIVE_(spare.system)}},
+    {.name = "mm_system_destroy",
+     .note = "a range of the arena is out",
+     .invoke = do_system_destroy,
+     .setup = system_arena_in_use,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.system)}},
+    {.name = "mm_system_check",
+     .note = "the arena contradicts itself",
+     .invoke = do_system_check,
+     .setup = system_arena_corrupt,
+     .flags = T_BAD_ONLY,
+     .args = {T_LIVE_(spare.system)}},
     {.name = "mm_system_check",
      .invoke = do_system_check,
      .setup = system_up,
@@ -482,15 +525,6 @@ static const struct t_call all[] = {
      .setup = system_corrupt,
      .flags = T_BAD_ONLY,
      .args = {T_LIVE_(spare.system)}},
-    {.name = "mm_x86_64_init",
-     .invoke = do_arch_init,
-     .args = {T_FRESH_(arch, arch), T_GIVEN("ops"), T_BAD_OF("missing", one_to_seven)}},
-    {.name = "mm_x86_64_enable", .invoke = do_enable, .args = {T_LIVE_GONE(spare.arch, arch)}},
-    {.name = "mm_x86_64_backend", .invoke = do_backend, .args = {T_LIVE_GONE(arch, arch)}},
-    {.name = "mm_x86_64_fault",
-     .invoke = do_arch_fault,
-     .args = {T_NUM("error_code", 7), T_NUM("cr2", 0x1000)}},
-    {.name = "mm_x86_64_user_fixup", .invoke = do_fixup, .args = {T_OF("rip", code_addresses)}},
 };
 
 const struct t_call_list t_calls_system = T_CALL_LIST(all);

@@ -319,6 +319,7 @@ static const struct {
     {"mm_vaddr_to_ptr", MM_ERR_INVALID_ADDRESS, "every address fits a pointer of 64 bits"},
     {"mm_paging_map_sections", MM_ERR_UNSUPPORTED, "sections are write-back, which every CPU has"},
     {"mm_system_init", MM_ERR_IO, "its source is its own frames, which answer nothing else"},
+    {"mm_system_init", MM_ERR_NODE_NOT_FOUND, "its frames have refused such a CPU before"},
 };
 
 static bool is_out_of_reach(const char *name, int status)
