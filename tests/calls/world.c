@@ -4,6 +4,7 @@
  */
 #include "world.h"
 #include "kept.h"
+#include "world_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,16 +24,13 @@ struct copy {
 static struct copy at_start, kept;
 static bool kept_is_start;
 
-/* Setting up is no test: what fails here ends the program. */
-static void must_be(bool good, const char *what)
+void t_world_must(bool good, const char *what)
 {
     if (!good) {
         fprintf(stderr, "world: %s\n", what);
         abort();
     }
 }
-
-#define MUST(call) must_be((call) == MM_OK, #call)
 
 static void take_copy(struct copy *copy)
 {
@@ -70,101 +68,7 @@ const void *t_world_kept_ram(uint64_t paddr)
     return paddr - T_SYS_START < T_SYS_LEN ? copy->sys + (paddr - T_SYS_START) : NULL;
 }
 
-/* --- configurations ---------------------------------------------------------------------------- */
-
-struct mm_paging_config t_world_paging_config(void)
-{
-    static const struct mm_vrange ranges[] = {{{T_ARENA}, T_ARENA_LEN}, {{T_TOP}, T_TOP_LEN}};
-    struct mm_paging_config config = {.backend = t_w.backend,
-                                      .physmap = &t_w.physmap,
-                                      .source = t_world_source(),
-                                      .platform = t_world_platform(),
-                                      .kernel_ranges = ranges,
-                                      .nr_kernel_ranges = 2,
-                                      .user = mm_vrange(mm_vaddr(0), T_USER_LEN),
-                                      .tlb = t_w.use_tlb};
-
-    return config;
-}
-
-/* `cpus`: which of the arrays. */
-struct mm_tlb_config t_world_tlb_config(unsigned cpus)
-{
-    struct mm_tlb_config config = {.backend = t_w.backend,
-                                   .cpus = t_w.tlb_cpus[cpus],
-                                   .nr_cpus = 2,
-                                   .ops = &t_world_tlb_ops,
-                                   .platform = t_world_platform()};
-
-    return config;
-}
-
-struct mm_spaces_config t_world_spaces_config(void)
-{
-    struct mm_spaces_config config = {.frames = &t_w.frames,
-                                      .physmap = &t_w.physmap,
-                                      .kernel = &t_w.kernel,
-                                      .pool = &t_w.pool,
-                                      .platform = t_world_platform()};
-
-    return config;
-}
-
-struct mm_pool_config t_world_pool_config(void)
-{
-    struct mm_page_source range = mm_page_source_range(&t_w.range);
-    struct mm_pool_config config = {
-        .source = {&t_world_page_ops, &t_w.range, range.base, range.len},
-        .platform = t_world_platform(),
-        .nr_cpus = 2};
-
-    return config;
-}
-
-struct mm_system_config t_world_system_config(void)
-{
-    struct mm_system_config config = {.map = &t_w.sys_map,
-                                      .physmap = &t_w.physmap,
-                                      .mapped = mm_prange(mm_paddr(0), T_RAM_END),
-                                      .platform = t_world_platform(),
-                                      .backend = t_w.backend,
-                                      .tlb = t_w.use_tlb,
-                                      .sections = t_w.sections,
-                                      .devices = &t_w.device,
-                                      .kernel_ranges = t_w.sys_ranges,
-                                      .nr_sections = 2,
-                                      .nr_devices = 1,
-                                      .nr_kernel_ranges = 3,
-                                      .nr_cpus = 1,
-                                      .user = mm_vrange(mm_vaddr(0), UINT64_C(1) << 45),
-                                      .kernel_space =
-                                          mm_vrange(mm_vaddr(T_ARENA), UINT64_C(1) << 28),
-                                      .user_ops = &t_world_user_ops};
-
-    return config;
-}
-
-struct mm_kva_config t_world_kva_config(void)
-{
-    struct mm_kva_config config = {.kernel = &t_w.kernel,
-                                   .frames = &t_w.frames,
-                                   .physmap = &t_w.physmap,
-                                   .pool = &t_w.pool,
-                                   .platform = t_world_platform(),
-                                   .range = mm_vrange(mm_vaddr(T_KVA), T_KVA_LEN),
-                                   .nr_stacks = 1,
-                                   .nr_reserve_tables = 1};
-
-    return config;
-}
-
-struct mm_percpu_config t_world_percpu_config(void)
-{
-    struct mm_percpu_config config = {
-        .kva = &t_w.kva, .start = t_w.sections, .len = sizeof(t_w.sections), .nr_cpus = 2};
-
-    return config;
-}
+/* --- the map of the system ---------------------------------------------------------------------- */
 
 void t_world_system_pages(uint64_t nr)
 {
@@ -298,7 +202,7 @@ static void start_watched(void)
     t_w.watched_object = mm_heap_alloc(&t_w.watched_heap, 100);
     t_w.watched_freed = mm_heap_alloc(&t_w.watched_heap, 100);
     t_w.watched_taken = mm_cache_alloc(&t_w.watched_cache);
-    must_be(t_w.watched_object && t_w.watched_freed && t_w.watched_taken, "watched objects");
+    t_world_must(t_w.watched_object && t_w.watched_freed && t_w.watched_taken, "watched objects");
     mm_heap_free(&t_w.watched_heap, t_w.watched_freed);
     MUST(mm_heap_explain_fault(&t_w.watched_heap, (uint64_t)(uintptr_t)t_w.watched_freed,
                                &t_w.report));
@@ -348,9 +252,9 @@ static void start_heap(void)
     t_w.heap_object = mm_heap_alloc(&t_w.heap, 200);
     t_w.heap_freed = mm_heap_alloc(&t_w.heap, 200);
     t_w.heap_run = mm_heap_alloc(&t_w.heap, 3 * PAGE);
-    must_be(t_w.cache_object && t_w.cache_freed && t_w.heap_object && t_w.heap_freed &&
-                t_w.heap_run,
-            "objects");
+    t_world_must(t_w.cache_object && t_w.cache_freed && t_w.heap_object && t_w.heap_freed &&
+                     t_w.heap_run,
+                 "objects");
     memset(t_w.cache_object, 0x33, 40);
     memset(t_w.heap_object, 0x44, 200);
     memset(t_w.heap_run, 0x55, 3 * PAGE);
@@ -394,7 +298,7 @@ static bool name_frames(void *ctx, const struct mm_mapping *mapping)
 {
     (void)ctx;
     if (mapping->type == MM_MEMTYPE_WB) {
-        must_be(t_w.kva_nr_frames < 16, "frames of the arena");
+        t_world_must(t_w.kva_nr_frames < 16, "frames of the arena");
         t_w.kva_frames[t_w.kva_nr_frames++] = mapping->paddr.raw / PAGE;
     }
     return true;
@@ -414,7 +318,7 @@ static void start_arena(void)
     MUST(mm_kva_alloc(&t_w.kva, &request, &t_w.kva_memory));
     MUST(mm_kva_alloc(&t_w.kva, &request, &t_w.kva_freed));
     mm_kva_free(&t_w.kva, t_w.kva_freed);
-    must_be(mm_kva_purge(&t_w.kva) == 2, "a purge");
+    t_world_must(mm_kva_purge(&t_w.kva) == 2, "a purge");
     MUST(mm_kva_map(&t_w.kva, mm_prange(mm_paddr(T_DEVICE + 8), 16), RW, MM_MEMTYPE_UC, 0,
                     &t_w.kva_device));
     MUST(mm_kva_stack_alloc(&t_w.kva, 2 * PAGE, 0, &t_w.kva_stack));
@@ -460,107 +364,11 @@ static void start_rest(void)
     mm_frame_free(&t_w.frames, t_w.frame_freed, 0);
 }
 
-/* An information of multiboot2 (specification 2.0, 3.4 and 3.6.8): a map of one range, and the end.
- */
-static void start_multiboot2(void)
-{
-    static const uint32_t words[] = {
-        56,       0,                     /* bytes in all */
-        6,        40, 24,       0,       /* memory map: bytes of the tag, of an entry; version */
-        0x100000, 0,  0x100000, 0, 1, 0, /* from, bytes, available */
-        0,        8,                     /* the end */
-    };
-
-    memcpy(t_w.multiboot2, words, sizeof(words));
-    t_w.multiboot2[32] = 16; /* another, with nothing but its end */
-    t_w.multiboot2[35] = 8;
-}
-
-/* A number of a table, lowest byte first. */
-static void put(unsigned at, uint64_t value, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++) {
-        t_w.numa_tables[at + i] = (unsigned char)(value >> (8 * i));
-    }
-}
-
-static void end_table(unsigned at, const char *name, unsigned len)
-{
-    unsigned sum = 0;
-
-    memcpy(t_w.numa_tables + at, name, 4);
-    put(at + 4, len, 4);
-    put(at + 8, 3, 1);
-    for (unsigned i = 0; i < len; i++) {
-        sum += t_w.numa_tables[at + i];
-    }
-    put(at + 9, 256 - sum % 256, 1);
-}
-
-static void start_numa_object(struct mm_numa *numa, unsigned i, uint32_t room)
-{
-    MUST(mm_numa_init(numa, t_w.numa_ranges[i], room, t_w.numa_cpus[i], room));
-}
-
-/* An SRAT (ACPI 6.5, 5.2.16) of two ranges and two processors, on domains 1 and 2, and a SLIT
- * (5.2.17) of three rows. */
-static void start_numa(void)
-{
-    unsigned srat = T_SRAT_AT;
-    unsigned slit = T_SLIT_AT;
-
-    for (unsigned node = 0; node < 2; node++) {
-        unsigned memory = srat + 48 + 40 * node;
-
-        put(memory, 0x2801, 2);
-        put(memory + 2, 1 + node, 4);
-        put(memory + 8, 0x100000 * node, 8);
-        put(memory + 16, 0x80000, 8);
-        put(memory + 28, 1, 4);
-    }
-    put(srat + 128, 0x1000, 2);
-    put(srat + 130, 0x0701, 2);
-    put(srat + 132, 1, 4);
-    put(srat + 144, 0x1802, 2);
-    put(srat + 148, 2, 4);
-    put(srat + 152, 9, 4);
-    put(srat + 156, 1, 4);
-    end_table(srat, "SRAT", T_SRAT_LEN);
-    put(slit + 36, 3, 8);
-    for (unsigned i = 0; i < 9; i++) {
-        put(slit + 44 + i, i % 4 == 0 ? 10 : 21, 1);
-    }
-    end_table(slit, "SLIT", T_SLIT_LEN);
-    start_numa_object(&t_w.numa, 0, 4);
-    start_numa_object(&t_w.numa_srat, 1, 4);
-    start_numa_object(&t_w.numa_unread, 2, 4);
-    start_numa_object(&t_w.numa_small, 3, 1);
-    MUST(mm_numa_read_srat(&t_w.numa, t_w.numa_tables + srat, T_SRAT_LEN, NULL));
-    MUST(mm_numa_read_slit(&t_w.numa, t_w.numa_tables + slit, T_SLIT_LEN, NULL));
-    MUST(mm_numa_read_srat(&t_w.numa_srat, t_w.numa_tables + srat, T_SRAT_LEN, NULL));
-}
-
-/* Two descriptors of 48 bytes (UEFI 2.10, 7.2.3), two entries of 48 bytes (ACPI 6.5, 15.1), and two
- * of Limine: usable memory and reserved. */
-static void start_firmware(void)
-{
-    static const uint64_t efi[] = {7, 0x100000, 0, 0x100, 8, 0, 0, 0x180000, 0, 0x10, 8, 0};
-    static const uint64_t e820[] = {0x100000, 0x100000, UINT64_C(1) << 32 | 1, 0, 0, 0,
-                                    0x180000, 0x10000,  UINT64_C(1) << 32 | 2, 0, 0, 0};
-    static const uint64_t limine[] = {0x100000, 0x100000, 0, 0x180000, 0x10000, 1};
-
-    memcpy(t_w.efi_map, efi, sizeof(efi));
-    memcpy(t_w.e820_map, e820, sizeof(e820));
-    memcpy(t_w.limine_list, limine, sizeof(limine));
-    t_w.limine_map[0] = &t_w.limine_list[0];
-    t_w.limine_map[1] = &t_w.limine_list[3];
-}
-
 void t_world_start(void)
 {
     if (t_h.ram == NULL) {
         t_h.ram = t_ram_new(0, T_RAM_END);
-        must_be(t_h.ram != NULL, "no room for its RAM");
+        t_world_must(t_h.ram != NULL, "no room for its RAM");
         t_ram_back(t_h.ram, T_RAM_START, T_RAM_LEN);
         t_ram_back(t_h.ram, T_RAM2_START, T_RAM2_LEN);
         t_ram_back(t_h.ram, T_SYS_START, T_SYS_LEN);
@@ -588,9 +396,7 @@ void t_world_start(void)
         start_spaces();
         start_arena();
         start_rest();
-        start_multiboot2();
-        start_numa();
-        start_firmware();
+        t_world_start_firmware();
         take_copy(&at_start);
     }
     t_world_restore();
