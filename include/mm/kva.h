@@ -379,9 +379,9 @@ mm_status_t mm_kva_dump(struct mm_kva *kva);
  *
  * Its extend() maps more pages behind a run, and the guard moves behind them: MM_OK, and otherwise
  * nothing is changed: MM_ERR_REGION_NOT_FOUND (what is free behind it is too short, or a part at the
- * end was given back) | MM_ERR_INVALID_ARGUMENT (no run begins there, or it is shorter, or in part
- * given back; no page) | MM_ERR_INVALID_SIZE (nothing more, or more than the arena) | what else
- * mm_kva_alloc() answers. It never purges: who cannot grow moves.
+ * end was given back) | MM_ERR_INVALID_ARGUMENT (no run begins there; its first page or the last of
+ * these is not there; no page) | MM_ERR_INVALID_SIZE (nothing more, or more than the arena) | what
+ * else mm_kva_alloc() answers. It never purges: who cannot grow moves.
  *
  * @return all zero if `kva` is null or not initialised
  * Locks:  none; any context. Of its calls: as said; extend() takes the arena's and the root's.

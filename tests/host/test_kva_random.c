@@ -41,7 +41,7 @@ struct world {
     struct slot slots[SLOTS];
     uint64_t next_stamp;
     uint64_t nr_done[MM_KVA_KINDS]; /* taken */
-    uint64_t nr_refused, nr_aliases, nr_parts, nr_explained, nr_purged, nr_reused;
+    uint64_t nr_refused, nr_aliases, nr_parts, nr_explained, nr_purged, nr_reused, nr_grown;
 };
 
 static struct world w;
@@ -253,6 +253,38 @@ static void give_part(struct slot *s)
     w.nr_parts += s->out ? 1 : 0;
 }
 
+/* A run that is longer where it lies, if it can be: what waits for a purge the model does not know. */
+static void grow(struct slot *s)
+{
+    struct mm_page_source source = mm_page_source_kva(&w.rig.kva);
+    bool ends = s->gone[0] == 0 && s->gone[s->nr_pages - 1] == 0;
+    uint64_t more = random_pages();
+    uint64_t was = s->nr_pages;
+    mm_status_t status;
+
+    if (was + more > MAX_PAGES) {
+        return;
+    }
+    status = source.ops->extend(source.ctx, (void *)(uintptr_t)s->start, was, more,
+                                random_atomic() ? MM_PAGES_ATOMIC : 0);
+    if (!ends) {
+        assert_int_equal(status, MM_ERR_INVALID_ARGUMENT);
+        return;
+    }
+    if (status == MM_ERR_REGION_NOT_FOUND || refused(status)) {
+        return;
+    }
+    s->nr_pages += more;
+    s->nr_left += more;
+    assert_false(overlaps_another(s));
+    assert_true(mm_range_covers(T_ARENA, T_ARENA_LEN, s->start, (s->nr_pages + 1) * PAGE));
+    for (uint64_t i = was; i < s->nr_pages; i++) {
+        s->gone[i] = 0;
+        *page_of(s->start + i * PAGE) = s->stamp + i;
+    }
+    w.nr_grown++;
+}
+
 static void give(struct slot *s)
 {
     if (s->kind == MM_KVA_PAGES) {
@@ -337,6 +369,8 @@ static void step(unsigned n)
         explain(s);
     } else if (what < 42) {
         w.nr_purged += mm_kva_purge(&w.rig.kva);
+    } else if (s->out && s->kind == MM_KVA_PAGES && what < 55) {
+        grow(s);
     } else if (s->out) {
         give(s);
     } else if (what < 64) {
@@ -387,7 +421,7 @@ static void test_random(void **state)
     }
     assert_true(w.nr_aliases > STEPS / 2000 && w.nr_parts > STEPS / 2000);
     assert_true(w.nr_refused > 0 && w.nr_purged > 0 && w.nr_reused > STEPS / 2000);
-    assert_true(w.nr_explained > STEPS / 200);
+    assert_true(w.nr_explained > STEPS / 200 && w.nr_grown > STEPS / 2000);
     rig_stop(&w.rig);
 }
 

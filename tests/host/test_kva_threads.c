@@ -61,7 +61,7 @@ struct worker {
     uint32_t number; /* from 1 */
     struct t_prng prng;
     struct held held[HELD];
-    uint64_t nr_taken, nr_busy;
+    uint64_t nr_taken, nr_busy, nr_grown;
 };
 
 static void change_owner(uint64_t at, uint64_t nr, uint32_t from, uint32_t to)
@@ -131,6 +131,24 @@ static void give(struct worker *w, struct held *h)
     h->at = 0;
 }
 
+/* A run that is longer where it lies, if nobody is there. */
+static void grow(struct worker *w, struct held *h)
+{
+    struct mm_page_source source = mm_page_source_kva(&rig.kva);
+    bool atomic = t_prng_chance(&w->prng, 1, 3);
+    uint64_t more = t_prng_range(&w->prng, 1, 4);
+    mm_status_t status = source.ops->extend(source.ctx, (void *)(uintptr_t)h->at, h->nr, more,
+                                            atomic ? MM_PAGES_ATOMIC : 0);
+
+    must(status == MM_OK || status == MM_ERR_REGION_NOT_FOUND || (status == MM_ERR_BUSY && atomic),
+         "a run neither grows nor has no room");
+    if (status == MM_OK) {
+        change_owner(h->at + h->nr * PAGE, more, 0, w->number);
+        h->nr += more;
+        w->nr_grown++;
+    }
+}
+
 static void *work(void *argument)
 {
     struct worker *w = argument;
@@ -145,7 +163,11 @@ static void *work(void *argument)
             must(status == MM_ERR_BUSY ||
                      (status == MM_OK && place.kind == h->kind && place.where == MM_KVA_INSIDE),
                  "an owner's page is explained wrongly");
-            give(w, h);
+            if (h->kind == MM_KVA_PAGES && t_prng_chance(&w->prng, 1, 2)) {
+                grow(w, h);
+            } else {
+                give(w, h);
+            }
         } else if (take(w, h) == MM_OK) {
             change_owner(h->at, h->nr, 0, w->number);
             w->nr_taken++;
@@ -185,6 +207,7 @@ static void test_everybody_at_once(void **state)
     for (unsigned i = 0; i < NR_THREADS; i++) {
         assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
         assert_true(workers[i].nr_taken > STEPS / 8);
+        assert_true(workers[i].nr_grown > STEPS / 1000);
     }
     rig_stop(&rig);
 }
