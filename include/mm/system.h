@@ -52,8 +52,8 @@ struct mm_system_arena {
     const void *percpu;  /**< template of the per-CPU areas; NULL: there are none */
     uint64_t percpu_len; /**< bytes; 0 without `percpu` */
 
-    /* As in struct mm_kva_config, and all zero is good. But with a kernel space the ops take the lock
-     * that the kernel holds for calls on it: both edit the kernel's root. */
+    /* As in struct mm_kva_config, and all zero is good. But with a kernel space the ops take the
+     * lock that the kernel holds for calls on it: both edit the kernel's root. */
     uint64_t purge_pages;
     const struct mm_kva_ops *ops;
     void *ops_ctx;
@@ -135,9 +135,8 @@ struct mm_system {
  *
  * @param system  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; a template or a
- *         large_size without an arena) | MM_ERR_ALREADY_MAPPED (the arena: something is mapped there,
- *         or it overlaps kernel_space) | what
- *         mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
+ *         large_size without an arena) | MM_ERR_ALREADY_MAPPED (the arena: something is mapped
+ *         there, or it overlaps kernel_space) | what mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
  *         mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(), mm_pool_init(),
  *         mm_kva_init(), mm_percpu_init(), mm_heap_init(), mm_spaces_init(), mm_user_init(),
  *         mm_dma_init() and mm_tlb_online() answer. On error
@@ -153,8 +152,8 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
  * zeroed, and the map is as it was before mm_system_init(). Frames that others allocated from
  * `frames` stay with them.
  *
- * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space, a
- *         DMA region, a heap object, a cache of a pool, a page of `pages` or a range of the arena is
+ * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space,
+ *         a DMA region, a heap object, a cache of a pool, a page of `pages` or a range of the arena is
  *         alive, or another CPU is online: nothing was done, but that the arena may have been
  *         reclaimed)
  * Locks:  none; no other CPU is in any of the rooms. The root before still exists, and holds the
@@ -171,7 +170,7 @@ mm_status_t mm_system_destroy(struct mm_system *system);
  * user space is checked by who holds a reference to it.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the arena's, and its root's, then the kernel space's; no other CPU is in any of the rooms.
+ * Locks:  the arena's and its root's, then the kernel space's; no other CPU is in any room.
  * Cost:   O(frames + tables + slabs).
  */
 MM_MUST_CHECK

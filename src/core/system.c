@@ -234,8 +234,8 @@ static bool others_online(const struct mm_system *system)
 }
 
 /*
- * Whether a range of the arena, in which nothing waits for a purge, is somebody's. The areas are its own,
- * and so are the pages of the large pool, as many as that says.
+ * Whether a range of the arena, in which nothing waits for a purge, is somebody's. The areas are
+ * the system's, and so are the pages of the large pool, as many as that says.
  */
 static bool arena_in_use(const struct mm_system *system, const struct mm_kva_stats *kva)
 {

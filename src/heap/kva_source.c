@@ -3,9 +3,9 @@
  * A page source over the arena. A run may be given back in parts: so each of its pages has an entry
  * in the table, and each is claimed by itself.
  *
- * A run grows into the gap behind it, of which it leaves as much as its guard has. There no CPU has a
- * translation: a gap is one only once what lay there was flushed. A part that was given back lies in
- * its range until all of it is, and is no gap.
+ * A run grows into the gap behind it, and its guard moves on. There no CPU has a translation: it is
+ * a gap only once what lay there was flushed. A part that was given back lies in its range until all
+ * of it is, and is no gap.
  */
 #include "kva.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * What firmware and boot loaders leave in memory, as the world has it: maps of memory, and the tables
- * that tell of nodes.
+ * What firmware and boot loaders leave in memory, as the world has it: maps of memory, and the
+ * tables that tell of nodes.
  */
 #include "world.h"
 #include "world_parts.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * A machine on which mm_system_init() is called, and what its tests ask again and again. Include after
- * <cmocka.h>, in one file of a program.
+ * A machine on which mm_system_init() is called, and what its tests ask again and again. Include
+ * after <cmocka.h>, in one file of a program.
  */
 #ifndef SYSTEM_RIG_H
 #define SYSTEM_RIG_H

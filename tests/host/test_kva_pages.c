@@ -313,7 +313,7 @@ static void test_growing_runs_out_of_frames(void **state)
     }
 }
 
-/* No page for the part of the table that describes what comes: it stays as it is, and later grows. */
+/* No page for the part of the table that describes what comes: nothing changes, and later it grows. */
 static void test_growing_runs_out_of_pages(void **state)
 {
     struct state before;

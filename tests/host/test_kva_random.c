@@ -253,7 +253,7 @@ static void give_part(struct slot *s)
     w.nr_parts += s->out ? 1 : 0;
 }
 
-/* A run that is longer where it lies, if it can be: what waits for a purge the model does not know. */
+/* A run gets longer where it lies, if it can: what waits for a purge the model does not know. */
 static void grow(struct slot *s)
 {
     struct mm_page_source source = mm_page_source_kva(&w.rig.kva);

@@ -3,8 +3,8 @@
  * The usual kernel with its virtual arena: what is made over it, what of it holds the system up, and
  * that every failure, and the teardown, leave the world as it was.
  *
- * The heap's large pool writes into the pages that it has from the arena. So the arena lies where the
- * host has memory as well: what is written there is no simulated memory's, but it is there.
+ * The heap's large pool writes into the pages that it has from the arena. So the arena lies where
+ * the host has memory as well: what is written there is in no simulated frame, but it is kept.
  */
 #include <setjmp.h>
 #include <stdarg.h>

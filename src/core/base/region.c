@@ -15,8 +15,9 @@
  * The lowest gap of a size is then one descent: left if the left subtree has one, else here, else
  * right. An edit changes the gap of one node or two, and what their ancestors know of it.
  *
- * Ranges that may overlap lie in the same tree with their ends for gaps. The largest end of a subtree
- * then tells where one overlaps, in one descent (Cormen et al., Introduction to Algorithms, 14.3).
+ * Ranges that may overlap lie in the same tree with their ends for gaps. The largest end of a
+ * subtree then tells where one overlaps, in one descent (Cormen et al., Introduction to Algorithms,
+ * 14.3).
  */
 #include "region.h"
 
@@ -440,8 +441,8 @@ struct mmi_region *mmi_overlaps_find(const struct mm_regions *tree, uint64_t sta
     uint64_t last = start + (len - 1);
     struct mmi_region *n = tree->root;
 
-    /* If one on the left ends at `start` or behind, then it overlaps, or all begin behind `last` that
-     * do not end before `start`: on the right there is none either. */
+    /* If one on the left ends at `start` or behind, then it overlaps, or it begins behind `last`:
+     * and so do all on the right. */
     while (n != NULL && (n->start > last || n->gap < start)) {
         n = max_gap(n->left) >= start ? n->left : n->right;
     }
