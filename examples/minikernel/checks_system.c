@@ -13,7 +13,7 @@
 #include "probe.h"
 #include "shootdown.h"
 
-#define LARGE 65536
+#define LARGE UINT64_C(65536)
 
 extern const char image_text_start[];
 
