@@ -298,7 +298,7 @@ static void test_guess_of_two_frees(void **state)
         objects[i] = mm_heap_alloc_on(&world->heap, 0, SIZE);
     }
     p.at = &world->heap.hints[MMI_HEAP_LAST_WORD];
-    p.ctx = objects[NR / 2 + 3];
+    p.ctx = objects[NR / 2 + 5];
     t_events_watch(&hooks, &p);
     mm_heap_free_on(&world->heap, 0, objects[3]);
     t_events_watch(NULL, NULL);
