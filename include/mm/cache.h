@@ -277,18 +277,21 @@ struct mm_cache_config {
     void *report_ctx;
 };
 
+/** Lists of partial slabs: by how many quarters were free when they were listed. */
+#define MM_CACHE_LISTS 4
+
 /** The slabs of one size of object. Internal: a cache has one, a heap has one a size. */
 struct mm_slab_class {
     struct mm_pool *pool;
-    const char *name;            /**< of the cache or heap, for panics and events */
-    const void *owner;           /**< the cache or heap, for events */
-    struct mm_heap_watch *watch; /**< NULL: nothing is recorded */
-    uint64_t *hints;             /**< atomic: CPU 0's word; the next CPU's is `stride` on */
-    uint64_t *owned;             /**< atomic: CPU 0's slab, in the same way */
-    uint64_t partial;            /**< atomic list: slabs worth allocating from */
-    uint64_t unused;             /**< atomic list: descriptors without pages */
-    uint64_t all;                /**< atomic list: every descriptor; only grows */
-    uint64_t probe;              /**< atomic: of those, the next to look at for free objects */
+    const char *name;                 /**< of the cache or heap, for panics and events */
+    const void *owner;                /**< the cache or heap, for events */
+    struct mm_heap_watch *watch;      /**< NULL: nothing is recorded */
+    uint64_t *hints;                  /**< atomic: CPU 0's word; the next CPU's is `stride` on */
+    uint64_t *owned;                  /**< atomic: CPU 0's slab, in the same way */
+    uint64_t partial[MM_CACHE_LISTS]; /**< atomic lists: slabs worth allocating from */
+    uint64_t unused;                  /**< atomic list: descriptors without pages */
+    uint64_t all;                     /**< atomic list: every descriptor; only grows */
+    uint64_t probe;                   /**< atomic: of those, the next to look at for free objects */
     void (*construct)(void *ctx, void *object);
     void *ctx;
     uint64_t nr_slabs; /**< atomic: slabs with pages */

@@ -193,6 +193,16 @@ static bool keep(struct mmi_slab *slab)
     return true;
 }
 
+/** The fullest are taken up first, so that the emptiest can become empty: by how much is free now. A
+ * slab that empties further stays on its list. */
+static uint64_t *list_for(const struct mmi_slab *slab)
+{
+    unsigned quarters = mmi_slab_nr_free(slab) * MM_CACHE_LISTS / mmi_load(&slab->nr_objects);
+
+    return &mmi_slab_class(slab)
+                ->partial[quarters < MM_CACHE_LISTS ? quarters : MM_CACHE_LISTS - 1];
+}
+
 /**
  * Bring a slab that is UNLISTED or LISTED to where it belongs; others are not touched. Returns
  * pages given back.
@@ -210,7 +220,7 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
             }
             if (become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
                 look_in(slab, MMI_SLAB_LISTED);
-                mmi_list_push(class->pool, &class->partial, slab);
+                mmi_list_push(class->pool, list_for(slab), slab);
             }
             continue;
         }
@@ -379,12 +389,23 @@ static bool own(struct mmi_slab *slab)
     }
 }
 
-/** From a slab of the partial list. No more than `most` are taken off that turn out to be dead. */
+/** Take a slab off the lists, of the fullest that there are; NULL: they are empty. */
+static struct mmi_slab *pop_fullest(struct mm_slab_class *class)
+{
+    struct mmi_slab *slab = NULL;
+
+    for (unsigned i = 0; slab == NULL && i < MM_CACHE_LISTS; i++) {
+        slab = mmi_list_pop(class->pool, &class->partial[i]);
+    }
+    return slab;
+}
+
+/** From a partial slab. No more than `most` are taken off that turn out to be dead. */
 static void *take_partial(struct mm_slab_class *class, uint32_t cpu, unsigned most)
 {
     struct mmi_slab *slab;
 
-    while ((slab = mmi_list_pop(class->pool, &class->partial)) != NULL) {
+    while ((slab = pop_fullest(class)) != NULL) {
         unsigned word = 0;
         void *object;
 
@@ -422,7 +443,7 @@ static bool list_overlooked(struct mm_slab_class *class)
             mmi_slab_nr_free(slab) * 8 >= mmi_load(&slab->nr_objects) &&
             become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
             look_in(slab, MMI_SLAB_LISTED);
-            mmi_list_push(class->pool, &class->partial, slab);
+            mmi_list_push(class->pool, list_for(slab), slab);
             settle(slab, true);
             return true;
         }

@@ -176,19 +176,24 @@ static void check_slab(struct check *check, struct mmi_slab *slab)
            "the state of a slab contradicts its pages", me);
 }
 
-static void check_list(struct check *check, const uint64_t *head, uint64_t nr_expected, bool unused)
+/** Lists that hold so many slabs together. */
+static void check_lists(struct check *check, const uint64_t *heads, unsigned nr_heads,
+                        uint64_t nr_expected, bool unused)
 {
     const struct mm_pool *pool = check->class->pool;
-    const struct mmi_slab *slab = mmi_list_first(pool, head);
     uint64_t nr = 0;
 
-    while (slab != NULL && nr <= nr_expected) {
-        uint32_t state = mmi_load(&slab->state);
+    for (unsigned i = 0; i < nr_heads; i++) {
+        const struct mmi_slab *slab = mmi_list_first(pool, &heads[i]);
 
-        expect(check, mmi_slab_class(slab) == check->class && (state == MMI_SLAB_DEAD) == unused,
-               "a list holds a slab that does not belong there", (uint64_t)(uintptr_t)slab);
-        slab = mmi_list_next(pool, slab);
-        nr++;
+        for (; slab != NULL && nr <= nr_expected; nr++) {
+            uint32_t state = mmi_load(&slab->state);
+
+            expect(check,
+                   mmi_slab_class(slab) == check->class && (state == MMI_SLAB_DEAD) == unused,
+                   "a list holds a slab that does not belong there", (uint64_t)(uintptr_t)slab);
+            slab = mmi_list_next(pool, slab);
+        }
     }
     expect(check, nr == nr_expected, "a list misses a slab, or holds one twice; there should be",
            nr_expected);
@@ -273,11 +278,11 @@ bool mmi_class_check(const struct mm_slab_class *class)
             check_run(&check, slab);
         }
     }
-    check_list(&check, &class->unused, check.nr_unused, true);
+    check_lists(&check, &class->unused, 1, check.nr_unused, true);
     expect(&check, check.nr_with_pages == mmi_load(&class->nr_slabs),
            "the number of slabs is wrong; there are", check.nr_with_pages);
     if (class->size != 0) {
-        check_list(&check, &class->partial, check.nr_partial, false);
+        check_lists(&check, class->partial, MM_CACHE_LISTS, check.nr_partial, false);
         check_hints(&check);
     } else {
         check_bins(&check);

@@ -64,6 +64,44 @@ static void test_long_lived_ones_hide_nothing(void **state)
     }
 }
 
+/* Of two slabs the fuller one is taken up, whichever was listed last. */
+static void test_fullest_first(void **state)
+{
+    enum { A_SLAB = 256, A_WORD = 32, NR_OF_FULLER = 20 };
+    const struct mm_cache_config config = {.name = "fullest", .size = 16};
+    static struct mm_cache cache;
+    void *object;
+
+    (void)state;
+    memset(&cache, 0, sizeof(cache));
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_OK);
+    for (unsigned fuller = 0; fuller < 2; fuller++) {
+        const unsigned first[] = {fuller * A_SLAB, (1 - fuller) * A_SLAB};
+
+        assert_int_equal(mm_cache_alloc_bulk(&cache, 0, 3 * A_SLAB, objects), 3 * A_SLAB);
+        for (unsigned s = 0; s < 2; s++) {
+            for (unsigned i = 1; i < (s == 0 ? NR_OF_FULLER : A_SLAB); i++) {
+                if (i % A_WORD != 0) { /* the first of a word has the slab listed */
+                    mm_cache_free(&cache, objects[first[s] + i]);
+                    objects[first[s] + i] = NULL;
+                }
+            }
+            mm_cache_free(&cache, objects[first[s]]);
+            objects[first[s]] = NULL;
+        }
+        object = mm_cache_alloc_on(&cache, 1);
+        assert_int_equal((uintptr_t)object / MM_PAGE_SIZE,
+                         (uintptr_t)objects[first[0] + NR_OF_FULLER] / MM_PAGE_SIZE);
+        mm_cache_free(&cache, object);
+        for (unsigned i = 0; i < 3 * A_SLAB; i++) {
+            mm_cache_free(&cache, objects[i]);
+        }
+        assert_int_equal(mm_cache_check(&cache), MM_OK);
+        (void)mm_cache_reclaim(&cache);
+    }
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+}
+
 /* Descriptors of runs, with all that was recorded of them, become slabs of whoever comes next. */
 static void test_descriptors_are_handed_on_clean(void **state)
 {
@@ -144,6 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ONE(test_long_lived_ones_hide_nothing),
+        ONE(test_fullest_first),
         ONE(test_descriptors_are_handed_on_clean),
         ONE(test_shrinking_never_fails),
     };
