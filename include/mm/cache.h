@@ -197,6 +197,7 @@ struct mm_pool {
     uint64_t slabs;         /**< atomic list: descriptors that no cache has used yet */
     uint64_t slab_pages;    /**< atomic list: pages of descriptors */
     uint64_t nr_meta_pages; /**< atomic: pages of descriptors, table and hints */
+    uint64_t nr_watched;    /**< atomic: caches and heaps ever made that have a canary */
     uint64_t root_inline[MM_POOL_ROOT_INLINE];
     uint64_t users[MM_POOL_USERS_INLINE]; /**< atomic: caches and heaps */
     uint64_t more_users;                  /**< atomic: a page of more; its first word is the next */

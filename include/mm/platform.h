@@ -78,8 +78,8 @@ struct mm_platform_ops {
     /** Nanoseconds since some moment, never backwards. Default: 0. Not called by this version. */
     uint64_t (*clock)(void *ctx);
 
-    /** 64 random bits. Default: 0: nothing is randomised. Called when a hardened heap
-     * or cache is made. */
+    /** 64 random bits. Default: 0: what is random can be computed by who knows the kernel's
+     * addresses. Called when a heap or cache is made that is hardened, samples or records. */
     uint64_t (*random)(void *ctx);
 };
 

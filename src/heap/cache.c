@@ -74,6 +74,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     }
     objects.name = config->name != NULL ? config->name : "cache";
     looks = (struct mmi_watch_config){.pool = pool,
+                                      .owner = cache,
                                       .name = objects.name,
                                       .tier = config->tier,
                                       .flags = config->flags,

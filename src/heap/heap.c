@@ -165,6 +165,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     config = config == NULL ? &none : config;
     status = check_config(pool, config);
     looks = (struct mmi_watch_config){.pool = pool,
+                                      .owner = heap,
                                       .name = config->name != NULL ? config->name : "heap",
                                       .tier = config->tier,
                                       .flags = config->flags,

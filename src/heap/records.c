@@ -65,15 +65,37 @@ void mmi_records_begin(struct mmi_slab *slab, uint64_t pages, uint64_t nr)
 
 /* --- the watch -------------------------------------------------------------------------------- */
 
-uint64_t mmi_watch_random(struct mm_heap_watch *watch)
-{
-    /* A counter that jumps, and its bits mixed (Steele, Lea, Flood: Fast splittable pseudorandom
-     * number generators, 2014). */
-    uint64_t x = mmi_fetch_add(&watch->random, UINT64_C(0x9e3779b97f4a7c15));
+/** So far apart are two states of the counter: the golden ratio. */
+#define JUMP UINT64_C(0x9e3779b97f4a7c15)
 
+/* A counter that jumps, and its bits mixed (Steele, Lea, Flood: Fast splittable pseudorandom number
+ * generators, 2014). */
+static uint64_t mix(uint64_t x)
+{
     x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
     return x ^ x >> 31;
+}
+
+uint64_t mmi_watch_random(struct mm_heap_watch *watch)
+{
+    return mix(mmi_fetch_add(&watch->random, JUMP));
+}
+
+/**
+ * Where the numbers of a heap or cache begin: apart from those of all others, wherever they lie, and
+ * of those that lay here before. Only the op makes it unknown to who knows the kernel.
+ */
+static uint64_t first_random(const struct mmi_watch_config *config)
+{
+    const struct mm_platform *platform = &config->pool->platform;
+    uint64_t number = mmi_fetch_add(&config->pool->nr_watched, UINT64_C(1)) + 1;
+    uint64_t random = mix((uint64_t)(uintptr_t)config->owner) ^ mix(number * JUMP);
+
+    if (platform->ops != NULL && platform->ops->random != NULL) {
+        random ^= platform->ops->random(platform->ctx);
+    }
+    return random;
 }
 
 static bool has_records(const struct mmi_watch_config *config)
@@ -100,8 +122,6 @@ static uint64_t waiting_pages(uint64_t nr)
 
 mm_status_t mmi_watch_init(struct mm_heap_watch *watch, const struct mmi_watch_config *config)
 {
-    const struct mm_platform *platform = &config->pool->platform;
-
     *watch = (struct mm_heap_watch){.report = config->report,
                                     .ctx = config->ctx,
                                     .name = config->name,
@@ -113,9 +133,7 @@ mm_status_t mmi_watch_init(struct mm_heap_watch *watch, const struct mmi_watch_c
     }
     if (has_records(config) || config->sample_every != 0) {
         watch->nr_cpus = config->pool->nr_cpus;
-        if (platform->ops != NULL && platform->ops->random != NULL) {
-            watch->random = platform->ops->random(platform->ctx);
-        }
+        watch->random = first_random(config);
         /* No byte is 0, all ones or poison, which are written by mistake most often. */
         watch->canary =
             (mmi_watch_random(watch) & UINT64_C(0x7e7e7e7e7e7e7e7e)) | UINT64_C(0xc040c040c040c040);

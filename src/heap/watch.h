@@ -103,6 +103,7 @@ void mmi_records_begin(struct mmi_slab *slab, uint64_t pages, uint64_t nr);
 
 struct mmi_watch_config {
     struct mm_pool *pool;
+    const void *owner; /**< the heap or cache */
     const char *name;
     enum mm_heap_tier tier;
     uint32_t flags;

@@ -470,79 +470,7 @@ static void test_quarantine(void **state)
     world_delete(world);
 }
 
-/** What a reclaim answers is what the page source got, whatever the quarantine held. */
-static void test_reclaim_counts_what_waits(void **state)
-{
-    static const uint64_t sizes[] = {24, 200, 1000, 3000, 20000};
-    struct mm_heap_config config = config_of(MM_HEAP_HARDENED);
-    struct world *world = tiers_world(false);
-    struct mm_heap *heap = &world->heap;
-    void *objects[1200];
-
-    (void)state;
-    config.quarantine = 4096;
-    tiers_start(world, 1, &config);
-    for (unsigned i = 0; i < 40; i++) {
-        unsigned nr = 1200 / (1 + i % 8);
-        unsigned nr_keep = i % 3 == 0 ? 0 : nr / 50;
-        uint64_t nr_pages;
-        uint64_t meta;
-        uint64_t out;
-
-        for (unsigned n = 0; n < nr; n++) {
-            objects[n] = made_here(heap, i < 30 ? sizes[i % 4] : sizes[n % 5]);
-            assert_non_null(objects[n]);
-        }
-        for (unsigned n = nr_keep; n < nr; n++) {
-            freed_here(heap, objects[n]);
-        }
-        meta = world_meta(world);
-        out = world->nr_out;
-        nr_pages = mm_heap_reclaim(heap);
-        assert_int_equal(nr_pages, out - world->nr_out);
-        assert_int_equal(world_meta(world), meta);
-        assert_true(out > world->nr_out);
-        for (unsigned n = 0; n < nr_keep; n++) {
-            freed_here(heap, objects[n]);
-        }
-        out = world->nr_out;
-        nr_pages = mm_heap_reclaim(heap);
-        assert_int_equal(nr_pages, out - world->nr_out);
-        assert_int_equal(world->nr_out, world_meta(world));
-    }
-    assert_int_equal(told.nr, 0);
-    world_stop(world);
-    world_delete(world);
-}
-
-static void test_cache_reclaim_counts_what_waits(void **state)
-{
-    struct mm_cache_config of_cache = {.name = "cells", .size = 400, .tier = MM_HEAP_HARDENED};
-    struct world *world = tiers_world(false);
-    static struct mm_cache cache;
-    void *objects[300];
-    uint64_t nr_pages;
-    uint64_t out;
-
-    (void)state;
-    tiers_start(world, 1, NULL);
-    assert_int_equal(mm_cache_init(&cache, &world->pool, &of_cache), MM_OK);
-    for (unsigned i = 0; i < 300; i++) {
-        objects[i] = mm_cache_alloc(&cache);
-    }
-    for (unsigned i = 0; i < 300; i++) {
-        mm_cache_free(&cache, objects[i]);
-    }
-    out = world->nr_out;
-    nr_pages = mm_cache_reclaim(&cache);
-    assert_int_equal(nr_pages, out - world->nr_out);
-    assert_true(out - world->nr_out >= 300 * 400 / 4096);
-    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
-    world_stop(world);
-    world_delete(world);
-}
-
-/** Two heaps do not hand their places out in the same order, nor in that of the addresses. */
+/** A heap does not hand its places out in the order of the addresses. */
 static void test_order_is_random(void **state)
 {
     struct mm_heap_config config = config_of(MM_HEAP_HARDENED);
@@ -579,8 +507,6 @@ int main(void)
         cmocka_unit_test(test_neighbour_names_the_culprit),
         cmocka_unit_test(test_quarantine),
         cmocka_unit_test(test_order_is_random),
-        cmocka_unit_test(test_reclaim_counts_what_waits),
-        cmocka_unit_test(test_cache_reclaim_counts_what_waits),
     };
 
     return cmocka_run_group_tests_name("heap_tiers", tests, NULL, NULL);

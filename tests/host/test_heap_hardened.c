@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Hardened heaps and caches beside others: that no two have one canary, and that a reclaim counts
+ * the pages which what waited had held.
+ */
+#include "heap_tiers.h"
+
+static struct told told;
+
+static struct mm_heap_config config_of(enum mm_heap_tier tier)
+{
+    memset(&told, 0, sizeof(told));
+    return (struct mm_heap_config){.name = "things",
+                                   .tier = tier,
+                                   .flags = MM_HEAP_CALLERS,
+                                   .quarantine = 8,
+                                   .report = told_report,
+                                   .report_ctx = &told};
+}
+
+/** What a reclaim answers is what the page source got, whatever the quarantine held. */
+static void test_reclaim_counts_what_waits(void **state)
+{
+    static const uint64_t sizes[] = {24, 200, 1000, 3000, 20000};
+    struct mm_heap_config config = config_of(MM_HEAP_HARDENED);
+    struct world *world = tiers_world(false);
+    struct mm_heap *heap = &world->heap;
+    void *objects[1200];
+
+    (void)state;
+    config.quarantine = 4096;
+    tiers_start(world, 1, &config);
+    for (unsigned i = 0; i < 40; i++) {
+        unsigned nr = 1200 / (1 + i % 8);
+        unsigned nr_keep = i % 3 == 0 ? 0 : nr / 50;
+        uint64_t nr_pages;
+        uint64_t meta;
+        uint64_t out;
+
+        for (unsigned n = 0; n < nr; n++) {
+            objects[n] = made_here(heap, i < 30 ? sizes[i % 4] : sizes[n % 5]);
+            assert_non_null(objects[n]);
+        }
+        for (unsigned n = nr_keep; n < nr; n++) {
+            freed_here(heap, objects[n]);
+        }
+        meta = world_meta(world);
+        out = world->nr_out;
+        nr_pages = mm_heap_reclaim(heap);
+        assert_int_equal(nr_pages, out - world->nr_out);
+        assert_int_equal(world_meta(world), meta);
+        assert_true(out > world->nr_out);
+        for (unsigned n = 0; n < nr_keep; n++) {
+            freed_here(heap, objects[n]);
+        }
+        out = world->nr_out;
+        nr_pages = mm_heap_reclaim(heap);
+        assert_int_equal(nr_pages, out - world->nr_out);
+        assert_int_equal(world->nr_out, world_meta(world));
+    }
+    assert_int_equal(told.nr, 0);
+    world_stop(world);
+    world_delete(world);
+}
+
+static void test_cache_reclaim_counts_what_waits(void **state)
+{
+    struct mm_cache_config of_cache = {.name = "cells", .size = 400, .tier = MM_HEAP_HARDENED};
+    struct world *world = tiers_world(false);
+    static struct mm_cache cache;
+    void *objects[300];
+    uint64_t nr_pages;
+    uint64_t out;
+
+    (void)state;
+    tiers_start(world, 1, NULL);
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &of_cache), MM_OK);
+    for (unsigned i = 0; i < 300; i++) {
+        objects[i] = mm_cache_alloc(&cache);
+    }
+    for (unsigned i = 0; i < 300; i++) {
+        mm_cache_free(&cache, objects[i]);
+    }
+    out = world->nr_out;
+    nr_pages = mm_cache_reclaim(&cache);
+    assert_int_equal(nr_pages, out - world->nr_out);
+    assert_true(out - world->nr_out >= 300 * 400 / 4096);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+    world_stop(world);
+    world_delete(world);
+}
+
+/** No two heaps or caches have one canary or one order, whether the platform has numbers or not. */
+static uint64_t always_seven(void *ctx)
+{
+    (void)ctx;
+    return 7;
+}
+
+static void test_canaries_differ(void **state)
+{
+    (void)state;
+    for (unsigned with_op = 0; with_op < 2; with_op++) {
+        struct mm_heap_config config = config_of(MM_HEAP_HARDENED);
+        struct mm_cache_config of_cache = {.name = "c", .size = 64, .tier = MM_HEAP_HARDENED};
+        struct world *world = tiers_world(false);
+        struct mm_pool_config pool = world_pool_config(world, 1);
+        struct mm_platform_ops ops = *pool.platform.ops;
+        static struct mm_heap heaps[8];
+        static struct mm_cache cache;
+        uint64_t canaries[32];
+        uint64_t places[32];
+        unsigned nr = 0;
+
+        ops.random = with_op != 0 ? always_seven : NULL;
+        pool.platform.ops = &ops;
+        assert_int_equal(mm_pool_init(&world->pool, &pool), MM_OK);
+        assert_int_equal(mm_heap_init(&world->heap, &world->pool, NULL), MM_OK);
+        for (unsigned round = 0; round < 3; round++) { /* each time at the same addresses */
+            for (unsigned i = 0; i < 8; i++, nr++) {
+                void *objects[2];
+
+                assert_int_equal(mm_heap_init(&heaps[i], &world->pool, &config), MM_OK);
+                canaries[nr] = heaps[i].watch.canary;
+                objects[0] = made_here(&heaps[i], 40);
+                objects[1] = made_here(&heaps[i], 40);
+                places[nr] = (uint64_t)((char *)objects[1] - (char *)objects[0]);
+                freed_here(&heaps[i], objects[0]);
+                freed_here(&heaps[i], objects[1]);
+            }
+            for (unsigned i = 0; i < 8; i++) {
+                assert_int_equal(mm_heap_destroy(&heaps[i]), MM_OK);
+            }
+            assert_int_equal(mm_cache_init(&cache, &world->pool, &of_cache), MM_OK);
+            places[nr] = 0;
+            canaries[nr++] = cache.watch.canary;
+            assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+        }
+        for (unsigned i = 0; i < nr; i++) {
+            unsigned nr_same = 0;
+
+            for (unsigned n = 0; n < nr; n++) {
+                assert_true(n == i || canaries[n] != canaries[i]);
+                nr_same += places[n] == places[i] ? 1 : 0;
+            }
+            for (unsigned byte = 0; byte < 8; byte++) {
+                uint64_t value = canaries[i] >> (8 * byte) & 0xff;
+
+                assert_true(value != 0 && value != 0xff && value != MM_HEAP_POISON);
+            }
+            assert_in_range(nr_same, 1, 12);
+        }
+        world_stop(world);
+        world_delete(world);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reclaim_counts_what_waits),
+        cmocka_unit_test(test_cache_reclaim_counts_what_waits),
+        cmocka_unit_test(test_canaries_differ),
+    };
+
+    return cmocka_run_group_tests_name("heap_hardened", tests, NULL, NULL);
+}
