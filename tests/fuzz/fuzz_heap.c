@@ -2,12 +2,15 @@
 /**
  * A stream of operations on the heap and an object cache against the model of blocks: contents are
  * compared, nothing overlaps, statistics agree. The first byte chooses the page source (a range, or
- * frames), how much of it there is, and whether there is a large pool over another. At the end all
- * is freed, and every page is back.
+ * frames), how much of it there is, whether there is a large pool over another, and the tier: what
+ * is recorded, sampled and set aside, and whether misuse is a report or a panic. What a hardened
+ * heap must tell is done to it, and told once. At the end all is freed, and every page is back.
  */
 #include "fuzz.h"
 
 #include "heap_world.h"
+
+#include "guard_pages.h"
 
 #define MAX_OPS  400u
 #define MAX_LIVE 200u
@@ -15,16 +18,52 @@
 #define BULK     80u
 #define LARGE    (16 * KiB)
 
+#define SAMPLES 6u
+#define ASIDE   (2 * MM_PAGE_SIZE)
+
+/** By the upper half of the first byte. */
+static const struct tier {
+    enum mm_heap_tier tier;
+    uint32_t flags;
+    uint32_t quarantine;
+    uint32_t sample_every;
+    uint32_t nr_reserve;
+    bool reports;
+} tiers[16] = {
+    {MM_HEAP_CHECKED, 0, 0, 0, 0, false},
+    {MM_HEAP_CHECKED, 0, 0, 0, 0, false},
+    {MM_HEAP_CHECKED, 0, 0, 0, 0, true},
+    {MM_HEAP_FAST, 0, 0, 0, 0, false},
+    {MM_HEAP_CHECKED, 0, 0, 0, 3, false},
+    {MM_HEAP_CHECKED, MM_HEAP_CALLERS, 0, 0, 0, false},
+    {MM_HEAP_CHECKED, MM_HEAP_CALLERS, 0, 0, 1, true},
+    {MM_HEAP_HARDENED, 0, 0, 0, 0, true},
+    {MM_HEAP_HARDENED, 0, 7, 0, 0, true},
+    {MM_HEAP_HARDENED, MM_HEAP_CALLERS, 64, 0, 2, false},
+    {MM_HEAP_CHECKED, 0, 0, 1, 0, true},
+    {MM_HEAP_CHECKED, 0, 0, 5, 0, false},
+    {MM_HEAP_FAST, MM_HEAP_CALLERS, 0, 3, 0, true},
+    {MM_HEAP_HARDENED, 0, 3, 2, 0, true},
+    {MM_HEAP_HARDENED, MM_HEAP_CALLERS, 0, 11, 1, false},
+    {MM_HEAP_HARDENED, 0, 1, 0, 0, true},
+};
+
 struct run {
     struct world *world;
+    const struct tier *tier;
     struct world *large; /* of the large pool, or null */
     struct mm_cache cache;
     struct t_mheap blocks;
     struct t_mheap objects; /* of the cache */
     uint64_t nr_refused;
+    uint64_t aside; /* pages of the reserve */
+    uint64_t nr_told;
+    struct mm_heap_report last;
 };
 
 static struct world *worlds[4];
+static struct t_guards guards;
+static struct mm_heap_guards window;
 static struct run r;
 
 static uint64_t choose_size(void)
@@ -53,6 +92,18 @@ static void *choose_block(const struct t_mheap *model)
 static uint64_t natural(uint64_t size)
 {
     return size >= 16 && (size & (size - 1)) == 0 ? (size > 4096 ? 4096 : size) : 16;
+}
+
+static bool is_sample(const void *block)
+{
+    return (uint64_t)(uintptr_t)block - window.base < window.len;
+}
+
+static void hear(void *ctx, const struct mm_heap_report *report)
+{
+    (void)ctx;
+    r.nr_told++;
+    r.last = *report;
 }
 
 /* --- operations ---------------------------------------------------------------------------------
@@ -121,8 +172,9 @@ static void op_resize(unsigned how)
     void *block = choose_block(&r.blocks);
     uint64_t usable = mm_heap_usable_size(&r.world->heap, block);
     uint64_t size = choose_size();
-    uint64_t align = usable & (0 - usable);
+    uint64_t nr_refused = r.world->nr_refused;
     uint64_t asked = t_mheap_find(&r.blocks, block)->tag;
+    uint64_t align;
     void *moved;
 
     if (how % 4 == 0) {
@@ -136,11 +188,12 @@ static void op_resize(unsigned how)
     }
     if (moved == NULL) {
         r.nr_refused++;
+        FZ_TRUE(size > usable);
         FZ_LEGAL(t_mheap_verify(&r.blocks, block));
         return;
     }
-    align = align > 4096 ? 4096 : align;
-    align = natural(size) > align ? natural(size) : align;
+    /* Who stays for want of memory has what was asked for, and no more. */
+    align = moved == block && r.world->nr_refused != nr_refused ? 1 : natural(size);
     align = asked > align ? asked : align;
     FZ_LEGAL(t_mheap_resize(&r.blocks, block, moved, size, align));
 }
@@ -203,23 +256,54 @@ static void op_cache(unsigned how)
     }
 }
 
-static bool panics_sized(void *block, uint64_t size)
+/** Whether a free that must not be is told: reported once, or a panic. */
+static bool told(void *block, uint64_t size)
 {
+    uint64_t before = r.nr_told;
     struct t_trap_info info;
 
-    T_CATCH(T_TRAP_PANIC, mm_heap_free_sized(&r.world->heap, block, size, 0), &info);
-    return info.kind == T_TRAP_PANIC;
+    if (size != 0) {
+        T_CATCH(T_TRAP_PANIC, mm_heap_free_sized(&r.world->heap, block, size, 0), &info);
+    } else {
+        T_CATCH(T_TRAP_PANIC, mm_heap_free(&r.world->heap, block), &info);
+    }
+    return r.tier->reports ? r.nr_told == before + 1 : info.kind == T_TRAP_PANIC;
 }
 
-static bool panics(void *block)
+/** Bytes at the end of a block are written, or freed ones: told once, of that block. */
+static void op_break(unsigned how)
 {
-    struct t_trap_info info;
+    char *block = choose_block(&r.blocks);
+    uint64_t size = t_mheap_find(&r.blocks, block)->size;
+    uint64_t align = t_mheap_find(&r.blocks, block)->tag;
+    uint64_t nr = 1 + fz_below(12); /* within its fence */
+    uint64_t before = r.nr_told;
 
-    T_CATCH(T_TRAP_PANIC, mm_heap_free(&r.world->heap, block), &info);
-    return info.kind == T_TRAP_PANIC;
+    if (r.tier->tier != MM_HEAP_HARDENED || !r.tier->reports || is_sample(block)) {
+        return;
+    }
+    size = size == 0 ? 1 : size;
+    fz_op("overflow");
+    memset(block + size, 0, nr);
+    op_free(block, how);
+    FZ_EQUAL(r.nr_told, before + 1);
+    FZ_EQUAL(r.last.kind, MM_HEAP_OVERFLOW);
+    FZ_EQUAL(r.last.object, (uintptr_t)block);
+    FZ_EQUAL(r.last.offset, size);
+    FZ_EQUAL(r.last.size, size);
+    /* In a slab it waits, and is poison. */
+    if (size <= 4096 && align <= 4096) {
+        fz_op("write after free");
+        block[size - 1] = 0;
+        mm_heap_reclaim(&r.world->heap);
+        FZ_EQUAL(r.nr_told, before + 2);
+        FZ_EQUAL(r.last.kind, MM_HEAP_WRITE_AFTER_FREE);
+        FZ_EQUAL(r.last.object, (uintptr_t)block);
+        FZ_EQUAL(r.last.offset, size - 1);
+    }
 }
 
-/* What no block begins with must not be freed: it is a panic, and changes nothing. */
+/* What no block begins with must not be freed: it is told, and changes nothing. */
 static void op_foreign(unsigned how)
 {
     char *block = choose_block(&r.blocks);
@@ -227,15 +311,16 @@ static void op_foreign(unsigned how)
     uint64_t offset = 1 + fz_below(found->size < 65536 ? found->size + 1 : 65536);
 
     fz_op("free with a wrong size");
-    FZ_TRUE(panics_sized(block, mm_heap_usable_size(&r.world->heap, block) + offset));
+    FZ_TRUE(r.tier->tier == MM_HEAP_FAST ||
+            told(block, mm_heap_usable_size(&r.world->heap, block) + offset));
     fz_op("free of the inside");
     if (found->size > 1 && offset < found->size) {
-        FZ_TRUE(panics(block + offset));
+        FZ_TRUE(told(block + offset, 0));
     }
     fz_op("double free");
     if (how % 2 == 0 && r.blocks.nr > 1) {
         op_free(block, 0);
-        FZ_TRUE(panics(block));
+        FZ_TRUE(told(block, 0));
     }
 }
 
@@ -248,15 +333,31 @@ static void compare(void)
     FZ_EQUAL(stats.nr_objects, r.blocks.nr);
     FZ_EQUAL(stats.nr_failed, r.nr_refused);
     FZ_TRUE(stats.object_bytes >= r.blocks.bytes);
-    FZ_TRUE(stats.slab_bytes + stats.run_bytes >= stats.object_bytes);
+    FZ_TRUE(r.tier->sample_every != 0 || stats.slab_bytes + stats.run_bytes >= stats.object_bytes);
     FZ_LEGAL(t_mheap_verify_all(&r.blocks));
     FZ_LEGAL(t_mheap_verify_all(&r.objects));
+}
+
+static bool count_visit(void *ctx, const struct mm_heap_object *object)
+{
+    *(uint64_t *)ctx += 1;
+    FZ_TRUE(t_mheap_find(&r.blocks, object->object) != NULL);
+    return true;
+}
+
+static void walk(void)
+{
+    uint64_t nr = 0;
+
+    FZ_EQUAL(mm_heap_walk(&r.world->heap, count_visit, &nr), MM_OK);
+    FZ_EQUAL(nr, r.blocks.nr);
 }
 
 static void step(void)
 {
     unsigned op = fz_u8();
     unsigned how = op / 16;
+    uint64_t nr_told = r.nr_told;
 
     r.world->log.cpu = how % 3;
     switch (op % 16) {
@@ -272,15 +373,18 @@ static void step(void)
     case 3:
         fz_op("check");
         compare();
+        walk();
         break;
     case 4: /* the page source fails for a while */
         t_inject_nth(&r.world->inject, 1 + how);
         break;
     case 5:
-        if (r.blocks.nr > 0) {
+        if (r.blocks.nr > 0 && how >= 12) {
+            op_break(how);
+        } else if (r.blocks.nr > 0) {
             op_foreign(how);
         }
-        break;
+        return;
     case 6:
     case 7:
         if (r.blocks.nr > 0) {
@@ -300,6 +404,7 @@ static void step(void)
         }
         break;
     }
+    FZ_EQUAL(r.nr_told, nr_told);
 }
 
 /* --- one input ----------------------------------------------------------------------------------
@@ -309,6 +414,7 @@ static void stop(void)
 {
     fz_op("the end");
     compare();
+    walk();
     while (r.blocks.nr > 0) {
         op_free((void *)(uintptr_t)r.blocks.blocks[r.blocks.nr - 1].address, 0);
     }
@@ -321,7 +427,9 @@ static void stop(void)
     compare();
     mm_heap_reclaim(&r.world->heap);
     mm_cache_reclaim(&r.cache);
-    FZ_EQUAL(r.world->nr_out, world_meta(r.world));
+    FZ_EQUAL(r.world->nr_out, world_meta(r.world) + r.aside);
+    FZ_EQUAL(world_stats(r.world).kept_bytes, r.aside * MM_PAGE_SIZE);
+    FZ_EQUAL(guards.nr_opened, guards.nr_closed);
     FZ_TRUE(r.large == NULL || r.large->nr_out == world_meta(r.large));
     FZ_EQUAL(mm_cache_destroy(&r.cache), MM_OK);
     t_mheap_destroy(&r.blocks);
@@ -348,6 +456,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     worlds[1] = world_of_range(256 * KiB);
     worlds[2] = world_of_frames(4 * MiB);
     worlds[3] = world_of_frames(256 * KiB);
+    window = t_guards_new(&guards, SAMPLES);
     return 0;
 }
 
@@ -361,8 +470,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fz_begin(data, size);
     which = fz_u8();
     world = worlds[which % 4];
-    r = (struct run){.world = world};
+    r = (struct run){.world = world, .tier = &tiers[which / 16]};
     clean(world);
+    heap.tier = r.tier->tier;
+    heap.flags = r.tier->flags;
+    heap.quarantine = r.tier->quarantine;
+    heap.sample_every = r.tier->sample_every;
+    heap.guards = window;
+    heap.report = r.tier->reports ? hear : NULL;
+    heap.nr_reserve = r.tier->nr_reserve;
+    heap.reserve_size = r.tier->nr_reserve != 0 ? ASIDE - 16 : 0; /* with a canary as well */
+    r.aside = r.tier->nr_reserve * ASIDE / MM_PAGE_SIZE;
     if (which / 4 % 4 == 1) {
         r.large = worlds[(which + 2) % 4]; /* as large, of the other kind */
         clean(r.large);
