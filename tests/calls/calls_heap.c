@@ -25,6 +25,13 @@ static int do_init_large(const uint64_t *a)
     return (int)mm_heap_init(T_P(0), T_P(1), &config);
 }
 
+static int do_init_reserve(const uint64_t *a)
+{
+    struct mm_heap_config config = {.nr_reserve = T_W32(2), .reserve_size = a[3], .zero = T_W32(4)};
+
+    return (int)mm_heap_init(T_P(0), T_P(1), &config);
+}
+
 /* The guards' ops are never called: nothing is allocated. */
 static mm_status_t no_page(void *ctx, void *page)
 {
@@ -160,6 +167,15 @@ static void empty_slabs(void)
     }
 }
 
+/* The spare heap has something set aside; whether all of the rest is used up the driver says. */
+static void reserve(void)
+{
+    struct mm_heap_config config = {.nr_reserve = 1, .reserve_size = 6000};
+
+    (void)!mm_heap_destroy(&t_w.spare.heap);
+    (void)!mm_heap_init(&t_w.spare.heap, &t_w.pool, &config);
+}
+
 static void region_object(void)
 {
     (void)!mm_heap_alloc(&t_w.spare.heap_region.heap, 100);
@@ -197,6 +213,30 @@ static unsigned large_sizes(uint64_t *v)
     v[2] = 1;
     v[3] = MM_HEAP_MAX_SLAB_SIZE;
     return 4;
+}
+
+static unsigned reserve_counts(uint64_t *v)
+{
+    v[0] = 2;
+    v[1] = 0;
+    return 2;
+}
+
+static unsigned reserve_sizes(uint64_t *v)
+{
+    v[0] = 6000;
+    v[1] = 0;
+    v[2] = MM_HEAP_MAX_RESERVE_SIZE + 1;
+    v[3] = UINT64_MAX;
+    return 4;
+}
+
+static unsigned always_zero(uint64_t *v)
+{
+    v[0] = 0;
+    v[1] = 1;
+    v[2] = UINT32_MAX;
+    return 3;
 }
 
 static unsigned region_buffers(uint64_t *v)
@@ -280,6 +320,13 @@ static const struct t_call heap[] = {
      .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BAD_OF("large", large_pools),
               T_BAD_OF("large_size", large_sizes), T_BITS("flags", 0, MM_HEAP_CALLERS),
               T_ENUM("tier", 0, 3)}},
+    {.name = "mm_heap_init",
+     .note = "with a reserve",
+     .invoke = do_init_reserve,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {T_FRESH_(heap, heap), T_LIVE_GONE(pool, pool), T_BAD_OF("nr_reserve", reserve_counts),
+              T_BAD_OF("reserve_size", reserve_sizes), T_BAD_OF("zero", always_zero)}},
     {.name = "mm_heap_init",
      .note = "hardened and sampled",
      .invoke = do_init_tier,
@@ -371,6 +418,22 @@ static const struct t_call heap[] = {
      .scarce = t_world_pool_pages,
      .args = {T_LIVE_(large_heap), T_NUM("size", 5 * PAGE), T_NUM("align", 0),
               T_BITS("flags", MM_HEAP_ATOMIC, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_with",
+     .note = "of the reserve, where all else fails",
+     .invoke = do_alloc_with,
+     .setup = reserve,
+     .flags = T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(spare.heap), T_NUM("size", 6000), T_NUM("align", 0),
+              T_BITS("flags", MM_HEAP_RESERVE, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_with",
+     .note = "the reserve is not asked for",
+     .invoke = do_alloc_with,
+     .setup = reserve,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(spare.heap), T_NUM("size", 6000), T_NUM("align", 0),
+              T_BITS("flags", MM_HEAP_ZEROED, MM_HEAP_FLAGS_ALL)}},
     {.name = "mm_heap_alloc_array",
      .invoke = do_alloc_array,
      .flags = T_CAN_FAIL,
