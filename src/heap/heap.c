@@ -338,14 +338,15 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
         return alloc_counted(heap, cpu, align, size, &object) ? object
                                                               : mmi_watched_alloc(heap, cpu, &want);
     }
-    if (cpu < heap->nr_cpus && mmi_heap_in_slab(align, size)) {
+    cpu %= heap->nr_cpus;
+    if (mmi_heap_in_slab(align, size)) {
         void *object;
 
         if (mmi_class_next_word(&heap->classes[mmi_heap_class(heap, align, size)], cpu, &object)) {
             return object;
         }
     }
-    return mmi_heap_seek(heap, cpu % heap->nr_cpus, align, size, flags);
+    return mmi_heap_seek(heap, cpu, align, size, flags);
 }
 
 void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,

@@ -27,7 +27,8 @@ static inline bool mmi_is_heap(const struct mm_heap *heap)
 }
 
 /** The class of a size, by 16ths of it, rounded up. */
-extern const uint8_t mmi_heap_class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1];
+extern __attribute__((visibility("hidden")))
+const uint8_t mmi_heap_class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1];
 
 /** The class that mm_heap_alloc() takes for a size up to MM_HEAP_MAX_SLAB_SIZE. */
 static inline unsigned mmi_heap_class_of(uint64_t size)
