@@ -338,7 +338,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
         return alloc_counted(heap, cpu, align, size, &object) ? object
                                                               : mmi_watched_alloc(heap, cpu, &want);
     }
-    cpu %= heap->nr_cpus;
+    cpu %= heap->pool->nr_cpus; /* never 0 */
     if (mmi_heap_in_slab(align, size)) {
         void *object;
 
