@@ -26,7 +26,7 @@ static inline bool mmi_is_heap(const struct mm_heap *heap)
     return heap != NULL && mmi_load_acquire(&heap->magic) == MMI_HEAP_MAGIC;
 }
 
-/** The class of a size, by 16ths of it, rounded up. */
+/** The class of a size, by 16ths of it, rounded up. Hidden, or it would be reached through a GOT. */
 extern __attribute__((visibility("hidden")))
 const uint8_t mmi_heap_class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1];
 
