@@ -319,7 +319,8 @@ struct mm_cache {
     uint64_t size;       /**< bytes of an object, as asked for */
     uint64_t hint_pages; /**< 0: the hints are hints_inline */
     uint64_t nr_failed;  /**< atomic */
-    uint64_t hints_inline[MM_CACHE_CPUS_INLINE * (MM_CACHE_LINE / 8)];
+    /** From a cache line on: two CPUs share none. */
+    uint64_t hints_inline[(MM_CACHE_CPUS_INLINE + 1) * (MM_CACHE_LINE / 8) - 1];
 };
 
 /**

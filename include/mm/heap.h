@@ -106,7 +106,8 @@ struct mm_heap {
     uint64_t reserve_bins[MM_HEAP_RUN_BINS]; /**< the same: the reserve that is not in use */
     uint64_t reserve_size;
     struct mm_heap_watch watch;
-    uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS];
+    /** From a cache line on: two CPUs share none. */
+    uint64_t hints_inline[MM_HEAP_CPUS_INLINE * MM_HEAP_CPU_HINTS + MM_CACHE_LINE / 8 - 1];
 };
 
 /**

@@ -103,7 +103,8 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     objects.construct = config->construct;
     objects.ctx = config->ctx;
     objects.nr_cpus = pool->nr_cpus;
-    objects.hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : cache->hints_inline;
+    objects.hints =
+        pages != 0 ? (uint64_t *)(uintptr_t)pages : mmi_hints_inline(cache->hints_inline);
     objects.owned = objects.hints + 1;
     mmi_class_init(&cache->objects, &objects);
     cache->hint_pages = pages;

@@ -184,7 +184,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     }
     memset(heap, 0, sizeof(*heap));
     heap->watch = watch;
-    heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : heap->hints_inline;
+    heap->hints = pages != 0 ? (uint64_t *)(uintptr_t)pages : mmi_hints_inline(heap->hints_inline);
     heap->name = looks.name;
     make_classes(heap, pool, config, &class);
     heap->hint_pages = pages;

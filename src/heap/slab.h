@@ -93,6 +93,12 @@ static inline struct mm_slab_class *mmi_slab_class(const struct mmi_slab *slab)
  */
 #define MMI_CALLER() ((uint64_t)(uintptr_t)__builtin_return_address(0))
 
+/** The hints that lie in a cache or heap itself: from its first cache line boundary on. */
+static inline uint64_t *mmi_hints_inline(uint64_t *hints)
+{
+    return (uint64_t *)(((uintptr_t)hints + MM_CACHE_LINE - 1) & ~(uintptr_t)(MM_CACHE_LINE - 1));
+}
+
 /** A hint is the address of a word in a descriptor. 0: none. */
 static inline uint64_t mmi_hint(const struct mmi_slab *slab, unsigned word)
 {
