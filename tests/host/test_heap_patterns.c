@@ -102,6 +102,30 @@ static void test_fullest_first(void **state)
     assert_int_equal(mm_cache_destroy(&cache), MM_OK);
 }
 
+/** The pool has so many descriptors of slabs whose every word had objects. */
+static void leave_full_descriptors(unsigned nr)
+{
+    static struct mm_heap heap;
+    void *all = NULL;
+
+    memset(&heap, 0, sizeof(heap));
+    assert_int_equal(mm_heap_init(&heap, &world->pool, NULL), MM_OK);
+    for (unsigned i = 0; i < 256 * nr; i++) {
+        void **object = mm_heap_alloc(&heap, 16);
+
+        assert_non_null(object);
+        *object = all;
+        all = object;
+    }
+    while (all != NULL) {
+        void *next = *(void **)all;
+
+        mm_heap_free(&heap, all);
+        all = next;
+    }
+    assert_int_equal(mm_heap_destroy(&heap), MM_OK);
+}
+
 /* Descriptors of runs, with all that was recorded of them, become slabs of whoever comes next. */
 static void test_descriptors_are_handed_on_clean(void **state)
 {
@@ -120,6 +144,7 @@ static void test_descriptors_are_handed_on_clean(void **state)
         for (unsigned d = 0; d < 4; d++) {
             memset(&first, 0, sizeof(first));
             memset(&second, 0, sizeof(second));
+            leave_full_descriptors(40);
             assert_int_equal(mm_heap_init(&first, &world->pool, &configs[c]), MM_OK);
             for (unsigned i = 0; i < 40; i++) {
                 runs[i] = mm_heap_alloc(&first, 9000 + 500 * i);
@@ -130,6 +155,12 @@ static void test_descriptors_are_handed_on_clean(void **state)
             }
             assert_int_equal(mm_heap_destroy(&first), MM_OK);
             assert_int_equal(mm_heap_init(&second, &world->pool, &configs[d]), MM_OK);
+            /* Without pages there is a descriptor, and no object in it. */
+            t_inject_from(&world->inject, 1);
+            for (unsigned i = 0; i < 40; i++) {
+                assert_null(mm_heap_alloc(&second, 16 + 100 * i));
+            }
+            t_inject_never(&world->inject);
             for (unsigned i = 0; i < 40; i++) {
                 runs[i] = mm_heap_alloc(&second, 16 + 100 * i);
                 assert_non_null(runs[i]);
