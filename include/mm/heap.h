@@ -91,9 +91,11 @@ struct mm_heap_config {
 struct mm_heap {
     uint32_t magic;
     uint32_t nr_cpus; /**< 0: every call takes the long way */
-    const char *name;
+    uint32_t (*cpu_number)(void *ctx); /**< a copy of the pool's op; NULL: there is one CPU */
+    void *cpu_ctx;
     uint64_t *hints;            /**< atomic; MM_HEAP_CPU_HINTS a CPU */
     struct mm_slab_table table; /**< a copy of the pool's; empty: the same */
+    const char *name;
     struct mm_pool *pool;
     uint64_t hint_pages; /**< 0: the hints are hints_inline */
     uint64_t nr_failed;  /**< atomic */

@@ -200,7 +200,7 @@ MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu)
     return alloc_slow(cache, cpu, 0, MMI_CALLER());
 }
 
-void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
+MMI_HOT void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
 {
     return alloc_on(cache, cpu);
 }
@@ -287,7 +287,7 @@ MMI_INLINE void free_object(struct mm_cache *cache, void *object)
     }
 }
 
-void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object)
+MMI_HOT void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_found found;

@@ -172,7 +172,7 @@ MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
     free_slow(heap, address, MMI_CALLER());
 }
 
-void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
+MMI_HOT void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
 
@@ -187,11 +187,11 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
 void mm_heap_free(struct mm_heap *heap, void *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
-    uint32_t cpu = mmi_is_heap(heap) ? mmi_cpu_number(&heap->pool->platform) : 0;
+    uint32_t cpu;
 
-    if (MMI_UNLIKELY(heap == NULL || cpu >= heap->nr_cpus)) {
+    if (MMI_LIKELY(mmi_is_heap(heap)) && (cpu = mmi_heap_cpu(heap)) < heap->nr_cpus) {
+        free_on(heap, cpu, address);
+    } else {
         mmi_heap_free(heap, address, MMI_CALLER());
-        return;
     }
-    free_on(heap, cpu, address);
 }

@@ -189,6 +189,8 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     make_classes(heap, pool, config, &class);
     heap->hint_pages = pages;
     heap->pool = pool;
+    heap->cpu_number = pool->platform.ops != NULL ? pool->platform.ops->cpu_number : NULL;
+    heap->cpu_ctx = pool->platform.ctx;
     /* What is recorded takes the long way on both sides; samples alone are told apart by their
      * addresses, which are in no table. */
     if (!mmi_has_records(&watch)) {
@@ -398,7 +400,7 @@ MMI_INLINE void *alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
     return alloc_slow(heap, cpu, size, 16, 0, MMI_CALLER());
 }
 
-void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
+MMI_HOT void *mm_heap_alloc_on(struct mm_heap *heap, uint32_t cpu, size_t size)
 {
     return alloc_on(heap, cpu, size);
 }
@@ -408,7 +410,7 @@ void *mm_heap_alloc(struct mm_heap *heap, size_t size)
     if (!mmi_is_heap(heap)) {
         return NULL;
     }
-    return alloc_on(heap, mmi_cpu_number(&heap->pool->platform), size);
+    return alloc_on(heap, mmi_heap_cpu(heap), size);
 }
 
 MMI_INLINE void *alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32_t flags,
@@ -420,8 +422,7 @@ MMI_INLINE void *alloc_with(struct mm_heap *heap, size_t size, size_t align, uin
     if (!mmi_is_heap(heap) || align == 0 || (flags & ~MM_HEAP_FLAGS_ALL) != 0) {
         return NULL;
     }
-    object =
-        mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), align, size, flags, caller);
+    object = mmi_heap_alloc(heap, mmi_heap_cpu(heap), align, size, flags, caller);
     if (object != NULL && align > 16) {
         mmi_heap_mark_asked(heap, object, align);
     }

@@ -26,6 +26,11 @@ static inline bool mmi_is_heap(const struct mm_heap *heap)
     return heap != NULL && mmi_load_acquire(&heap->magic) == MMI_HEAP_MAGIC;
 }
 
+static inline uint32_t mmi_heap_cpu(const struct mm_heap *heap)
+{
+    return heap->cpu_number != NULL ? heap->cpu_number(heap->cpu_ctx) : 0;
+}
+
 /** The class of a size, by 16ths of it, rounded up. Hidden, or it would be reached through a GOT. */
 extern __attribute__((visibility("hidden")))
 const uint8_t mmi_heap_class_by_16[MM_HEAP_MAX_SLAB_SIZE / 16 + 1];

@@ -115,8 +115,7 @@ MMI_NOINLINE static void *resize(struct mm_heap *heap, void *object, size_t size
     void *moved;
 
     if (object == NULL) {
-        return mmi_is_heap(heap) ? mmi_heap_alloc(heap, mmi_cpu_number(&heap->pool->platform), 16,
-                                                  size, 0, caller)
+        return mmi_is_heap(heap) ? mmi_heap_alloc(heap, mmi_heap_cpu(heap), 16, size, 0, caller)
                                  : NULL;
     }
     if (mmi_is_heap(heap) && mmi_is_watched(&heap->watch)) {
@@ -133,7 +132,7 @@ MMI_NOINLINE static void *resize(struct mm_heap *heap, void *object, size_t size
         mmi_heap_mark_resized(heap, slab, size);
         return object;
     }
-    cpu = mmi_cpu_number(&heap->pool->platform);
+    cpu = mmi_heap_cpu(heap);
     moved = mmi_heap_alloc(heap, cpu, asked, size, 0, caller);
     if (moved == NULL && size <= had) {
         /* No place is better than this one; and nobody was refused. */

@@ -458,7 +458,7 @@ void *mmi_watched_realloc(struct mm_heap *heap, uint64_t address, uint64_t size,
         return (void *)(uintptr_t)address;
     }
     want.align = live.asked;
-    moved = mmi_watched_alloc(heap, mmi_cpu_number(&heap->pool->platform), &want);
+    moved = mmi_watched_alloc(heap, mmi_heap_cpu(heap), &want);
     if (moved == NULL && (live.sample != NULL ? size : room) <= live.room) {
         stay_after_all(heap, &live, address, &want);
         return (void *)(uintptr_t)address;
