@@ -90,7 +90,7 @@ struct mm_heap_config {
 /** A heap. Storage is the caller's; fields are the library's. */
 struct mm_heap {
     uint32_t magic;
-    uint32_t nr_cpus; /**< 0: every call takes the long way */
+    uint32_t nr_cpus;                  /**< 0: every call takes the long way */
     uint32_t (*cpu_number)(void *ctx); /**< a copy of the pool's op; NULL: there is one CPU */
     void *cpu_ctx;
     uint64_t *hints;            /**< atomic; MM_HEAP_CPU_HINTS a CPU */
