@@ -331,7 +331,7 @@ MMI_INLINE bool mmi_slab_claim(uint64_t hint, uint64_t *seen, void **out)
 {
     const struct mmi_slab *slab = mmi_hint_slab(hint);
     uint64_t size = mmi_load(&slab->size);
-    uint64_t base = mmi_load(&slab->base);
+    uint64_t base = mmi_load_acquire(&slab->base);
     uint64_t index = mmi_hint_index(hint) + mmi_ctz_word(*seen);
 
     if (!mmi_cas((uint64_t *)(uintptr_t)hint, seen, *seen & (*seen - 1))) {
@@ -408,7 +408,7 @@ MMI_INLINE bool mmi_slab_holds(struct mmi_slab *slab, uint64_t address, struct m
     found->slab = slab;
     found->life = mmi_load_acquire(&slab->life);
     bytes = mmi_load_acquire(&slab->bytes);
-    found->offset = address - mmi_load(&slab->base);
+    found->offset = address - mmi_load_acquire(&slab->base);
     return found->offset < bytes;
 }
 
