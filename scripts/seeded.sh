@@ -56,10 +56,10 @@ header() {
 }
 
 selected() {
-    local filter
+    local filter name=${1##*/}
     [ ${#filters[@]} -gt 0 ] || return 0
     for filter in "${filters[@]}"; do
-        [[ $(basename "$1" .patch) != *"$filter"* ]] || return 0
+        [[ ${name%.patch} != *"$filter"* ]] || return 0
     done
     return 1
 }
