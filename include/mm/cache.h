@@ -77,6 +77,7 @@ struct mm_page_range {
     uint64_t nr_tops;         /**< words, a length of runs */
     uint64_t nr_free;         /**< atomic */
     uint64_t unsettled;       /**< atomic: bins that are being emptied, and how many were */
+    uint64_t nr_given;        /**< atomic: how often pages were given back */
 };
 
 /**

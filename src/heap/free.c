@@ -147,7 +147,7 @@ MMI_INLINE bool free_again(const uint64_t *hints, uint32_t cpu, uint64_t address
 
 /** The next object of the class comes from where this one is freed to, if the slab is the CPU's own:
  * it is at hand, and the word is not empty. */
-MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
+MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address, uint64_t caller)
 {
     uint64_t *hints = &heap->hints[(size_t)cpu * MM_HEAP_CPU_HINTS];
     struct mmi_found found;
@@ -169,7 +169,16 @@ MMI_INLINE void free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address)
             return;
         }
     }
-    free_slow(heap, address, MMI_CALLER());
+    free_slow(heap, address, caller);
+}
+
+void mmi_heap_free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address, uint64_t caller)
+{
+    if (MMI_UNLIKELY(cpu >= heap->nr_cpus)) {
+        mmi_heap_free(heap, address, caller);
+        return;
+    }
+    free_on(heap, cpu, address, caller);
 }
 
 MMI_HOT void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
@@ -180,7 +189,7 @@ MMI_HOT void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object)
         mmi_heap_free(heap, address, MMI_CALLER());
         return;
     }
-    free_on(heap, cpu, address);
+    free_on(heap, cpu, address, MMI_CALLER());
 }
 
 /** What the CPU remembers is worth the call of the op. */
@@ -190,7 +199,7 @@ void mm_heap_free(struct mm_heap *heap, void *object)
     uint32_t cpu;
 
     if (MMI_LIKELY(mmi_is_heap(heap)) && (cpu = mmi_heap_cpu(heap)) < heap->nr_cpus) {
-        free_on(heap, cpu, address);
+        free_on(heap, cpu, address, MMI_CALLER());
     } else {
         mmi_heap_free(heap, address, MMI_CALLER());
     }

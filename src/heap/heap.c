@@ -359,9 +359,12 @@ void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t
 
     /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; but none are
      * sought for what no memory holds. */
-    if (object == NULL && size <= heap->pool->table.len &&
-        (mmi_quarantine_drain(&heap->watch, &nr_pages) | mm_heap_reclaim(heap)) != 0) {
-        object = try_alloc(heap, cpu, align, size, flags);
+    if (object == NULL && size <= heap->pool->table.len) {
+        uint64_t nr_left = mmi_quarantine_drain(&heap->watch, &nr_pages);
+
+        if ((mm_heap_reclaim(heap) | nr_left) != 0) {
+            object = try_alloc(heap, cpu, align, size, flags);
+        }
     }
     if (object == NULL && (flags & MM_HEAP_RESERVE) != 0 && heap->reserve_size != 0 &&
         size <= heap->reserve_size && align <= MM_PAGE_SIZE) {

@@ -70,6 +70,11 @@ static inline uint64_t mmi_natural_align(uint64_t size)
 
 /** A class of runs by number: the own pool's, the large pool's, the reserve; NULL: there is none. */
 #define MMI_HEAP_RUN_CLASSES 3u
+_Static_assert(offsetof(struct mm_heap, large) ==
+                       offsetof(struct mm_heap, runs) + sizeof(struct mm_slab_class) &&
+                   offsetof(struct mm_heap, reserve) ==
+                       offsetof(struct mm_heap, large) + sizeof(struct mm_slab_class),
+               "the classes of runs lie side by side");
 struct mm_slab_class *mmi_heap_runs(const struct mm_heap *heap, unsigned number);
 
 /** Free the run that begins at the address. False: there is none, and nothing was done. */
@@ -99,6 +104,9 @@ struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address)
  * `align` is what mmi_heap_align() made of it.
  */
 void mmi_heap_free_unlike(struct mm_heap *heap, const struct mmi_free *free);
+
+/** As mm_heap_free_on(). */
+void mmi_heap_free_on(struct mm_heap *heap, uint32_t cpu, uint64_t address, uint64_t caller);
 
 /** As mm_heap_free(). */
 void mmi_heap_free(struct mm_heap *heap, uint64_t address, uint64_t caller);

@@ -66,6 +66,7 @@ static void put_bits(struct mm_page_range *range, uint64_t first, uint64_t nr)
             mmi_panic(&none, &info);
         }
     }
+    mmi_fetch_add_seq(&range->nr_given, UINT64_C(1));
     mmi_page_bins_sort(range, first, nr);
 }
 
@@ -229,6 +230,7 @@ static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
     struct mm_page_range *range = ctx;
     uint64_t bit = 0;
     uint64_t before;
+    uint64_t given;
 
     (void)flags; /* nothing is set aside here */
     if (nr_pages == 0 || !mm_is_pow2(align)) {
@@ -237,12 +239,24 @@ static mm_status_t range_alloc(void *ctx, uint64_t nr_pages, uint64_t align, uin
     if (nr_pages > range->nr_pages || align > UINT64_MAX / MM_PAGE_SIZE) {
         return MM_ERR_NO_MEMORY;
     }
-    before = mmi_load_seq(&range->unsettled);
-    if (!take(range, nr_pages, align, false, &bit) &&
-        (((uint32_t)before == 0 && mmi_load_seq(&range->unsettled) == before) ||
-         !take(range, nr_pages, align, true, &bit))) {
-        return MM_ERR_NO_MEMORY;
-    }
+    do {
+        given = mmi_load_seq(&range->nr_given);
+        before = mmi_load_seq(&range->unsettled);
+        if (take(range, nr_pages, align, false, &bit)) {
+            break;
+        }
+        if ((uint32_t)before == 0 && mmi_load_seq(&range->unsettled) == before &&
+            mmi_load_seq(&range->nr_given) == given) {
+            return MM_ERR_NO_MEMORY;
+        }
+        if (take(range, nr_pages, align, true, &bit)) {
+            break;
+        }
+        /* What was given back behind this pass, while others took what lay ahead, was there. */
+        if (mmi_load_seq(&range->nr_given) == given) {
+            return MM_ERR_NO_MEMORY;
+        }
+    } while (true);
     mmi_fetch_sub(&range->nr_free, nr_pages);
     *out = (void *)(uintptr_t)address_of(range, bit);
     return MM_OK;

@@ -196,10 +196,7 @@ bool mmi_watch_find(const struct mm_heap_watch *watch, uint64_t address, struct 
     if (slab == NULL) {
         return false;
     }
-    found->slab = slab;
-    found->life = mmi_load_acquire(&slab->life);
-    found->offset = address - mmi_load(&slab->base);
-    return found->offset < mmi_load(&slab->bytes) && mmi_slab_index(found, index);
+    return mmi_slab_holds(slab, address, found) && mmi_slab_index(found, index);
 }
 
 /** A set bit of the word, counted from a random one. */

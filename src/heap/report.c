@@ -68,10 +68,13 @@ void mmi_report_object(struct mm_heap_report *report, const struct mmi_slab *sla
 
 void mmi_report_at(struct mm_heap_report *report, const struct mmi_slab *slab, uint64_t address)
 {
-    uint32_t size = mmi_load(&slab->size);
-    unsigned index = size == 0 ? 0 : (unsigned)((address - mmi_load(&slab->base)) / size);
+    uint64_t size = mmi_load(&slab->size);
+    uint64_t index = size == 0 ? 0 : (address - mmi_load(&slab->base)) / size;
 
-    mmi_report_object(report, slab, index);
+    if (index >= mmi_slab_class(slab)->nr_words * MMI_SLAB_WORD_BITS) {
+        return; /* the slab has lost its pages meanwhile */
+    }
+    mmi_report_object(report, slab, (unsigned)index);
     report->offset = (int64_t)(address - report->object);
 }
 
@@ -165,11 +168,16 @@ static void explain_unknown(const struct mmi_misuse *misuse, uint64_t address,
 static bool is_free(const struct mmi_slab *slab, uint64_t address)
 {
     const struct mm_slab_class *class = mmi_slab_class(slab);
-    unsigned index = (unsigned)((address - mmi_load(&slab->base)) / class->size);
+    uint64_t index = (address - mmi_load(&slab->base)) / class->size;
 
+    if (index >= class->nr_words * MMI_SLAB_WORD_BITS) {
+        return true; /* with its slab */
+    }
     return class->watch != NULL
-               ? mmi_freed_state(mmi_load(&mmi_record_of(slab, index)->freed)) != MMI_OBJECT_LIVE
-               : (mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) != 0;
+               ? mmi_freed_state(mmi_load(&mmi_record_of(slab, (unsigned)index)->freed)) !=
+                     MMI_OBJECT_LIVE
+               : (mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]) &
+                  mmi_slab_bit((unsigned)index)) != 0;
 }
 
 static void explain(const struct mmi_misuse *misuse, uint64_t address, struct mmi_finding *finding)

@@ -20,11 +20,8 @@ static struct mmi_slab *find_live(const struct mm_heap *heap, uint64_t address)
     unsigned index;
 
     if (mmi_slab_find(&heap->pool->table, heap->classes, sizeof(heap->classes), address, &found)) {
-        if (!mmi_slab_index(&found, &index) ||
-            (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) != 0) {
-            return NULL;
-        }
-        return found.slab;
+        return mmi_slab_index(&found, &index) && mmi_slab_is_live(&found, index) ? found.slab
+                                                                                 : NULL;
     }
     return mmi_heap_find_run(heap, address);
 }
@@ -146,7 +143,7 @@ MMI_NOINLINE static void *resize(struct mm_heap *heap, void *object, size_t size
             mmi_heap_mark_resized(heap, find_live(heap, (uint64_t)(uintptr_t)moved), size);
         }
         memcpy(moved, object, size < had ? size : had);
-        mm_heap_free_on(heap, cpu, object);
+        mmi_heap_free_on(heap, cpu, address, caller);
     }
     return moved;
 }
@@ -163,7 +160,7 @@ MMI_INLINE bool fits(const struct mm_heap *heap, const void *object, size_t size
                          (uint64_t)(uintptr_t)object, &found) &&
            mmi_slab_index(&found, &index) &&
            mmi_load(&found.slab->number) == mmi_heap_class_of(size) &&
-           (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) == 0;
+           mmi_slab_is_live(&found, index);
 }
 
 void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)

@@ -153,7 +153,7 @@ static bool end_life(struct mmi_slab *slab)
     if (w == nr) {
         return true;
     }
-    while (w-- > 0) { /* nobody claims or frees in this life yet */
+    while (w-- > 0) { /* nobody claims, and no slab has the life that would free */
         mmi_store_release(&slab->words[w], life | mmi_slab_full(slab, w));
     }
     return false;
@@ -481,7 +481,8 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     uint64_t first = pages + class->lead;
     uint64_t nr = (nr_pages * MM_PAGE_SIZE - class->lead) / size;
     uint64_t max = (uint64_t) class->nr_words * MMI_SLAB_WORD_BITS;
-    uint64_t ended = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 1) << 32;
+    /* Another than the words have: until they are told, nobody frees into them. */
+    uint64_t life = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 2) << 32;
 
     nr = nr > max ? max : nr;
     if (class->watch != NULL) {
@@ -490,7 +491,7 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
         class->construct(class->ctx, (void *)(uintptr_t)(first + i * size));
     }
-    mmi_store_release(&slab->life, (uint32_t)(ended >> 32));
+    mmi_store_release(&slab->life, (uint32_t)(life >> 32));
     mmi_store(&slab->order, (uint8_t)order);
     mmi_store(&slab->resized, (uint8_t)0);
     mmi_store(&slab->asked, (uint8_t)0);
@@ -504,7 +505,7 @@ static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
     for (unsigned w = 0; w < class->nr_words; w++) {
         uint32_t full = mmi_slab_full(slab, w);
 
-        mmi_store_release(&slab->words[w], ended | (w == 0 ? full & ~UINT32_C(1) : full));
+        mmi_store_release(&slab->words[w], life | (w == 0 ? full & ~UINT32_C(1) : full));
     }
 }
 

@@ -11,7 +11,8 @@
  * descriptor has got pages. A slab that gives its pages back ends its life in every word, by one
  * compare-and-exchange from "all free" to "next life, none free", so that nobody can claim an
  * object of it any more; and whoever frees compares the life that he found with the one that was in
- * the word when his bit went in. Descriptors are never unmapped while the pool lives, and keep
+ * the word when his bit went in. (A slab that gets pages has the life after that: between the two, no
+ * free into it is anybody's.) Descriptors are never unmapped while the pool lives, and keep
  * their class as long as the cache lives: a CPU that acts on an old hint claims an object of a
  * later life, which is an object of the same size.
  */
@@ -443,6 +444,14 @@ MMI_INLINE bool mmi_slab_index(const struct mmi_found *found, unsigned *out)
 static inline uint32_t mmi_slab_bit(unsigned index)
 {
     return UINT32_C(1) << (index % MMI_SLAB_WORD_BITS);
+}
+
+/** Whether the object is allocated, in the life in which it was found; a snapshot. */
+static inline bool mmi_slab_is_live(const struct mmi_found *found, unsigned index)
+{
+    uint64_t word = mmi_load_acquire(&found->slab->words[index / MMI_SLAB_WORD_BITS]);
+
+    return word >> 32 == found->life && (word & mmi_slab_bit(index)) == 0;
 }
 
 enum mmi_freed {

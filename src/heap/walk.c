@@ -9,7 +9,7 @@
 /* --- the walk --------------------------------------------------------------------------------- */
 
 /** Whether the object is live, and what is recorded of it. */
-static bool look(const struct mm_slab_class *class, const struct mmi_slab *slab, unsigned index,
+static bool look(const struct mm_slab_class *class, const struct mmi_found *found, unsigned index,
                  struct mm_heap_object *out)
 {
     const struct mmi_record *record;
@@ -18,11 +18,9 @@ static bool look(const struct mm_slab_class *class, const struct mmi_slab *slab,
     out->size = class->size;
     out->room = class->size;
     if (class->watch == NULL) {
-        uint64_t word = mmi_load(&slab->words[index / MMI_SLAB_WORD_BITS]);
-
-        return (word & mmi_slab_bit(index)) == 0;
+        return mmi_slab_is_live(found, index);
     }
-    record = mmi_record_of(slab, index);
+    record = mmi_record_of(found->slab, index);
     freed = mmi_load_acquire(&record->freed);
     out->size = mmi_freed_size(freed);
     out->allocated_by = mmi_record_address(mmi_load(&record->made));
@@ -30,18 +28,18 @@ static bool look(const struct mm_slab_class *class, const struct mmi_slab *slab,
     return mmi_freed_state(freed) == MMI_OBJECT_LIVE;
 }
 
-static bool walk_slab(const struct mm_slab_class *class, const struct mmi_slab *slab,
+static bool walk_slab(const struct mm_slab_class *class, struct mmi_slab *slab,
                       mm_heap_visit_fn visit, void *ctx)
 {
-    uint32_t life = mmi_load_acquire(&slab->life);
+    const struct mmi_found found = {.slab = slab, .life = mmi_load_acquire(&slab->life)};
     uint64_t base = mmi_load_acquire(&slab->base);
     unsigned nr = base == 0 ? 0 : mmi_load(&slab->nr_objects);
 
-    for (unsigned i = 0; i < nr && mmi_load(&slab->life) == life; i++) {
+    for (unsigned i = 0; i < nr && mmi_load(&slab->life) == found.life; i++) {
         struct mm_heap_object object = {
             .object = (const void *)(uintptr_t)(base + (uint64_t)i * class->size)};
 
-        if (look(class, slab, i, &object) && mmi_load(&slab->base) == base &&
+        if (look(class, &found, i, &object) && mmi_load(&slab->base) == base &&
             !visit(ctx, &object)) {
             return false;
         }
@@ -76,7 +74,7 @@ static bool walk_run(const struct mm_slab_class *class, const struct mmi_slab *r
 
 bool mmi_class_walk(const struct mm_slab_class *class, mm_heap_visit_fn visit, void *ctx)
 {
-    const struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
+    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
 
     for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
         if (!(class->size != 0 ? walk_slab(class, slab, visit, ctx)

@@ -155,7 +155,7 @@ static bool find_in_slab(const struct mm_heap *heap, uint64_t address, struct li
         }
         return mmi_freed_state(freed) == MMI_OBJECT_LIVE;
     }
-    return (mmi_load(&found.slab->words[index / MMI_SLAB_WORD_BITS]) & mmi_slab_bit(index)) == 0;
+    return mmi_slab_is_live(&found, index);
 }
 
 static bool find(const struct mm_heap *heap, uint64_t address, struct live *out)

@@ -217,6 +217,57 @@ static void test_freed_twice_while_made_again(void **state)
     freed_twice_while(&again);
 }
 
+static bool count_visit(void *ctx, const struct mm_heap_object *object)
+{
+    (void)object;
+    ++*(unsigned *)ctx;
+    return true;
+}
+
+static void free_again_and_walk(void *ctx)
+{
+    assert_int_equal(mm_cache_walk(&cache, count_visit, ctx), MM_OK);
+    mm_cache_free(&cache, freed_twice);
+}
+
+/* The slab is gone, and gets pages again: the same ones. Until its words have their new life nobody
+ * has an object of it; so a second free is told, and a walk visits nothing. */
+static void test_freed_twice_while_made(void **state)
+{
+    unsigned nr_reports = 0;
+    unsigned nr_visits = 0;
+    struct mm_cache_config config = {
+        .name = "overtaken", .size = SIZE, .report = count_report, .report_ctx = &nr_reports};
+    struct point p = {
+        .kind = T_EVENT_STORE, .nth = 1, .overtake = free_again_and_walk, .ctx = &nr_visits};
+    struct mmi_slab *slab;
+    void *object;
+
+    (void)state;
+    world = world_of_range(1 * MiB);
+    world_start(world, 2);
+    memset(&cache, 0, sizeof(cache));
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_OK);
+    freed_twice = mm_cache_alloc_on(&cache, 0);
+    expected = MM_HEAP_DOUBLE_FREE;
+    slab = mmi_table_find(&world->pool.table, (uint64_t)(uintptr_t)freed_twice);
+    mm_cache_free(&cache, freed_twice);
+    assert_int_equal(mm_cache_reclaim(&cache), 1);
+    p.at = &slab->words[0];
+    t_events_watch(&hooks, &p);
+    object = mm_cache_alloc_on(&cache, 1);
+    t_events_watch(NULL, NULL);
+    assert_ptr_equal(object, freed_twice);
+    assert_int_equal(p.nr, 1);
+    assert_int_equal(nr_reports, 1);
+    assert_int_equal(nr_visits, 0);
+    assert_int_equal(mm_cache_check(&cache), MM_OK);
+    mm_cache_free(&cache, object);
+    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+    world_stop(world);
+    world_delete(world);
+}
+
 /* --- freeing ---------------------------------------------------------------------------------- */
 
 static struct mmi_slab *heap_slab(void **a, void **b)
@@ -349,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_claimed_while_retiring),
         cmocka_unit_test(test_freed_twice_while_given_back),
         cmocka_unit_test(test_freed_twice_while_made_again),
+        cmocka_unit_test(test_freed_twice_while_made),
         cmocka_unit_test(test_guess_of_another_life),
         cmocka_unit_test(test_guess_of_two_frees),
         cmocka_unit_test(test_freed_in_another_life),
