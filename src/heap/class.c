@@ -68,6 +68,8 @@ struct mmi_slab *mmi_class_get_slab(struct mm_slab_class *class, uint32_t flags)
     mmi_store(&slab->size, (uint16_t) class->size);
     mmi_store(&slab->number, (uint8_t) class->number);
     mmi_store(&slab->reciprocal, class->reciprocal);
+    mmi_store(&slab->nr_objects,
+              (uint16_t)0); /* not those of another class: its words are no bits yet */
     if (class->watch != NULL) {
         mmi_store(&slab->words[MMI_RECORDS_WORD], UINT64_C(0));
     }

@@ -281,8 +281,8 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap)
     if (heap->hint_pages != 0) {
         mmi_pool_free_meta_pages(pool, heap->hint_pages, hint_pages(pool->nr_cpus));
     }
-    mmi_watch_destroy(&heap->watch);
     mmi_pool_remove_user(pool, heap);
+    mmi_watch_destroy(&heap->watch);
     memset(heap, 0, sizeof(*heap));
     return MM_OK;
 }

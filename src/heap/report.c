@@ -69,12 +69,16 @@ void mmi_report_object(struct mm_heap_report *report, const struct mmi_slab *sla
 void mmi_report_at(struct mm_heap_report *report, const struct mmi_slab *slab, uint64_t address)
 {
     uint64_t size = mmi_load(&slab->size);
-    uint64_t index = size == 0 ? 0 : (address - mmi_load(&slab->base)) / size;
+    uint64_t base = mmi_load(&slab->base);
+    uint64_t index = size == 0 ? 0 : (address - base) / size;
 
     if (index >= mmi_slab_class(slab)->nr_words * MMI_SLAB_WORD_BITS) {
         return; /* the slab has lost its pages meanwhile */
     }
     mmi_report_object(report, slab, (unsigned)index);
+    if (size != 0) {
+        report->object = base + index * size; /* whatever base it has by now */
+    }
     report->offset = (int64_t)(address - report->object);
 }
 

@@ -174,6 +174,50 @@ static void test_descriptors_are_handed_on_clean(void **state)
     }
 }
 
+/* A heap that records, and runs out of pages, over a pool whose descriptors had more objects: what
+ * it gives until then is its own, and then it is NULL. */
+static void test_exhausted_with_descriptors_of_others(void **state)
+{
+    enum { NR_BEFORE = 200 * 256 };
+    static const struct mm_heap_config configs[] = {{.flags = MM_HEAP_CALLERS},
+                                                    {.tier = MM_HEAP_HARDENED}};
+    const struct mm_cache_config of_16 = {.name = "before", .size = 16};
+    static void *before[NR_BEFORE];
+    static struct mm_cache cache;
+    static struct mm_heap heap;
+
+    (void)state;
+    for (unsigned c = 0; c < 2; c++) {
+        for (unsigned seed = 0; seed < 8; seed++) {
+            struct world *small = world_of_range(MiB);
+            struct t_prng prng;
+            unsigned nr = 0;
+
+            t_prng_seed(&prng, seed);
+            world_start_plain(small, 1);
+            memset(&cache, 0, sizeof(cache));
+            memset(&heap, 0, sizeof(heap));
+            assert_int_equal(mm_cache_init(&cache, &small->pool, &of_16), MM_OK);
+            assert_int_equal(mm_cache_alloc_bulk(&cache, 0, NR_BEFORE, before), NR_BEFORE);
+            mm_cache_free_bulk(&cache, NR_BEFORE, before);
+            assert_int_equal(mm_cache_destroy(&cache), MM_OK);
+            assert_int_equal(mm_heap_init(&heap, &small->pool, &configs[c]), MM_OK);
+            while ((objects[nr] = mm_heap_alloc(&heap, 1 + t_prng_below(&prng, 1500))) != NULL) {
+                assert_int_not_equal(mm_heap_usable_size(&heap, objects[nr]), 0);
+                nr++;
+            }
+            assert_in_range(nr, 100, NR - 1);
+            assert_int_equal(mm_heap_check(&heap), MM_OK);
+            while (nr > 0) {
+                mm_heap_free(&heap, objects[--nr]);
+            }
+            assert_int_equal(mm_heap_destroy(&heap), MM_OK);
+            world_stop(small);
+            world_delete(small);
+        }
+    }
+}
+
 /* When memory is short, what is made smaller stays where it is, and is freed with its size. */
 static void test_shrinking_never_fails(void **state)
 {
@@ -214,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ONE(test_long_lived_ones_hide_nothing),
         ONE(test_fullest_first),
+        ONE(test_exhausted_with_descriptors_of_others),
         ONE(test_descriptors_are_handed_on_clean),
         ONE(test_shrinking_never_fails),
     };
