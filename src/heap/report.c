@@ -72,7 +72,7 @@ void mmi_report_at(struct mm_heap_report *report, const struct mmi_slab *slab, u
     uint64_t base = mmi_load(&slab->base);
     uint64_t index = size == 0 ? 0 : (address - base) / size;
 
-    if (index >= mmi_slab_class(slab)->nr_words * MMI_SLAB_WORD_BITS) {
+    if (index >= MMI_SLAB_MAX) {
         return; /* the slab has lost its pages meanwhile */
     }
     mmi_report_object(report, slab, (unsigned)index);
@@ -174,7 +174,7 @@ static bool is_free(const struct mmi_slab *slab, uint64_t address)
     const struct mm_slab_class *class = mmi_slab_class(slab);
     uint64_t index = (address - mmi_load(&slab->base)) / class->size;
 
-    if (index >= class->nr_words * MMI_SLAB_WORD_BITS) {
+    if (index >= MMI_SLAB_MAX) {
         return true; /* with its slab */
     }
     return class->watch != NULL
