@@ -12,7 +12,12 @@
  * until its place is used again, and of the free places the one that was freed first is next.
  * Places are claimed by compare-and-exchange of their state; nobody waits. The page is closed in
  * the state FREE, and for a part of WAITING: from before the free ends until the next object opens
- * it. What the record says is of one object from LIVE to WAITING; it is written in MAKING alone.
+ * it.
+ *
+ * What the record says is of one object from LIVE to WAITING. It is written in MAKING, but for what
+ * that object's owner adds: another size in LIVE, and who freed it and when in WAITING. Every field
+ * is stored with release behind the state: who reads, with acquire, a field of the next object, sees
+ * in a later look at the state that it has moved on (explain).
  */
 #include "heap.h"
 
@@ -127,12 +132,12 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t asked, uint64_t siz
     object = clock % 2 == 0 ? mm_align_down(page + MM_PAGE_SIZE - size, align) : page;
     mmi_canary_set(watch, page, object);
     mmi_canary_set(watch, object + size, page + MM_PAGE_SIZE);
-    mmi_store(&sample->object, object);
-    mmi_store(&sample->size, size);
-    mmi_store(&sample->asked, asked);
-    mmi_store(&sample->made, caller);
-    mmi_store(&sample->freed, UINT64_C(0));
-    mmi_store(&sample->mark, mmi_load(&watch->mark));
+    mmi_store_release(&sample->object, object);
+    mmi_store_release(&sample->size, size);
+    mmi_store_release(&sample->asked, asked);
+    mmi_store_release(&sample->made, caller);
+    mmi_store_release(&sample->freed, UINT64_C(0));
+    mmi_store_release(&sample->mark, mmi_load(&watch->mark));
     mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
     return (void *)(uintptr_t)object;
 }
@@ -142,7 +147,7 @@ void mmi_sample_shrink(const struct mm_heap_watch *watch, struct mmi_sample *sam
     uint64_t object = mmi_load(&sample->object);
 
     mmi_canary_set(watch, object + size, object + mmi_load(&sample->size));
-    mmi_store(&sample->size, size);
+    mmi_store_release(&sample->size, size);
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
@@ -303,8 +308,8 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
         finding.report.caller = free->caller;
         mmi_report(watch, &watch->pool->platform, &finding);
     }
-    mmi_store(&sample->freed, free->caller);
-    mmi_store(&sample->freed_at, mmi_fetch_add(&watch->sample_clock, UINT64_C(2)) + 1);
+    mmi_store_release(&sample->freed, free->caller);
+    mmi_store_release(&sample->freed_at, mmi_fetch_add(&watch->sample_clock, UINT64_C(2)) + 1);
     watch->guards.ops->close(watch->guards.ctx,
                              (void *)(uintptr_t)mm_align_down(free->address, MM_PAGE_SIZE));
     mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_FREE);
