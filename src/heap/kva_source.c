@@ -156,9 +156,11 @@ static mm_status_t pages_extend(void *ctx, void *pages, uint64_t nr_pages, uint6
     struct mmi_kva_frames frames;
     mm_status_t status;
 
-    if (nr_pages == 0 || !mm_mul(nr_pages, MM_PAGE_SIZE, &growth.len) ||
-        !mm_mul(more, MM_PAGE_SIZE, &request.len)) {
+    if (nr_pages == 0 || !mm_mul(nr_pages, MM_PAGE_SIZE, &growth.len)) {
         return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (!mm_mul(more, MM_PAGE_SIZE, &request.len)) {
+        return MM_ERR_INVALID_SIZE;
     }
     status = mmi_kva_complete(kva, &request, &growth.more.request);
     if (status == MM_OK) {

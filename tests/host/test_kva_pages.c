@@ -247,8 +247,9 @@ static void test_what_does_not_grow(void **state)
     expect_refused(MM_ERR_INVALID_ARGUMENT, pages, 7, 1, 0);
     expect_refused(MM_ERR_INVALID_ARGUMENT, pages, UINT64_MAX, 1, 0);
     expect_refused(MM_ERR_INVALID_ARGUMENT, pages, UINT64_MAX / PAGE, 1, 0);
-    expect_refused(MM_ERR_INVALID_ARGUMENT, pages, 6, UINT64_MAX, 0);
     expect_refused(MM_ERR_INVALID_SIZE, pages, 6, 0, 0);
+    expect_refused(MM_ERR_INVALID_SIZE, pages, 6, UINT64_MAX, 0);
+    expect_refused(MM_ERR_INVALID_SIZE, pages, 6, UINT64_MAX / PAGE + 1, 0);
     expect_refused(MM_ERR_INVALID_SIZE, pages, 6, T_ARENA_LEN / PAGE + 1, 0);
     expect_refused(MM_ERR_REGION_NOT_FOUND, pages, 6, T_ARENA_LEN / PAGE, 0);
     expect_refused(MM_ERR_REGION_NOT_FOUND, pages, 5, 1, 0); /* there is a page already */
