@@ -346,7 +346,8 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (objects
  *         were not freed: nothing was done; the log op gets a line that says how many)
- * Locks:  none; no other CPU uses the cache. Cost: O(slabs).
+ * Locks:  none; no other CPU uses the cache, and no other cache or heap of the pool is told a
+ *         misuse meanwhile: it might name this one (heap_report.h). Cost: O(slabs).
  */
 MM_MUST_CHECK
 mm_status_t mm_cache_destroy(struct mm_cache *cache);
@@ -378,7 +379,9 @@ void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu);
 
 /**
  * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
- * inside of an object, an address that holds none, or an object of another cache.
+ * inside of an object, an address that holds none, or an object of another cache. An object that is
+ * given to a cache that is null or not initialised is an illegal instruction, since that has
+ * neither report op nor panic hook.
  *
  * Locks:  none; any context, any CPU.
  * Cost:   O(1); when the slab becomes empty, a call of the page source.
@@ -387,7 +390,8 @@ void mm_cache_free(struct mm_cache *cache, void *object);
 
 /**
  * The same for a caller that knows its CPU's number: the CPU's next object comes from where this one
- * was, so it is the faster one where a CPU frees what it allocated. Panics as mm_cache_free().
+ * was, so it is the faster one where a CPU frees what it allocated. Panics as mm_cache_free(), also
+ * without a cache.
  *
  * @param cpu  may be any
  * Locks:  none; any context. Cost: as mm_cache_free().
@@ -410,10 +414,10 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
 
 /**
  * Free many objects, in any order; those of one word that follow each other go in one step. NULL
- * elements are skipped. Panics as mm_cache_free(), also at an object that the list holds twice;
- * elements before it are free then.
+ * elements are skipped. Panics as mm_cache_free(), also without a cache, and at an object that the
+ * list holds twice; elements before it are free then.
  *
- * @param objects  `nr` elements; may be null if `nr` is 0
+ * @param objects  `nr` elements; null: nothing is done
  * Locks:  none; any context, any CPU.
  * Cost:   O(nr); a call of the page source for each slab that becomes empty.
  */

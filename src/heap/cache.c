@@ -394,7 +394,7 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
     struct mmi_found found = {0};
     uint64_t i = 0;
 
-    while (i < nr) {
+    while (objects != NULL && i < nr) {
         uint64_t address = (uint64_t)(uintptr_t)objects[i];
         uint32_t bits = 0;
         unsigned word = 0;

@@ -404,6 +404,8 @@ static void test_nobody(void **state)
     mm_cache_free_bulk(&none, 8, nulls);
     mm_cache_free_bulk(&none, 0, NULL);
     mm_cache_free_bulk(&cache, 8, nulls);
+    mm_cache_free_bulk(&cache, 8, NULL);
+    mm_cache_free_bulk(&none, 8, NULL);
     T_EXPECT_SIGILL(mm_cache_free_bulk(NULL, 8, objects), &info);
     T_EXPECT_SIGILL(mm_cache_free_bulk(&none, 8, objects), &info);
     /* A wrong CPU number costs nothing. */
