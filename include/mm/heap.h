@@ -22,9 +22,12 @@
  * exception are objects of a large pool: they come and go in the contexts of its page source.
  *
  * Bound: an allocation within a slab is one step, that of another word up to 8; a new slab takes off
- * the list up to 8 that are dead, looks at 4, and calls the page source once for each size of slab
- * that it tries (at most 5). Only what is tried before NULL, and a free by which the number of a
- * class's slabs falls through a power of two (each CPU's slab is looked at), cost more.
+ * the lists up to 18 that are dead, and every listed one that turns out to have no free object, and
+ * looks at 4 that are not listed. It calls the page source once for each size of slab that it tries
+ * (at most 5); then, where they are not at hand, for a page of descriptors, for up to two leaves of
+ * the table and the nodes above them, and, if the heap records, for a page of records. Only what is
+ * tried before NULL, and a free by which the number of a class's slabs falls through a power of two
+ * (each CPU's slab is looked at), cost more.
  *
  * Misuse is only to free (or to resize) what one does not own: an object that is free, the inside
  * of an object, an address that holds none, an object of a cache or of another heap. Each is a
@@ -47,7 +50,10 @@ MM_BEGIN_DECLS
 /** 16 to 128 in steps of 16, then four a doubling to 8192. */
 #define MM_HEAP_NR_CLASSES 32
 
-/** Of a CPU: a word and a slab a class, the word of the last free, and up to whole cache lines. */
+/**
+ * Of a CPU: a word and a slab a class, the object of the last free and its word, the countdown to
+ * the next sample, and up to whole cache lines.
+ */
 #define MM_HEAP_CPU_HINTS 72
 
 /** CPUs whose hints need no page. */
@@ -139,7 +145,8 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (objects
  *         were not freed: nothing was done; the log op gets a line for each size that says how
  *         many)
- * Locks:  none; no other CPU uses the heap. Cost: O(slabs).
+ * Locks:  none; no other CPU uses the heap, and no other cache or heap of the pool is told a misuse
+ *         meanwhile: it might name this one (heap_report.h). Cost: O(slabs).
  */
 MM_MUST_CHECK
 mm_status_t mm_heap_destroy(struct mm_heap *heap);
@@ -235,9 +242,11 @@ void *mm_heap_alloc_array(struct mm_heap *heap, size_t nr, size_t size, uint32_t
  * there is no memory for the better place it stays in its own, which has the alignment that was
  * asked for, but perhaps not the one of the new size.
  *
- * @param object  NULL: as mm_heap_alloc(). Panics as mm_heap_free() if it is no object of this heap
+ * @param object  NULL: as mm_heap_alloc(), also if the heap is null or not initialised. Panics as
+ *                mm_heap_free() if it is no object of this heap, or there is no heap
  * @param size    0 counts as 1: the object is not freed
- * @return the object, or NULL as mm_heap_alloc(), if it does not fit; then the old object is as it was
+ * @return the object, or NULL as mm_heap_alloc(), if it does not fit; then the old object is as it
+ *         was. NULL also where a misuse was told and the report op returned
  * Owner:  the caller; the old object is gone unless the result is NULL.
  * Locks:  none; contexts as mm_heap_alloc() and mm_heap_free(). Cost: that of the allocation, the
  *         copy and the free, or O(1).
@@ -255,7 +264,9 @@ void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_
 
 /**
  * Free an object; NULL is allowed and does nothing. Panics at an object that is free already, the
- * inside of an object, an address that holds none, or an object of a cache or another heap.
+ * inside of an object, an address that holds none, or an object of a cache or another heap. An
+ * object that is given to a heap that is null or not initialised is an illegal instruction, since
+ * that has neither report op nor panic hook.
  *
  * Locks:  none; any context, but for objects of the large pool those in which its source frees; any
  *         CPU.
@@ -264,8 +275,8 @@ void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_
 void mm_heap_free(struct mm_heap *heap, void *object);
 
 /**
- * The same for a caller that knows its CPU's number: faster where the CPU frees objects of one slab
- * in a row, as when it allocates and frees by turns. Panics as mm_heap_free().
+ * The same for a caller that knows its CPU's number: no op is asked for it. Panics as
+ * mm_heap_free(), also without a heap.
  *
  * @param cpu  may be any
  * Locks:  none; contexts as mm_heap_free(). Cost: as mm_heap_free().
@@ -273,11 +284,11 @@ void mm_heap_free(struct mm_heap *heap, void *object);
 void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
 
 /**
- * As mm_heap_free() for a caller that knows what it asked for. Panics also if that cannot have
- * given this object: another size class, another number of pages, an alignment that it has not or
- * that cannot be asked for. (A resized object may have a size that alone would have given it
- * another class. In its slab every size passes then with which mm_heap_realloc() would leave an
- * object where it is; if one had to stay for want of memory, every smaller one.)
+ * As mm_heap_free(), also without a heap, for a caller that knows what it asked for. Panics also if
+ * that cannot have given this object: another size class, another number of pages, an alignment
+ * that it has not or that cannot be asked for. (A resized object may have a size that alone would
+ * have given it another class. In its slab every size passes then with which mm_heap_realloc()
+ * would leave an object where it is; if one had to stay for want of memory, every smaller one.)
  *
  * @param size   as given to the allocation or to the last mm_heap_realloc(); of an array nr * size
  * @param align  as given to the allocation, also if the object was resized since; 0: none was
@@ -340,7 +351,7 @@ mm_status_t mm_heap_check(const struct mm_heap *heap);
 
 /* --- a heap over a buffer --------------------------------------------------------------------- */
 
-/** Page source, pool and heap in one: all that a heap over a buffer needs. Storage is the caller's. */
+/** Page source, pool and heap in one: what a heap over a buffer needs. Storage is the caller's. */
 struct mm_heap_region {
     struct mm_page_range range;
     struct mm_pool pool;

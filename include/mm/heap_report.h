@@ -59,7 +59,12 @@ enum mm_heap_misuse {
     MM_HEAP_USE_AFTER_FREE = 9,   /**< a freed object was accessed, and that faulted */
 };
 
-/** One misuse: what, of which object, and who. Addresses of code are return addresses, 0: unknown. */
+/**
+ * One misuse: what, of which object, and who. Addresses of code are return addresses, 0: unknown.
+ *
+ * To name the owner of an object of another cache or heap of the pool, that one's storage is read.
+ * So no cache or heap of a pool is destroyed while another one of it is told a misuse.
+ */
 struct mm_heap_report {
     enum mm_heap_misuse kind;
     const char *what;  /**< one sentence, for people: "double free of an object" */

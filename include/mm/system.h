@@ -136,11 +136,12 @@ struct mm_system {
  * @param system  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; a template or a
  *         large_size without an arena) | MM_ERR_ALREADY_MAPPED (the arena: something is mapped
- *         there, or it overlaps kernel_space) | what mm_frame_init_from_map(), mm_paging_init_kernel(), mm_paging_map_direct(),
- *         mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(), mm_pool_init(),
- *         mm_kva_init(), mm_percpu_init(), mm_heap_init(), mm_spaces_init(), mm_user_init(),
- *         mm_dma_init() and mm_tlb_online() answer. On error
- *         everything is undone, the root before is walked again, and `system` is zeroed.
+ *         there, or it overlaps kernel_space) | what mm_frame_init_from_map(),
+ *         mm_paging_init_kernel(), mm_paging_map_direct(), mm_paging_map_sections(),
+ *         mm_paging_map(), mm_page_frames_init(), mm_pool_init(), mm_kva_init(), mm_percpu_init(),
+ *         mm_heap_init(), mm_spaces_init(), mm_user_init(), mm_dma_init() and mm_tlb_online()
+ *         answer. On error everything is undone, the root before is walked again, and `system` is
+ *         zeroed.
  * Locks:  none; one CPU, at boot.
  * Cost:   that of its calls; the direct map with the largest leaves dominates.
  */
@@ -153,12 +154,13 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
  * `frames` stay with them.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a space,
- *         a DMA region, a heap object, a cache of a pool, a page of `pages` or a range of the arena is
- *         alive, or another CPU is online: nothing was done, but that the arena may have been
+ *         a DMA region, a heap object, a cache of a pool, a page of `pages` or a range of the arena
+ *         is alive, or another CPU is online: nothing was done, but that the arena may have been
  *         reclaimed)
- * Locks:  none; no other CPU is in any of the rooms. The root before still exists, and holds the
- *         code that runs, its stack, `system`, and the direct map of all memory. (If the boot
- *         loader's maps less, load one that maps all: tables may lie anywhere.)
+ * Locks:  with an arena as mm_kva_destroy(), and so not in an interrupt handler; else none. No
+ *         other CPU is in any of the rooms. The root before still exists, and holds the code that
+ *         runs, its stack, `system`, and the direct map of all memory. (If the boot loader's maps
+ *         less, load one that maps all: tables may lie anywhere.)
  * Cost:   O(tables + slabs).
  */
 MM_MUST_CHECK
@@ -166,8 +168,7 @@ mm_status_t mm_system_destroy(struct mm_system *system);
 
 /**
  * The checks of the frames, the kernel's page table, the arena, the heap and the kernel's space, in
- * order. A
- * user space is checked by who holds a reference to it.
+ * order. A user space is checked by who holds a reference to it.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  the arena's and its root's, then the kernel space's; no other CPU is in any room.
