@@ -724,8 +724,8 @@ mm_status_t mm_paging_check(const struct mm_pagetable *pt);
 /**
  * Print the layout through the log op: which root, one line for each run of equal attributes
  * (range, its size, size of its leaves, permissions, type, what physical memory; of soft slots:
- * guard, or the kind; permissions are r read, w write, x execute, u user, g global), and a line of totals. Leaves are whole, also where they stick out of the
- * range.
+ * guard, or the kind; permissions are r read, w write, x execute, u user, g global), and a line of
+ * totals. Leaves are whole, also where they stick out of the range.
  *
  * @param flags  MM_PAGING_DUMP_HOLES
  * @return as mm_paging_walk(), and MM_ERR_INVALID_FLAGS

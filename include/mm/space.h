@@ -148,8 +148,8 @@ void mm_space_get(struct mm_space *space);
 /**
  * One reference less; the last one unmaps everything and returns every frame, table and root.
  * The space must then not be active on any CPU. Panics if the space has no reference, if it is
- * active on this CPU, or with a tlb on any, or if the reference to the kernel's space is the manager's; null is an
- * illegal instruction.
+ * active on this CPU, or with a tlb on any, or if the reference to the kernel's space is the
+ * manager's; null is an illegal instruction.
  *
  * @return true if this was the last
  * Locks:  none; the space's not held. Sleeps: never.

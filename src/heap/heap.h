@@ -88,7 +88,10 @@ struct mmi_want {
     uint32_t flags;  /**< MM_HEAP_ATOMIC, MM_HEAP_RESERVE */
 };
 
-/** Allocate, at a multiple of `align` (a power of two from 16); `flags`: MM_HEAP_ATOMIC, MM_HEAP_RESERVE. */
+/**
+ * Allocate, at a multiple of `align` (a power of two from 16); `flags`: MM_HEAP_ATOMIC,
+ * MM_HEAP_RESERVE.
+ */
 void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
                      uint32_t flags, uint64_t caller);
 
@@ -101,7 +104,7 @@ struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address)
 
 /**
  * Free an object that is not of the slabs of this size: a run, nothing, or one to complain of.
- * `align` is what mmi_heap_align() made of it.
+ * The alignment in `free` is what mmi_heap_align() made of it.
  */
 void mmi_heap_free_unlike(struct mm_heap *heap, const struct mmi_free *free);
 
