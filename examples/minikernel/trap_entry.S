@@ -17,7 +17,9 @@ trap_stubs:
     .set vector, 0
     .rept 256
     .balign 16
-    .if vector >= 32 || ((WITH_ERROR_CODE >> vector) & 1) == 0
+    .if vector >= 32
+    pushq $0
+    .elseif ((WITH_ERROR_CODE >> vector) & 1) == 0
     pushq $0
     .endif
     pushq $vector
