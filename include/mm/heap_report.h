@@ -7,15 +7,33 @@
  *     fast      as checked, but the size of a sized free is not compared  nothing is had for less
  *     checked   double, foreign, inner and wild free, wrong size          the default
  *     hardened  also overflow, underflow and write after free, when the   16 bytes an object or more,
- *               object or its neighbour is freed, reused or checked       a pass over it on each side
- *     sampled   (beside any tier) one allocation in n lies alone on a     a countdown; of the one,
- *               page between guards: every wild access faults at once     the guards' ops
+ *               object or its neighbour is freed, reused or checked; of   a pass over it on each side,
+ *               a run of pages overflow alone, when it is freed or        and the records of
+ *               resized                                                   MM_HEAP_CALLERS
+ *     sampled   (beside any tier) one allocation in n, of up to 4 KiB,    a countdown; of the one,
+ *               lies alone on a page between guards: what leaves the      the guards' ops
+ *               page, or comes after the free, faults at once; what was
+ *               written beside it in the page is told at the free
+ *
+ * A sampled object lies by turns at the beginning and at the end of its page, aligned as any of its
+ * size. So one of 20 bytes ends 12 bytes in front of the guard: those do not fault, nor does, in the
+ * one at the beginning, what lies between its end and the end of the page. Of these bytes writes are
+ * told when the object is freed or checked, and reads never.
  *
  * With MM_HEAP_CALLERS, which hardened implies, a heap records the return addresses of who allocated
- * and who freed an object, and the size that was asked for: 16 bytes an object, out of line.
+ * and who freed an object, and the size that was asked for: 16 bytes an object, in a page beside
+ * each slab. So it is 4 KiB a slab, however few objects that has (224 at most). These pages count as
+ * metadata (mm_pool_get_stats()), and stay until the heap or cache is destroyed. A run has its
+ * record in its descriptor.
+ *
+ * A caller is who called the library. If that is a function of the kernel's own, a kmalloc() or an
+ * adapter, then all callers lie in it; unless it is compiled into those who call it, as `static
+ * inline` with `__attribute__((always_inline))` is.
  *
  * What is found goes to the report op as one struct mm_heap_report, and the call then does the least
  * that is safe: nothing, for a free that must not be. Without a report op it goes to the panic hook.
+ * But what mm_heap_check() and mm_cache_check() find goes to the log op alone, as the lines that
+ * mm_heap_report_lines() writes, and they answer MM_ERR_CORRUPTED.
  */
 #ifndef MM_HEAP_REPORT_H
 #define MM_HEAP_REPORT_H
@@ -77,7 +95,7 @@ struct mm_heap_report {
     int64_t offset;    /**< from the object to `address` */
     uint64_t allocated_by;
     uint64_t freed_by;
-    uint64_t caller; /**< of the call that found it; 0: a check, or a fault */
+    uint64_t caller; /**< of the call that found it; 0: a fault, or as it left the quarantine */
 };
 
 /**
@@ -229,7 +247,8 @@ mm_status_t mm_cache_callers(const struct mm_cache *cache, uint64_t since,
 /**
  * Set a mark: what is allocated from now on counts as since it. The last 65,535 marks are kept
  * apart; of an object that was allocated before those its mark is known modulo 65,536, so that it
- * counts as allocated later than it was.
+ * counts as allocated later than it was. An object that mm_heap_realloc() moves counts as allocated
+ * then, by who called that; one that stays where it is, when it was allocated.
  *
  * @return the mark, from 1; 0 if the heap is null, not initialised or records nothing
  * Locks:  none; any context. Cost: O(1).
@@ -278,8 +297,8 @@ mm_status_t mm_cache_leaks(const struct mm_cache *cache, uint64_t since, mm_heap
  *     name                     active    total  use     size  a slab    slabs       KiB
  *     region                      120      128   93%      128      32        4        16
  *     objects 64                   64       64  100%       64      64        1         4
- *     objects runs                  1        1  100%        -       -        1        36
- *     3 kinds                     185      193   95%                          6        56
+ *     objects runs                  1        1  100%        -       -        -        36
+ *     3 kinds                     185      193   95%                          5        56
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  none; any context, but no cache or heap of the pool is destroyed meanwhile. Cost:
