@@ -2,14 +2,19 @@
 //
 //! Rust: a heap of the library as the global allocator, for `core` and `alloc` without `std`.
 //!
-//! Add this file to the crate, link libmm.a, and tell it the heap once that is made:
+//! Add this file to the crate (edition 2021 or older), link libmm.a, and tell it the heap once that
+//! is made:
 //!
 //!     mod heap;
 //!     #[global_allocator]
 //!     static HEAP: heap::Heap = heap::Heap::new();
 //!
-//!     HEAP.set(&mut my_heap);                 // a `struct mm_heap`, which lives for ever
-//!     HEAP.on_out_of_memory(give_back);       // optional
+//!     extern "C" {
+//!         static mut my_heap: [u8; 0]; // in C: `struct mm_heap my_heap`, which lives for ever
+//!     }
+//!
+//!     unsafe { HEAP.set(core::ptr::addr_of_mut!(my_heap).cast()) };
+//!     HEAP.on_out_of_memory(give_back); // optional: `fn give_back(layout: Layout) -> bool`
 //!
 //! Until then every allocation fails. Out of memory: `give_back` is told the layout; true says that it
 //! has given something back, and it is tried again. Otherwise the answer is null: `try_reserve`
