@@ -438,7 +438,7 @@ static bool list_overlooked(struct mm_slab_class *class)
         if (slab == NULL) {
             return false;
         }
-        mmi_store(&class->probe, mmi_load(&slab->all_next));
+        mmi_store_release(&class->probe, mmi_load(&slab->all_next));
         if (mmi_load(&slab->state) == MMI_SLAB_UNLISTED &&
             mmi_slab_nr_free(slab) * 8 >= mmi_load(&slab->nr_objects) &&
             become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
