@@ -7,7 +7,7 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** Words from one CPU's hint to the next: no two CPUs share a line, in an aligned cache. */
+/** Words from one CPU's hint to the next: no two CPUs share a line. */
 #define STRIDE (MM_CACHE_LINE / 8u)
 
 static uint64_t hint_pages(uint32_t nr_cpus)
@@ -188,7 +188,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu, uint3
     return object;
 }
 
-MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu)
+MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu, uint32_t flags)
 {
     if (cache != NULL && cpu < cache->nr_cpus) {
         void *object;
@@ -197,12 +197,12 @@ MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu)
             return object;
         }
     }
-    return alloc_slow(cache, cpu, 0, MMI_CALLER());
+    return alloc_slow(cache, cpu, flags, MMI_CALLER());
 }
 
 MMI_HOT void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
 {
-    return alloc_on(cache, cpu);
+    return alloc_on(cache, cpu, 0);
 }
 
 void *mm_cache_alloc(struct mm_cache *cache)
@@ -210,18 +210,12 @@ void *mm_cache_alloc(struct mm_cache *cache)
     if (!mmi_is_cache(cache)) {
         return NULL;
     }
-    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform));
+    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), 0);
 }
 
 void *mmi_cache_alloc(struct mm_cache *cache, uint32_t flags)
 {
-    uint32_t cpu = mmi_cpu_number(&cache->objects.pool->platform);
-    void *object;
-
-    return cpu < cache->nr_cpus &&
-                   mmi_slab_try_alloc(&cache->objects.hints[(size_t)cpu * STRIDE], &object)
-               ? object
-               : alloc_slow(cache, cpu, flags, MMI_CALLER());
+    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), flags);
 }
 
 /** What the hot path leaves: nothing to free, or a panic. */
