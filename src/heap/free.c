@@ -26,11 +26,8 @@ void mmi_heap_misuse(const struct mm_heap *heap, uint64_t address, uint64_t call
 
 struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address)
 {
-    struct mmi_slab *run = mmi_table_find(&heap->pool->table, address);
+    struct mmi_slab *run = mmi_heap_descriptor(heap, address);
 
-    if (run == NULL && heap->large.pool != NULL) {
-        run = mmi_table_find(&heap->large.pool->table, address);
-    }
     /* The classes of runs lie side by side. */
     if (run == NULL ||
         mmi_load(&run->class) - (uint64_t)(uintptr_t)&heap->runs >=

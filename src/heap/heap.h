@@ -99,6 +99,16 @@ void *mmi_heap_alloc(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_
 void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
                     uint32_t flags);
 
+/** The slab or run of the page at the address, in the pool or the large pool; NULL: none. */
+static inline struct mmi_slab *mmi_heap_descriptor(const struct mm_heap *heap, uint64_t address)
+{
+    struct mmi_slab *slab = mmi_table_find(&heap->pool->table, address);
+
+    return slab == NULL && heap->large.pool != NULL
+               ? mmi_table_find(&heap->large.pool->table, address)
+               : slab;
+}
+
 /** The live run that begins at the address; NULL: none of this heap. */
 struct mmi_slab *mmi_heap_find_run(const struct mm_heap *heap, uint64_t address);
 

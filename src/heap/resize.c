@@ -48,14 +48,10 @@ size_t mm_heap_usable_size(const struct mm_heap *heap, const void *object)
 
 void mmi_heap_mark_asked(const struct mm_heap *heap, const void *object, uint64_t align)
 {
-    uint64_t address = (uint64_t)(uintptr_t)object;
-    struct mmi_slab *slab = mmi_table_find(&heap->pool->table, address);
+    struct mmi_slab *slab = mmi_heap_descriptor(heap, (uint64_t)(uintptr_t)object);
     uint8_t asked = (uint8_t)mmi_log2(align);
     uint8_t seen;
 
-    if (slab == NULL && heap->large.pool != NULL) {
-        slab = mmi_table_find(&heap->large.pool->table, address);
-    }
     if (slab == NULL) {
         return; /* a sample */
     }
