@@ -97,9 +97,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     cache->watch = watch;
     cache->size = config->size;
     objects.watch = mmi_is_watched(&watch) ? &cache->watch : NULL;
-    if (mmi_is_hardened(&watch)) {
-        objects.lead = mmi_slab_align(objects.size);
-    }
+    objects.lead = mmi_is_hardened(&watch) ? mmi_slab_align(objects.size) : 0;
     objects.construct = config->construct;
     objects.ctx = config->ctx;
     objects.nr_cpus = pool->nr_cpus;

@@ -146,6 +146,20 @@ static void make_classes(struct mm_heap *heap, struct mm_pool *pool,
     }
 }
 
+/** What the short ways look at. What is recorded takes the long way on both sides; samples alone are
+ * told apart by their addresses, which are in no table. */
+static void open_short_ways(struct mm_heap *heap, const struct mm_pool *pool)
+{
+    heap->cpu_number = pool->platform.ops != NULL ? pool->platform.ops->cpu_number : NULL;
+    heap->cpu_ctx = pool->platform.ctx;
+    if (!mmi_has_records(&heap->watch)) {
+        heap->table = pool->table;
+    }
+    if (!mmi_is_watched(&heap->watch)) {
+        heap->nr_cpus = pool->nr_cpus;
+    }
+}
+
 mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
                          const struct mm_heap_config *config)
 {
@@ -189,16 +203,7 @@ mm_status_t mm_heap_init(struct mm_heap *heap, struct mm_pool *pool,
     make_classes(heap, pool, config, &class);
     heap->hint_pages = pages;
     heap->pool = pool;
-    heap->cpu_number = pool->platform.ops != NULL ? pool->platform.ops->cpu_number : NULL;
-    heap->cpu_ctx = pool->platform.ctx;
-    /* What is recorded takes the long way on both sides; samples alone are told apart by their
-     * addresses, which are in no table. */
-    if (!mmi_has_records(&watch)) {
-        heap->table = pool->table;
-    }
-    if (!mmi_is_watched(&watch)) {
-        heap->nr_cpus = pool->nr_cpus;
-    }
+    open_short_ways(heap, pool);
     mmi_store_release(&heap->magic, MMI_HEAP_MAGIC);
     if (!set_aside(heap, &class, config)) {
         mm_status_t undone = mm_heap_destroy(heap);
