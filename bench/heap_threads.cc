@@ -15,22 +15,30 @@ using namespace thread_bench;
 // A server, as Larson and Krishnan saw it (ISMM 1998): each thread replaces objects at random among
 // those of its client, and clients move from thread to thread, so that objects are freed where they
 // were not allocated. Sizes are 8 to 1000, all equally likely.
-constexpr size_t CLIENT_OBJECTS = 1000;
-constexpr size_t REPLACEMENTS_A_CLIENT = 4096;
-
-struct Client {
-    void *objects[CLIENT_OBJECTS];
+struct Shape {
+    size_t nr_objects;      // of a client
+    size_t nr_replacements; // until it moves
 };
+
+// "larson 5 8 1000 5000 100 4141 THREADS", as mimalloc-bench runs it: 100 for each object, so that one
+// free in 100 is of another thread's object.
+constexpr Shape LARSON{5000, 500'000};
+
+// Clients that move all the time: one free in four is of another thread's object.
+constexpr Shape CLIENTS{1000, 4096};
+
+using Client = std::vector<void *>;
 
 template <class Heap> class Server
 {
   public:
-    explicit Server(Heap &heap) : heap(heap), clients_(NR_CPUS + 1)
+    Server(Heap &heap, Shape shape)
+        : heap(heap), shape_(shape), clients_(NR_CPUS + 1, Client(shape.nr_objects))
     {
         std::mt19937_64 random(3);
 
         for (auto &client : clients_) {
-            for (auto &object : client.objects) {
+            for (auto &object : client) {
                 object = heap.alloc(8 + random() % 993);
             }
         }
@@ -39,7 +47,7 @@ template <class Heap> class Server
     ~Server()
     {
         for (auto &client : clients_) {
-            for (void *object : client.objects) {
+            for (void *object : client) {
                 heap.free(object);
             }
         }
@@ -55,11 +63,13 @@ template <class Heap> class Server
         uint64_t random = 88172645463325252 + cpu;
 
         for (auto _ : state) {
-            for (size_t i = 0; i < REPLACEMENTS_A_CLIENT; i++) {
+            void **objects = client->data();
+
+            for (size_t i = 0; i < shape_.nr_replacements; i++) {
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
-                void *&object = client->objects[(random & UINT32_MAX) * CLIENT_OBJECTS >> 32];
+                void *&object = objects[(random & UINT32_MAX) * shape_.nr_objects >> 32];
 
                 heap.free(object, cpu);
                 object = heap.alloc(8 + ((random >> 32) * 993 >> 32), cpu);
@@ -70,17 +80,20 @@ template <class Heap> class Server
             }
             client = waiting_.exchange(client, std::memory_order_acq_rel);
         }
-        state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(REPLACEMENTS_A_CLIENT));
+        state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(shape_.nr_replacements));
     }
 
   private:
     Heap &heap;
+    const Shape shape_;
     std::vector<Client> clients_;
     alignas(128) std::atomic<Client *> waiting_{nullptr};
 };
 
 // The first thread makes what all use, and takes it down; none leaves the loop before all do.
-struct Larson {
+struct Serve {
+    Shape shape;
+
     template <class Make> void operator()(benchmark::State &state, Make make) const
     {
         using Heap = std::remove_reference_t<decltype(*make())>;
@@ -95,7 +108,7 @@ struct Larson {
             return;
         }
         const auto heap = make();
-        Server<Heap> server(*heap);
+        Server<Heap> server(*heap, shape);
 
         shared.store(&server, std::memory_order_release);
         server.serve(state);
@@ -115,8 +128,10 @@ void register_threads()
     };
 
     register_with_all("remote", Remote(), real_time);
-    register_with_makers("larson_1cpu", Larson(), real_time);
-    register_with_makers("larson_2cpu", Larson(), two_threads);
+    register_with_makers("larson_1cpu", Serve{LARSON}, real_time);
+    register_with_makers("larson_2cpu", Serve{LARSON}, two_threads);
+    register_with_makers("clients_1cpu", Serve{CLIENTS}, real_time);
+    register_with_makers("clients_2cpu", Serve{CLIENTS}, two_threads);
 }
 
 } // namespace heap_bench

@@ -279,8 +279,8 @@ struct mm_cache_config {
     void *report_ctx;
 };
 
-/** Lists of partial slabs: by how many quarters were free when they were listed. */
-#define MM_CACHE_LISTS 4
+/** Lists of partial slabs for all CPUs: those that were half free, or three quarters, when listed. */
+#define MM_CACHE_LISTS 2
 
 /** The slabs of one size of object. Internal: a cache has one, a heap has one a size. */
 struct mm_slab_class {
@@ -290,7 +290,8 @@ struct mm_slab_class {
     struct mm_heap_watch *watch;      /**< NULL: nothing is recorded */
     uint64_t *hints;                  /**< atomic: CPU 0's word; the next CPU's is `stride` on */
     uint64_t *owned;                  /**< atomic: CPU 0's slab, in the same way */
-    uint64_t partial[MM_CACHE_LISTS]; /**< atomic lists: slabs worth allocating from */
+    uint64_t *own;                    /**< atomic list: its partial slabs, in the same way */
+    uint64_t partial[MM_CACHE_LISTS]; /**< atomic lists: partial slabs for all CPUs */
     uint64_t unused;                  /**< atomic list: descriptors without pages */
     uint64_t all;                     /**< atomic list: every descriptor; only grows */
     uint64_t probe;                   /**< atomic: of those, the next to look at for free objects */
@@ -298,6 +299,7 @@ struct mm_slab_class {
     void *ctx;
     uint64_t nr_slabs; /**< atomic: slabs with pages */
     uint32_t nr_kept;  /**< atomic: empty slabs that stay, 0 or 1 */
+    uint32_t next_cpu; /**< atomic: whose partial slabs to look at next */
     uint32_t stride;
     uint32_t size;       /**< bytes from object to object */
     uint32_t reciprocal; /**< 2^32 / size, rounded up */

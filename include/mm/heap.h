@@ -51,10 +51,10 @@ MM_BEGIN_DECLS
 #define MM_HEAP_NR_CLASSES 32
 
 /**
- * Of a CPU: a word and a slab a class, the object of the last free and its word, the countdown to
- * the next sample, and up to whole cache lines.
+ * Of a CPU: a word, a slab and a list of slabs a class, the object of the last free and its word, the
+ * countdown to the next sample, and up to whole cache lines.
  */
-#define MM_HEAP_CPU_HINTS 72
+#define MM_HEAP_CPU_HINTS 104
 
 /** CPUs whose hints need no page. */
 #define MM_HEAP_CPUS_INLINE 4

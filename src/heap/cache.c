@@ -104,6 +104,7 @@ mm_status_t mm_cache_init(struct mm_cache *cache, struct mm_pool *pool,
     objects.hints =
         pages != 0 ? (uint64_t *)(uintptr_t)pages : mmi_hints_inline(cache->hints_inline);
     objects.owned = objects.hints + 1;
+    objects.own = objects.hints + 2;
     mmi_class_init(&cache->objects, &objects);
     cache->hint_pages = pages;
     if (!mmi_is_watched(&watch)) {

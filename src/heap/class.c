@@ -37,6 +37,7 @@ void mmi_class_init(struct mm_slab_class *class, const struct mmi_class_config *
     class->owner = config->owner;
     class->hints = config->hints;
     class->owned = config->owned;
+    class->own = config->own;
     class->stride = config->stride;
     class->nr_cpus = (uint16_t)config->nr_cpus;
     class->construct = config->construct;

@@ -130,6 +130,7 @@ static void make_classes(struct mm_heap *heap, struct mm_pool *pool,
         class->lead = mmi_is_hardened(&heap->watch) ? mmi_slab_align(class->size) : 0;
         class->hints = &heap->hints[i];
         class->owned = &heap->hints[MMI_HEAP_FIRST_OWNED + i];
+        class->own = &heap->hints[MMI_HEAP_FIRST_OWN_LIST + i];
         mmi_class_init(&heap->classes[i], class);
     }
     class->size = 0;

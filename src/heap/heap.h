@@ -12,13 +12,14 @@
 
 /**
  * Behind a CPU's words for allocating: the word of the object that it freed last, that object, what a
- * sample waits for, and the CPU's slabs.
+ * sample waits for, the CPU's slabs, and its lists of partial ones, which other CPUs write to.
  */
-#define MMI_HEAP_LAST_WORD   MM_HEAP_NR_CLASSES
-#define MMI_HEAP_LAST_OBJECT (MM_HEAP_NR_CLASSES + 1)
-#define MMI_HEAP_COUNTDOWN   (MM_HEAP_NR_CLASSES + 2)
-#define MMI_HEAP_FIRST_OWNED (MM_HEAP_NR_CLASSES + 8)
-_Static_assert(MMI_HEAP_FIRST_OWNED + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a slab a class");
+#define MMI_HEAP_LAST_WORD      MM_HEAP_NR_CLASSES
+#define MMI_HEAP_LAST_OBJECT    (MM_HEAP_NR_CLASSES + 1)
+#define MMI_HEAP_COUNTDOWN      (MM_HEAP_NR_CLASSES + 2)
+#define MMI_HEAP_FIRST_OWNED    (MM_HEAP_NR_CLASSES + 8)
+#define MMI_HEAP_FIRST_OWN_LIST (MMI_HEAP_FIRST_OWNED + MM_HEAP_NR_CLASSES)
+_Static_assert(MMI_HEAP_FIRST_OWN_LIST + MM_HEAP_NR_CLASSES <= MM_HEAP_CPU_HINTS, "a list a class");
 
 /** Also of one that another CPU is making: it is in the pool's list before it is complete. */
 static inline bool mmi_is_heap(const struct mm_heap *heap)

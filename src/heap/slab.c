@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Slabs: how a class finds one when a hint is used up, and what becomes of it when it empties.
+ * Slabs: the states that one goes through, and what becomes of it when it empties. How a class finds
+ * one when a hint is used up is in slab_find.c.
  *
  * Free bits are the truth; everything here only decides where to look. A slab is in one state:
  *
@@ -41,6 +42,8 @@
  * Nothing here waits: every loop turns again only because somebody else got something done. An
  * interrupt may come at any point and make any call; a slab in transit is one that it does not see.
  */
+#include "slab_states.h"
+
 #include "watch.h"
 
 #include "core/base/report.h"
@@ -65,7 +68,7 @@ static bool is_empty(const struct mmi_slab *slab)
 /**
  * Claim an object from the first word that has one, from `*word` on and around, and say which word.
  */
-static void *take(struct mmi_slab *slab, unsigned *word)
+void *mmi_slab_take(struct mmi_slab *slab, unsigned *word)
 {
     unsigned nr = nr_words(slab);
     unsigned w = *word;
@@ -86,10 +89,6 @@ static void *take(struct mmi_slab *slab, unsigned *word)
 
 /* --- when a free has to look --------------------------------------------------------------------- */
 
-/** Slabs that a class looks at before it grows, and dead ones that an allocation clears away. */
-#define PROBES    4u
-#define DEAD_MOST 8u
-
 /** No word is so. */
 #define NEVER (UINT64_C(1) << 32)
 
@@ -103,7 +102,7 @@ static uint64_t in_every_word(const struct mmi_slab *slab)
 }
 
 /** The slab is going to be in this state. See the top for the order. */
-static void look_in(struct mmi_slab *slab, uint8_t state)
+void mmi_slab_look_in(struct mmi_slab *slab, uint8_t state)
 {
     const struct mm_slab_class *class = mmi_slab_class(slab);
     uint64_t look = NEVER;
@@ -130,7 +129,7 @@ bool mmi_slab_worth_listing(struct mmi_slab *slab)
 
 /* --- the end of a slab ------------------------------------------------------------------------ */
 
-static bool become(struct mmi_slab *slab, uint8_t from, uint8_t to)
+bool mmi_slab_become(struct mmi_slab *slab, uint8_t from, uint8_t to)
 {
     return mmi_cas_seq(&slab->state, &from, to);
 }
@@ -186,21 +185,26 @@ static bool keep(struct mmi_slab *slab)
     if (mmi_load(&slab->order) != class->min_order || !mmi_cas(&class->nr_kept, &none, 1u)) {
         return false;
     }
-    if (!become(slab, MMI_SLAB_LISTED, MMI_SLAB_KEPT)) {
+    if (!mmi_slab_become(slab, MMI_SLAB_LISTED, MMI_SLAB_KEPT)) {
         mmi_store(&class->nr_kept, 0u);
         return false;
     }
     return true;
 }
 
-/** The fullest are taken up first, so that the emptiest can become empty: by how much is free now. A
- * slab that empties further stays on its list. */
+/**
+ * By how much is free now; a slab that empties further stays on its list. One that is mostly in use
+ * stays with the CPU whose objects those are. See slab_find.c.
+ */
 static uint64_t *list_for(const struct mmi_slab *slab)
 {
-    unsigned quarters = mmi_slab_nr_free(slab) * MM_CACHE_LISTS / mmi_load(&slab->nr_objects);
+    struct mm_slab_class *class = mmi_slab_class(slab);
+    unsigned quarters = mmi_slab_nr_free(slab) * 4 / mmi_load(&slab->nr_objects);
 
-    return &mmi_slab_class(slab)
-                ->partial[quarters < MM_CACHE_LISTS ? quarters : MM_CACHE_LISTS - 1];
+    if (quarters < 2) {
+        return &class->own[(uint64_t)mmi_load(&slab->cpu) * class->stride];
+    }
+    return &class->partial[quarters == 2 ? 0 : 1];
 }
 
 /**
@@ -218,8 +222,8 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
             if (!mmi_slab_worth_listing(slab)) {
                 return 0;
             }
-            if (become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
-                look_in(slab, MMI_SLAB_LISTED);
+            if (mmi_slab_become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
+                mmi_slab_look_in(slab, MMI_SLAB_LISTED);
                 mmi_list_push(class->pool, list_for(slab), slab);
             }
             continue;
@@ -230,35 +234,35 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
         if (may_keep && keep(slab)) {
             return 0;
         }
-        if (!become(slab, MMI_SLAB_LISTED, MMI_SLAB_RETIRING)) {
+        if (!mmi_slab_become(slab, MMI_SLAB_LISTED, MMI_SLAB_RETIRING)) {
             continue;
         }
         if (end_life(slab)) {
             uint64_t nr_pages = release(slab);
 
-            if (!become(slab, MMI_SLAB_RETIRING, MMI_SLAB_DEAD_LISTED)) {
+            if (!mmi_slab_become(slab, MMI_SLAB_RETIRING, MMI_SLAB_DEAD_LISTED)) {
                 mmi_store_release(&slab->state, (uint8_t)MMI_SLAB_DEAD);
                 mmi_list_push(class->pool, &class->unused, slab);
             }
             return nr_pages;
         }
-        if (!become(slab, MMI_SLAB_RETIRING, MMI_SLAB_LISTED)) {
-            look_in(slab, MMI_SLAB_UNLISTED);
+        if (!mmi_slab_become(slab, MMI_SLAB_RETIRING, MMI_SLAB_LISTED)) {
+            mmi_slab_look_in(slab, MMI_SLAB_UNLISTED);
             mmi_exchange_seq(&slab->state, (uint8_t)MMI_SLAB_UNLISTED);
         }
     }
 }
 
 /** The caller owns the slab, and does not want it any more. */
-static uint64_t drop(struct mmi_slab *slab, bool may_keep)
+uint64_t mmi_slab_drop(struct mmi_slab *slab, bool may_keep)
 {
-    look_in(slab, MMI_SLAB_UNLISTED);
+    mmi_slab_look_in(slab, MMI_SLAB_UNLISTED);
     mmi_exchange_seq(&slab->state, (uint8_t)MMI_SLAB_UNLISTED);
     return settle(slab, may_keep);
 }
 
 /** Pages of the next slab, as a power of two: a class with many slabs takes larger ones. */
-static unsigned next_order(const struct mm_slab_class *class, uint64_t nr_slabs)
+unsigned mmi_class_next_order(const struct mm_slab_class *class, uint64_t nr_slabs)
 {
     unsigned order = class->min_order + mmi_log2(nr_slabs + 1);
 
@@ -266,7 +270,7 @@ static unsigned next_order(const struct mm_slab_class *class, uint64_t nr_slabs)
 }
 
 /** The CPU has lost its slab: it is not to go on with its word. */
-static void forget_word(const struct mm_slab_class *class, uint32_t cpu)
+void mmi_class_forget_word(const struct mm_slab_class *class, uint32_t cpu)
 {
     mmi_store(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));
 }
@@ -282,13 +286,13 @@ static uint64_t leave_owner(struct mmi_slab *slab)
     uint32_t cpu = mmi_load(&slab->cpu);
     uint64_t owned = (uint64_t)(uintptr_t)slab;
 
-    if (nr_slabs == 0 || next_order(class, nr_slabs - 1) >= mmi_load(&slab->order) ||
+    if (nr_slabs == 0 || mmi_class_next_order(class, nr_slabs - 1) >= mmi_load(&slab->order) ||
         !is_empty(slab) ||
         !mmi_cas(&class->owned[(uint64_t)cpu * class->stride], &owned, UINT64_C(0))) {
         return 0;
     }
-    forget_word(class, cpu);
-    return drop(slab, true);
+    mmi_class_forget_word(class, cpu);
+    return mmi_slab_drop(slab, true);
 }
 
 /** A class has fewer slabs than it had: what its CPUs own may be too large for it now. */
@@ -326,266 +330,6 @@ uint64_t mmi_slab_freed(struct mmi_slab *slab, const uint64_t *word, uint32_t no
     return nr_pages; /* none also if it is kept, or if somebody is at it who will look */
 }
 
-/* --- finding one ------------------------------------------------------------------------------ */
-
-/**
- * Let the CPU go on with this word of a slab that it owned a moment ago. If it has lost the slab
- * since, to an interrupt or to who reclaims, it forgets the word: two CPUs are not to share one.
- */
-static void set_word(const struct mm_slab_class *class, uint32_t cpu, const struct mmi_slab *slab,
-                     unsigned word)
-{
-    uint64_t at = (uint64_t)cpu * class->stride;
-
-    mmi_store(&class->hints[at], mmi_hint(slab, word));
-    if (mmi_load(&class->owned[at]) != (uint64_t)(uintptr_t)slab) {
-        forget_word(class, cpu);
-    }
-}
-
-/** Make a slab that the caller owns the CPU's own, and drop the one that was. */
-static void install(struct mm_slab_class *class, uint32_t cpu, struct mmi_slab *slab, unsigned word)
-{
-    uint64_t old;
-
-    mmi_store(&slab->cpu, (uint16_t)cpu);
-    old = mmi_exchange(&class->owned[(uint64_t)cpu * class->stride], (uint64_t)(uintptr_t)slab);
-    set_word(class, cpu, slab, word);
-    if (old != 0) {
-        drop(mmi_slab_of(old), true);
-    }
-}
-
-/** The slab was taken off the partial list: true if the caller owns it now. */
-static bool own(struct mmi_slab *slab)
-{
-    struct mm_slab_class *class = mmi_slab_class(slab);
-
-    for (;;) {
-        switch (mmi_load_acquire(&slab->state)) {
-        case MMI_SLAB_LISTED:
-            if (become(slab, MMI_SLAB_LISTED, MMI_SLAB_OWNED)) {
-                look_in(slab, MMI_SLAB_OWNED);
-                return true;
-            }
-            break;
-        case MMI_SLAB_KEPT:
-            if (become(slab, MMI_SLAB_KEPT, MMI_SLAB_OWNED)) {
-                mmi_store(&class->nr_kept, 0u);
-                look_in(slab, MMI_SLAB_OWNED);
-                return true;
-            }
-            break;
-        case MMI_SLAB_RETIRING:
-            if (become(slab, MMI_SLAB_RETIRING, MMI_SLAB_RETIRING_OFF)) {
-                return false;
-            }
-            break;
-        default: /* MMI_SLAB_DEAD_LISTED: nobody else changes it */
-            mmi_store_release(&slab->state, (uint8_t)MMI_SLAB_DEAD);
-            mmi_list_push(class->pool, &class->unused, slab);
-            return false;
-        }
-    }
-}
-
-/** Take a slab off the lists, of the fullest that there are; NULL: they are empty. */
-static struct mmi_slab *pop_fullest(struct mm_slab_class *class)
-{
-    struct mmi_slab *slab = NULL;
-
-    for (unsigned i = 0; slab == NULL && i < MM_CACHE_LISTS; i++) {
-        slab = mmi_list_pop(class->pool, &class->partial[i]);
-    }
-    return slab;
-}
-
-/** From a partial slab. No more than `most` are taken off that turn out to be dead. */
-static void *take_partial(struct mm_slab_class *class, uint32_t cpu, unsigned most)
-{
-    struct mmi_slab *slab;
-
-    while ((slab = pop_fullest(class)) != NULL) {
-        unsigned word = 0;
-        void *object;
-
-        if (!own(slab)) {
-            if (most-- == 0) {
-                return NULL;
-            }
-            continue;
-        }
-        object = take(slab, &word);
-        if (object != NULL) {
-            install(class, cpu, slab, word);
-            return object;
-        }
-        drop(slab, true);
-    }
-    return NULL;
-}
-
-/**
- * The sample may be the one object that is never freed. So before a class grows, it looks at the
- * next few of its slabs, round: true if one of which an eighth is free is on the list now.
- */
-static bool list_overlooked(struct mm_slab_class *class)
-{
-    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->probe));
-
-    for (unsigned i = 0; i < PROBES; i++) {
-        slab = slab != NULL ? slab : mmi_slab_of(mmi_load_acquire(&class->all));
-        if (slab == NULL) {
-            return false;
-        }
-        mmi_store_release(&class->probe, mmi_load(&slab->all_next));
-        if (mmi_load(&slab->state) == MMI_SLAB_UNLISTED &&
-            mmi_slab_nr_free(slab) * 8 >= mmi_load(&slab->nr_objects) &&
-            become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
-            look_in(slab, MMI_SLAB_LISTED);
-            mmi_list_push(class->pool, list_for(slab), slab);
-            settle(slab, true);
-            return true;
-        }
-        slab = mmi_slab_of(mmi_load(&slab->all_next));
-    }
-    return false;
-}
-
-/** Pages for a slab, of the order that is due or less; 0: none. */
-static uint64_t get_pages(struct mm_slab_class *class, uint32_t flags, unsigned *out_order)
-{
-    unsigned order = next_order(class, mmi_load(&class->nr_slabs));
-    uint64_t pages;
-
-    while ((pages = mmi_pool_pages(class->pool, UINT64_C(1) << order, 1, flags)) == 0) {
-        if (order == class->min_order) {
-            return 0;
-        }
-        order--;
-    }
-    if (!mmi_table_reserve(class->pool, pages, UINT64_C(1) << order, flags)) {
-        mmi_pool_free_pages(class->pool, pages, UINT64_C(1) << order);
-        return 0;
-    }
-    *out_order = order;
-    return pages;
-}
-
-/** Give a descriptor pages and a life. The caller owns it, and its first object. */
-static void begin_life(struct mmi_slab *slab, uint64_t pages, unsigned order)
-{
-    struct mm_slab_class *class = mmi_slab_class(slab);
-    uint64_t nr_pages = UINT64_C(1) << order;
-    uint64_t size = class->size;
-    uint64_t first = pages + class->lead;
-    uint64_t nr = (nr_pages * MM_PAGE_SIZE - class->lead) / size;
-    uint64_t max = (uint64_t) class->nr_words * MMI_SLAB_WORD_BITS;
-    /* Another than the words have: until they are told, nobody frees into them. */
-    uint64_t life = (uint64_t)(uint32_t)(mmi_load(&slab->life) + 2) << 32;
-
-    nr = nr > max ? max : nr;
-    if (class->watch != NULL) {
-        mmi_records_begin(slab, pages, nr);
-    }
-    for (uint64_t i = 0; class->construct != NULL && i < nr; i++) {
-        class->construct(class->ctx, (void *)(uintptr_t)(first + i * size));
-    }
-    mmi_store_release(&slab->life, (uint32_t)(life >> 32));
-    mmi_store(&slab->order, (uint8_t)order);
-    mmi_store(&slab->resized, (uint8_t)0);
-    mmi_store(&slab->asked, (uint8_t)0);
-    mmi_store(&slab->nr_objects, (uint16_t)nr);
-    look_in(slab, MMI_SLAB_OWNED);
-    mmi_store(&slab->state, (uint8_t)MMI_SLAB_OWNED);
-    mmi_store_release(&slab->base, first);
-    mmi_store_release(&slab->bytes, (uint32_t)(nr * size)); /* in this order: mmi_slab_holds() */
-    mmi_table_set(class->pool, pages, nr_pages, slab);
-    mmi_fetch_add(&class->nr_slabs, UINT64_C(1));
-    for (unsigned w = 0; w < class->nr_words; w++) {
-        uint32_t full = mmi_slab_full(slab, w);
-
-        mmi_store_release(&slab->words[w], life | (w == 0 ? full & ~UINT32_C(1) : full));
-    }
-}
-
-static void *grow(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
-{
-    struct mmi_slab *slab = mmi_class_get_slab(class, flags);
-    unsigned order = 0;
-    uint64_t pages = 0;
-
-    if (slab == NULL) {
-        return NULL;
-    }
-    if (class->watch == NULL || mmi_records_reserve(slab, flags)) {
-        pages = get_pages(class, flags, &order);
-    }
-    if (pages == 0) {
-        mmi_list_push(class->pool, &class->unused, slab);
-        return NULL;
-    }
-    begin_life(slab, pages, order);
-    mmi_event(&class->pool->platform, MM_EVENT_HEAP_GROW, class->owner, pages,
-              MM_PAGE_SIZE << order);
-    install(class, cpu, slab, 0);
-    return (void *)(uintptr_t)(pages + class->lead);
-}
-
-/** Any free object of the class, wherever it is. */
-static void *sweep(struct mm_slab_class *class)
-{
-    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->all));
-
-    for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
-        unsigned word = 0;
-        void *object = take(slab, &word);
-
-        if (object != NULL) {
-            return object;
-        }
-    }
-    return NULL;
-}
-
-bool mmi_class_next_word(const struct mm_slab_class *class, uint32_t cpu, void **out)
-{
-    uint64_t at = (uint64_t)cpu * class->stride;
-    struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->owned[at]));
-    uint64_t hint = mmi_load(&class->hints[at]);
-    unsigned word = 0;
-
-    /* Round the words: the one after the last has had the most time to fill. */
-    if (mmi_hint_slab(hint) == slab) {
-        word = (unsigned)(mmi_hint_index(hint) / MMI_SLAB_WORD_BITS) + 1;
-    }
-    if (slab == NULL || (*out = take(slab, &word)) == NULL) {
-        return false;
-    }
-    set_word(class, cpu, slab, word);
-    return true;
-}
-
-void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
-{
-    void *object;
-
-    if (mmi_class_next_word(class, cpu, &object)) {
-        return object;
-    }
-    object = take_partial(class, cpu, DEAD_MOST);
-    if (object == NULL && list_overlooked(class)) {
-        object = take_partial(class, cpu, DEAD_MOST);
-    }
-    if (object == NULL) {
-        object = grow(class, cpu, flags);
-    }
-    if (object == NULL) {
-        object = take_partial(class, cpu, UINT32_MAX);
-    }
-    return object != NULL ? object : sweep(class);
-}
-
 uint64_t mmi_class_reclaim(struct mm_slab_class *class)
 {
     struct mmi_slab *slab;
@@ -595,13 +339,13 @@ uint64_t mmi_class_reclaim(struct mm_slab_class *class)
         uint64_t owned = mmi_exchange(&class->owned[(uint64_t)cpu * class->stride], UINT64_C(0));
 
         if (owned != 0) {
-            forget_word(class, cpu);
-            nr_pages += drop(mmi_slab_of(owned), false);
+            mmi_class_forget_word(class, cpu);
+            nr_pages += mmi_slab_drop(mmi_slab_of(owned), false);
         }
     }
     slab = mmi_slab_of(mmi_load_acquire(&class->all));
     for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
-        if (become(slab, MMI_SLAB_KEPT, MMI_SLAB_LISTED)) {
+        if (mmi_slab_become(slab, MMI_SLAB_KEPT, MMI_SLAB_LISTED)) {
             mmi_store(&class->nr_kept, 0u);
         }
         nr_pages += settle(slab, false);

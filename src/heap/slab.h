@@ -271,6 +271,7 @@ struct mmi_class_config {
     const void *owner;
     uint64_t *hints;
     uint64_t *owned;
+    uint64_t *own;
     uint32_t stride;
     uint32_t nr_cpus;
     uint32_t size;               /**< bytes from object to object; 0: runs */

@@ -176,27 +176,42 @@ static void check_slab(struct check *check, struct mmi_slab *slab)
            "the state of a slab contradicts its pages", me);
 }
 
-/** Lists that hold so many slabs together. */
-static void check_lists(struct check *check, const uint64_t *heads, unsigned nr_heads,
-                        uint64_t nr_expected, bool unused)
+/** Count a list, up to more than `nr_most` slabs in all: a broken one may go round. */
+static void check_list(struct check *check, const uint64_t *head, bool unused, uint64_t nr_most,
+                       uint64_t *nr)
 {
     const struct mm_pool *pool = check->class->pool;
-    uint64_t nr = 0;
+    const struct mmi_slab *slab = mmi_list_first(pool, head);
 
-    for (unsigned i = 0; i < nr_heads; i++) {
-        const struct mmi_slab *slab = mmi_list_first(pool, &heads[i]);
+    for (; slab != NULL && *nr <= nr_most; (*nr)++) {
+        uint32_t state = mmi_load(&slab->state);
 
-        for (; slab != NULL && nr <= nr_expected; nr++) {
-            uint32_t state = mmi_load(&slab->state);
-
-            expect(check,
-                   mmi_slab_class(slab) == check->class && (state == MMI_SLAB_DEAD) == unused,
-                   "a list holds a slab that does not belong there", (uint64_t)(uintptr_t)slab);
-            slab = mmi_list_next(pool, slab);
-        }
+        expect(check, mmi_slab_class(slab) == check->class && (state == MMI_SLAB_DEAD) == unused,
+               "a list holds a slab that does not belong there", (uint64_t)(uintptr_t)slab);
+        slab = mmi_list_next(pool, slab);
     }
-    expect(check, nr == nr_expected, "a list misses a slab, or holds one twice; there should be",
-           nr_expected);
+}
+
+static void check_lists(struct check *check)
+{
+    const struct mm_slab_class *class = check->class;
+    uint64_t nr_unused = 0;
+    uint64_t nr_partial = 0;
+
+    check_list(check, &class->unused, true, check->nr_unused, &nr_unused);
+    for (unsigned i = 0; i < MM_CACHE_LISTS; i++) {
+        check_list(check, &class->partial[i], false, check->nr_partial, &nr_partial);
+    }
+    for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
+        check_list(check, &class->own[(uint64_t)cpu * class->stride], false, check->nr_partial,
+                   &nr_partial);
+    }
+    expect(check, nr_unused == check->nr_unused,
+           "a list misses a slab, or holds one twice; there should be", check->nr_unused);
+    if (class->size != 0) {
+        expect(check, nr_partial == check->nr_partial,
+               "a list misses a slab, or holds one twice; there should be", check->nr_partial);
+    }
 }
 
 static void check_hints(struct check *check)
@@ -278,11 +293,10 @@ bool mmi_class_check(const struct mm_slab_class *class)
             check_run(&check, slab);
         }
     }
-    check_lists(&check, &class->unused, 1, check.nr_unused, true);
+    check_lists(&check);
     expect(&check, check.nr_with_pages == mmi_load(&class->nr_slabs),
            "the number of slabs is wrong; there are", check.nr_with_pages);
     if (class->size != 0) {
-        check_lists(&check, class->partial, MM_CACHE_LISTS, check.nr_partial, false);
         check_hints(&check);
     } else {
         check_bins(&check);

@@ -10,6 +10,7 @@
 #define NR       256u /* objects of a page: eight words */
 #define A_WORD   32u
 #define NR_FIRST 5u
+#define HALF     (3 * A_WORD) /* to a word before the last, which CPU 0 is at */
 
 static struct world *world;
 static char *objects[NR];
@@ -49,6 +50,12 @@ static void free_some(unsigned from, unsigned nr)
         mm_heap_free_on(&world->heap, 77, objects[i]);
         objects[i] = NULL;
     }
+}
+
+/** So that any CPU may go on with the slab. */
+static void free_half(void)
+{
+    free_some(HALF, NR / 2);
 }
 
 static char *alloc_back(uint32_t cpu)
@@ -135,10 +142,10 @@ static void test_lost_to_reclaim(void **state)
 
     (void)state;
     free_some(NR - A_WORD, NR_FIRST); /* the word that CPU 0 is at */
+    free_half();
     mm_heap_reclaim(&world->heap);
-    other = mm_heap_alloc_on(&world->heap, 1, SIZE);
-    assert_ptr_equal(other, objects[0] + (size_t)(NR - A_WORD) * SIZE);
-    objects[NR - A_WORD] = other;
+    other = alloc_back(1);
+    assert_ptr_equal(other, objects[0] + (size_t)HALF * SIZE);
     mine = mm_heap_alloc_on(&world->heap, 0, SIZE);
     assert_int_not_equal(page_of(mine), page_of(other));
     mm_heap_free(&world->heap, mine);
@@ -158,6 +165,7 @@ static void test_lost_to_another(void **state)
         mm_heap_free_on(&world->heap, 0, objects[i]);
         objects[i] = NULL;
     }
+    free_half();
     other = alloc_back(1);
     assert_ptr_equal(other, objects[0]);
     mm_heap_free_on(&world->heap, 0, objects[NR_FIRST]);
@@ -179,6 +187,7 @@ static void test_lost_to_another_while_guessed(void **state)
     mm_heap_free_on(&world->heap, 0, objects[0]);
     assert_ptr_equal(alloc_back(0), objects[0]);
     free_some(A_WORD, NR_FIRST);
+    free_half();
     other = alloc_back(1);
     assert_ptr_equal(other, objects[A_WORD]);
     mm_heap_free_on(&world->heap, 0, objects[0]);
@@ -213,6 +222,7 @@ static void lose_at(uint64_t at, uint64_t how)
         free_some(0, NR_FIRST);
         free_some(A_WORD, 1);
         free_some(2 * A_WORD, 1);
+        free_half();
     }
     begin(world, at, reclaim);
     step_on();
