@@ -199,6 +199,7 @@ struct mm_pool {
     uint64_t slab_pages;    /**< atomic list: pages of descriptors */
     uint64_t nr_meta_pages; /**< atomic: pages of descriptors, table and hints */
     uint64_t nr_watched;    /**< atomic: caches and heaps ever made that have a canary */
+    uint64_t nr_given;      /**< atomic: how often pages that held objects were given back */
     uint64_t root_inline[MM_POOL_ROOT_INLINE];
     uint64_t users[MM_POOL_USERS_INLINE]; /**< atomic: caches and heaps */
     uint64_t more_users;                  /**< atomic: a page of more; its first word is the next */
@@ -285,12 +286,13 @@ struct mm_cache_config {
 /** The slabs of one size of object. Internal: a cache has one, a heap has one a size. */
 struct mm_slab_class {
     struct mm_pool *pool;
-    const char *name;                 /**< of the cache or heap, for panics and events */
-    const void *owner;                /**< the cache or heap, for events */
-    struct mm_heap_watch *watch;      /**< NULL: nothing is recorded */
-    uint64_t *hints;                  /**< atomic: CPU 0's word; the next CPU's is `stride` on */
-    uint64_t *owned;                  /**< atomic: CPU 0's slab, in the same way */
-    uint64_t *own;                    /**< atomic list: its partial slabs, in the same way */
+    const char *name;            /**< of the cache or heap, for panics and events */
+    const void *owner;           /**< the cache or heap, for events */
+    struct mm_heap_watch *watch; /**< NULL: nothing is recorded */
+    uint64_t *hints;             /**< atomic: CPU 0's word; the next CPU's is `stride` on */
+    uint64_t *owned;             /**< atomic: CPU 0's slab, in the same way */
+    uint64_t *own;               /**< atomic list: its partial slabs, in the same way */
+    uint64_t listed; /**< atomic: bit n: CPU n, n + 64 and so on may have partial slabs */
     uint64_t partial[MM_CACHE_LISTS]; /**< atomic lists: partial slabs for all CPUs */
     uint64_t unused;                  /**< atomic list: descriptors without pages */
     uint64_t all;                     /**< atomic list: every descriptor; only grows */
@@ -299,7 +301,7 @@ struct mm_slab_class {
     void *ctx;
     uint64_t nr_slabs; /**< atomic: slabs with pages */
     uint32_t nr_kept;  /**< atomic: empty slabs that stay, 0 or 1 */
-    uint32_t next_cpu; /**< atomic: whose partial slabs to look at next */
+    uint32_t next_cpu; /**< atomic: of `listed`, the bit to look at next */
     uint32_t stride;
     uint32_t size;       /**< bytes from object to object */
     uint32_t reciprocal; /**< 2^32 / size, rounded up */
@@ -363,9 +365,9 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache);
  *         it; without a constructor unspecified.
  * Locks:  none; any context. Sleeps: never.
  * Cost:   one word of 64 bits where the CPU's last has a free object; else the 8 words of its slab;
- *         else those of up to 17 slabs (8 that turn out to be gone, one with objects, 4 that no list
- *         has, 4 of other CPUs), and then a call of the page source for a new slab. Only before
- *         NULL: O(slabs). More only while other CPUs take what it finds.
+ *         else those of up to 13 slabs, and a list for each CPU that has partial slabs; then a call of
+ *         the page source for a new slab. Only before NULL: O(slabs + CPUs), and once more each time
+ *         that somebody else gave pages back meanwhile.
  */
 void *mm_cache_alloc(struct mm_cache *cache);
 

@@ -21,9 +21,10 @@
  * interrupted code is inside the same one. A wrong CPU number costs time, never correctness. The one
  * exception are objects of a large pool: they come and go in the contexts of its page source.
  *
- * Bound: an allocation within a slab is one step, that of another word up to 8; a new slab takes off
- * the lists up to 18 that are dead, and every listed one that turns out to have no free object, and
- * looks at 4 that are not listed. It calls the page source once for each size of slab that it tries
+ * Bound: an allocation within a slab is one step, that of another word up to 8; who needs another slab
+ * takes up to 8 off the lists that turn out to be gone or to have no free object, looks at a list of
+ * each CPU that has any (a word says which may), at 4 slabs that are not listed and at up to 28
+ * descriptors between them. It calls the page source once for each size of slab that it tries
  * (at most 5); then, where they are not at hand, for a page of descriptors, for up to two leaves of
  * the table and the nodes above them, and, if the heap records, for a page of records. Only what is
  * tried before NULL, and a free by which the number of a class's slabs falls through a power of two
@@ -160,9 +161,9 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap);
  * Locks:  none; any context, but for `large_size` bytes and more the contexts in which the large
  *         pool's source allocates. Sleeps: never.
  * Cost:   one word of 64 bits where the CPU's last has a free object; else the 8 words of its slab;
- *         else those of up to 17 slabs (8 that turn out to be gone, one with objects, 4 that no list
- *         has, 4 of other CPUs), and then a call of the page source for a new slab or a run. Only before
- *         NULL: O(slabs). More only while other CPUs take what it finds.
+ *         else those of up to 13 slabs, and a list for each CPU that has partial slabs; then a call of
+ *         the page source for a new slab or a run. Only before NULL: O(slabs + CPUs), and once more each time
+ *         that somebody else gave pages back meanwhile.
  */
 void *mm_heap_alloc(struct mm_heap *heap, size_t size);
 

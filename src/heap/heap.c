@@ -357,20 +357,34 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
     return mmi_heap_seek(heap, cpu, align, size, flags);
 }
 
+/** How often pages came back to the sources of the heap. */
+static uint64_t nr_given(const struct mm_heap *heap)
+{
+    uint64_t nr = mmi_load_acquire(&heap->pool->nr_given);
+
+    return heap->large_size != UINT64_MAX ? nr + mmi_load_acquire(&heap->large.pool->nr_given) : nr;
+}
+
 void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
                     uint32_t flags)
 {
+    uint64_t given = nr_given(heap);
     void *object = try_alloc(heap, cpu, align, size, flags);
-    uint64_t nr_pages = 0;
 
-    /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; but none are
-     * sought for what no memory holds. */
-    if (object == NULL && size <= heap->pool->table.len) {
+    /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; and somebody else
+     * may have given back what was wanted, after the source was asked. None are sought for what no
+     * memory holds. */
+    while (object == NULL && size <= heap->pool->table.len) {
+        uint64_t nr_pages = 0;
         uint64_t nr_left = mmi_quarantine_drain(&heap->watch, &nr_pages);
+        uint64_t nr_back = mm_heap_reclaim(heap);
+        uint64_t now = nr_given(heap);
 
-        if ((mm_heap_reclaim(heap) | nr_left) != 0) {
-            object = try_alloc(heap, cpu, align, size, flags);
+        if ((nr_left | nr_back) == 0 && now == given) {
+            break;
         }
+        given = now;
+        object = try_alloc(heap, cpu, align, size, flags);
     }
     if (object == NULL && (flags & MM_HEAP_RESERVE) != 0 && heap->reserve_size != 0 &&
         size <= heap->reserve_size && align <= MM_PAGE_SIZE) {

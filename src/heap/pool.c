@@ -58,6 +58,12 @@ void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages
     pool->source.ops->free(pool->source.ctx, (void *)(uintptr_t)pages, nr_pages);
 }
 
+void mmi_pool_give_back(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages)
+{
+    mmi_pool_free_pages(pool, pages, nr_pages);
+    mmi_fetch_add(&pool->nr_given, UINT64_C(1));
+}
+
 bool mmi_pool_extend(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages, uint64_t more,
                      uint32_t flags)
 {

@@ -129,7 +129,7 @@ static uint64_t release(struct mm_slab_class *runs, struct mmi_slab *run)
     mmi_store(&run->state, (uint8_t)MMI_SLAB_DEAD);
     mmi_table_set(runs->pool, pages, 1, NULL);
     mmi_list_push(runs->pool, &runs->unused, run);
-    mmi_pool_free_pages(runs->pool, pages, nr_pages);
+    mmi_pool_give_back(runs->pool, pages, nr_pages);
     mmi_event(&runs->pool->platform, MM_EVENT_HEAP_SHRINK, runs->owner, pages,
               nr_pages * MM_PAGE_SIZE);
     return nr_pages;
@@ -259,7 +259,7 @@ void mmi_heap_run_shrink(struct mmi_slab *run, uint64_t size)
         uint64_t tail = base + nr_pages * MM_PAGE_SIZE;
 
         mmi_store(&run->words[MMI_RUN_PAGES], nr_pages);
-        mmi_pool_free_pages(runs->pool, tail, had - nr_pages);
+        mmi_pool_give_back(runs->pool, tail, had - nr_pages);
         mmi_event(&runs->pool->platform, MM_EVENT_HEAP_SHRINK, runs->owner, tail,
                   (had - nr_pages) * MM_PAGE_SIZE);
     }

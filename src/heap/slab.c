@@ -170,7 +170,7 @@ static uint64_t release(struct mmi_slab *slab)
     mmi_store_release(&slab->base, UINT64_C(0));
     mmi_table_set(class->pool, base, nr_pages, NULL);
     mmi_fetch_sub(&class->nr_slabs, UINT64_C(1));
-    mmi_pool_free_pages(class->pool, base, nr_pages);
+    mmi_pool_give_back(class->pool, base, nr_pages);
     mmi_event(&class->pool->platform, MM_EVENT_HEAP_SHRINK, class->owner, base,
               nr_pages * MM_PAGE_SIZE);
     return nr_pages;
@@ -196,15 +196,21 @@ static bool keep(struct mmi_slab *slab)
  * By how much is free now; a slab that empties further stays on its list. One that is mostly in use
  * stays with the CPU whose objects those are. See slab_find.c.
  */
-static uint64_t *list_for(const struct mmi_slab *slab)
+static void list(struct mmi_slab *slab)
 {
     struct mm_slab_class *class = mmi_slab_class(slab);
     unsigned quarters = mmi_slab_nr_free(slab) * 4 / mmi_load(&slab->nr_objects);
+    uint32_t cpu = mmi_load(&slab->cpu);
+    uint64_t bit = UINT64_C(1) << cpu % 64;
 
-    if (quarters < 2) {
-        return &class->own[(uint64_t)mmi_load(&slab->cpu) * class->stride];
+    if (quarters >= 2) {
+        mmi_list_push(class->pool, &class->partial[quarters == 2 ? 0 : 1], slab);
+        return;
     }
-    return &class->partial[quarters == 2 ? 0 : 1];
+    mmi_list_push(class->pool, &class->own[(uint64_t)cpu * class->stride], slab);
+    if ((mmi_load_seq(&class->listed) & bit) == 0) {
+        (void)mmi_fetch_or_seq(&class->listed, bit);
+    }
 }
 
 /**
@@ -224,7 +230,7 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
             }
             if (mmi_slab_become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_LISTED)) {
                 mmi_slab_look_in(slab, MMI_SLAB_LISTED);
-                mmi_list_push(class->pool, list_for(slab), slab);
+                list(slab);
             }
             continue;
         }

@@ -245,6 +245,8 @@ static inline bool mmi_is_cache(const struct mm_cache *cache)
 /** Pages of the source; 0: it has none. `flags` are the source's: MM_PAGES_ATOMIC. */
 uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align, uint32_t flags);
 void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
+/** The same of what held objects: who found no memory meanwhile looks again. */
+void mmi_pool_give_back(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
 /** `more` pages behind what the source gave. False: it cannot, and nothing was done. */
 bool mmi_pool_extend(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages, uint64_t more,
                      uint32_t flags);

@@ -8,9 +8,8 @@
  *    into them is, too; if any CPU went on with them, all slabs would soon hold objects of all CPUs,
  *    and every free take a cache line from another.
  * 3. Slabs that were at least half free when they were listed, whoever had them; the fuller first.
- * 4. Slabs that no sample has listed, of a few that it looks at in turn.
- * 5. Partial slabs of other CPUs, of a few CPUs that it asks in turn: what a CPU leaves behind that
- *    has turned to something else. In 4 and 5, those of which an eighth is free.
+ * 4. Partial slabs of other CPUs: what a CPU leaves behind that has turned to something else.
+ * 5. Slabs that no sample has listed, of a few that it looks at in turn: if an eighth is free.
  * 6. A new slab.
  * 7. If there is no memory, every free object that there is.
  */
@@ -20,9 +19,11 @@
 
 #include "core/base/report.h"
 
-/** Slabs and CPUs that a class looks at before it grows, and dead slabs that an allocation clears away. */
-#define PROBES    4u
-#define DEAD_MOST 8u
+/** Unlisted slabs, and descriptors, that a class looks at before it grows; and slabs that an allocation
+ * takes off lists in vain. */
+#define PROBES      4u
+#define DESCRIPTORS 32u
+#define VAIN_MOST   8u
 
 /**
  * Let the CPU go on with this word of a slab that it owned a moment ago. If it has lost the slab
@@ -104,39 +105,73 @@ static uint64_t *own_list(const struct mm_slab_class *class, uint32_t cpu)
     return &class->own[(uint64_t)cpu * class->stride];
 }
 
-/** From a slab of this list. No more than `*most` are taken off that turn out to be dead. */
+/** From a slab of this list. No more than `*most` are taken off in vain: dead ones, and such that
+ * others have emptied since. */
 static void *take_listed(struct mm_slab_class *class, uint32_t cpu, uint64_t *list, unsigned *most)
 {
     struct mmi_slab *slab;
 
     while (*most != 0 && (slab = mmi_list_pop(class->pool, list)) != NULL) {
-        void *object = NULL;
+        void *object = own(slab) ? take_up(class, cpu, slab) : NULL;
 
-        if (own(slab)) {
-            object = take_up(class, cpu, slab);
-        } else {
-            (*most)--;
-        }
         if (object != NULL) {
             return object;
         }
+        (*most)--;
     }
     return NULL;
 }
 
-/** From the CPU's own partial slabs, and then from anybody's. */
-static void *take_partial(struct mm_slab_class *class, uint32_t cpu)
+/** From the CPU's own partial slabs, and then from those that are anybody's. */
+static void *take_partial(struct mm_slab_class *class, uint32_t cpu, unsigned *most)
 {
-    unsigned most = DEAD_MOST;
-    void *object = take_listed(class, cpu, own_list(class, cpu), &most);
+    void *object = take_listed(class, cpu, own_list(class, cpu), most);
 
     for (unsigned i = 0; object == NULL && i < MM_CACHE_LISTS; i++) {
-        object = take_listed(class, cpu, &class->partial[i], &most);
+        object = take_listed(class, cpu, &class->partial[i], most);
     }
     return object;
 }
 
-/** Enough of the slab is free to be worth more than a new one: an eighth. */
+/** From a partial slab of one of the CPUs that share a bit of `listed`; where they have none, the bit
+ * is cleared. */
+static void *take_of_bit(struct mm_slab_class *class, uint32_t cpu, unsigned bit, unsigned *most)
+{
+    void *object = NULL;
+
+    for (uint32_t other = bit; object == NULL && other < class->nr_cpus; other += 64) {
+        object = take_listed(class, cpu, own_list(class, other), most);
+    }
+    if (object == NULL && *most != 0) {
+        /* Who lists a slab now pushes it first and looks at the bit then: one sees the other. */
+        (void)mmi_fetch_and_seq(&class->listed, ~(UINT64_C(1) << bit));
+        for (uint32_t other = bit; other < class->nr_cpus; other += 64) {
+            if (mmi_list_first(class->pool, own_list(class, other)) != NULL) {
+                (void)mmi_fetch_or_seq(&class->listed, UINT64_C(1) << bit);
+            }
+        }
+    }
+    return object;
+}
+
+/** From a slab that a CPU left behind: of all CPUs that have any, one after the other, beginning with
+ * another one each time. */
+static void *take_left_behind(struct mm_slab_class *class, uint32_t cpu, unsigned *most)
+{
+    unsigned first = mmi_fetch_add(&class->next_cpu, 1u) % 64;
+    void *object = NULL;
+
+    for (unsigned i = 0; object == NULL && *most != 0 && i < 64; i++) {
+        unsigned bit = (first + i) % 64;
+
+        if ((mmi_load_seq(&class->listed) >> bit & 1) != 0) {
+            object = take_of_bit(class, cpu, bit, most);
+        }
+    }
+    return object;
+}
+
+/** Whether an eighth of the slab is free: to be worth the look that was taken. */
 static bool is_worth_taking(const struct mmi_slab *slab)
 {
     return mmi_slab_nr_free(slab) * 8 >= mmi_load(&slab->nr_objects);
@@ -144,48 +179,29 @@ static bool is_worth_taking(const struct mmi_slab *slab)
 
 /**
  * The sample may be the one object that is never freed. So before a class grows, it looks at the
- * next few of its slabs, round.
+ * next few of its slabs, round. Descriptors without pages are passed over, some more of them.
  */
 static void *take_overlooked(struct mm_slab_class *class, uint32_t cpu)
 {
     struct mmi_slab *slab = mmi_slab_of(mmi_load_acquire(&class->probe));
+    unsigned nr_looks = PROBES;
 
-    for (unsigned i = 0; i < PROBES; i++) {
+    for (unsigned i = 0; nr_looks != 0 && i < DESCRIPTORS; i++) {
+        uint32_t state;
+
         slab = slab != NULL ? slab : mmi_slab_of(mmi_load_acquire(&class->all));
         if (slab == NULL) {
             return NULL;
         }
         mmi_store_release(&class->probe, mmi_load(&slab->all_next));
-        if (mmi_load(&slab->state) == MMI_SLAB_UNLISTED && is_worth_taking(slab) &&
+        state = mmi_load(&slab->state);
+        nr_looks -= state != MMI_SLAB_DEAD && state != MMI_SLAB_DEAD_LISTED ? 1 : 0;
+        if (state == MMI_SLAB_UNLISTED && is_worth_taking(slab) &&
             mmi_slab_become(slab, MMI_SLAB_UNLISTED, MMI_SLAB_OWNED)) {
             mmi_slab_look_in(slab, MMI_SLAB_OWNED);
             return take_up(class, cpu, slab);
         }
         slab = mmi_slab_of(mmi_load(&slab->all_next));
-    }
-    return NULL;
-}
-
-/** From a slab that a CPU left behind, of the next few CPUs, round: the one that it listed last. */
-static void *take_left_behind(struct mm_slab_class *class, uint32_t cpu)
-{
-    for (unsigned i = 0; i < PROBES && i + 1 < class->nr_cpus; i++) {
-        uint32_t nth = mmi_fetch_add(&class->next_cpu, 1u) % (class->nr_cpus - 1u);
-        uint32_t other = nth < cpu ? nth : nth + 1;
-        struct mmi_slab *slab = mmi_list_pop(class->pool, own_list(class, other));
-
-        if (slab != NULL && own(slab)) {
-            void *object = NULL;
-
-            if (is_worth_taking(slab)) {
-                object = take_up(class, cpu, slab);
-            } else {
-                mmi_slab_drop(slab, true);
-            }
-            if (object != NULL) {
-                return object;
-            }
-        }
     }
     return NULL;
 }
@@ -310,6 +326,23 @@ bool mmi_class_next_word(const struct mm_slab_class *class, uint32_t cpu, void *
     return true;
 }
 
+static void *find(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
+{
+    unsigned most = VAIN_MOST;
+    void *object = take_partial(class, cpu, &most);
+
+    if (object == NULL) {
+        object = take_left_behind(class, cpu, &most);
+    }
+    if (object == NULL) {
+        object = take_overlooked(class, cpu);
+    }
+    if (object == NULL) {
+        object = grow(class, cpu, flags);
+    }
+    return object != NULL ? object : sweep(class, cpu);
+}
+
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 {
     void *object;
@@ -317,15 +350,14 @@ void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
     if (mmi_class_next_word(class, cpu, &object)) {
         return object;
     }
-    object = take_partial(class, cpu);
-    if (object == NULL) {
-        object = take_overlooked(class, cpu);
+    for (;;) {
+        uint64_t nr_given = mmi_load_acquire(&class->pool->nr_given);
+
+        object = find(class, cpu, flags);
+        /* A slab that was swept over may have become empty before, and have gone to the source after
+         * that was asked. */
+        if (object != NULL || nr_given == mmi_load_acquire(&class->pool->nr_given)) {
+            return object;
+        }
     }
-    if (object == NULL) {
-        object = take_left_behind(class, cpu);
-    }
-    if (object == NULL) {
-        object = grow(class, cpu, flags);
-    }
-    return object != NULL ? object : sweep(class, cpu);
 }

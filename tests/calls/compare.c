@@ -42,6 +42,7 @@ struct mask {
         MASK(field.slab_pages, "pages of descriptors kept for reuse"),                             \
         MASK(field.nr_meta_pages, "the same, counted"),                                            \
         MASK(field.nr_watched, "numbers are never used twice, also that of a heap that failed"),   \
+        MASK(field.nr_given, "statistic of what went back to the source"),                         \
         MASK(field.root_inline, "nodes of the table, kept for reuse")
 #define MASK_KVA(field)                                                                            \
     MASK(field.nr_failed, "statistic"), MASK_CACHE(field.nodes),                                   \

@@ -64,170 +64,6 @@ static void test_long_lived_ones_hide_nothing(void **state)
     }
 }
 
-/* --- which slab a CPU takes up ---------------------------------------------------------------- */
-
-enum { A_SLAB = 256, A_WORD = 32, SMALL = 16 };
-
-static struct mm_cache cache;
-
-static void start_slabs(unsigned nr, uint32_t cpu)
-{
-    const struct mm_cache_config config = {.name = "slabs", .size = SMALL};
-
-    memset(&cache, 0, sizeof(cache));
-    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_OK);
-    assert_int_equal(mm_cache_alloc_bulk(&cache, cpu, (uint64_t)nr * A_SLAB, objects), nr * A_SLAB);
-}
-
-static void stop_slabs(unsigned nr)
-{
-    for (unsigned i = 0; i < nr * A_SLAB; i++) {
-        mm_cache_free(&cache, objects[i]);
-        objects[i] = NULL;
-    }
-    assert_int_equal(mm_cache_check(&cache), MM_OK);
-    assert_int_equal(mm_cache_destroy(&cache), MM_OK);
-}
-
-/** Of this slab, so many; the first of a word, which has the slab listed, at the end. By no CPU that
- * there is, so that none goes on there. */
-static void free_of_slab(unsigned slab, unsigned nr)
-{
-    void **of = &objects[(size_t)slab * A_SLAB];
-
-    for (unsigned i = 1; nr > 1; i++) {
-        if (i % A_WORD != 0) {
-            mm_cache_free_on(&cache, 77, of[i]);
-            of[i] = NULL;
-            nr--;
-        }
-    }
-    mm_cache_free_on(&cache, 77, of[0]);
-    of[0] = NULL;
-}
-
-/** Whether the CPU's next object is of this slab. The last one of it is not freed in any test. */
-static bool goes_on_with(uint32_t cpu, unsigned slab)
-{
-    char *object = mm_cache_alloc_on(&cache, cpu);
-    bool is = (uintptr_t)object / MM_PAGE_SIZE ==
-              (uintptr_t)objects[(size_t)slab * A_SLAB + A_SLAB - 1] / MM_PAGE_SIZE;
-
-    assert_non_null(object);
-    mm_cache_free_on(&cache, 77, object);
-    return is;
-}
-
-/* Of two slabs the fuller one is taken up, whichever was listed last. */
-static void test_fullest_first(void **state)
-{
-    static const struct {
-        uint32_t cpu;
-        unsigned fuller; /* free objects */
-        unsigned emptier;
-    } cases[] = {{0, 20, 140}, {0, 20, 230}, {0, 140, 230}, {1, 140, 230}};
-
-    (void)state;
-    for (unsigned c = 0; c < 2 * sizeof(cases) / sizeof(cases[0]); c++) {
-        unsigned fuller = c % 2;
-
-        start_slabs(3, 0);
-        free_of_slab(0, fuller == 0 ? cases[c / 2].fuller : cases[c / 2].emptier);
-        free_of_slab(1, fuller == 1 ? cases[c / 2].fuller : cases[c / 2].emptier);
-        assert_true(goes_on_with(cases[c / 2].cpu, fuller));
-        stop_slabs(3);
-    }
-}
-
-/* A slab that is mostly one CPU's is left to it, unless another would take a new one while an eighth
- * of this is free; also if it was listed before. */
-static void test_others_slabs_are_left(void **state)
-{
-    (void)state;
-    for (uint32_t cpu = 0; cpu < 2; cpu++) {
-        uint32_t other = 1 - cpu;
-
-        start_slabs(2, other);
-        free_of_slab(0, A_SLAB / 8 - 1);
-        assert_false(goes_on_with(cpu, 0)); /* looked at, and put back */
-        (void)mm_cache_reclaim(&cache);     /* the new slab of this CPU */
-        mm_cache_free_on(&cache, 77, objects[A_SLAB - 2]);
-        objects[A_SLAB - 2] = NULL;
-        assert_true(goes_on_with(cpu, 0));
-        stop_slabs(2);
-
-        start_slabs(2, other);
-        free_of_slab(0, A_SLAB / 8 - 1);
-        assert_false(goes_on_with(cpu, 0));
-        assert_true(goes_on_with(other, 0));
-        stop_slabs(2);
-    }
-}
-
-/* Another CPU has slabs that are partial, and this one has one that is less so: its own comes first. */
-static void test_own_slabs_come_first(void **state)
-{
-    (void)state;
-    start_slabs(3, 0);
-    free_of_slab(0, A_SLAB / 2 + 8);
-    assert_true(goes_on_with(1, 0)); /* half free: anybody's */
-    for (unsigned i = 0; i < A_SLAB - 1; i++) {
-        if (objects[i] == NULL) {
-            objects[i] = mm_cache_alloc_on(&cache, 1);
-        }
-    }
-    free_of_slab(1, A_SLAB / 2 - 8);
-    (void)mm_cache_reclaim(&cache);
-    free_of_slab(0, 20);
-    assert_true(goes_on_with(1, 0));
-    assert_true(goes_on_with(0, 1));
-    stop_slabs(3);
-}
-
-/* The sample is the one object that is never freed. */
-static void test_what_is_overlooked_is_anybodys(void **state)
-{
-    (void)state;
-    for (unsigned cpu = 0; cpu < 2; cpu++) {
-        for (unsigned much = 0; much < 2; much++) {
-            start_slabs(2, 0);
-            for (unsigned i = 1; i < A_SLAB / 8 + 8 * much; i++) {
-                if (i % A_WORD != 0) {
-                    mm_cache_free_on(&cache, 77, objects[i]);
-                    objects[i] = NULL;
-                }
-            }
-            assert_int_equal(goes_on_with(cpu, 0), much);
-            stop_slabs(2);
-        }
-    }
-}
-
-/* Without memory, every free object is anybody's. */
-static void test_others_slabs_are_the_last_resort(void **state)
-{
-    unsigned nr = 0;
-    void *last = NULL;
-    void *object;
-
-    (void)state;
-    start_slabs(2, 0);
-    free_of_slab(0, 20);
-    while ((object = mm_cache_alloc_on(&cache, 1)) != NULL) {
-        *(void **)object = last;
-        last = object;
-        nr += (uintptr_t)object / MM_PAGE_SIZE == (uintptr_t)objects[A_SLAB - 1] / MM_PAGE_SIZE ? 1
-                                                                                                : 0;
-    }
-    assert_int_equal(nr, 20);
-    while (last != NULL) {
-        object = last;
-        last = *(void **)object;
-        mm_cache_free_on(&cache, 1, object);
-    }
-    stop_slabs(2);
-}
-
 /** The pool has so many descriptors of slabs whose every word had objects. */
 static void leave_full_descriptors(unsigned nr)
 {
@@ -321,7 +157,7 @@ static void test_exhausted_with_descriptors_of_others(void **state)
 
             t_prng_seed(&prng, seed);
             world_start_plain(small, 1);
-            memset(&other, 0, sizeof(cache));
+            memset(&other, 0, sizeof(other));
             memset(&heap, 0, sizeof(heap));
             assert_int_equal(mm_cache_init(&other, &small->pool, &of_16), MM_OK);
             assert_int_equal(mm_cache_alloc_bulk(&other, 0, NR_BEFORE, before), NR_BEFORE);
@@ -383,11 +219,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ONE(test_long_lived_ones_hide_nothing),
-        ONE(test_fullest_first),
-        ONE(test_others_slabs_are_left),
-        ONE(test_own_slabs_come_first),
-        ONE(test_what_is_overlooked_is_anybodys),
-        ONE(test_others_slabs_are_the_last_resort),
         ONE(test_exhausted_with_descriptors_of_others),
         ONE(test_descriptors_are_handed_on_clean),
         ONE(test_shrinking_never_fails),

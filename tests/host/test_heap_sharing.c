@@ -16,10 +16,10 @@ static const struct workload {
     unsigned nr_replacements; /**< until then; 0: it stays */
     unsigned most; /**< lines that change hands, in 1000 pairs of a free and an allocation */
 } workloads[] = {
-    {5000, 500000, 10}, /* Larson's server, as mimalloc-bench has it */
-    {5000, 0, 1},
+    {5000, 500000, 40}, /* Larson's server, as mimalloc-bench has it */
+    {5000, 0, 40},
     {1000, 4096, 330}, /* a quarter is freed where it was not allocated, and each comes back */
-    {1000, 0, 1},
+    {1000, 0, 40},
     {50, 0, 1},
 };
 
