@@ -5,6 +5,8 @@
  */
 #include "heap_world.h"
 
+#include "heap/slab.h"
+
 #define NR 16384u
 
 static struct world *world;
@@ -258,6 +260,40 @@ static void test_others_slabs_are_the_last_resort(void **state)
     stop_slabs(2);
 }
 
+static unsigned nr_listed(void)
+{
+    const struct mmi_slab *slab = mmi_slab_of(cache.objects.all);
+    unsigned nr = 0;
+
+    for (; slab != NULL; slab = mmi_slab_of(slab->all_next)) {
+        nr += slab->state == MMI_SLAB_LISTED ? 1 : 0;
+    }
+    return nr;
+}
+
+/* Each object is freed and had again, so that every slab is listed, and none has a free object. One
+ * allocation does not go through all of them. */
+static void test_in_vain_no_more_than_a_few(void **state)
+{
+    enum { NR_SLABS = 60, MOST = 8 };
+    unsigned before;
+    void *object;
+
+    (void)state;
+    start_slabs(NR_SLABS, 0);
+    for (unsigned i = 0; i < NR_SLABS * A_SLAB; i++) {
+        mm_cache_free_on(&cache, 0, objects[i]);
+        objects[i] = mm_cache_alloc_on(&cache, 0);
+    }
+    before = nr_listed();
+    assert_in_range(before, NR_SLABS - 2, NR_SLABS);
+    object = mm_cache_alloc_on(&cache, 1);
+    assert_non_null(object);
+    assert_in_range(nr_listed(), before - MOST, before);
+    mm_cache_free(&cache, object);
+    stop_slabs(NR_SLABS);
+}
+
 /* --- a source that refuses, and then something happens ---------------------------------------- */
 
 static struct {
@@ -380,6 +416,7 @@ int main(void)
         ONE(test_own_slabs_come_first),
         ONE(test_what_is_overlooked_is_anybodys),
         ONE(test_others_slabs_are_the_last_resort),
+        ONE(test_in_vain_no_more_than_a_few),
         ONE(test_given_back_after_the_refusal),
     };
 #undef ONE
