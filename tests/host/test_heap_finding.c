@@ -327,6 +327,7 @@ static void free_first_slab(void)
         mm_cache_free(&cache, objects[i]);
         objects[i] = NULL;
     }
+    (void)mm_cache_reclaim(&cache);
 }
 
 static struct mm_heap late_heap;
