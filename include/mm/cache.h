@@ -405,6 +405,25 @@ void mm_cache_free(struct mm_cache *cache, void *object);
 void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object);
 
 /**
+ * As mm_cache_alloc(), on behalf of a caller: for a wrapper, as mm_heap_alloc_from().
+ *
+ * @param caller  an address of code: who allocates; NULL: who makes this call
+ * @return as mm_cache_alloc()
+ * Owner:  as mm_cache_alloc().
+ * Locks:  none; any context. Sleeps: never.
+ * Cost:   as mm_cache_alloc().
+ */
+void *mm_cache_alloc_from(struct mm_cache *cache, const void *caller);
+
+/**
+ * As mm_cache_free(), on behalf of a caller. Panics as that, also without a cache.
+ *
+ * @param caller  an address of code: who frees; NULL: who makes this call
+ * Locks:  none; any context, any CPU. Cost: as mm_cache_free().
+ */
+void mm_cache_free_from(struct mm_cache *cache, void *object, const void *caller);
+
+/**
  * Allocate many objects: all that the CPU's word has at once, then those of the next.
  *
  * @param cpu           taken modulo nr_cpus

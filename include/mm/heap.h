@@ -299,6 +299,54 @@ void mm_heap_free_on(struct mm_heap *heap, uint32_t cpu, void *object);
  */
 void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align);
 
+/*
+ * For a wrapper, which all callers would lie in otherwise: a kmalloc(), an adapter. The caller that it
+ * passes on is what is recorded and reported as who allocated, freed, or found a misuse
+ * (heap_report.h): an address of code, usually the wrapper's own __builtin_return_address(0). Of an
+ * address that is not canonical in 48 bits only those are recorded. NULL: as if nothing was passed
+ * on.
+ */
+
+/**
+ * As mm_heap_alloc_with(), on behalf of a caller. (An array is nr * size bytes: the wrapper looks at
+ * the product.)
+ *
+ * @param caller  who allocates; NULL: who makes this call
+ * @return as mm_heap_alloc_with()
+ * Owner:  as mm_heap_alloc(). Contents: unspecified, or zero.
+ * Locks:  none; contexts as mm_heap_alloc_with(). Sleeps: never.
+ * Cost:   as mm_heap_alloc_with().
+ */
+void *mm_heap_alloc_from(struct mm_heap *heap, size_t size, size_t align, uint32_t flags,
+                         const void *caller);
+
+/**
+ * As mm_heap_realloc(), on behalf of a caller.
+ *
+ * @param caller  who resizes; NULL: who makes this call
+ * @return as mm_heap_realloc()
+ * Owner:  as mm_heap_realloc().
+ * Locks:  none; contexts as mm_heap_realloc(). Cost: as mm_heap_realloc().
+ */
+void *mm_heap_realloc_from(struct mm_heap *heap, void *object, size_t size, const void *caller);
+
+/**
+ * As mm_heap_free(), on behalf of a caller. Panics as that, also without a heap.
+ *
+ * @param caller  who frees; NULL: who makes this call
+ * Locks:  none; contexts as mm_heap_free(), any CPU. Cost: as mm_heap_free().
+ */
+void mm_heap_free_from(struct mm_heap *heap, void *object, const void *caller);
+
+/**
+ * As mm_heap_free_sized(), on behalf of a caller. Panics as that, also without a heap.
+ *
+ * @param caller  who frees; NULL: who makes this call
+ * Locks:  none; contexts as mm_heap_free(), any CPU. Cost: as mm_heap_free_sized().
+ */
+void mm_heap_free_sized_from(struct mm_heap *heap, void *object, size_t size, size_t align,
+                             const void *caller);
+
 /**
  * Bytes that the object may use: at least what was asked for; in a hardened heap, and of a sampled
  * object, exactly that.

@@ -27,8 +27,8 @@
  * record in its descriptor.
  *
  * A caller is who called the library. If that is a function of the kernel's own, a kmalloc() or an
- * adapter, then all callers lie in it; unless it is compiled into those who call it, as `static
- * inline` with `__attribute__((always_inline))` is.
+ * adapter, then all callers lie in it; unless it passes its own caller on (mm_heap_alloc_from()), or
+ * is compiled into those who call it, as `static inline` with `__attribute__((always_inline))` is.
  *
  * What is found goes to the report op as one struct mm_heap_report, and the call then does the least
  * that is safe: nothing, for a free that must not be. Without a report op it goes to the panic hook.

@@ -187,7 +187,7 @@ MMI_NOINLINE static void *alloc_slow(struct mm_cache *cache, uint32_t cpu, uint3
     return object;
 }
 
-MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu, uint32_t flags)
+MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu, uint32_t flags, const void *caller)
 {
     if (cache != NULL && cpu < cache->nr_cpus) {
         void *object;
@@ -196,12 +196,12 @@ MMI_INLINE void *alloc_on(struct mm_cache *cache, uint32_t cpu, uint32_t flags)
             return object;
         }
     }
-    return alloc_slow(cache, cpu, flags, MMI_CALLER());
+    return alloc_slow(cache, cpu, flags, MMI_CALLER_FROM(caller));
 }
 
 MMI_HOT void *mm_cache_alloc_on(struct mm_cache *cache, uint32_t cpu)
 {
-    return alloc_on(cache, cpu, 0);
+    return alloc_on(cache, cpu, 0, NULL);
 }
 
 void *mm_cache_alloc(struct mm_cache *cache)
@@ -209,12 +209,20 @@ void *mm_cache_alloc(struct mm_cache *cache)
     if (!mmi_is_cache(cache)) {
         return NULL;
     }
-    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), 0);
+    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), 0, NULL);
+}
+
+void *mm_cache_alloc_from(struct mm_cache *cache, const void *caller)
+{
+    if (!mmi_is_cache(cache)) {
+        return NULL;
+    }
+    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), 0, caller);
 }
 
 void *mmi_cache_alloc(struct mm_cache *cache, uint32_t flags)
 {
-    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), flags);
+    return alloc_on(cache, mmi_cpu_number(&cache->objects.pool->platform), flags, NULL);
 }
 
 /** What the hot path leaves: nothing to free, or a panic. */
@@ -248,14 +256,14 @@ MMI_NOINLINE static void free_slow(struct mm_cache *cache, uint64_t address, uin
 
 /** Free the object with this index of a slab of ours. */
 MMI_INLINE void free_index(struct mm_cache *cache, uint64_t address, const struct mmi_found *found,
-                           unsigned index)
+                           unsigned index, const void *caller)
 {
     uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
     uint32_t now;
 
     switch (mmi_slab_free(found, word, mmi_slab_bit(index), &now)) {
     case MMI_FREED_WRONG:
-        free_slow(cache, address, MMI_CALLER());
+        free_slow(cache, address, MMI_CALLER_FROM(caller));
         break;
     case MMI_FREED_LOOK:
         mmi_slab_freed(found->slab, word, now);
@@ -265,7 +273,7 @@ MMI_INLINE void free_index(struct mm_cache *cache, uint64_t address, const struc
     }
 }
 
-MMI_INLINE void free_object(struct mm_cache *cache, void *object)
+MMI_INLINE void free_object(struct mm_cache *cache, void *object, const void *caller)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_found found;
@@ -274,9 +282,9 @@ MMI_INLINE void free_object(struct mm_cache *cache, void *object)
     if (cache != NULL &&
         mmi_slab_find(&cache->table, &cache->objects, sizeof(cache->objects), address, &found) &&
         mmi_slab_index(&found, &index)) {
-        free_index(cache, address, &found, index);
+        free_index(cache, address, &found, index, caller);
     } else {
-        free_slow(cache, address, MMI_CALLER());
+        free_slow(cache, address, MMI_CALLER_FROM(caller));
     }
 }
 
@@ -291,15 +299,20 @@ MMI_HOT void mm_cache_free_on(struct mm_cache *cache, uint32_t cpu, void *object
         mmi_slab_index(&found, &index)) {
         mmi_slab_hint_freed(&cache->objects.hints[(size_t)cpu * STRIDE], found.slab,
                             index / MMI_SLAB_WORD_BITS, cpu);
-        free_index(cache, address, &found, index);
+        free_index(cache, address, &found, index, NULL);
     } else {
-        free_object(cache, object);
+        free_object(cache, object, NULL);
     }
 }
 
 void mm_cache_free(struct mm_cache *cache, void *object)
 {
-    free_object(cache, object);
+    free_object(cache, object, NULL);
+}
+
+void mm_cache_free_from(struct mm_cache *cache, void *object, const void *caller)
+{
+    free_object(cache, object, caller);
 }
 
 /* --- many at once ------------------------------------------------------------------------------ */
@@ -371,7 +384,7 @@ uint64_t mm_cache_alloc_bulk(struct mm_cache *cache, uint32_t cpu, uint64_t nr, 
 MMI_INLINE void free_one_by_one(struct mm_cache *cache, uint64_t nr, void *const *objects)
 {
     for (uint64_t i = 0; i < nr; i++) {
-        free_object(cache, objects[i]);
+        free_object(cache, objects[i], NULL);
     }
 }
 

@@ -105,7 +105,8 @@ MMI_NOINLINE static void free_unlike(struct mm_heap *heap, uint64_t address, uin
     mmi_heap_free_unlike(heap, &free);
 }
 
-void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align)
+MMI_INLINE void free_sized(struct mm_heap *heap, void *object, size_t size, size_t align,
+                           const void *caller)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
     struct mmi_found found;
@@ -121,7 +122,18 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
             return;
         }
     }
-    free_unlike(heap, address, size, align, MMI_CALLER());
+    free_unlike(heap, address, size, align, MMI_CALLER_FROM(caller));
+}
+
+void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t align)
+{
+    free_sized(heap, object, size, align, NULL);
+}
+
+void mm_heap_free_sized_from(struct mm_heap *heap, void *object, size_t size, size_t align,
+                             const void *caller)
+{
+    free_sized(heap, object, size, align, caller);
 }
 
 /**
@@ -199,5 +211,16 @@ void mm_heap_free(struct mm_heap *heap, void *object)
         free_on(heap, cpu, address, MMI_CALLER());
     } else {
         mmi_heap_free(heap, address, MMI_CALLER());
+    }
+}
+
+void mm_heap_free_from(struct mm_heap *heap, void *object, const void *caller)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+
+    if (mmi_is_heap(heap)) {
+        mmi_heap_free_on(heap, mmi_heap_cpu(heap), address, MMI_CALLER_FROM(caller));
+    } else {
+        mmi_heap_free(heap, address, MMI_CALLER_FROM(caller));
     }
 }

@@ -460,6 +460,12 @@ void *mm_heap_alloc_with(struct mm_heap *heap, size_t size, size_t align, uint32
     return alloc_with(heap, size, align, flags, MMI_CALLER());
 }
 
+void *mm_heap_alloc_from(struct mm_heap *heap, size_t size, size_t align, uint32_t flags,
+                         const void *caller)
+{
+    return alloc_with(heap, size, align, flags, MMI_CALLER_FROM(caller));
+}
+
 void *mm_heap_alloc_zeroed(struct mm_heap *heap, size_t size)
 {
     return alloc_with(heap, size, 0, MM_HEAP_ZEROED, MMI_CALLER());

@@ -164,6 +164,11 @@ void *mm_heap_realloc(struct mm_heap *heap, void *object, size_t size)
     return fits(heap, object, size) ? object : resize(heap, object, size, MMI_CALLER());
 }
 
+void *mm_heap_realloc_from(struct mm_heap *heap, void *object, size_t size, const void *caller)
+{
+    return fits(heap, object, size) ? object : resize(heap, object, size, MMI_CALLER_FROM(caller));
+}
+
 void *mm_heap_realloc_array(struct mm_heap *heap, void *object, size_t nr, size_t size)
 {
     uint64_t bytes;

@@ -94,6 +94,9 @@ static inline struct mm_slab_class *mmi_slab_class(const struct mmi_slab *slab)
  */
 #define MMI_CALLER() ((uint64_t)(uintptr_t)__builtin_return_address(0))
 
+/** The same of a call to which a wrapper passes its own caller on; NULL: who made the call. */
+#define MMI_CALLER_FROM(caller) ((caller) != NULL ? (uint64_t)(uintptr_t)(caller) : MMI_CALLER())
+
 /** The hints that lie in a cache or heap itself: from its first cache line boundary on. */
 static inline uint64_t *mmi_hints_inline(uint64_t *hints)
 {

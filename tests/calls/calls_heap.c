@@ -88,6 +88,26 @@ static int do_alloc_with(const uint64_t *a)
     return T_NONZERO(mm_heap_alloc_with(T_P(0), a[1], a[2], T_W32(3)));
 }
 
+static int do_alloc_from(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_alloc_from(T_P(0), a[1], a[2], T_W32(3), T_P(4)));
+}
+
+static int do_realloc_from(const uint64_t *a)
+{
+    return T_NONZERO(mm_heap_realloc_from(T_P(0), T_P(1), a[2], T_P(3)));
+}
+
+static int do_free_from(const uint64_t *a)
+{
+    return T_MADE(mm_heap_free_from(T_P(0), T_P(1), T_P(2)));
+}
+
+static int do_free_sized_from(const uint64_t *a)
+{
+    return T_MADE(mm_heap_free_sized_from(T_P(0), T_P(1), a[2], a[3], T_P(4)));
+}
+
 static int do_alloc_array(const uint64_t *a)
 {
     return T_NONZERO(mm_heap_alloc_array(T_P(0), a[1], a[2], T_W32(3)));
@@ -301,6 +321,9 @@ static unsigned objects(uint64_t *v)
     return 14;
 }
 
+/** Whom a wrapper names; any value will do. */
+#define CALLER UINT64_C(0xffffffff81000000)
+
 #define HEAP T_LIVE_GONE(heap, heap)
 
 static const struct t_call heap[] = {
@@ -434,6 +457,34 @@ static const struct t_call heap[] = {
      .scarce = t_world_pool_pages,
      .args = {T_LIVE_(spare.heap), T_NUM("size", 6000), T_NUM("align", 0),
               T_BITS("flags", MM_HEAP_ZEROED, MM_HEAP_FLAGS_ALL)}},
+    {.name = "mm_heap_alloc_from",
+     .invoke = do_alloc_from,
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_NUM("size", 3000), T_NUM("align", 64),
+              T_BITS("flags", MM_HEAP_ZEROED, MM_HEAP_FLAGS_ALL), T_NUM("caller", CALLER)}},
+    {.name = "mm_heap_alloc_from",
+     .note = "a run, the first of a pool, for who calls",
+     .invoke = do_alloc_from,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(cold_heap), T_NUM("size", 9 * PAGE), T_NUM("align", 0),
+              T_BITS("flags", 0, MM_HEAP_FLAGS_ALL), T_NUM("caller", 0)}},
+    {.name = "mm_heap_realloc_from",
+     .invoke = do_realloc_from,
+     .panics = "heap",
+     .flags = T_CAN_FAIL,
+     .scarce = t_world_pool_pages,
+     .args = {HEAP, T_OF("object", objects), T_NUM("size", 3000), T_NUM("caller", CALLER)}},
+    {.name = "mm_heap_free_from",
+     .invoke = do_free_from,
+     .panics = "heap",
+     .args = {HEAP, T_OF("object", objects), T_NUM("caller", CALLER)}},
+    {.name = "mm_heap_free_sized_from",
+     .invoke = do_free_sized_from,
+     .panics = "heap",
+     .args = {HEAP, T_OF("object", objects), T_NUM("size", 200), T_NUM("align", 0),
+              T_NUM("caller", CALLER)}},
     {.name = "mm_heap_alloc_array",
      .invoke = do_alloc_array,
      .flags = T_CAN_FAIL,

@@ -135,6 +135,16 @@ static int do_free(const uint64_t *a)
     return T_MADE(mm_cache_free(T_P(0), T_P(1)));
 }
 
+static int do_alloc_from(const uint64_t *a)
+{
+    return T_NONZERO(mm_cache_alloc_from(T_P(0), T_P(1)));
+}
+
+static int do_free_from(const uint64_t *a)
+{
+    return T_MADE(mm_cache_free_from(T_P(0), T_P(1), T_P(2)));
+}
+
 static int do_reclaim(const uint64_t *a)
 {
     return T_NONZERO(mm_cache_reclaim(T_P(0)));
@@ -261,6 +271,9 @@ static unsigned objects(uint64_t *v)
     return 13;
 }
 
+/** Whom a wrapper names; any value will do. */
+#define CALLER UINT64_C(0xffffffff81000000)
+
 #define FRESH_CONFIG(size)                                                                         \
     T_GIVEN("config"), T_NUM("size", size), T_NUM("align", 0), T_BITS("flags", 0, MM_HEAP_CALLERS)
 
@@ -372,6 +385,15 @@ static const struct t_call pool[] = {
      .flags = T_CAN_FAIL | T_VARIANT,
      .scarce = t_world_pool_pages,
      .args = {T_LIVE_(cache), T_U32("cpu", 1)}},
+    {.name = "mm_cache_alloc_from",
+     .invoke = do_alloc_from,
+     .args = {T_LIVE_GONE(cache, cache), T_NUM("caller", CALLER)}},
+    {.name = "mm_cache_alloc_from",
+     .note = "the first of a pool, for who calls",
+     .invoke = do_alloc_from,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .scarce = t_world_pool_pages,
+     .args = {T_LIVE_(cold_cache), T_NUM("caller", 0)}},
     {.name = "mm_cache_alloc_bulk",
      .invoke = do_alloc_bulk,
      .flags = T_CAN_FAIL,
@@ -396,6 +418,10 @@ static const struct t_call pool[] = {
      .invoke = do_free_on,
      .panics = "heap",
      .args = {T_LIVE_GONE(cache, cache), T_U32("cpu", 0), T_OF("object", objects)}},
+    {.name = "mm_cache_free_from",
+     .invoke = do_free_from,
+     .panics = "heap",
+     .args = {T_LIVE_GONE(cache, cache), T_OF("object", objects), T_NUM("caller", CALLER)}},
     {.name = "mm_cache_reclaim",
      .invoke = do_reclaim,
      .setup = empty_slabs,

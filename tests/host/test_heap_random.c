@@ -68,6 +68,9 @@ static void *random_block(const struct t_mheap *model)
     return (void *)(uintptr_t)model->blocks[t_prng_below(&c.prng, model->nr)].address;
 }
 
+/** Whom a wrapper names: any address will do. */
+static const void *const block_caller = &block_caller;
+
 static uint64_t natural(uint64_t size)
 {
     return size >= 16 && (size & (size - 1)) == 0 ? (size > 4096 ? 4096 : size) : 16;
@@ -83,7 +86,8 @@ static void *allocate_with(uint64_t *size, uint64_t *align)
 
     if (one_in(2)) {
         *align = one_in(3) ? 0 : UINT64_C(1) << below(one_in(20) ? 17 : 13);
-        block = mm_heap_alloc_with(&c.world->heap, *size, *align, flags);
+        block = one_in(2) ? mm_heap_alloc_with(&c.world->heap, *size, *align, flags)
+                          : mm_heap_alloc_from(&c.world->heap, *size, *align, flags, block_caller);
     } else {
         *size = (*size + nr - 1) / nr * nr;
         block = mm_heap_alloc_array(&c.world->heap, nr, *size / nr, flags);
@@ -149,7 +153,8 @@ static void resize(void)
         align = natural(size);
         moved = mm_heap_realloc_array(&c.world->heap, block, size / nr, nr);
     } else {
-        moved = mm_heap_realloc(&c.world->heap, block, size);
+        moved = one_in(2) ? mm_heap_realloc(&c.world->heap, block, size)
+                          : mm_heap_realloc_from(&c.world->heap, block, size, block_caller);
     }
     if (moved == NULL) {
         c.nr_refused++;
@@ -172,12 +177,18 @@ static void release(void)
     uint64_t align = known->tag;
 
     T_LEGAL(t_mheap_remove(&c.model, block));
-    switch (below(3)) {
+    switch (below(5)) {
     case 0:
         mm_heap_free(&c.world->heap, block);
         break;
     case 1:
         mm_heap_free_on(&c.world->heap, random_cpu(), block);
+        break;
+    case 2:
+        mm_heap_free_from(&c.world->heap, block, block_caller);
+        break;
+    case 3:
+        mm_heap_free_sized_from(&c.world->heap, block, size, align, block_caller);
         break;
     default:
         mm_heap_free_sized(&c.world->heap, block, size, align);
@@ -276,10 +287,15 @@ static void use_cache(void)
         void *object = random_block(&c.objects);
 
         T_LEGAL(t_mheap_remove(&c.objects, object));
-        mm_cache_free(&c.cache, object);
+        if (one_in(2)) {
+            mm_cache_free(&c.cache, object);
+        } else {
+            mm_cache_free_from(&c.cache, object, block_caller);
+        }
     } else {
-        void *object =
-            one_in(2) ? mm_cache_alloc_on(&c.cache, random_cpu()) : mm_cache_alloc(&c.cache);
+        void *object = one_in(2)   ? mm_cache_alloc_on(&c.cache, random_cpu())
+                       : one_in(2) ? mm_cache_alloc_from(&c.cache, block_caller)
+                                   : mm_cache_alloc(&c.cache);
 
         if (object != NULL) {
             T_LEGAL(t_mheap_add(&c.objects, object, OBJECT, 8));

@@ -271,6 +271,7 @@ static void stepped_alloc(struct rounds *r, enum call call)
 {
     uint64_t size = any_size(r);
     uint64_t align = 0;
+    bool wrapped = t_prng_chance(&r->prng, 1, 2);
     void *volatile object = NULL;
 
     switch (call) {
@@ -285,7 +286,9 @@ static void stepped_alloc(struct rounds *r, enum call call)
         break;
     case ALLOC_WITH:
         align = UINT64_C(16) << t_prng_below(&r->prng, 5);
-        INTERRUPTED(call, object = mm_heap_alloc_with(r->heap, size, align, MM_HEAP_ATOMIC));
+        INTERRUPTED(call, object = wrapped
+                                       ? mm_heap_alloc_from(r->heap, size, align, MM_HEAP_ATOMIC, r)
+                                       : mm_heap_alloc_with(r->heap, size, align, MM_HEAP_ATOMIC));
         break;
     case ALLOC_ARRAY:
         INTERRUPTED(call, object = mm_heap_alloc_array(r->heap, size / 4, 4, 0));
@@ -308,10 +311,12 @@ static void stepped_resize(struct rounds *r, enum call call)
     void *object = any_of(r, &r->blocks);
     uint64_t size = any_size(r);
     uint64_t align = t_mheap_find(&r->blocks, object)->tag;
+    bool wrapped = t_prng_chance(&r->prng, 1, 2);
     void *volatile moved;
 
     if (call == REALLOC) {
-        INTERRUPTED(call, moved = mm_heap_realloc(r->heap, object, size));
+        INTERRUPTED(call, moved = wrapped ? mm_heap_realloc_from(r->heap, object, size, r)
+                                          : mm_heap_realloc(r->heap, object, size));
     } else {
         INTERRUPTED(call, moved = mm_heap_realloc_array(r->heap, object, 8, size / 8));
     }
@@ -325,9 +330,14 @@ static void stepped_free(struct rounds *r, enum call call)
     void *object = any_of(r, &r->blocks);
     uint64_t size = t_mheap_find(&r->blocks, object)->size;
     uint64_t align = t_mheap_find(&r->blocks, object)->tag;
+    bool wrapped = t_prng_chance(&r->prng, 1, 2);
 
     T_LEGAL(t_mheap_remove(&r->blocks, object));
-    if (call == FREE) {
+    if (wrapped && call == FREE) {
+        INTERRUPTED(call, mm_heap_free_from(r->heap, object, r));
+    } else if (wrapped && call == FREE_SIZED) {
+        INTERRUPTED(call, mm_heap_free_sized_from(r->heap, object, size, align, r));
+    } else if (call == FREE) {
         INTERRUPTED(call, mm_heap_free(r->heap, object));
     } else if (call == FREE_ON) {
         INTERRUPTED(call, mm_heap_free_on(r->heap, 0, object));
@@ -370,12 +380,14 @@ static void stepped_look(struct rounds *r, enum call call)
 static void stepped_cache_alloc(struct rounds *r, enum call call)
 {
     void *objects[20] = {NULL};
+    bool wrapped = t_prng_chance(&r->prng, 1, 2);
     volatile uint64_t nr = 1;
 
     if (call == CACHE_ALLOC_BULK) {
         INTERRUPTED(call, nr = mm_cache_alloc_bulk(&irq.cache, 0, 20, objects));
     } else if (call == CACHE_ALLOC) {
-        INTERRUPTED(call, objects[0] = mm_cache_alloc(&irq.cache));
+        INTERRUPTED(call, objects[0] = wrapped ? mm_cache_alloc_from(&irq.cache, r)
+                                               : mm_cache_alloc(&irq.cache));
     } else {
         INTERRUPTED(call, objects[0] = mm_cache_alloc_on(&irq.cache, 0));
     }
@@ -396,7 +408,9 @@ static void stepped_cache_free(struct rounds *r, enum call call)
         T_LEGAL(t_mheap_remove(&r->objects, objects[nr]));
         nr++;
     }
-    if (call == CACHE_FREE) {
+    if (call == CACHE_FREE && t_prng_chance(&r->prng, 1, 2)) {
+        INTERRUPTED(call, mm_cache_free_from(&irq.cache, nr == 0 ? NULL : objects[0], r));
+    } else if (call == CACHE_FREE) {
         INTERRUPTED(call, mm_cache_free(&irq.cache, nr == 0 ? NULL : objects[0]));
     } else {
         INTERRUPTED(call, mm_cache_free_bulk(&irq.cache, nr, objects));
