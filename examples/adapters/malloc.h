@@ -8,6 +8,7 @@
  *     malloc_heap = &my_heap;
  *
  * Until then every allocation is NULL. All calls may be made in any context, as those of the heap.
+ * Reports and statistics name who called them.
  */
 #ifndef ADAPTER_MALLOC_H
 #define ADAPTER_MALLOC_H

@@ -12,7 +12,7 @@
 // there (an illegal instruction), but for the forms with std::nothrow, which answer nullptr.
 // std::get_new_handler() is libsupc++'s; a kernel that does not link that defines it.
 //
-// Sized and aligned delete check what they are told: a wrong size or alignment is a panic. (clang
+// Reports and statistics name who called the operator. Sized and aligned delete check what they are told: a wrong size or alignment is a panic. (clang
 // before 19 calls them only with -fsized-deallocation.)
 #include <mm/heap.h>
 
@@ -24,10 +24,10 @@ namespace
 {
 
 // align 0: as the size alone wants it.
-void *try_allocate(std::size_t size, std::size_t align)
+void *try_allocate(std::size_t size, std::size_t align, const void *caller)
 {
     for (;;) {
-        void *object = mm_heap_alloc_with(new_heap, size, align, 0);
+        void *object = mm_heap_alloc_from(new_heap, size, align, 0, caller);
         std::new_handler handler = object == nullptr ? std::get_new_handler() : nullptr;
 
         if (handler == nullptr) {
@@ -37,9 +37,9 @@ void *try_allocate(std::size_t size, std::size_t align)
     }
 }
 
-void *allocate(std::size_t size, std::size_t align)
+void *allocate(std::size_t size, std::size_t align, const void *caller)
 {
-    void *object = try_allocate(size, align);
+    void *object = try_allocate(size, align, caller);
 
     if (object == nullptr) {
 #ifdef __cpp_exceptions
@@ -52,18 +52,18 @@ void *allocate(std::size_t size, std::size_t align)
 }
 
 #ifdef __cpp_exceptions
-void *allocate_nothrow(std::size_t size, std::size_t align) noexcept
+void *allocate_nothrow(std::size_t size, std::size_t align, const void *caller) noexcept
 {
     try {
-        return try_allocate(size, align);
+        return try_allocate(size, align, caller);
     } catch (const std::bad_alloc &) { // by the handler
         return nullptr;
     }
 }
 #else
-void *allocate_nothrow(std::size_t size, std::size_t align) noexcept
+void *allocate_nothrow(std::size_t size, std::size_t align, const void *caller) noexcept
 {
-    return try_allocate(size, align);
+    return try_allocate(size, align, caller);
 }
 #endif
 
@@ -75,20 +75,25 @@ using nothrow = const std::nothrow_t &;
 
 // Objects and arrays alike; a line a form.
 // clang-format off
+#define CALLER __builtin_return_address(0)
+#define NEW(ARRAY, HOW, ALLOCATE, ALIGN)                                                           \
+    void *operator new ARRAY HOW { return ALLOCATE(n, ALIGN, CALLER); }
+#define DELETE(ARRAY, HOW)                                                                         \
+    void operator delete ARRAY HOW noexcept { mm_heap_free_from(new_heap, p, CALLER); }
+#define DELETE_SIZED(ARRAY, HOW, ALIGN)                                                            \
+    void operator delete ARRAY HOW noexcept                                                        \
+    { mm_heap_free_sized_from(new_heap, p, n, ALIGN, CALLER); }
 #define OPERATORS(ARRAY)                                                                           \
-    void *operator new ARRAY(size n) { return allocate(n, 0); }                                    \
-    void *operator new ARRAY(size n, align a) { return allocate(n, size(a)); }                     \
-    void *operator new ARRAY(size n, nothrow) noexcept { return allocate_nothrow(n, 0); }          \
-    void *operator new ARRAY(size n, align a, nothrow) noexcept                                    \
-    { return allocate_nothrow(n, size(a)); }                                                       \
-    void operator delete ARRAY(void *p) noexcept { mm_heap_free(new_heap, p); }                    \
-    void operator delete ARRAY(void *p, align) noexcept { mm_heap_free(new_heap, p); }             \
-    void operator delete ARRAY(void *p, nothrow) noexcept { mm_heap_free(new_heap, p); }           \
-    void operator delete ARRAY(void *p, align, nothrow) noexcept { mm_heap_free(new_heap, p); }    \
-    void operator delete ARRAY(void *p, size n) noexcept                                           \
-    { mm_heap_free_sized(new_heap, p, n, 0); }                                                     \
-    void operator delete ARRAY(void *p, size n, align a) noexcept                                  \
-    { mm_heap_free_sized(new_heap, p, n, size(a)); }
+    NEW(ARRAY, (size n), allocate, 0)                                                              \
+    NEW(ARRAY, (size n, align a), allocate, size(a))                                               \
+    NEW(ARRAY, (size n, nothrow) noexcept, allocate_nothrow, 0)                                    \
+    NEW(ARRAY, (size n, align a, nothrow) noexcept, allocate_nothrow, size(a))                     \
+    DELETE(ARRAY, (void *p))                                                                       \
+    DELETE(ARRAY, (void *p, align))                                                                \
+    DELETE(ARRAY, (void *p, nothrow))                                                              \
+    DELETE(ARRAY, (void *p, align, nothrow))                                                       \
+    DELETE_SIZED(ARRAY, (void *p, size n), 0)                                                      \
+    DELETE_SIZED(ARRAY, (void *p, size n, align a), size(a))
 // clang-format on
 
 OPERATORS()

@@ -84,6 +84,90 @@ static void test_out_of_memory(void)
     malloc_out_of_memory = NULL;
 }
 
+enum form { MALLOC, CALLOC, REALLOC, REALLOCARRAY, ALIGNED_ALLOC, POSIX_MEMALIGN, MOVED, NR_FORMS };
+
+static MADE_HERE void *made_here(enum form form, void *object)
+{
+    void *out = NULL;
+
+    switch (form) {
+    case MALLOC:
+        out = malloc(100);
+        break;
+    case CALLOC:
+        out = calloc(10, 10);
+        break;
+    case REALLOC:
+        out = realloc(NULL, 100);
+        break;
+    case REALLOCARRAY:
+        out = reallocarray(NULL, 10, 10);
+        break;
+    case ALIGNED_ALLOC:
+        out = aligned_alloc(64, 100);
+        break;
+    case POSIX_MEMALIGN:
+        CHECK(posix_memalign(&out, 64, 100) == 0);
+        break;
+    default:
+        out = realloc(object, 20000);
+        break;
+    }
+    __asm__ volatile("" : "+r"(out));
+    return out;
+}
+
+enum end { FREE, REALLOC_TO_0, FREE_SIZED, FREE_ALIGNED_SIZED, NR_ENDS };
+
+static FREED_HERE void freed_here(enum end end, void *object)
+{
+    switch (end) {
+    case FREE:
+        free(object);
+        break;
+    case REALLOC_TO_0:
+        CHECK(realloc(object, 0) == NULL);
+        break;
+    case FREE_SIZED:
+        free_sized(object, 100);
+        break;
+    default:
+        free_aligned_sized(object, 16, 100);
+        break;
+    }
+    __asm__ volatile("");
+}
+
+/* The heap names who called the adapter, whatever the call. */
+static void test_callers(void)
+{
+    static struct told told;
+    struct mm_heap *before = malloc_heap;
+    struct mm_heap *heap = recording_heap(&told);
+
+    malloc_heap = heap;
+    for (enum form form = MALLOC; form < NR_FORMS; form++) {
+        void *object = made_here(form, form == MOVED ? malloc(10) : NULL);
+
+        CHECK(object != NULL);
+        CHECK(LIES_IN(only_caller(heap), made_here));
+        free(object);
+    }
+    for (enum end end = FREE; end < NR_ENDS; end++) {
+        void *object = malloc(100);
+
+        told.nr = 0;
+        freed_here(end, object);
+        CHECK(told.nr == 0);
+        freed_here(end, object);
+        CHECK(told.nr == 1 && told.kind == MM_HEAP_DOUBLE_FREE);
+        CHECK(LIES_IN(told.freed_by, freed_here));
+        CHECK(LIES_IN(told.caller, freed_here));
+    }
+    malloc_heap = before;
+    CHECK(mm_heap_check(heap) == MM_OK && mm_heap_destroy(heap) == MM_OK);
+}
+
 int main(void)
 {
     uint64_t before;
@@ -96,6 +180,7 @@ int main(void)
     CHECK(nr_objects() == before);
     test_out_of_memory();
     CHECK(nr_objects() == before);
+    test_callers();
     CHECK(mm_heap_check(malloc_heap) == MM_OK);
     return 0;
 }

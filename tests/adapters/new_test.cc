@@ -128,6 +128,101 @@ void test_out_of_memory()
     std::set_new_handler(nullptr);
 }
 
+const unsigned nr_forms = 8;
+
+MADE_HERE void *made_here(unsigned form)
+{
+    const std::align_val_t align{64};
+    void *object = nullptr;
+
+    switch (form) {
+    case 0:
+        object = ::operator new(100);
+        break;
+    case 1:
+        object = ::operator new(100, std::nothrow);
+        break;
+    case 2:
+        object = ::operator new(100, align);
+        break;
+    case 3:
+        object = ::operator new(100, align, std::nothrow);
+        break;
+    case 4:
+        object = ::operator new[](100);
+        break;
+    case 5:
+        object = ::operator new[](100, std::nothrow);
+        break;
+    case 6:
+        object = ::operator new[](100, align);
+        break;
+    default:
+        object = ::operator new[](100, align, std::nothrow);
+        break;
+    }
+    __asm__ volatile("" : "+r"(object));
+    return object;
+}
+
+const unsigned nr_ends = 6;
+
+FREED_HERE void freed_here(unsigned end, void *object)
+{
+    const std::align_val_t align{64};
+
+    switch (end) {
+    case 0:
+        ::operator delete(object);
+        break;
+    case 1:
+        ::operator delete(object, std::size_t(100));
+        break;
+    case 2:
+        ::operator delete(object, align);
+        break;
+    case 3:
+        ::operator delete(object, std::size_t(100), align);
+        break;
+    case 4:
+        ::operator delete[](object);
+        break;
+    default:
+        ::operator delete[](object, std::size_t(100), align);
+        break;
+    }
+    __asm__ volatile("");
+}
+
+// The heap names who called the operator, whatever the form.
+void test_callers()
+{
+    static told said;
+    mm_heap *before = new_heap;
+    mm_heap *heap = recording_heap(&said);
+
+    new_heap = heap;
+    for (unsigned form = 0; form < nr_forms; form++) {
+        void *object = made_here(form);
+
+        CHECK(LIES_IN(only_caller(heap), made_here));
+        ::operator delete(object);
+    }
+    for (unsigned end = 0; end < nr_ends; end++) {
+        void *object = ::operator new (100, std::align_val_t{64});
+
+        said.nr = 0;
+        freed_here(end, object);
+        CHECK(said.nr == 0);
+        freed_here(end, object);
+        CHECK(said.nr == 1 && said.kind == MM_HEAP_DOUBLE_FREE);
+        CHECK(LIES_IN(said.freed_by, freed_here));
+        CHECK(LIES_IN(said.caller, freed_here));
+    }
+    new_heap = before;
+    CHECK(mm_heap_check(heap) == MM_OK && mm_heap_destroy(heap) == MM_OK);
+}
+
 } // namespace
 
 int main()
@@ -138,6 +233,7 @@ int main()
     test_forms();
     test_containers();
     test_out_of_memory();
+    test_callers();
     CHECK(nr_objects() == before && mm_heap_check(new_heap) == MM_OK);
     return 0;
 }

@@ -106,6 +106,39 @@ fn out_of_memory() {
     assert_eq!(NR_ASKED.load(Ordering::Relaxed), 2);
 }
 
+const WHO: usize = 0x7edc_ba98_7654;
+
+fn who() -> *const c_void {
+    WHO as *const c_void
+}
+
+/// The heap names who is said to call. `only_caller` is told the object, so that it is there.
+///
+/// # Safety
+/// `heap` is an initialised heap, which records callers.
+#[no_mangle]
+pub unsafe extern "C" fn rust_callers(heap: *mut c_void, only_caller: extern "C" fn(*const c_void) -> u64) -> i32 {
+    unsafe { HEAP.set(heap) };
+    let unsaid: Box<u32> = Box::new(5);
+    assert_ne!(only_caller((&*unsaid as *const u32).cast()), 0);
+    drop(unsaid);
+    HEAP.on_caller(who);
+    let mut grown: Vec<u64> = Vec::with_capacity(3);
+    assert_eq!(only_caller(grown.as_ptr().cast()), WHO as u64);
+    grown.resize(5000, 1);
+    assert_eq!(only_caller(grown.as_ptr().cast()), WHO as u64);
+    let layout = Layout::from_size_align(100, 64).unwrap();
+    drop(grown);
+    // SAFETY: what is freed is what was allocated; and once more, which the heap hears.
+    unsafe {
+        let object = alloc_zeroed(layout);
+        assert_eq!(only_caller(object.cast()), WHO as u64);
+        dealloc(object, layout);
+        dealloc(object, layout);
+    }
+    0
+}
+
 /// # Safety
 /// `heap` is an initialised heap.
 #[no_mangle]

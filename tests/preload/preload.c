@@ -43,6 +43,12 @@ static atomic_bool observed;
 /** The heap writes nothing into what it hands out. */
 static bool untouched;
 
+/** It records who allocated and who freed, if only of samples. */
+static bool recorded;
+
+/** Who called malloc or a friend of it: the heap is to name that one, and not this file. */
+#define CALLER() __builtin_return_address(0)
+
 static char stats_file[512]; /* empty: no statistics */
 static int stats_fd = -1;    /* a second standard error, since programs close theirs as they end */
 static _Atomic uint64_t nr_allocated;
@@ -67,6 +73,7 @@ static void make(void)
         fail("nothing was run");
     }
     untouched = heap_config.tier != MM_HEAP_HARDENED;
+    recorded = !untouched || heap_config.sample_every != 0;
     if (!preload_pages_init(&config.source, preload_option_number("MM_PRELOAD_LIMIT") * 1024 / 4)) {
         fail("no address space");
     }
@@ -127,8 +134,9 @@ static inline bool is_observed(void)
 }
 
 /**
- * Whether nothing needs to be done after the heap's call: that is then the last thing, and the heap
- * sees who called. If it fails, the page source has set errno, for it alone lacks memory.
+ * Whether nothing needs to be done after the heap's call: that is then the last thing, a jump, so
+ * that the heap sees who called. If it fails, the page source has set errno, for it alone lacks
+ * memory.
  */
 static inline bool is_plain(size_t size)
 {
@@ -147,13 +155,13 @@ static void *allocated(enum preload_op op, void *object, size_t size, size_t ali
     return object;
 }
 
-static void release(void *object)
+static void release(void *object, const void *caller)
 {
     if (is_observed() && object != NULL) {
         atomic_fetch_add(&nr_freed, 1);
         preload_trace(PRELOAD_FREE, object, 0, 0);
     }
-    mm_heap_free_on(the_heap(), cpu(), object);
+    mm_heap_free_from(the_heap(), object, caller);
 }
 
 /** One line to the file, in one write, so that processes do not mix theirs. */
@@ -197,9 +205,9 @@ uint64_t mm_preload_held(void)
 
 /* --- the family ------------------------------------------------------------------------------- */
 
-__attribute__((noinline)) static void *malloc_observed(size_t size)
+__attribute__((noinline)) static void *malloc_observed(size_t size, const void *caller)
 {
-    return allocated(PRELOAD_ALLOC, mm_heap_alloc_on(the_heap(), cpu(), size), size, 0);
+    return allocated(PRELOAD_ALLOC, mm_heap_alloc_from(the_heap(), size, 0, 0, caller), size, 0);
 }
 
 EXPORT void *malloc(size_t size)
@@ -207,13 +215,13 @@ EXPORT void *malloc(size_t size)
     if (is_plain(size)) {
         return mm_heap_alloc_on(the_heap(), cpu(), size);
     }
-    return malloc_observed(size);
+    return malloc_observed(size, CALLER());
 }
 
 EXPORT void free(void *object)
 {
     if (is_observed()) {
-        release(object);
+        release(object, CALLER());
     } else {
         mm_heap_free_on(the_heap(), cpu(), object);
     }
@@ -224,9 +232,9 @@ EXPORT void free_sized(void *object, size_t size);
 void free_sized(void *object, size_t size)
 {
     if (is_observed()) {
-        release(object);
+        release(object, CALLER());
     } else {
-        mm_heap_free_sized(the_heap(), object, size, 0);
+        mm_heap_free_sized_from(the_heap(), object, size, 0, CALLER());
     }
 }
 
@@ -234,9 +242,9 @@ EXPORT void free_aligned_sized(void *object, size_t align, size_t size);
 void free_aligned_sized(void *object, size_t align, size_t size)
 {
     if (is_observed()) {
-        release(object);
+        release(object, CALLER());
     } else {
-        mm_heap_free_sized(the_heap(), object, size, align);
+        mm_heap_free_sized_from(the_heap(), object, size, align, CALLER());
     }
 }
 
@@ -249,10 +257,9 @@ EXPORT void *calloc(size_t nr, size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    if (!untouched && is_plain(bytes)) {
-        return mm_heap_alloc_with(the_heap(), bytes, 0, MM_HEAP_ZEROED);
-    }
-    if (bytes < FRESH_MIN) {
+    if (PRELOAD_UNLIKELY(recorded) && (!untouched || bytes < FRESH_MIN)) {
+        object = mm_heap_alloc_from(the_heap(), bytes, 0, MM_HEAP_ZEROED, CALLER());
+    } else if (bytes < FRESH_MIN) {
         object = mm_heap_alloc_on(the_heap(), cpu(), bytes);
         if (PRELOAD_LIKELY(object != NULL)) {
             memset(object, 0, bytes);
@@ -267,25 +274,25 @@ EXPORT void *calloc(size_t nr, size_t size)
     return allocated(PRELOAD_ZEROED, object, bytes, 0);
 }
 
-EXPORT void *realloc(void *object, size_t size)
+static void *resize(void *object, size_t size, const void *caller)
 {
     void *moved;
 
     if (object == NULL) {
-        return malloc(size);
+        return malloc_observed(size, caller);
     }
     if (size == 0) { /* as glibc does */
-        release(object);
+        release(object, caller);
         return NULL;
     }
     if (is_plain(size)) {
-        return mm_heap_realloc(the_heap(), object, size);
+        return mm_heap_realloc_from(the_heap(), object, size, caller);
     }
     if (is_observed()) {
         atomic_fetch_add(&nr_resized, 1);
         preload_trace(PRELOAD_REALLOC_BEGIN, object, 0, 0);
     }
-    moved = mm_heap_realloc(the_heap(), object, size);
+    moved = mm_heap_realloc_from(the_heap(), object, size, caller);
     if (is_observed()) {
         preload_trace(PRELOAD_REALLOC_END, moved, size, 0);
     }
@@ -293,6 +300,11 @@ EXPORT void *realloc(void *object, size_t size)
         errno = ENOMEM;
     }
     return moved;
+}
+
+EXPORT void *realloc(void *object, size_t size)
+{
+    return resize(object, size, CALLER());
 }
 
 EXPORT void *reallocarray(void *object, size_t nr, size_t size)
@@ -303,15 +315,13 @@ EXPORT void *reallocarray(void *object, size_t nr, size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    return realloc(object, bytes);
+    return resize(object, bytes, CALLER());
 }
 
-static inline void *aligned(size_t align, size_t size)
+static inline void *aligned(size_t align, size_t size, const void *caller)
 {
-    if (is_plain(size) && align <= MM_HEAP_MAX_ALIGN) {
-        return mm_heap_alloc_aligned(the_heap(), align, size);
-    }
-    return allocated(PRELOAD_ALIGNED, mm_heap_alloc_aligned(the_heap(), align, size), size, align);
+    return allocated(PRELOAD_ALIGNED, mm_heap_alloc_from(the_heap(), size, align, 0, caller), size,
+                     align);
 }
 
 EXPORT int posix_memalign(void **out, size_t align, size_t size)
@@ -322,7 +332,7 @@ EXPORT int posix_memalign(void **out, size_t align, size_t size)
     if (align % sizeof(void *) != 0 || !mm_is_pow2(align)) {
         return EINVAL;
     }
-    object = aligned(align, size);
+    object = aligned(align, size, CALLER());
     errno = error;
     if (object == NULL) {
         return ENOMEM;
@@ -337,7 +347,7 @@ EXPORT void *aligned_alloc(size_t align, size_t size)
         errno = EINVAL;
         return NULL;
     }
-    return aligned(align, size);
+    return aligned(align, size, CALLER());
 }
 
 /** An alignment that is no power of two is rounded up to one, as glibc does. */
@@ -352,12 +362,12 @@ EXPORT void *memalign(size_t align, size_t size)
     while (power < align) {
         power *= 2;
     }
-    return aligned(power, size);
+    return aligned(power, size, CALLER());
 }
 
 EXPORT void *valloc(size_t size)
 {
-    return aligned(MM_PAGE_SIZE, size);
+    return aligned(MM_PAGE_SIZE, size, CALLER());
 }
 
 EXPORT void *pvalloc(size_t size)
@@ -366,7 +376,7 @@ EXPORT void *pvalloc(size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    return aligned(MM_PAGE_SIZE, (size + MM_PAGE_MASK) & ~(size_t)MM_PAGE_MASK);
+    return aligned(MM_PAGE_SIZE, (size + MM_PAGE_MASK) & ~(size_t)MM_PAGE_MASK, CALLER());
 }
 
 EXPORT size_t malloc_usable_size(void *object)

@@ -19,7 +19,8 @@ target_compile_options(mm_preload PRIVATE
 target_link_options(mm_preload PRIVATE -Wl,-z,defs)
 target_link_libraries(mm_preload PRIVATE mm)
 
-add_executable(test_preload "${mm_preload_dir}/test_preload.c")
+add_executable(test_preload
+    "${mm_preload_dir}/test_preload.c" "${mm_preload_dir}/test_mistakes.c")
 set_target_properties(test_preload PROPERTIES
     C_STANDARD 17 C_EXTENSIONS ON RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
 # What it does to its objects must happen.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
  * The preloaded malloc itself: what POSIX says of each call, threads, fork() among threads, objects
- * that grow and shrink, memory that goes back to the system, and what it says of a mistake.
+ * that grow and shrink, memory that goes back to the system. What it says of a mistake is in
+ * test_mistakes.c.
  *
  * Runs with LD_PRELOAD set to the library, and fails without.
  */
 #define _GNU_SOURCE
 
+#include "test_preload.h"
 #include "prng.h"
 
 #include <dlfcn.h>
@@ -28,31 +30,9 @@
 
 #include <cmocka.h>
 
-#define MiB ((size_t)1 << 20)
-
 static uint64_t (*held_pages)(void);
 
-/** What the library was told to check. */
-static bool hardened;
-static bool sampled;
-
-/** The library's handler, before cmocka's. */
-static struct sigaction on_fault;
-
 /* --- contracts -------------------------------------------------------------------------------- */
-
-/** The compiler may not know what these numbers are, nor what becomes of a result. */
-static size_t opaque(size_t n)
-{
-    __asm__ volatile("" : "+r"(n));
-    return n;
-}
-
-static void *alias(void *object)
-{
-    __asm__ volatile("" : "+r"(object));
-    return object;
-}
 
 static int is_aligned(const void *object, size_t align)
 {
@@ -428,139 +408,14 @@ static void test_fork(void **state)
     stop_threads(threads);
 }
 
-/* --- mistakes --------------------------------------------------------------------------------- */
-
-static void twice(void)
-{
-    char *object = malloc(opaque(100));
-
-    free(alias(object));
-    free(object);
-}
-
-static void inside(void)
-{
-    free((char *)malloc(100) + opaque(16));
-}
-
-static void foreign(void)
-{
-    static char mine[64];
-
-    free(mine + opaque(0));
-}
-
-static void large_twice(void)
-{
-    char *object = malloc(opaque(MiB));
-
-    free(alias(object));
-    object = realloc(object, 10);
-}
-
-/* What only some tiers tell. */
-
-static void write_behind(void)
-{
-    char *object = malloc(opaque(100));
-
-    object[opaque(100)] = 1;
-    free(object);
-}
-
-static void write_before(void)
-{
-    char *object = malloc(opaque(100));
-
-    *(object - opaque(1)) = 1;
-    free(object);
-}
-
-static void write_later(void)
-{
-    char *object = malloc(opaque(100));
-
-    free(alias(object));
-    object[opaque(50)] = 1;
-    for (unsigned i = 0; i < 10000; i++) {
-        free(malloc(opaque(100)));
-    }
-}
-
-/** A sample lies on a page of its own. */
-static void read_far_behind(void)
-{
-    volatile char *object = malloc(opaque(100));
-
-    (void)object[opaque(4096)];
-}
-
-static void read_later(void)
-{
-    volatile char *object = malloc(opaque(100));
-
-    free(alias((void *)(uintptr_t)object));
-    (void)object[opaque(50)];
-}
-
-/** The process ends by SIGABRT, and has said this. */
-static void expect_report(void (*mistake)(void), const char *what)
-{
-    char said[1024] = "";
-    size_t len = 0;
-    ssize_t nr;
-    int ends[2];
-    int status;
-    pid_t pid;
-
-    assert_int_equal(pipe(ends), 0);
-    pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        signal(SIGABRT, SIG_DFL);
-        sigaction(SIGSEGV, &on_fault, NULL);
-        dup2(ends[1], STDERR_FILENO);
-        mistake();
-        _exit(0);
-    }
-    close(ends[1]);
-    while (len + 1 < sizeof(said) && (nr = read(ends[0], said + len, sizeof(said) - 1 - len)) > 0) {
-        len += (size_t)nr;
-    }
-    close(ends[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || strstr(said, what) == NULL ||
-        strstr(said, "mm_preload: heap malloc: ") != said) {
-        fail_msg("not \"%s\": status 0x%x, and it said: %s", what, (unsigned)status, said);
-    }
-}
-
-static void test_mistakes(void **state)
-{
-    (void)state;
-    expect_report(twice, "double free of an object");
-    expect_report(inside, "free of the inside of an object");
-    expect_report(foreign, "holds no object");
-    expect_report(large_twice, hardened ? "double free of an object" : "holds no object");
-    if (hardened) {
-        expect_report(write_behind, "overflow of an object");
-        expect_report(write_before, "underflow of an object");
-        expect_report(write_later, "write to an object after its free");
-    }
-    if (sampled) {
-        expect_report(read_far_behind, "overflow of an object");
-        expect_report(read_later, "after its free");
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_contracts),  cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_zeroed),     cmocka_unit_test(test_large),
-        cmocka_unit_test(test_given_back), cmocka_unit_test(test_resizing),
-        cmocka_unit_test(test_threads),    cmocka_unit_test(test_fork),
-        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_contracts),    cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_zeroed),       cmocka_unit_test(test_large),
+        cmocka_unit_test(test_given_back),   cmocka_unit_test(test_resizing),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_who_is_named), cmocka_unit_test(test_mistakes),
     };
 
     *(void **)&held_pages = dlsym(RTLD_DEFAULT, "mm_preload_held");
@@ -568,9 +423,6 @@ int main(void)
         fprintf(stderr, "test_preload: LD_PRELOAD does not name the library\n");
         return 1;
     }
-    hardened =
-        getenv("MM_PRELOAD_TIER") != NULL && strcmp(getenv("MM_PRELOAD_TIER"), "hardened") == 0;
-    sampled = getenv("MM_PRELOAD_SAMPLE") != NULL;
-    sigaction(SIGSEGV, NULL, &on_fault);
+    mistakes_begin();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
