@@ -93,6 +93,12 @@ struct mm_system_config {
      */
     struct mm_vrange kernel_space;
     struct mm_system_arena arena;
+    /**
+     * What `heap` checks, records, samples, reports and sets aside. All zero: the default tier, no
+     * records, no reserve, and a misuse is a panic. `large` and `large_size` stay 0: the large pool
+     * is made here, for the arena's large_size. The window of the guards is nobody else's.
+     */
+    struct mm_heap_config heap;
     const struct mm_user_ops *user_ops; /**< NULL: `user` is not initialised */
 
     /* As in struct mm_frames_config; all zero: one node, nothing withheld, no op. */
@@ -135,12 +141,12 @@ struct mm_system {
  *
  * @param system  zeroed storage
  * @return MM_OK | MM_ERR_ALREADY_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null; a template or a
- *         large_size without an arena) | MM_ERR_ALREADY_MAPPED (the arena: something is mapped
- *         there, or it overlaps kernel_space) | what mm_frame_init_from_map(),
- *         mm_paging_init_kernel(), mm_paging_map_direct(), mm_paging_map_sections(),
- *         mm_paging_map(), mm_page_frames_init(), mm_pool_init(), mm_kva_init(), mm_percpu_init(),
- *         mm_heap_init(), mm_spaces_init(), mm_user_init(), mm_dma_init() and mm_tlb_online()
- *         answer. On error everything is undone, the root before is walked again, and `system` is
+ *         large_size without an arena; the heap's large or large_size) | MM_ERR_ALREADY_MAPPED (the
+ *         arena, or the window of samples: something is mapped there, or it overlaps kernel_space,
+ *         user or the other) | what mm_frame_init_from_map(), mm_paging_init_kernel(),
+ *         mm_paging_map_direct(), mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(),
+ *         mm_pool_init(), mm_kva_init(), mm_percpu_init(), mm_heap_init(), mm_paging_walk(),
+ *         mm_spaces_init(), mm_user_init(), mm_dma_init() and mm_tlb_online() answer. On error everything is undone, the root before is walked again, and `system` is
  *         zeroed.
  * Locks:  none; one CPU, at boot.
  * Cost:   that of its calls; the direct map with the largest leaves dominates.

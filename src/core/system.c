@@ -101,18 +101,15 @@ static bool is_mapped(void *ctx, const struct mm_mapping *leaf)
     return false;
 }
 
-/* The arena takes addresses that nobody else has: no leaf is there yet, nor will the kernel's space
- * put any. */
-static mm_status_t check_arena(struct mm_system *system, const struct mm_system_config *config)
+/* The arena, and the window of samples, take addresses that nobody else has: no leaf is there yet,
+ * nor will a space put any. */
+static mm_status_t check_alone(struct mm_system *system, const struct mm_system_config *config,
+                               struct mm_vrange range)
 {
-    struct mm_vrange range = config->arena.range;
-    struct mm_vrange space = config->kernel_space;
-    bool any = false;
+    bool any =
+        mm_vrange_overlaps(range, config->kernel_space) || mm_vrange_overlaps(range, config->user);
     mm_status_t status = mm_paging_walk(&system->kernel, range, is_mapped, &any);
 
-    if (space.len != 0) {
-        any = any || mm_range_overlaps(range.start.raw, range.len, space.start.raw, space.len);
-    }
     return status == MM_OK && any ? MM_ERR_ALREADY_MAPPED : status;
 }
 
@@ -140,7 +137,7 @@ static mm_status_t start_arena(struct mm_system *system, const struct mm_system_
     mm_status_t status = mm_kva_init(&system->kva, &kva);
 
     if (status == MM_OK) {
-        status = check_arena(system, config);
+        status = check_alone(system, config, arena->range);
     }
     if (status == MM_OK && (arena->percpu != NULL || arena->percpu_len != 0)) {
         status = mm_percpu_init(&system->percpu, &percpu);
@@ -160,21 +157,29 @@ static mm_status_t start_pool(struct mm_system *system, const struct mm_system_c
     return status;
 }
 
-/* Its large objects, if they are to lie in the arena, are of a pool of their own. */
+/* Its large objects, if they are to lie in the arena, are of a pool of their own; its samples lie
+ * where nothing else does. */
 static mm_status_t start_heap(struct mm_system *system, const struct mm_system_config *config)
 {
     struct mm_pool_config pool = {.source = mm_page_source_kva(&system->kva),
                                   .platform = config->platform,
                                   .nr_cpus = config->nr_cpus};
-    struct mm_heap_config heap = {.large_size = config->arena.large_size};
+    struct mm_heap_config heap = config->heap;
+    struct mm_vrange samples = mm_vrange(mm_vaddr(heap.guards.base), heap.guards.len);
     mm_status_t status = MM_OK;
 
+    heap.large_size = config->arena.large_size;
     if (heap.large_size != 0) {
         heap.large = &system->large;
         status = mm_pool_init(&system->large, &pool);
     }
     if (status == MM_OK) {
         status = mm_heap_init(&system->heap, &system->pool, &heap);
+    }
+    if (status == MM_OK && heap.sample_every != 0) {
+        status = mm_vrange_overlaps(samples, config->arena.range)
+                     ? MM_ERR_ALREADY_MAPPED
+                     : check_alone(system, config, samples);
     }
     return status;
 }
@@ -333,7 +338,8 @@ mm_status_t mm_system_init(struct mm_system *system, const struct mm_system_conf
 
     if (system == NULL || config == NULL ||
         (config->sections == NULL && config->nr_sections != 0) ||
-        (config->devices == NULL && config->nr_devices != 0) || wants_no_arena(&config->arena)) {
+        (config->devices == NULL && config->nr_devices != 0) || wants_no_arena(&config->arena) ||
+        config->heap.large != NULL || config->heap.large_size != 0) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (system->magic == SYSTEM_MAGIC) {

@@ -1,92 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the rooms dma, user and system.
+ * Calls of the room system.
  */
 #include "calls.h"
 
 #include <string.h>
 
 #define PAGE UINT64_C(4096)
-
-/* --- dma --------------------------------------------------------------------------------------- */
-
-static int do_dma_init(const uint64_t *a)
-{
-    struct mm_dma_config config = {T_P(2), T_P(3), t_world_platform()};
-
-    return (int)mm_dma_init(T_P(0), a[1] == 0 ? NULL : &config);
-}
-
-static int do_dma_destroy(const uint64_t *a)
-{
-    return (int)mm_dma_destroy(T_P(0));
-}
-
-static int do_dma_alloc(const uint64_t *a)
-{
-    struct mm_dma_constraints constraints = {{a[3]}, a[4], a[5]};
-
-    return (int)mm_dma_alloc(T_P(0), a[1], a[2] == 0 ? NULL : &constraints, T_W32(6), T_P(7));
-}
-
-static int do_dma_free(const uint64_t *a)
-{
-    return (int)mm_dma_free(T_P(0), T_P(1));
-}
-
-static int do_dma_get_stats(const uint64_t *a)
-{
-    return (int)mm_dma_get_stats(T_P(0), T_P(1));
-}
-
-/* --- user -------------------------------------------------------------------------------------- */
-
-static int do_user_init(const uint64_t *a)
-{
-    struct mm_user_ops ops = t_world_user_ops;
-
-    switch (a[2]) {
-    case 1:
-        ops.copy_in = NULL;
-        break;
-    case 2:
-        ops.copy_out = NULL;
-        break;
-    case 3:
-        ops.clear = NULL;
-        break;
-    case 4:
-        ops.string_in = NULL;
-        break;
-    default:
-        break;
-    }
-    return (int)mm_user_init(T_P(0),
-                             a[1] == 0   ? NULL
-                             : a[2] == 0 ? &t_world_user_ops
-                                         : &ops,
-                             T_RANGE(3));
-}
-
-static int do_copy_in(const uint64_t *a)
-{
-    return (int)mm_user_copy_in(T_P(0), T_P(1), mm_vaddr(a[2]), a[3], T_P(4));
-}
-
-static int do_copy_out(const uint64_t *a)
-{
-    return (int)mm_user_copy_out(T_P(0), mm_vaddr(a[1]), T_P(2), a[3], T_P(4));
-}
-
-static int do_clear(const uint64_t *a)
-{
-    return (int)mm_user_clear(T_P(0), mm_vaddr(a[1]), a[2], T_P(3));
-}
-
-static int do_string_in(const uint64_t *a)
-{
-    return (int)mm_user_string_in(T_P(0), T_P(1), mm_vaddr(a[2]), a[3], T_P(4));
-}
 
 /* --- system ------------------------------------------------------------------------------------ */
 
@@ -132,6 +52,37 @@ static int do_system_init_arena(const uint64_t *a)
                                             .guard_pages = T_W32(7),
                                             .nr_reserve_tables = T_W32(8),
                                             .ops = a[9] == 0 ? &no_ops : NULL};
+    return (int)mm_system_init(T_P(0), a[1] == 0 ? NULL : &config);
+}
+
+/* The ops of samples are never called: nothing is allocated. */
+static mm_status_t no_page(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+    return MM_ERR_NO_MEMORY;
+}
+
+static void no_close(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+}
+
+static int do_system_init_heap(const uint64_t *a)
+{
+    struct mm_system_config config = t_world_system_config();
+    struct mm_heap_guard_ops ops = {.open = a[6] != 0 ? no_page : NULL, .close = no_close};
+
+    config.heap = (struct mm_heap_config){.flags = T_W32(2),
+                                          .tier = (enum mm_heap_tier)T_W32(3),
+                                          .quarantine = T_W32(4),
+                                          .sample_every = T_W32(5),
+                                          .guards = {&ops, NULL, a[7], a[8]},
+                                          .nr_reserve = T_W32(9),
+                                          .reserve_size = a[10],
+                                          .large = T_P(11),
+                                          .large_size = a[12]};
     return (int)mm_system_init(T_P(0), a[1] == 0 ? NULL : &config);
 }
 
@@ -263,14 +214,6 @@ static unsigned sys_maps(uint64_t *v)
     return 4;
 }
 
-static unsigned one_to_four(uint64_t *v)
-{
-    for (uint64_t i = 0; i < 5; i++) {
-        v[i] = i;
-    }
-    return 5;
-}
-
 static unsigned range_counts(uint64_t *v)
 {
     v[0] = 3;
@@ -278,28 +221,6 @@ static unsigned range_counts(uint64_t *v)
     v[2] = 1;
     v[3] = MM_PAGING_MAX_KERNEL_RANGES + 1;
     return 4;
-}
-
-static unsigned user_ats(uint64_t *v)
-{
-    static const uint64_t all[] = {0x1000,
-                                   0,
-                                   1,
-                                   0x1000 + 8192 - 1,
-                                   0x1000 + 8192,
-                                   0x1000 + 16,
-                                   T_USER_LEN - 16,
-                                   T_USER_LEN - 1,
-                                   T_USER_LEN,
-                                   T_USER_LEN + 1,
-                                   (UINT64_C(1) << 56) - 1,
-                                   (UINT64_C(1) << 56) + 1,
-                                   T_ARENA,
-                                   UINT64_MAX - 15,
-                                   UINT64_MAX};
-
-    memcpy(v, all, sizeof(all));
-    return sizeof(all) / sizeof(all[0]);
 }
 
 /* Where the arena of a system is: alone, nowhere, off a page, in no range, over the image, the
@@ -360,11 +281,67 @@ static unsigned reserves(uint64_t *v)
     return sizeof(all) / sizeof(all[0]);
 }
 
-/* The residue, and what could be copied. */
-#define RESIDUE (T_BIT(MM_ERR_FAULT) | T_BIT(MM_ERR_INVALID_ADDRESS))
-#define DMA     T_LIVE_GONE(dma, dma)
-#define USER    T_PTR(uaccess)
-#define LEN     T_NUM("len", 16)
+static unsigned quarantines(uint64_t *v)
+{
+    static const uint64_t all[] = {16, MM_HEAP_QUARANTINE_MAX + 1, UINT32_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+/* Where samples are to lie: alone, nowhere, off a page, past the end, over the direct map, the
+ * image, the kernel's space, user memory; and not canonical. */
+static unsigned windows(uint64_t *v)
+{
+    static const uint64_t all[] = {
+        T_KVA,          1,    UINT64_MAX - PAGE + 1, UINT64_MAX, T_TOP + 0x10000,
+        T_ARENA + PAGE, PAGE, UINT64_C(1) << 56};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned window_lengths(uint64_t *v)
+{
+    static const uint64_t all[] = {7 * PAGE, 0, PAGE, 2 * PAGE, 4 * PAGE, PAGE + 1, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned reserve_counts(uint64_t *v)
+{
+    static const uint64_t all[] = {2, 0};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+static unsigned reserve_sizes(uint64_t *v)
+{
+    static const uint64_t all[] = {6000, 0, MM_HEAP_MAX_RESERVE_SIZE + 1, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+/* The large pool is the system's to make. */
+static unsigned no_pools(uint64_t *v)
+{
+    v[0] = 0;
+    v[1] = (uint64_t)(uintptr_t)&t_w.pool;
+    v[2] = (uint64_t)(uintptr_t)&t_w.never;
+    return 3;
+}
+
+static unsigned no_sizes(uint64_t *v)
+{
+    static const uint64_t all[] = {0, 1, 16 * PAGE, UINT64_MAX};
+
+    memcpy(v, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
 #define SYSTEM_CONFIG                                                                              \
     T_GIVEN("config"), T_OF("map", sys_maps), T_OF("physmap", physmaps),                           \
         T_NUM("mapped", T_RAM_END), T_GIVEN("backend"), T_PTR(sections),                           \
@@ -377,44 +354,6 @@ static unsigned reserves(uint64_t *v)
     }
 
 static const struct t_call all[] = {
-    {.name = "mm_dma_init",
-     .invoke = do_dma_init,
-     .args = {T_FRESH_(dma, dma), T_GIVEN("config"), T_LIVE_GONE(frames, frames),
-              T_OF("physmap", physmaps)}},
-    {.name = "mm_dma_destroy", .invoke = do_dma_destroy, .args = {T_LIVE_GONE(spare.dma, dma)}},
-    {.name = "mm_dma_destroy",
-     .note = "a region is out",
-     .invoke = do_dma_destroy,
-     .flags = T_BAD_ONLY,
-     .args = {T_LIVE_(dma)}},
-    {.name = "mm_dma_alloc",
-     .invoke = do_dma_alloc,
-     .flags = T_CAN_FAIL,
-     .args = {DMA, T_NUM("len", 5000), T_GIVEN("constraints"), T_NUM("highest", 0),
-              T_NUM("align", 0), T_NUM("boundary", 0), T_BITS("flags", 0, MM_DMA_FLAGS_ALL),
-              T_FRESH_(region, region)}},
-    {.name = "mm_dma_free", .invoke = do_dma_free, .args = {DMA, T_LIVE_GONE(region, region)}},
-    {.name = "mm_dma_get_stats", .invoke = do_dma_get_stats, .args = {DMA, T_OUT}},
-    {.name = "mm_user_init",
-     .invoke = do_user_init,
-     .args = {T_PTR(fresh.user), T_GIVEN("ops"), T_BAD_OF("missing", one_to_four),
-              T_NUM("start", 0), T_NUM("len", T_USER_LEN)}},
-    {.name = "mm_user_copy_in",
-     .invoke = do_copy_in,
-     .tells = RESIDUE,
-     .args = {USER, T_PTR(in), T_OF("from", user_ats), LEN, T_OUT}},
-    {.name = "mm_user_copy_out",
-     .invoke = do_copy_out,
-     .tells = RESIDUE,
-     .args = {USER, T_OF("to", user_ats), T_PTR(in), LEN, T_OUT}},
-    {.name = "mm_user_clear",
-     .invoke = do_clear,
-     .tells = RESIDUE,
-     .args = {USER, T_OF("to", user_ats), LEN, T_OUT}},
-    {.name = "mm_user_string_in",
-     .invoke = do_string_in,
-     .tells = T_BIT(MM_ERR_FAULT) | T_BIT(MM_ERR_LIMIT), /* what is in `to` */
-     .args = {USER, T_PTR(in), T_OF("from", user_ats), T_NUM("size", 200), T_OUT}},
     {.name = "mm_system_init",
      .invoke = do_system_init,
      .scarce = t_world_system_pages,
@@ -445,6 +384,17 @@ static const struct t_call all[] = {
               T_PTR(sections), T_UPTO("nr_kernel_ranges", 3, 3), T_UPTO("nr_cpus", 1, 2),
               T_UPTO("user.len", UINT64_C(1) << 45, 0), T_UPTO("kernel_space", T_ARENA, 0),
               T_UPTO("kernel_space.len", 0, 0), T_UPTO("ops", 1, 1)}},
+    {.name = "mm_system_init",
+     .note = "with a heap that checks, samples and sets aside",
+     .invoke = do_system_init_heap,
+     .scarce = t_world_system_pages,
+     .flags = T_CAN_FAIL | T_COMPOSED,
+     .args = {T_PTR(fresh.system), T_GIVEN("config"), T_BITS("flags", 0, MM_HEAP_CALLERS),
+              T_ENUM("tier", MM_HEAP_HARDENED, 3), T_BAD_OF("quarantine", quarantines),
+              T_UPTO("sample_every", 3, 3), T_GIVEN("open"), T_BAD_OF("base", windows),
+              T_BAD_OF("len", window_lengths), T_BAD_OF("nr_reserve", reserve_counts),
+              T_BAD_OF("reserve_size", reserve_sizes), T_BAD_OF("large", no_pools),
+              T_BAD_OF("large_size", no_sizes)}},
     {.name = "mm_system_init",
      .note = "writable text",
      .invoke = do_system_init,

@@ -15,6 +15,7 @@
 
 #include <sys/mman.h>
 
+#include "guard_pages.h"
 #include "system_rig.h"
 
 #define PAGE      UINT64_C(4096)
@@ -332,6 +333,45 @@ static void test_it_is_told(void **state)
     expect_failure(m, MM_ERR_INVALID_ARGUMENT);
 }
 
+static void count(void *ctx, const struct mm_heap_report *report)
+{
+    *(unsigned *)ctx += report->kind == MM_HEAP_OVERFLOW ? 1 : 100;
+}
+
+/* A heap that checks all has its large objects there as well; and no sample lies in the arena. */
+static void test_a_heap_that_checks(void **state)
+{
+    struct machine *m = *state;
+    struct mm_system *s = &m->system;
+    struct mm_heap_guards window = {.ops = &t_guards_ops, .len = 3 * PAGE};
+    uint64_t before = map_hash(m);
+    unsigned nr_told = 0;
+    unsigned char *object;
+
+    m->config.heap = (struct mm_heap_config){.tier = MM_HEAP_HARDENED,
+                                             .report = count,
+                                             .report_ctx = &nr_told,
+                                             .reserve_size = 100,
+                                             .nr_reserve = 1};
+    assert_int_equal(mm_system_init(s, &m->config), MM_OK);
+    object = mm_heap_alloc(&s->heap, LARGE);
+    assert_true(object != NULL && in_arena(m, object));
+    expect_busy(s);
+    object[LARGE] = (unsigned char)~object[LARGE];
+    mm_heap_free(&s->heap, object);
+    assert_int_equal(nr_told, 1);
+    assert_int_equal(mm_system_check(s), MM_OK);
+    assert_int_equal(mm_system_destroy(s), MM_OK);
+    assert_true(map_hash(m) == before);
+
+    /* In the middle of it, where nothing is mapped, and over its end. */
+    for (unsigned i = 0; i < 2; i++) {
+        window.base = ranges[3].start.raw + (i == 0 ? ARENA_LEN / 2 : ARENA_LEN - PAGE);
+        m->config.heap = (struct mm_heap_config){.sample_every = 1, .guards = window};
+        expect_failure(m, MM_ERR_ALREADY_MAPPED);
+    }
+}
+
 #define EXPECT(status, field, value)                                                               \
     do {                                                                                           \
         m->config = good;                                                                          \
@@ -423,6 +463,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_check_tells_of_the_arena, start_arena, stop_arena),
         cmocka_unit_test_setup_teardown(test_parts_of_it, start_arena, stop_arena),
         cmocka_unit_test_setup_teardown(test_it_is_told, start_arena, stop_arena),
+        cmocka_unit_test_setup_teardown(test_a_heap_that_checks, start_arena, stop_arena),
         cmocka_unit_test_setup_teardown(test_each_step_can_fail, start_arena, stop_arena),
         cmocka_unit_test_setup_teardown(test_too_little_memory_leaves_nothing, start_arena,
                                         stop_arena),
