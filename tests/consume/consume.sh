@@ -37,6 +37,8 @@ install_and_move() {
     archive=$(find "$directory/prefix" -name libmm.a)
     [ -f "$archive" ] || fail "the installation has no libmm.a"
     libdir=$(dirname "$archive")
+    adapters=$directory/prefix/share/mm/adapters
+    diff -r "$root/examples/adapters" "$adapters" || fail "the installation has other adapters"
     if grep -rIl -e "$directory/first" -e "$root" "$directory/prefix"; then
         fail "these files name the place where they were made"
     fi
@@ -52,6 +54,7 @@ find_package)
     build_with_cmake "$here/find_package" -DCMAKE_PREFIX_PATH="$directory/prefix"
     "$directory/build/consumer"
     "$directory/build/consumer_cxx"
+    "$directory/build/consumer_new"
     # Before 1.0 another minor version is another interface.
     mkdir later
     cat >later/CMakeLists.txt <<'EOT'
@@ -74,6 +77,11 @@ pkg_config)
             $(pkg-config --cflags --libs mm) -o "consumer$pie"
         "./consumer$pie"
     done
+    # As a kernel compiles it.
+    [ "$(pkg-config --variable=adapters mm)" -ef "$adapters" ] || fail "mm.pc names other adapters"
+    # shellcheck disable=SC2046
+    cc -std=c17 -Wall -Wextra -Wpedantic -Werror -ffreestanding -fno-builtin \
+        $(pkg-config --cflags mm) -c "$(pkg-config --variable=adapters mm)/malloc.c" -o malloc.o
     ;;
 make)
     install_and_move
