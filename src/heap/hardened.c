@@ -17,10 +17,14 @@
  *
  * Who did it is a guess. What is broken between the end of a live object and the next is that of
  * which of the two is nearer to it; and an overflow may go on into a freed neighbour, or through it.
+ * What it broke there in one piece is told with it, and mended with it (mend_beyond).
  *
  * The quarantine is a ring of addresses, exchanged in turn: who puts one in gets the one out that
  * was there, and nobody waits. It is bounded, first in first out, and an interrupt may come at any
  * point. Until an object leaves it its bit says "allocated".
+ *
+ * The bytes of a freed object are written by who has made it BUSY, or has claimed its bit. Who wants
+ * it to leave while somebody mends it makes it FREE, and goes on: then who mends it lets it go.
  */
 #include "watch.h"
 
@@ -81,6 +85,15 @@ uint64_t mmi_poison_check(uint64_t from, uint64_t to)
         from += 8;
     }
     while (from < to && *(const uint8_t *)(uintptr_t)from == MM_HEAP_POISON) {
+        from++;
+    }
+    return from;
+}
+
+/** Behind the last byte that is no poison of those that lie side by side from `from` on. */
+static uint64_t poison_broken_until(uint64_t from, uint64_t to)
+{
+    while (from < to && *(const uint8_t *)(uintptr_t)from != MM_HEAP_POISON) {
         from++;
     }
     return from;
@@ -256,17 +269,6 @@ static void note_told(const struct mmi_slab *slab, unsigned index)
     }
 }
 
-/** Tell what is behind an object that was live with this record, unless that was told. */
-static void tell_behind(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
-                        const struct broken *behind, uint64_t freed, uint64_t caller)
-{
-    bool told = behind->kind == MM_HEAP_OVERFLOW && mmi_record_address(freed) == MMI_TOLD;
-
-    if (behind->kind != 0 && !told) {
-        tell(watch, slab, behind, caller);
-    }
-}
-
 /** Tell what is in front of an object, and mend the fence there: the rest is the other's. */
 static void tell_before(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
                         const struct broken *before, uint64_t object, uint64_t caller)
@@ -278,35 +280,9 @@ static void tell_before(const struct mm_heap_watch *watch, const struct mmi_slab
     }
 }
 
-void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
-                       uint64_t freed, uint64_t caller)
-{
-    const struct mmi_slab *slab = found->slab;
-    uint64_t object = object_at(slab, index);
-    struct broken behind = look_behind(watch, slab, index, mmi_freed_size(freed));
-    struct broken before = look_before(watch, slab, index);
-
-    if (before.kind != 0) {
-        tell_before(watch, slab, &before, object, caller);
-    }
-    tell_behind(watch, slab, &behind, freed, caller);
-    poison(watch, slab, index);
-}
-
-void mmi_hardened_resize(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
-                         uint64_t caller)
-{
-    uint64_t freed = mmi_load(&mmi_record_of(slab, index)->freed);
-    uint64_t size = mmi_freed_size(freed);
-    struct broken behind = look_behind(watch, slab, index, size);
-    uint64_t object = object_at(slab, index);
-
-    tell_behind(watch, slab, &behind, freed, caller);
-    mend(watch, object + size, object + mmi_load(&slab->size));
-}
-
-void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
-                        uint64_t caller)
+/** A freed object is to be used, or has left the quarantine: tell and mend it. */
+static void look_again(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                       unsigned index, uint64_t caller)
 {
     struct broken inside = look_inside(watch, slab, index);
 
@@ -320,26 +296,172 @@ void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab
     }
 }
 
+/** A freed object that somebody has made BUSY, and has looked at, may be used again. */
+static void let_go(const struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
+                   uint64_t freed, uint64_t *nr_pages)
+{
+    mmi_store_release(
+        &mmi_record_of(found->slab, index)->freed,
+        mmi_freed_pack(mmi_record_address(freed), MMI_OBJECT_FREE, mmi_freed_size(freed)));
+    if (!mmi_watch_free_bit(found, index, nr_pages)) {
+        mmi_watch_panic(watch, object_at(found->slab, index));
+    }
+}
+
+/** Mend what is broken of a freed object in one piece from its first byte on. True: all of it was. */
+static bool mend_piece(const struct mm_heap_watch *watch, const struct mmi_slab *slab,
+                       unsigned index)
+{
+    uint64_t object = object_at(slab, index);
+    uint64_t end = object + mmi_load(&slab->size);
+    uint64_t fence = end - MMI_FENCE;
+    uint64_t at = poison_broken_until(object, fence);
+
+    memset((void *)(uintptr_t)object, (int)MM_HEAP_POISON, at - object);
+    while (at >= fence && at < end && *(const uint8_t *)(uintptr_t)at != canary_byte(watch, at)) {
+        *(uint8_t *)(uintptr_t)at = canary_byte(watch, at);
+        at++;
+    }
+    return at == end;
+}
+
+/** The same of one that waits. False: it does not, or there is more of it that is well. */
+static bool mend_waiting(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                         unsigned index)
+{
+    struct mmi_record *record = mmi_record_of(found->slab, index);
+    uint64_t seen = mmi_load(&record->freed);
+    uint64_t busy = mmi_freed_pack(mmi_record_address(seen), MMI_OBJECT_BUSY, mmi_freed_size(seen));
+    uint64_t nr_pages = 0;
+    bool whole;
+
+    if (mmi_freed_state(seen) != MMI_OBJECT_WAITING || !mmi_cas(&record->freed, &seen, busy)) {
+        return false;
+    }
+    whole = mend_piece(watch, found->slab, index);
+    if (!mmi_cas(&record->freed, &busy, seen)) {
+        look_again(watch, found->slab, index, 0); /* it should have left meanwhile */
+        let_go(watch, found, index, seen, &nr_pages);
+    }
+    return whole;
+}
+
+/** The same of one that may be used: it is claimed as by who allocates, so that nobody uses it. */
+static bool mend_free(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                      unsigned index)
+{
+    uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
+    uint64_t seen = mmi_load_acquire(word);
+    uint64_t nr_pages = 0;
+    bool whole;
+
+    do {
+        if ((seen & mmi_slab_bit(index)) == 0) {
+            return false;
+        }
+    } while (!mmi_cas(word, &seen, seen & ~(uint64_t)mmi_slab_bit(index)));
+    whole = mend_piece(watch, found->slab, index);
+    if (!mmi_watch_free_bit(found, index, &nr_pages)) {
+        mmi_watch_panic(watch, object_at(found->slab, index));
+    }
+    return whole;
+}
+
+/**
+ * What this object has broken is told, or will be. If that is all up to its end, the freed ones that
+ * follow are mended as far as they are broken in one piece with it. The slab stays: this object is
+ * not free.
+ * (One that leaves the quarantine, or is claimed, at this moment is told once more.)
+ */
+static void mend_beyond(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                        unsigned index)
+{
+    uint64_t end = object_at(found->slab, index) + mmi_load(&found->slab->size);
+
+    if (canary_broken_until(watch, end - MMI_FENCE, end) != end) {
+        return;
+    }
+    while (++index < mmi_load(&found->slab->nr_objects) &&
+           (mend_waiting(watch, found, index) || mend_free(watch, found, index))) {
+    }
+}
+
+/** Tell what is behind an object that was live with this record, unless that was told. */
+static void tell_behind(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                        const struct broken *behind, uint64_t freed, uint64_t caller)
+{
+    bool told = behind->kind == MM_HEAP_OVERFLOW && mmi_record_address(freed) == MMI_TOLD;
+
+    if (behind->kind == 0 || told) {
+        return;
+    }
+    tell(watch, found->slab, behind, caller);
+    if (behind->kind == MM_HEAP_OVERFLOW) {
+        mend_beyond(watch, found, behind->index);
+    }
+}
+
+void mmi_hardened_free(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                       unsigned index, uint64_t freed, uint64_t caller)
+{
+    const struct mmi_slab *slab = found->slab;
+    uint64_t object = object_at(slab, index);
+    struct broken behind = look_behind(watch, slab, index, mmi_freed_size(freed));
+    struct broken before = look_before(watch, slab, index);
+
+    if (before.kind != 0) {
+        tell_before(watch, slab, &before, object, caller);
+    }
+    tell_behind(watch, found, &behind, freed, caller);
+    poison(watch, slab, index);
+}
+
+void mmi_hardened_resize(const struct mm_heap_watch *watch, struct mmi_slab *slab, unsigned index,
+                         uint64_t caller)
+{
+    const struct mmi_found found = {.slab = slab, .life = mmi_load(&slab->life)};
+    uint64_t freed = mmi_load(&mmi_record_of(slab, index)->freed);
+    uint64_t size = mmi_freed_size(freed);
+    struct broken behind = look_behind(watch, slab, index, size);
+    uint64_t object = object_at(slab, index);
+
+    tell_behind(watch, &found, &behind, freed, caller);
+    mend(watch, object + size, object + mmi_load(&slab->size));
+}
+
+void mmi_hardened_reuse(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                        unsigned index, uint64_t caller)
+{
+    mend_beyond(watch, found, index); /* if it is broken up to its end, that is told now */
+    look_again(watch, found->slab, index, caller);
+}
+
 /* --- the quarantine --------------------------------------------------------------------------- */
 
 /** An object leaves the quarantine, and may be used again. Pages given back by that are added. */
-static void leave(struct mm_heap_watch *watch, uint64_t address, uint64_t *nr_pages)
+static void leave(const struct mm_heap_watch *watch, uint64_t address, uint64_t *nr_pages)
 {
     struct mmi_record *record;
     struct mmi_found found;
     unsigned index;
     uint64_t seen;
+    uint64_t next;
 
     if (!mmi_watch_find(watch, address, &found, &index)) {
         mmi_watch_panic(watch, address); /* its slab stays while its bit says "allocated" */
     }
     record = mmi_record_of(found.slab, index);
     seen = mmi_load_acquire(&record->freed);
-    mmi_hardened_reuse(watch, found.slab, index, 0);
-    mmi_store_release(&record->freed, mmi_freed_pack(mmi_record_address(seen), MMI_OBJECT_FREE,
-                                                     mmi_freed_size(seen)));
-    if (!mmi_watch_free_bit(&found, index, nr_pages)) {
-        mmi_watch_panic(watch, address);
+    do {
+        /* Whoever mends it lets it go. */
+        next = mmi_freed_pack(mmi_record_address(seen),
+                              mmi_freed_state(seen) == MMI_OBJECT_BUSY ? MMI_OBJECT_FREE
+                                                                       : MMI_OBJECT_BUSY,
+                              mmi_freed_size(seen));
+    } while (!mmi_cas(&record->freed, &seen, next));
+    if (mmi_freed_state(next) == MMI_OBJECT_BUSY) {
+        mmi_hardened_reuse(watch, &found, index, 0);
+        let_go(watch, &found, index, seen, nr_pages);
     }
 }
 

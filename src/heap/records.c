@@ -3,8 +3,8 @@
  * Records of objects: who allocated and who freed each, and whether it is live; and what every
  * watched heap or cache has. The layout is drawn in watch.h.
  *
- * The order of things when an object is freed: the state in its record goes from LIVE to WAITING,
- * by whoever frees it, and nobody else can; then it is known that the slab stays, because a bit of
+ * The order of things when an object is freed: the state in its record goes from LIVE to BUSY, by
+ * whoever frees it, and nobody else can; then it is known that the slab stays, because a bit of
  * it says "allocated"; then the life of the slab is compared, and the rest is done in peace. The
  * bit, in the end, says "free" to those who allocate.
  */
@@ -262,7 +262,7 @@ void mmi_watch_made(struct mm_heap_watch *watch, uint64_t object, uint64_t size,
     }
     record = mmi_record_of(found.slab, index);
     if (mmi_is_hardened(watch)) {
-        mmi_hardened_reuse(watch, found.slab, index, caller);
+        mmi_hardened_reuse(watch, &found, index, caller);
         mmi_canary_set(watch, object + size, object + mmi_load(&found.slab->size) - MMI_FENCE);
     }
     mmi_store(&record->made, mmi_record_pack(caller, mmi_load(&watch->mark) & 0xffff));
@@ -300,7 +300,7 @@ static bool claim_free(const struct mmi_found *found, unsigned index, struct mmi
         if (mmi_freed_state(*seen) != MMI_OBJECT_LIVE) {
             return false;
         }
-        claimed = mmi_freed_pack(free->caller, MMI_OBJECT_WAITING, mmi_freed_size(*seen));
+        claimed = mmi_freed_pack(free->caller, MMI_OBJECT_BUSY, mmi_freed_size(*seen));
     } while (!mmi_cas(&record->freed, seen, claimed));
     /* From here on the slab stays as it is. Was it the one that was found? */
     if (mmi_load(&slab->life) == found->life &&
@@ -323,6 +323,8 @@ bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, 
     }
     if (mmi_is_hardened(watch)) {
         mmi_hardened_free(watch, found, index, seen, free->caller);
+        mmi_store_release(&record->freed,
+                          mmi_freed_pack(free->caller, MMI_OBJECT_WAITING, mmi_freed_size(seen)));
         mmi_quarantine_put(watch, free->address);
         return true;
     }

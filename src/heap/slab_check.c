@@ -19,9 +19,9 @@ static uint64_t count_waiting(const struct mmi_slab *slab)
     uint64_t nr = 0;
 
     for (unsigned i = 0; i < mmi_load(&slab->nr_objects); i++) {
-        uint64_t freed = mmi_load(&mmi_record_of(slab, i)->freed);
+        enum mmi_object_state state = mmi_freed_state(mmi_load(&mmi_record_of(slab, i)->freed));
 
-        nr += mmi_freed_state(freed) == MMI_OBJECT_WAITING ? 1 : 0;
+        nr += state == MMI_OBJECT_WAITING || state == MMI_OBJECT_BUSY ? 1 : 0;
     }
     return nr;
 }

@@ -12,7 +12,8 @@
  *     freed    return address of the free      15 .. 14 state, 13 .. 0 bytes asked for
  *
  * The state decides who frees: from LIVE there is one compare-and-exchange, and only one succeeds.
- * An object that waits in the quarantine is WAITING: its bit says "allocated" until it leaves.
+ * An object of a hardened heap is BUSY while it is freed; then it waits in the quarantine, WAITING:
+ * its bit says "allocated" until it leaves.
  * `freed` of a live one is 0, or MMI_TOLD. Runs keep their record in their descriptor.
  */
 #ifndef MMI_HEAP_WATCH_H
@@ -50,6 +51,7 @@ enum mmi_object_state {
     MMI_OBJECT_FREE = 0,
     MMI_OBJECT_LIVE = 1,
     MMI_OBJECT_WAITING = 2, /**< freed, and not yet to be used again */
+    MMI_OBJECT_BUSY = 3,    /**< freed, and somebody is at its bytes; its bit says "allocated" */
     MMI_OBJECT_MAKING = 3,  /**< of a sample: its page is open, and it is being made */
 };
 
@@ -181,14 +183,14 @@ uint64_t mmi_poison_check(uint64_t from, uint64_t to);
  * An object is being freed whose record said `freed` while it was live: look at its canary and at
  * that before it; tell and mend.
  */
-void mmi_hardened_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
-                       uint64_t freed, uint64_t caller);
+void mmi_hardened_free(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                       unsigned index, uint64_t freed, uint64_t caller);
 /** A live object is to have another size in its place: look at its canary; tell and mend. */
-void mmi_hardened_resize(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
+void mmi_hardened_resize(const struct mm_heap_watch *watch, struct mmi_slab *slab, unsigned index,
                          uint64_t caller);
 /** An object is to be used, or left the quarantine: its poison is looked at, told and mended. */
-void mmi_hardened_reuse(struct mm_heap_watch *watch, const struct mmi_slab *slab, unsigned index,
-                        uint64_t caller);
+void mmi_hardened_reuse(const struct mm_heap_watch *watch, const struct mmi_found *found,
+                        unsigned index, uint64_t caller);
 /** Put an object into the quarantine; the oldest leaves. */
 void mmi_quarantine_put(struct mm_heap_watch *watch, uint64_t address);
 /** All leave; returns how many. Pages that were given back by that are added to `*nr_pages`. */

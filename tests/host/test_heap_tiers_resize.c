@@ -351,6 +351,61 @@ static void test_overflow_into_freed(void **state)
     }
 }
 
+/** What was told at the free of the one that did it is not told again of the freed ones that it ran
+ * into, however far, whether they wait or have left. */
+static void test_overflow_beyond_is_told_once(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 6; i++) {
+        for (unsigned len = 8; len <= 28 + 48 + 8; len += 4) {
+            struct world *world = start(MM_HEAP_HARDENED, 0);
+            struct mm_heap *heap = &world->heap;
+            unsigned char *first;
+            unsigned char *second;
+            void *objects[200];
+            void *held;
+
+            neighbours(heap, 20, 48, &first, &second);
+            mm_heap_reclaim(heap); /* what lies behind the second one is free, or it is this one */
+            held = made_here(heap, 20); /* so that the slab stays */
+            freed_here(heap, second);
+            if (i % 2 != 0) {
+                mm_heap_reclaim(heap);
+            }
+            memset(first + 20, 1, len);
+            if (i / 2 == 2 && len > 28) {
+                second[28] = 1; /* another one */
+            }
+            if (i / 2 == 1) {
+                assert_ptr_equal(resized_here(heap, first, 22), first);
+            } else {
+                freed_here(heap, first);
+            }
+            assert_int_equal(told.nr, 1);
+            assert_int_equal(told.reports[0].kind, MM_HEAP_OVERFLOW);
+            assert_int_equal(told.reports[0].object, (uint64_t)(uintptr_t)first);
+            mm_heap_reclaim(heap);
+            for (unsigned n = 0; n < 200; n++) {
+                objects[n] = made_here(heap, 20);
+            }
+            if (i / 2 == 2 && len > 28 && len < 28 + 28) {
+                assert_int_equal(told.nr, 2);
+                assert_int_equal(told.reports[1].kind, MM_HEAP_WRITE_AFTER_FREE);
+                assert_int_equal(told.reports[1].address, (uint64_t)(uintptr_t)(second + 28));
+            } else {
+                assert_int_equal(told.nr, 1);
+            }
+            assert_int_equal(mm_heap_check(heap), MM_OK);
+            for (unsigned n = 0; n < 200; n++) {
+                freed_here(heap, objects[n]);
+            }
+            mm_heap_free(heap, i / 2 == 1 ? first : NULL);
+            freed_here(heap, held);
+            end(world);
+        }
+    }
+}
+
 /** What is written into a freed object alone is its own, also beside a live one. */
 static void test_write_after_free_beside_live(void **state)
 {
@@ -439,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_sized_free_with_align),
         cmocka_unit_test(test_runs_shrink_in_place),
         cmocka_unit_test(test_overflow_into_freed),
+        cmocka_unit_test(test_overflow_beyond_is_told_once),
         cmocka_unit_test(test_nearer_is_blamed),
         cmocka_unit_test(test_underflow_behind_freed),
         cmocka_unit_test(test_write_after_free_beside_live),
