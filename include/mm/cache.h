@@ -480,11 +480,13 @@ mm_status_t mm_cache_get_stats(const struct mm_cache *cache, struct mm_cache_sta
 
 /**
  * Walk all slabs and compare: free bits, states, lists, hints, table. Each contradiction is one
- * line to the log op.
+ * line to the log op. Of a hardened cache also the bytes of all objects that must be as they were
+ * left: each that is broken is told the report op, if there is one, and the log op
+ * (mm/heap_report.h). Nothing is mended, and nothing is a panic.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  none; no other CPU is in the cache, or contradictions are told that are none.
- * Cost:   O(slabs).
+ * Cost:   O(slabs); of a hardened cache O(bytes of them).
  */
 MM_MUST_CHECK
 mm_status_t mm_cache_check(const struct mm_cache *cache);

@@ -391,11 +391,13 @@ mm_status_t mm_heap_get_stats(const struct mm_heap *heap, struct mm_heap_stats *
 
 /**
  * Walk all slabs and runs and compare: free bits, states, lists, hints, table. Each contradiction
- * is one line to the log op.
+ * is one line to the log op. Of a hardened heap the bytes of all objects and runs that must be as
+ * they were left are looked at too, and around samples: each that is broken is told the report op, if
+ * there is one, and the log op (mm/heap_report.h). Nothing is mended, and nothing is a panic.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  none; no other CPU is in the heap, or contradictions are told that are none.
- * Cost:   O(slabs + runs).
+ * Cost:   O(slabs + runs); of a hardened heap O(bytes of its slabs, and behind its runs).
  */
 MM_MUST_CHECK
 mm_status_t mm_heap_check(const struct mm_heap *heap);

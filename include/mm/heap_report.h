@@ -8,8 +8,8 @@
  *     checked   double, foreign, inner and wild free, wrong size          the default
  *     hardened  also overflow, underflow and write after free, when the   16 bytes an object or more,
  *               object or its neighbour is freed, reused or checked; of   a pass over it on each side,
- *               a run of pages overflow alone, when it is freed or        and the records of
- *               resized                                                   MM_HEAP_CALLERS
+ *               a run of pages overflow alone, when it is freed,          and the records of
+ *               resized or checked                                        MM_HEAP_CALLERS
  *     sampled   (beside any tier) one allocation in n, of up to 4 KiB,    a countdown; of the one,
  *               lies alone on a page between guards: what leaves the      the guards' ops
  *               page, or comes after the free, faults at once; what was
@@ -32,8 +32,9 @@
  *
  * What is found goes to the report op as one struct mm_heap_report, and the call then does the least
  * that is safe: nothing, for a free that must not be. Without a report op it goes to the panic hook.
- * But what mm_heap_check() and mm_cache_check() find goes to the log op alone, as the lines that
- * mm_heap_report_lines() writes, and they answer MM_ERR_CORRUPTED.
+ * What mm_heap_check() and mm_cache_check() find of this goes to the report op too, if there is one,
+ * and to the log op, as the lines that mm_heap_report_lines() writes. They never panic, but answer
+ * MM_ERR_CORRUPTED; and they mend nothing, so that it is told again when the object is freed.
  */
 #ifndef MM_HEAP_REPORT_H
 #define MM_HEAP_REPORT_H
@@ -95,7 +96,7 @@ struct mm_heap_report {
     int64_t offset;    /**< from the object to `address` */
     uint64_t allocated_by;
     uint64_t freed_by;
-    uint64_t caller; /**< of the call that found it; 0: a fault, or as it left the quarantine */
+    uint64_t caller; /**< of the call that found it; 0: a fault, a check, or leaving quarantine */
 };
 
 /**
@@ -103,7 +104,8 @@ struct mm_heap_report {
  * the heap or cache that speaks. If it returns, the call goes on: a free that must not be does
  * nothing; broken bytes are mended, and the object is freed, or handed out, all the same. (Of an
  * overflow that was found at the free of the next object the bytes before that one's fence are
- * mended when the object itself is freed or resized; it is not told again then.)
+ * mended when the object itself is freed or resized; it is not told again then.) A check mends
+ * nothing, and answers MM_ERR_CORRUPTED when it is done.
  */
 typedef void (*mm_heap_report_fn)(void *ctx, const struct mm_heap_report *report);
 

@@ -494,6 +494,20 @@ uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch, uint64_t *nr_pages)
 
 /* --- the check -------------------------------------------------------------------------------- */
 
+/** Tell what an object is; true if it is as it must be. */
+static bool check_found(const struct mm_slab_class *class, const struct mmi_slab *slab,
+                        const struct broken *found)
+{
+    struct mmi_finding finding;
+
+    if (found->kind == 0) {
+        return true;
+    }
+    finding = broken(class->watch, found->kind, slab, found->index, found->at);
+    mmi_report_check(class->watch, &finding.report);
+    return false;
+}
+
 static bool check_object(const struct mm_slab_class *class, const struct mmi_slab *slab,
                          unsigned index)
 {
@@ -501,18 +515,55 @@ static bool check_object(const struct mm_slab_class *class, const struct mmi_sla
     bool live = mmi_freed_state(freed) == MMI_OBJECT_LIVE;
     struct broken found = live ? look_behind(class->watch, slab, index, mmi_freed_size(freed))
                                : look_inside(class->watch, slab, index);
+    struct broken before = {0};
+    bool good;
 
     /* The lead of the slab has nobody else who looks. */
-    if (found.kind == 0 && live && index == 0) {
-        found = look_before(class->watch, slab, index);
+    if (live && index == 0) {
+        before = look_before(class->watch, slab, index);
     }
     /* What another object did is told with that one. */
-    if (found.kind != 0 && !(found.kind == MM_HEAP_OVERFLOW && found.index != index)) {
-        struct mmi_finding finding = broken(class->watch, found.kind, slab, found.index, found.at);
-
-        mmi_report_log(&class->pool->platform, &finding.report);
+    if (found.kind == MM_HEAP_OVERFLOW && found.index != index) {
+        return false;
     }
-    return found.kind == 0;
+    good = check_found(class, slab, &before);
+    return check_found(class, slab, &found) && good;
+}
+
+bool mmi_hardened_run(const struct mm_heap_watch *watch, const struct mmi_slab *run, uint64_t room,
+                      struct mmi_finding *out)
+{
+    uint64_t base = mmi_load(&run->base);
+    uint64_t size = mmi_load(&run->words[MMI_RUN_SIZE]);
+    uint64_t at = mmi_canary_check(watch, base + size, base + room);
+
+    if (at == base + room) {
+        return true;
+    }
+    *out = (struct mmi_finding){.report = {.kind = MM_HEAP_OVERFLOW,
+                                           .what = "overflow of an object",
+                                           .name = watch->name,
+                                           .address = at},
+                                .recorded = "canary, behind a run of bytes",
+                                .recorded_value = size};
+    mmi_report_object(&out->report, run, 0);
+    out->report.offset = (int64_t)(at - base);
+    out->report.freed_by = 0;
+    return false;
+}
+
+static bool check_run(const struct mm_slab_class *class, const struct mmi_slab *run)
+{
+    const uint64_t *freed = &run->words[MMI_RUN_RECORD + 1];
+    struct mmi_finding finding;
+
+    if (mmi_load(&run->base) == 0 || mmi_freed_state(mmi_load_acquire(freed)) != MMI_OBJECT_LIVE ||
+        mmi_hardened_run(class->watch, run, mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE,
+                         &finding)) {
+        return true;
+    }
+    mmi_report_check(class->watch, &finding.report);
+    return false;
 }
 
 bool mmi_hardened_check(const struct mm_slab_class *class)
@@ -523,6 +574,10 @@ bool mmi_hardened_check(const struct mm_slab_class *class)
     for (; slab != NULL; slab = mmi_slab_of(mmi_load(&slab->all_next))) {
         unsigned nr = mmi_load(&slab->base) != 0 ? mmi_load(&slab->nr_objects) : 0;
 
+        if (class->size == 0) {
+            good = check_run(class, slab) && good;
+            continue;
+        }
         for (unsigned i = 0; i < nr; i++) {
             good = check_object(class, slab, i) && good;
         }

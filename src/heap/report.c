@@ -334,11 +334,15 @@ mm_status_t mm_heap_report_lines(const struct mm_heap_report *report, mm_heap_li
     return MM_OK;
 }
 
-void mmi_report_log(const struct mm_platform *platform, const struct mm_heap_report *report)
+void mmi_report_check(const struct mm_heap_watch *watch, const struct mm_heap_report *report)
 {
+    const struct mm_platform *platform = &watch->pool->platform;
     struct printer printer = {platform->ops == NULL ? NULL : platform->ops->log, platform->ctx};
 
     if (printer.line != NULL) {
         print_report(&printer, report);
+    }
+    if (watch->report != NULL) {
+        watch->report(watch->ctx, report);
     }
 }

@@ -331,7 +331,7 @@ bool mmi_samples_check(const struct mm_heap_watch *watch)
         if (at != 0) {
             struct mmi_finding finding = broken_sample(watch, sample, at);
 
-            mmi_report_log(&watch->pool->platform, &finding.report);
+            mmi_report_check(watch, &finding.report);
             good = false;
         }
     }

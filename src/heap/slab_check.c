@@ -305,7 +305,7 @@ bool mmi_class_check(const struct mm_slab_class *class)
            class->size != 0 ? "the number of kept slabs is wrong; there are"
                             : "the number of kept pages is wrong; there are",
            check.nr_kept);
-    if (class->watch != NULL && class->size != 0 && mmi_is_hardened(class->watch)) {
+    if (class->watch != NULL && mmi_is_hardened(class->watch)) {
         check.good = mmi_hardened_check(class) && check.good;
     }
     return check.good;

@@ -170,6 +170,13 @@ bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index, uint64_t 
 bool mmi_watch_find(const struct mm_heap_watch *watch, uint64_t address, struct mmi_found *found,
                     unsigned *index);
 
+/** A report, and what only a panic says. */
+struct mmi_finding {
+    struct mm_heap_report report;
+    const char *recorded;
+    uint64_t recorded_value;
+};
+
 /* --- hardened --------------------------------------------------------------------------------- */
 
 /** Fill with canary bytes; the byte depends on the address. */
@@ -195,7 +202,10 @@ void mmi_hardened_reuse(const struct mm_heap_watch *watch, const struct mmi_foun
 void mmi_quarantine_put(struct mm_heap_watch *watch, uint64_t address);
 /** All leave; returns how many. Pages that were given back by that are added to `*nr_pages`. */
 uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch, uint64_t *nr_pages);
-/** Every object of a class: true if all is well. What is not is a line to the log op. */
+/** Whether the canary behind a run of `room` bytes is whole; if not, what that says. */
+bool mmi_hardened_run(const struct mm_heap_watch *watch, const struct mmi_slab *run, uint64_t room,
+                      struct mmi_finding *out);
+/** Every object of a class, or run: true if all is well. What is not is told as a check does. */
 bool mmi_hardened_check(const struct mm_slab_class *class);
 
 /* --- sampled ---------------------------------------------------------------------------------- */
@@ -245,13 +255,6 @@ static inline bool mmi_in_samples(const struct mm_heap_watch *watch, uint64_t ad
 /** What a wild free is that meets a place whose object is free. */
 #define MMI_INSIDE_OF_FREE "free of the inside of an object that is free"
 
-/** A report, and what only a panic says. */
-struct mmi_finding {
-    struct mm_heap_report report;
-    const char *recorded;
-    uint64_t recorded_value;
-};
-
 /** Tell the report op, or panic. Returns only from the op. */
 void mmi_report(const struct mm_heap_watch *watch, const struct mm_platform *platform,
                 const struct mmi_finding *finding);
@@ -259,8 +262,8 @@ void mmi_report(const struct mm_heap_watch *watch, const struct mm_platform *pla
 void mmi_report_object(struct mm_heap_report *report, const struct mmi_slab *slab, unsigned index);
 /** The same by address: an object of the slab, or the run. */
 void mmi_report_at(struct mm_heap_report *report, const struct mmi_slab *slab, uint64_t address);
-/** As lines to the log op, for checks. */
-void mmi_report_log(const struct mm_platform *platform, const struct mm_heap_report *report);
+/** Of a check, which never panics: lines to the log op, and the report op. */
+void mmi_report_check(const struct mm_heap_watch *watch, const struct mm_heap_report *report);
 
 /** A free that must not be: find out why, and tell. Returns only if there is a report op. */
 struct mmi_misuse {

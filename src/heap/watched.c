@@ -255,25 +255,11 @@ static void look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, 
                         uint64_t caller)
 {
     struct mmi_finding finding;
-    uint64_t base = mmi_load(&run->base);
-    uint64_t end = base + room;
-    uint64_t size = mmi_load(&run->words[MMI_RUN_SIZE]);
-    uint64_t at = mmi_canary_check(&heap->watch, base + size, end);
 
-    if (at == end) {
-        return;
+    if (!mmi_hardened_run(&heap->watch, run, room, &finding)) {
+        finding.report.caller = caller;
+        mmi_report(&heap->watch, &heap->pool->platform, &finding);
     }
-    finding = (struct mmi_finding){.report = {.kind = MM_HEAP_OVERFLOW,
-                                              .what = "overflow of an object",
-                                              .name = heap->name,
-                                              .address = at,
-                                              .caller = caller},
-                                   .recorded = "canary, behind a run of bytes",
-                                   .recorded_value = size};
-    mmi_report_object(&finding.report, run, 0);
-    finding.report.offset = (int64_t)(at - base);
-    finding.report.freed_by = 0;
-    mmi_report(&heap->watch, &heap->pool->platform, &finding);
 }
 
 /** Free a run with a record. False: none begins here that is live. */

@@ -155,12 +155,87 @@ static void test_canaries_differ(void **state)
     }
 }
 
+/** A check looks behind every run that lives, also those of the large pool and of the reserve; and is
+ * no panic if nobody is told. */
+static void check_behind(struct world *world, bool op, uint64_t size, uint64_t at, bool reserve)
+{
+    struct mm_heap *heap = &world->heap;
+    unsigned char *run;
+    unsigned char was;
+
+    if (reserve) {
+        t_inject_from(&world->inject, 1);
+        run = mm_heap_alloc_with(heap, size, 0, MM_HEAP_RESERVE);
+        t_inject_never(&world->inject);
+    } else {
+        run = made_here(heap, size);
+    }
+    assert_non_null(run);
+    assert_int_equal(mm_heap_check(heap), MM_OK);
+    was = run[at];
+    run[at] = 1;
+    told.nr = 0;
+    world->log.nr_lines = 0;
+    assert_int_equal(mm_heap_check(heap), MM_ERR_CORRUPTED);
+    assert_int_equal(world->log.nr_lines, 3);
+    assert_int_equal(told.nr, op ? 1 : 0);
+    if (op) {
+        const struct mm_heap_report *report = &told.reports[0];
+
+        assert_int_equal(report->kind, MM_HEAP_OVERFLOW);
+        assert_string_equal(report->name, "things");
+        assert_int_equal(report->object, (uint64_t)(uintptr_t)run);
+        assert_int_equal(report->address, (uint64_t)(uintptr_t)&run[at]);
+        assert_int_equal(report->offset, at);
+        assert_int_equal(report->size, size);
+        assert_int_equal(report->caller, 0);
+        assert_int_equal(report->freed_by, 0);
+        assert_true(reserve || IN_PLACE(report->allocated_by, made_here));
+    }
+    run[at] = was;
+    assert_int_equal(mm_heap_check(heap), MM_OK);
+    memset(run, 1, size); /* the run itself is its owner's */
+    assert_int_equal(mm_heap_check(heap), MM_OK);
+    freed_here(heap, run);
+    assert_int_equal(told.nr, op ? 1 : 0);
+    assert_int_equal(mm_heap_check(heap), MM_OK); /* what is freed has no canary */
+}
+
+static void test_check_looks_behind_runs(void **state)
+{
+    (void)state;
+    for (unsigned op = 0; op < 2; op++) {
+        struct mm_heap_config config = config_of(MM_HEAP_HARDENED);
+        struct world *world = tiers_world(false);
+        struct world *large = tiers_world(false);
+        struct mm_pool_config pool = world_pool_config(large, 1);
+
+        assert_int_equal(mm_pool_init(&large->pool, &pool), MM_OK);
+        config.report = op != 0 ? told_report : NULL;
+        config.large = &large->pool;
+        config.large_size = 50000;
+        config.nr_reserve = 1;
+        config.reserve_size = 30000;
+        tiers_start(world, 1, &config);
+        check_behind(world, op != 0, 10000, 10000, false);
+        check_behind(world, op != 0, 8192, 8192 + 4095, false);
+        check_behind(world, op != 0, 12288 - 16, 12288 - 1, false);
+        check_behind(world, op != 0, 60000, 61439, false);
+        check_behind(world, op != 0, 25000, 25000, true);
+        world_stop(world);
+        world_delete(world);
+        assert_int_equal(mm_pool_destroy(&large->pool), MM_OK);
+        world_delete(large);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reclaim_counts_what_waits),
         cmocka_unit_test(test_cache_reclaim_counts_what_waits),
         cmocka_unit_test(test_canaries_differ),
+        cmocka_unit_test(test_check_looks_behind_runs),
     };
 
     return cmocka_run_group_tests_name("heap_hardened", tests, NULL, NULL);

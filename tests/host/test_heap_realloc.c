@@ -293,6 +293,9 @@ static void test_sample_that_stays_is_guarded(void **state)
         assert_int_equal(mm_heap_check(heap), MM_OK);
         object[64] = 0;
         assert_int_equal(mm_heap_check(heap), MM_ERR_CORRUPTED);
+        assert_int_equal(told.nr, 1); /* by the check */
+        assert_int_equal(told.reports[0].offset, 64);
+        told.nr = 0;
         mm_heap_free(heap, object);
         assert_int_equal(told.nr, 1);
         assert_int_equal(told.reports[0].kind, MM_HEAP_OVERFLOW);

@@ -148,7 +148,11 @@ static void test_canary(void **state)
         told.nr = 0;
         object[at_end ? -1 : 30] = 0;
         assert_int_equal(mm_heap_check(heap), MM_ERR_CORRUPTED);
-        assert_int_equal(told.nr, 0);
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(report->kind, at_end ? MM_HEAP_UNDERFLOW : MM_HEAP_OVERFLOW);
+        assert_int_equal(report->object, (uint64_t)(uintptr_t)object);
+        assert_int_equal(report->caller, 0);
+        told.nr = 0;
         freed_there(heap, object);
         assert_int_equal(told.nr, 1);
         assert_int_equal(report->kind, at_end ? MM_HEAP_UNDERFLOW : MM_HEAP_OVERFLOW);

@@ -311,12 +311,16 @@ static void underflow_everywhere(struct mm_heap *heap)
 {
     unsigned char *objects[120];
     unsigned before = told.nr;
+    unsigned nr;
 
     for (unsigned i = 0; i < 120; i++) {
         objects[i] = made_here(heap, 112);
         objects[i][-1] = 0xff;
     }
+    nr = told.nr; /* some were met when the places in front of them were used */
     assert_int_equal(mm_heap_check(heap), MM_ERR_CORRUPTED);
+    assert_int_equal(told.nr, before + 120);
+    told.nr = nr;
     for (unsigned i = 0; i < 120; i++) {
         freed_there(heap, objects[i]);
     }
@@ -376,6 +380,10 @@ static void test_overflow_of_40(void **state)
         memset(objects[63] + sizes[i], 0, 40);
         assert_int_equal(mm_heap_check(&world->heap), MM_ERR_CORRUPTED);
         assert_true(world->log.nr_lines >= 3);
+        assert_true(told.nr >= 1);
+        assert_int_equal(told.reports[0].object, (uint64_t)(uintptr_t)objects[63]);
+        assert_int_equal(told.reports[0].caller, 0);
+        told.nr = 0;
         freed_there(&world->heap, objects[63]);
         assert_true(told.nr >= 1);
         nr = told.nr;
@@ -459,6 +467,9 @@ static void test_quarantine(void **state)
     told.nr = 0;
     memset(objects[1], 0, 1);
     assert_int_equal(mm_heap_check(&world->heap), MM_ERR_CORRUPTED);
+    assert_int_equal(told.nr, 1);
+    assert_int_equal(told.reports[0].kind, MM_HEAP_WRITE_AFTER_FREE);
+    told.nr = 0;
     freed_here(&world->heap, others[0]);
     assert_int_equal(told.nr, 1);
     expect_report(MM_HEAP_WRITE_AFTER_FREE, objects[1], 24, 0, true);

@@ -329,6 +329,9 @@ static void test_overflow_into_freed(void **state)
         world->log.nr_lines = 0;
         assert_int_equal(mm_heap_check(heap), MM_ERR_CORRUPTED);
         assert_int_equal(world->log.nr_lines, 3); /* one report, of the first */
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(report->object, (uint64_t)(uintptr_t)first);
+        told.nr = 0;
         mm_heap_reclaim(heap);
         for (unsigned n = 0; n < 200; n++) {
             objects[n] = made_here(heap, 20);
