@@ -264,8 +264,7 @@ static void note_told(const struct mmi_slab *slab, unsigned index)
 
     /* Who frees or resizes it meanwhile tells it once more, and mends it. */
     if (mmi_freed_state(seen) == MMI_OBJECT_LIVE) {
-        (void)mmi_cas(&record->freed, &seen,
-                      mmi_freed_pack(MMI_TOLD, MMI_OBJECT_LIVE, mmi_freed_size(seen)));
+        (void)mmi_cas(&record->freed, &seen, seen | mmi_record_pack(MMI_TOLD, 0));
     }
 }
 
@@ -390,7 +389,7 @@ static void mend_beyond(const struct mm_heap_watch *watch, const struct mmi_foun
 static void tell_behind(const struct mm_heap_watch *watch, const struct mmi_found *found,
                         const struct broken *behind, uint64_t freed, uint64_t caller)
 {
-    bool told = behind->kind == MM_HEAP_OVERFLOW && mmi_record_address(freed) == MMI_TOLD;
+    bool told = behind->kind == MM_HEAP_OVERFLOW && (mmi_record_address(freed) & MMI_TOLD) != 0;
 
     if (behind->kind == 0 || told) {
         return;

@@ -3,10 +3,10 @@
  * Records of objects: who allocated and who freed each, and whether it is live; and what every
  * watched heap or cache has. The layout is drawn in watch.h.
  *
- * The order of things when an object is freed: the state in its record goes from LIVE to BUSY, by
- * whoever frees it, and nobody else can; then it is known that the slab stays, because a bit of
- * it says "allocated"; then the life of the slab is compared, and the rest is done in peace. The
- * bit, in the end, says "free" to those who allocate.
+ * The order of things when an object is freed: the state in its record goes from LIVE, in the life in
+ * which the object was found, to BUSY, by whoever frees it, and nobody else can. So the slab stays as
+ * it was found, because a bit of it says "allocated", and the rest is done in peace. The bit, in the
+ * end, says "free" to those who allocate.
  */
 #include "watch.h"
 
@@ -266,7 +266,7 @@ void mmi_watch_made(struct mm_heap_watch *watch, uint64_t object, uint64_t size,
         mmi_canary_set(watch, object + size, object + mmi_load(&found.slab->size) - MMI_FENCE);
     }
     mmi_store(&record->made, mmi_record_pack(caller, mmi_load(&watch->mark) & 0xffff));
-    mmi_store_release(&record->freed, mmi_freed_pack(0, MMI_OBJECT_LIVE, size));
+    mmi_store_release(&record->freed, mmi_live_pack(found.life, size));
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
@@ -288,27 +288,20 @@ bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index, uint64_t 
     return true;
 }
 
-/** Take the object from its owner. False: it is not live. */
-static bool claim_free(const struct mmi_found *found, unsigned index, struct mmi_record *record,
+/** Take the object that was found from its owner. False: it is not live, or not that one any more. */
+static bool claim_free(const struct mmi_found *found, struct mmi_record *record,
                        const struct mmi_free *free, uint64_t *seen)
 {
-    const struct mmi_slab *slab = found->slab;
     uint64_t claimed;
 
     *seen = mmi_load_acquire(&record->freed);
     do {
-        if (mmi_freed_state(*seen) != MMI_OBJECT_LIVE) {
+        if (!mmi_live_in(*seen, found->life)) {
             return false;
         }
         claimed = mmi_freed_pack(free->caller, MMI_OBJECT_BUSY, mmi_freed_size(*seen));
     } while (!mmi_cas(&record->freed, seen, claimed));
-    /* From here on the slab stays as it is. Was it the one that was found? */
-    if (mmi_load(&slab->life) == found->life &&
-        mmi_load(&slab->base) + (uint64_t)index * mmi_load(&slab->size) == free->address) {
-        return true;
-    }
-    mmi_cas(&record->freed, &claimed, *seen);
-    return false;
+    return true;
 }
 
 bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, unsigned index,
@@ -318,7 +311,7 @@ bool mmi_watch_free(struct mm_heap_watch *watch, const struct mmi_found *found, 
     uint64_t nr_pages = 0;
     uint64_t seen;
 
-    if (!claim_free(found, index, record, free, &seen)) {
+    if (!claim_free(found, record, free, &seen)) {
         return false;
     }
     if (mmi_is_hardened(watch)) {

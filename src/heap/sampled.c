@@ -10,8 +10,9 @@
  * By turns an object lies at the beginning of its page, where an underflow faults, and at its end,
  * where an overflow does; what of the page is not the object's is canary. A freed page is closed
  * until its place is used again, and of the free places the one that was freed first is next.
- * Places are claimed by compare-and-exchange of their state; nobody waits. The page is closed in
- * the state FREE, and for a part of WAITING: from before the free ends until the next object opens
+ * Places are claimed by compare-and-exchange of their state, which has the number of the object in it;
+ * nobody waits. So who frees what was freed meanwhile, and is another object by now, changes nothing.
+ * The page is closed in the state FREE, and for a part of WAITING: from before the free ends until the next object opens
  * it.
  *
  * What the record says is of one object from LIVE to WAITING. It is written in MAKING, but for what
@@ -30,6 +31,22 @@
 static struct mmi_sample *sample_at(const struct mm_heap_watch *watch, uint64_t number)
 {
     return (struct mmi_sample *)watch->samples + number;
+}
+
+static enum mmi_object_state state_of(uint64_t word)
+{
+    return (enum mmi_object_state)(word & 3);
+}
+
+/** The same object in another state. */
+static uint64_t in_state(uint64_t word, enum mmi_object_state state)
+{
+    return (word & ~UINT64_C(3)) | (uint64_t)state;
+}
+
+static bool is_live(const struct mmi_sample *sample)
+{
+    return state_of(mmi_load_acquire(&sample->state)) == MMI_OBJECT_LIVE;
 }
 
 static uint64_t page_of(const struct mm_heap_watch *watch, uint64_t number)
@@ -84,24 +101,26 @@ void mmi_sample_destroy(struct mm_heap_watch *watch)
 /* --- allocating ------------------------------------------------------------------------------- */
 
 /** Claim the place that was freed first; its number, or `nr_samples`. */
-static uint32_t claim(struct mm_heap_watch *watch)
+static uint32_t claim(const struct mm_heap_watch *watch)
 {
     for (unsigned i = 0; i < TRIES; i++) {
-        uint64_t free = MMI_OBJECT_FREE;
+        uint64_t free = 0;
         uint64_t oldest = UINT64_MAX;
         uint32_t best = watch->nr_samples;
 
         for (uint32_t n = 0; n < watch->nr_samples; n++) {
             const struct mmi_sample *sample = sample_at(watch, n);
 
-            if (mmi_load_acquire(&sample->state) == MMI_OBJECT_FREE &&
-                mmi_load(&sample->freed_at) < oldest) {
+            uint64_t seen = mmi_load_acquire(&sample->state);
+
+            if (state_of(seen) == MMI_OBJECT_FREE && mmi_load(&sample->freed_at) < oldest) {
                 oldest = mmi_load(&sample->freed_at);
+                free = seen;
                 best = n;
             }
         }
         if (best == watch->nr_samples ||
-            mmi_cas(&sample_at(watch, best)->state, &free, (uint64_t)MMI_OBJECT_WAITING)) {
+            mmi_cas(&sample_at(watch, best)->state, &free, in_state(free, MMI_OBJECT_WAITING))) {
             return best;
         }
     }
@@ -113,6 +132,7 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t asked, uint64_t siz
     uint64_t natural = mmi_natural_align(size);
     uint64_t align = asked > natural ? asked : natural;
     struct mmi_sample *sample;
+    uint64_t number;
     uint64_t object;
     uint64_t clock;
     uint64_t page;
@@ -124,11 +144,12 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t asked, uint64_t siz
     sample = sample_at(watch, n);
     page = page_of(watch, n);
     if (watch->guards.ops->open(watch->guards.ctx, (void *)(uintptr_t)page) != MM_OK) {
-        mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_FREE);
+        mmi_store_release(&sample->state, in_state(mmi_load(&sample->state), MMI_OBJECT_FREE));
         return NULL;
     }
-    mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_MAKING);
     clock = mmi_fetch_add(&watch->sample_clock, UINT64_C(1));
+    number = (clock + 1) << 2;
+    mmi_store_release(&sample->state, in_state(number, MMI_OBJECT_MAKING));
     object = clock % 2 == 0 ? mm_align_down(page + MM_PAGE_SIZE - size, align) : page;
     mmi_canary_set(watch, page, object);
     mmi_canary_set(watch, object + size, page + MM_PAGE_SIZE);
@@ -138,7 +159,7 @@ void *mmi_sample_alloc(struct mm_heap_watch *watch, uint64_t asked, uint64_t siz
     mmi_store_release(&sample->made, caller);
     mmi_store_release(&sample->freed, UINT64_C(0));
     mmi_store_release(&sample->mark, mmi_load(&watch->mark));
-    mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
+    mmi_store_release(&sample->state, in_state(number, MMI_OBJECT_LIVE));
     return (void *)(uintptr_t)object;
 }
 
@@ -163,14 +184,26 @@ static struct mmi_sample *sample_of(const struct mm_heap_watch *watch, uint64_t 
     return sample_at(watch, page / 2);
 }
 
-struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t address)
+/** The sample that lives and begins at the address, and its state; NULL: there is none. */
+static struct mmi_sample *find_live(const struct mm_heap_watch *watch, uint64_t address,
+                                    uint64_t *state)
 {
     struct mmi_sample *sample = sample_of(watch, address);
 
-    return sample != NULL && mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE &&
-                   mmi_load(&sample->object) == address
+    if (sample == NULL) {
+        return NULL;
+    }
+    *state = mmi_load_acquire(&sample->state);
+    return state_of(*state) == MMI_OBJECT_LIVE && mmi_load_acquire(&sample->object) == address
                ? sample
                : NULL;
+}
+
+struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t address)
+{
+    uint64_t state;
+
+    return find_live(watch, address, &state);
 }
 
 /** Read in order, so that who looks at the state before and after knows whose it was. */
@@ -282,8 +315,8 @@ static bool agrees(const struct mmi_sample *sample, const struct mmi_free *free)
 
 void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
 {
-    struct mmi_sample *sample = mmi_sample_find(watch, free->address);
-    uint64_t live = MMI_OBJECT_LIVE;
+    uint64_t live = 0;
+    struct mmi_sample *sample = find_live(watch, free->address, &live);
     uint64_t at;
 
     if (sample != NULL && free->sized && (watch->flags & MMI_WATCH_FAST) == 0 &&
@@ -291,13 +324,8 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
         mismatch(watch, sample, free);
         return;
     }
-    if (sample == NULL || !mmi_cas(&sample->state, &live, (uint64_t)MMI_OBJECT_WAITING)) {
-        mmi_sample_misuse(watch, free);
-        return;
-    }
-    /* Now it stays. Between the two somebody may have freed it, and another object lie here. */
-    if (mmi_load(&sample->object) != free->address) {
-        mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_LIVE);
+    /* If somebody was faster and another object lies here, it has another number. */
+    if (sample == NULL || !mmi_cas(&sample->state, &live, in_state(live, MMI_OBJECT_WAITING))) {
         mmi_sample_misuse(watch, free);
         return;
     }
@@ -312,7 +340,7 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
     mmi_store_release(&sample->freed_at, mmi_fetch_add(&watch->sample_clock, UINT64_C(2)) + 1);
     watch->guards.ops->close(watch->guards.ctx,
                              (void *)(uintptr_t)mm_align_down(free->address, MM_PAGE_SIZE));
-    mmi_store_release(&sample->state, (uint64_t)MMI_OBJECT_FREE);
+    mmi_store_release(&sample->state, in_state(live, MMI_OBJECT_FREE));
 }
 
 /* --- looking ---------------------------------------------------------------------------------- */
@@ -325,7 +353,7 @@ bool mmi_samples_check(const struct mm_heap_watch *watch)
         const struct mmi_sample *sample = sample_at(watch, n);
         uint64_t at = 0;
 
-        if (mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE) {
+        if (is_live(sample)) {
             at = look(watch, mmi_load(&sample->object), mmi_load(&sample->size));
         }
         if (at != 0) {
@@ -343,7 +371,7 @@ bool mmi_samples_walk(const struct mm_heap_watch *watch, mm_heap_visit_fn visit,
     for (uint32_t n = 0; n < watch->nr_samples; n++) {
         const struct mmi_sample *sample = sample_at(watch, n);
 
-        if (mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE) {
+        if (is_live(sample)) {
             struct mm_heap_object object = {.object =
                                                 (const void *)(uintptr_t)mmi_load(&sample->object),
                                             .size = mmi_load(&sample->size),
@@ -377,8 +405,8 @@ static const struct mmi_sample *nearer(const struct mm_heap_watch *watch, uint64
     if (before == NULL || after == NULL) {
         return before == NULL ? after : before;
     }
-    before_lives = mmi_load_acquire(&before->state) == MMI_OBJECT_LIVE;
-    after_lives = mmi_load_acquire(&after->state) == MMI_OBJECT_LIVE;
+    before_lives = is_live(before);
+    after_lives = is_live(after);
     if (before_lives != after_lives) {
         return before_lives ? before : after;
     }
@@ -394,7 +422,7 @@ static const struct mmi_sample *nearer(const struct mm_heap_watch *watch, uint64
  */
 static bool is_closed(const struct mmi_sample *sample)
 {
-    uint64_t state = mmi_load_acquire(&sample->state);
+    enum mmi_object_state state = state_of(mmi_load_acquire(&sample->state));
 
     return state == MMI_OBJECT_FREE ||
            (state == MMI_OBJECT_WAITING && mmi_load(&sample->freed) != 0);
@@ -454,7 +482,7 @@ uint64_t mmi_samples_count(const struct mm_heap_watch *watch, uint64_t *bytes)
     for (uint32_t n = 0; n < watch->nr_samples; n++) {
         const struct mmi_sample *sample = sample_at(watch, n);
 
-        if (mmi_load_acquire(&sample->state) == MMI_OBJECT_LIVE) {
+        if (is_live(sample)) {
             nr++;
             *bytes += mmi_load(&sample->size);
         }

@@ -14,7 +14,9 @@
  * The state decides who frees: from LIVE there is one compare-and-exchange, and only one succeeds.
  * An object of a hardened heap is BUSY while it is freed; then it waits in the quarantine, WAITING:
  * its bit says "allocated" until it leaves.
- * `freed` of a live one is 0, or MMI_TOLD. Runs keep their record in their descriptor.
+ * What decides is also whose object it is: `freed` of a live one has the life of its slab in place of
+ * the address, and that of a live run, whose record is in its descriptor, where it begins. So who
+ * frees what was freed meanwhile, and is another object by now, changes nothing.
  */
 #ifndef MMI_HEAP_WATCH_H
 #define MMI_HEAP_WATCH_H
@@ -29,7 +31,8 @@
 /** Bytes behind each hardened object that hold a canary whatever its state. */
 #define MMI_FENCE 16u
 
-/** Instead of the address in `freed`, of a live object: its overflow was told. */
+/** In place of the address in `freed`, of a live object, with the life of its slab above it: its
+ * overflow was told. */
 #define MMI_TOLD 1u
 
 /* --- records ---------------------------------------------------------------------------------- */
@@ -81,6 +84,24 @@ static inline enum mmi_object_state mmi_freed_state(uint64_t word)
 static inline uint64_t mmi_freed_size(uint64_t word)
 {
     return word & 0x3fff;
+}
+
+/** `freed` of an object that lives, in this life of its slab, and was not told yet. */
+static inline uint64_t mmi_live_pack(uint64_t life, uint64_t size)
+{
+    return mmi_freed_pack(life << 1, MMI_OBJECT_LIVE, size);
+}
+
+/** Whether it lives, in this life of its slab. */
+static inline bool mmi_live_in(uint64_t word, uint64_t life)
+{
+    return mmi_freed_state(word) == MMI_OBJECT_LIVE && mmi_record_address(word) >> 1 == life;
+}
+
+/** `freed` of a run that lives, and begins there. */
+static inline uint64_t mmi_live_run_pack(uint64_t address)
+{
+    return mmi_freed_pack(address, MMI_OBJECT_LIVE, 0);
 }
 
 /** The record of an object of a watched class. */
@@ -212,7 +233,9 @@ bool mmi_hardened_check(const struct mm_slab_class *class);
 
 /** An object alone between guards, or one that was. */
 struct mmi_sample {
-    uint64_t state;  /**< atomic: enum mmi_object_state; WAITING, MAKING: somebody is at it */
+    /** Atomic: enum mmi_object_state, and above it, from bit 2, the number of the object, which no
+     * other one has. WAITING, MAKING: somebody is at it. */
+    uint64_t state;
     uint64_t object; /**< atomic, as all that follows; 0: there never was one */
     uint64_t size;
     uint64_t asked;    /**< alignment; 16 at least */

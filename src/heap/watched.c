@@ -66,7 +66,7 @@ static void run_made(struct mm_heap *heap, uint64_t address, uint64_t size, uint
     mmi_store(&run->words[MMI_RUN_SIZE], size);
     mmi_store(&run->words[MMI_RUN_LAST], UINT64_C(0));
     mmi_store(&record->made, mmi_record_pack(caller, mmi_load(&heap->watch.mark) & 0xffff));
-    mmi_store_release(&record->freed, mmi_freed_pack(0, MMI_OBJECT_LIVE, 0));
+    mmi_store_release(&record->freed, mmi_live_run_pack(address));
 }
 
 void *mmi_watched_alloc(struct mm_heap *heap, uint32_t cpu, const struct mmi_want *want)
@@ -266,16 +266,10 @@ static void look_at_run(const struct mm_heap *heap, const struct mmi_slab *run, 
 static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
 {
     struct mmi_slab *run = mmi_heap_find_run(heap, free->address);
-    struct mmi_record *record;
-    uint64_t live;
+    uint64_t live = mmi_live_run_pack(free->address);
 
-    if (run == NULL) {
-        return false;
-    }
-    record = mmi_run_record(run);
-    live = mmi_load_acquire(&record->freed);
-    if (mmi_freed_state(live) != MMI_OBJECT_LIVE ||
-        !mmi_cas(&record->freed, &live, mmi_freed_pack(free->caller, MMI_OBJECT_FREE, 0))) {
+    if (run == NULL || !mmi_cas(&mmi_run_record(run)->freed, &live,
+                                mmi_freed_pack(free->caller, MMI_OBJECT_FREE, 0))) {
         return false;
     }
     if (mmi_is_hardened(&heap->watch)) {
@@ -391,7 +385,7 @@ static void stay(struct mm_heap *heap, const struct live *live, uint64_t address
     if (live->run) {
         mmi_store(&live->slab->words[MMI_RUN_SIZE], size);
     } else {
-        mmi_store_release(&live->record->freed, mmi_freed_pack(0, MMI_OBJECT_LIVE, size));
+        mmi_store_release(&live->record->freed, mmi_live_pack(mmi_load(&live->slab->life), size));
     }
     if (mmi_is_hardened(&heap->watch)) {
         uint64_t fence = live->run ? 0 : MMI_FENCE;

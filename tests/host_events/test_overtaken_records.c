@@ -104,10 +104,153 @@ static void test_leaves_while_mended(void **state)
     }
 }
 
+/* --- a free that comes second ----------------------------------------------------------------- */
+
+/** What is freed twice, and what the other CPU makes of its place. */
+struct second {
+    const char *name;
+    struct mm_heap_config config;
+    uint64_t size;       /* of A, which is freed twice */
+    uint64_t size_other; /* of what takes the pages of A; 0: nothing does */
+    uint64_t size_b;     /* of B, which takes its descriptor, or its place */
+};
+
+static struct {
+    const struct second *of;
+    unsigned at[2]; /* atomic accesses of the second free before which the other CPU goes on */
+    unsigned nr_seen;
+    unsigned nr_done;
+    void *a;
+    void *other;
+    void *b;
+    bool wrong; /* the free of B, which was right, was told */
+} turn;
+
+static void free_rightly(void *object)
+{
+    unsigned nr = told.nr;
+
+    mm_heap_free(&world->heap, object);
+    /* At the address of A itself nobody can know, before the second one has looked. */
+    turn.wrong = turn.wrong || (told.nr != nr && object != turn.a);
+}
+
+/* The right free of A, and B is made of what it was; or B is freed. */
+static void other_cpu(void)
+{
+    struct mm_heap *heap = &world->heap;
+
+    if (turn.nr_done++ != 0) {
+        free_rightly(turn.b);
+        return;
+    }
+    freed_here(heap, turn.a);
+    mm_heap_reclaim(heap);
+    turn.other = turn.of->size_other != 0 ? mm_heap_alloc(heap, turn.of->size_other) : NULL;
+    turn.b = made_here(heap, turn.of->size_b);
+}
+
+static void before_any(void *ctx, const struct t_event *event)
+{
+    (void)ctx;
+    if (!event->atomic) {
+        return;
+    }
+    while (turn.nr_done < 2 && turn.at[turn.nr_done] == turn.nr_seen) {
+        other_cpu();
+    }
+    turn.nr_seen++;
+}
+
+static mm_status_t open_page(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+    return MM_OK;
+}
+
+static void close_page(void *ctx, void *page)
+{
+    (void)ctx;
+    (void)page;
+}
+
+static const struct mm_heap_guard_ops page_ops = {.open = open_page, .close = close_page};
+static _Alignas(4096) unsigned char window[3 * 4096];
+
+/* One try; what is not come to is made after it. Of the two frees of A one is told, and that of B is
+ * not, wherever it comes. */
+static void second_once(const struct second *of, unsigned first, unsigned next)
+{
+    static const struct t_events_hooks any = {.before = before_any};
+    struct mm_heap *heap = start(of->config);
+    void *live = mm_heap_alloc(heap, of->size_other != 0 ? of->size : 8000);
+
+    memset(&turn, 0, sizeof(turn));
+    turn.of = of;
+    turn.at[0] = first;
+    turn.at[1] = next;
+    if (of->size_other != 0) {
+        mm_heap_free(heap, live); /* the first one's descriptor is another's, but for a run's */
+        mm_heap_reclaim(heap);
+        live = NULL;
+    }
+    turn.a = made_here(heap, of->size);
+    t_events_watch(&any, NULL);
+    freed_there(heap, turn.a);
+    t_events_watch(NULL, NULL);
+    while (turn.nr_done < 2) {
+        other_cpu();
+    }
+    if (told.nr != 1 || turn.wrong || told.reports[0].address != (uint64_t)(uintptr_t)turn.a) {
+        fail_msg("%s, at %u and %u: %u reports%s", of->name, first, next, told.nr,
+                 turn.wrong ? ", of a free that was right" : "");
+    }
+    assert_true(IN_PLACE(told.reports[0].caller, freed_here) ||
+                IN_PLACE(told.reports[0].caller, freed_there));
+    mm_heap_free(heap, turn.other);
+    mm_heap_free(heap, live);
+    assert_int_equal(told.nr, 1);
+    end();
+}
+
+/** An object is freed by two at once. By the time that the second one goes on its place, or what was
+ * known of it, is that of another object: that is left alone, and its free is right. */
+static void test_second_free_leaves_others_alone(void **state)
+{
+    const struct mm_heap_config sampled = {
+        .sample_every = 1,
+        .guards = {.ops = &page_ops, .base = (uint64_t)(uintptr_t)window, .len = sizeof(window)}};
+    const struct second cases[] = {
+        {"callers", {.flags = MM_HEAP_CALLERS}, 64, 128, 64},
+        {"callers, large", {.flags = MM_HEAP_CALLERS}, 2000, 128, 2000},
+        {"hardened", {.tier = MM_HEAP_HARDENED, .quarantine = 2}, 8000, 100, 8000},
+        {"a run", {.flags = MM_HEAP_CALLERS}, 20000, 128, 20000},
+        {"a hardened run", {.tier = MM_HEAP_HARDENED}, 20000, 100, 20000},
+        {"sampled", sampled, 64, 0, 64},
+        {"sampled, another size", sampled, 64, 0, 100},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        unsigned nr;
+
+        second_once(&cases[i], UINT32_MAX, UINT32_MAX);
+        nr = turn.nr_seen;
+        assert_true(nr >= 8);
+        for (unsigned first = 0; first <= nr; first++) {
+            for (unsigned next = first; next == first || next < turn.nr_seen; next++) {
+                second_once(&cases[i], first, next);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaves_while_mended),
+        cmocka_unit_test(test_second_free_leaves_others_alone),
     };
 
     return cmocka_run_group_tests_name("overtaken_records", tests, NULL, NULL);
