@@ -173,7 +173,8 @@ struct mm_heap_guards {
  * @param[out] out  untouched on error
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_INVALID_ADDRESS (not in the window, or no object ever lay there, or it is well:
- *         its page is open, also if that was closed when the access was made and is another's now)
+ *         its page is open, also if that was closed when the access was made and is another's now;
+ *         or others use its place again and again while it is looked at)
  * Locks:  none; any context. Cost: O(1).
  */
 MM_MUST_CHECK

@@ -18,14 +18,16 @@
  * What the record says is of one object from LIVE to WAITING. It is written in MAKING, but for what
  * that object's owner adds: another size in LIVE, and who freed it and when in WAITING. Every field
  * is stored with release behind the state: who reads, with acquire, a field of the next object, sees
- * in a later look at the state that it has moved on (explain).
+ * in a later look at the state that it has moved on. So a report is of one object, or of none that is
+ * known (snapshot).
  */
 #include "heap.h"
 
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/** How often a place that somebody else was faster to claim is sought again. */
+/** How often a place that somebody else was faster to claim is sought again, or looked at again that
+ * was used for another object meanwhile. */
 #define TRIES 4u
 
 static struct mmi_sample *sample_at(const struct mm_heap_watch *watch, uint64_t number)
@@ -206,26 +208,61 @@ struct mmi_sample *mmi_sample_find(const struct mm_heap_watch *watch, uint64_t a
     return find_live(watch, address, &state);
 }
 
-/** Read in order, so that who looks at the state before and after knows whose it was. */
-static void fill_object(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
+/** What a place says of one object. */
+struct snapshot {
+    uint64_t state;  /**< before the rest was read, and */
+    uint64_t later;  /**< after it: of the same number */
+    uint64_t object; /**< 0: there never was one, or it is not known which */
+    uint64_t size;
+    uint64_t asked;
+    uint64_t made;
+    uint64_t freed;
+    uint64_t mark;
+};
+
+static struct snapshot snapshot(const struct mmi_sample *sample)
+{
+    for (unsigned i = 0; i < TRIES && sample != NULL; i++) {
+        struct snapshot seen = {.state = mmi_load_acquire(&sample->state)};
+
+        seen.object = mmi_load_acquire(&sample->object);
+        seen.size = mmi_load_acquire(&sample->size);
+        seen.asked = mmi_load_acquire(&sample->asked);
+        seen.made = mmi_load_acquire(&sample->made);
+        seen.freed = mmi_load_acquire(&sample->freed);
+        seen.mark = mmi_load_acquire(&sample->mark);
+        seen.later = mmi_load_acquire(&sample->state);
+        if (state_of(seen.state) != MMI_OBJECT_MAKING && seen.state >> 2 == seen.later >> 2) {
+            return seen;
+        }
+    }
+    return (struct snapshot){0};
+}
+
+static bool was_live(const struct snapshot *seen)
+{
+    return state_of(seen->state) == MMI_OBJECT_LIVE;
+}
+
+static void fill_object(const struct mm_heap_watch *watch, const struct snapshot *seen,
                         uint64_t address, struct mm_heap_report *report)
 {
-    if (sample != NULL && mmi_load(&sample->object) != 0) {
+    if (seen->object != 0) {
         report->owner = watch->name;
-        report->object = mmi_load_acquire(&sample->object);
-        report->size = mmi_load_acquire(&sample->size);
-        report->offset = (int64_t)(address - report->object);
-        report->allocated_by = mmi_load_acquire(&sample->made);
-        report->freed_by = mmi_load_acquire(&sample->freed);
+        report->object = seen->object;
+        report->size = seen->size;
+        report->offset = (int64_t)(address - seen->object);
+        report->allocated_by = seen->made;
+        report->freed_by = seen->freed;
     }
 }
 
-static void fill_report(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
+static void fill_report(const struct mm_heap_watch *watch, const struct snapshot *seen,
                         uint64_t address, struct mm_heap_report *report)
 {
     report->name = watch->name;
     report->address = address;
-    fill_object(watch, sample, address, report);
+    fill_object(watch, seen, address, report);
 }
 
 /** The first broken byte around an object; 0: none. */
@@ -243,13 +280,13 @@ static uint64_t look(const struct mm_heap_watch *watch, uint64_t object, uint64_
 }
 
 static struct mmi_finding broken_sample(const struct mm_heap_watch *watch,
-                                        const struct mmi_sample *sample, uint64_t at)
+                                        const struct snapshot *seen, uint64_t at)
 {
     struct mmi_finding finding = {.recorded = "canary, beside a sampled object of",
-                                  .recorded_value = mmi_load(&sample->size)};
-    bool behind = at > mmi_load(&sample->object);
+                                  .recorded_value = seen->size};
+    bool behind = at > seen->object;
 
-    fill_report(watch, sample, at, &finding.report);
+    fill_report(watch, seen, at, &finding.report);
     finding.report.kind = behind ? MM_HEAP_OVERFLOW : MM_HEAP_UNDERFLOW;
     finding.report.what = behind ? "overflow of an object" : "underflow of an object";
     return finding;
@@ -257,11 +294,11 @@ static struct mmi_finding broken_sample(const struct mm_heap_watch *watch,
 
 void mmi_sample_misuse(const struct mm_heap_watch *watch, const struct mmi_free *free)
 {
-    const struct mmi_sample *sample = sample_of(watch, free->address);
-    struct mmi_finding finding = {.recorded = "nothing"};
+    struct snapshot seen = snapshot(sample_of(watch, free->address));
+    struct mmi_finding finding = {.recorded = "nothing, or what others use by turns"};
     struct mm_heap_report *report = &finding.report;
 
-    fill_report(watch, sample, free->address, report);
+    fill_report(watch, &seen, free->address, report);
     report->caller = free->caller;
     if (report->object == free->address) {
         report->kind = MM_HEAP_DOUBLE_FREE;
@@ -288,16 +325,18 @@ void mmi_sample_misuse(const struct mm_heap_watch *watch, const struct mmi_free 
 bool mmi_sample_report_at(const struct mm_heap_watch *watch, uint64_t address,
                           struct mm_heap_report *report)
 {
-    fill_object(watch, sample_of(watch, address), address, report);
+    struct snapshot seen = snapshot(sample_of(watch, address));
+
+    fill_object(watch, &seen, address, report);
     return report->object != 0;
 }
 
-static void mismatch(const struct mm_heap_watch *watch, const struct mmi_sample *sample,
+static void mismatch(const struct mm_heap_watch *watch, const struct snapshot *seen,
                      const struct mmi_free *free)
 {
-    struct mmi_finding finding = {.recorded = "bytes", .recorded_value = mmi_load(&sample->size)};
+    struct mmi_finding finding = {.recorded = "bytes", .recorded_value = seen->size};
 
-    fill_report(watch, sample, free->address, &finding.report);
+    fill_report(watch, seen, free->address, &finding.report);
     finding.report.kind = MM_HEAP_SIZE_MISMATCH;
     finding.report.what = "free of an object with the size of another";
     finding.report.claimed = free->size;
@@ -305,23 +344,22 @@ static void mismatch(const struct mm_heap_watch *watch, const struct mmi_sample 
     mmi_report(watch, &watch->pool->platform, &finding);
 }
 
-static bool agrees(const struct mmi_sample *sample, const struct mmi_free *free)
+static bool agrees(const struct snapshot *seen, const struct mmi_free *free)
 {
-    uint64_t size = mmi_load(&sample->size);
-
-    return (free->size == 0 ? 1 : free->size) == size && free->align != 0 &&
-           (free->align <= mmi_load(&sample->asked) || free->align <= mmi_natural_align(size));
+    return (free->size == 0 ? 1 : free->size) == seen->size && free->align != 0 &&
+           (free->align <= seen->asked || free->align <= mmi_natural_align(seen->size));
 }
 
 void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
 {
     uint64_t live = 0;
     struct mmi_sample *sample = find_live(watch, free->address, &live);
+    struct snapshot seen = snapshot(sample);
     uint64_t at;
 
     if (sample != NULL && free->sized && (watch->flags & MMI_WATCH_FAST) == 0 &&
-        !agrees(sample, free)) {
-        mismatch(watch, sample, free);
+        seen.state == live && !agrees(&seen, free)) {
+        mismatch(watch, &seen, free);
         return;
     }
     /* If somebody was faster and another object lies here, it has another number. */
@@ -329,9 +367,10 @@ void mmi_sample_free(struct mm_heap_watch *watch, const struct mmi_free *free)
         mmi_sample_misuse(watch, free);
         return;
     }
-    at = look(watch, free->address, mmi_load(&sample->size));
+    seen = snapshot(sample); /* nobody else changes it now */
+    at = look(watch, free->address, seen.size);
     if (at != 0) {
-        struct mmi_finding finding = broken_sample(watch, sample, at);
+        struct mmi_finding finding = broken_sample(watch, &seen, at);
 
         finding.report.caller = free->caller;
         mmi_report(watch, &watch->pool->platform, &finding);
@@ -350,14 +389,11 @@ bool mmi_samples_check(const struct mm_heap_watch *watch)
     bool good = true;
 
     for (uint32_t n = 0; n < watch->nr_samples; n++) {
-        const struct mmi_sample *sample = sample_at(watch, n);
-        uint64_t at = 0;
+        struct snapshot seen = snapshot(sample_at(watch, n));
+        uint64_t at = was_live(&seen) ? look(watch, seen.object, seen.size) : 0;
 
-        if (is_live(sample)) {
-            at = look(watch, mmi_load(&sample->object), mmi_load(&sample->size));
-        }
         if (at != 0) {
-            struct mmi_finding finding = broken_sample(watch, sample, at);
+            struct mmi_finding finding = broken_sample(watch, &seen, at);
 
             mmi_report_check(watch, &finding.report);
             good = false;
@@ -369,15 +405,14 @@ bool mmi_samples_check(const struct mm_heap_watch *watch)
 bool mmi_samples_walk(const struct mm_heap_watch *watch, mm_heap_visit_fn visit, void *ctx)
 {
     for (uint32_t n = 0; n < watch->nr_samples; n++) {
-        const struct mmi_sample *sample = sample_at(watch, n);
+        struct snapshot seen = snapshot(sample_at(watch, n));
 
-        if (is_live(sample)) {
-            struct mm_heap_object object = {.object =
-                                                (const void *)(uintptr_t)mmi_load(&sample->object),
-                                            .size = mmi_load(&sample->size),
+        if (was_live(&seen)) {
+            struct mm_heap_object object = {.object = (const void *)(uintptr_t)seen.object,
+                                            .size = seen.size,
                                             .room = MM_PAGE_SIZE,
-                                            .allocated_by = mmi_load(&sample->made),
-                                            .mark = mmi_load(&sample->mark)};
+                                            .allocated_by = seen.made,
+                                            .mark = seen.mark};
 
             if (!visit(ctx, &object)) {
                 return false;
@@ -387,45 +422,36 @@ bool mmi_samples_walk(const struct mm_heap_watch *watch, mm_heap_visit_fn visit,
     return true;
 }
 
-static bool was_used(const struct mm_heap_watch *watch, uint64_t number)
+/** The place of this number, if there is one. */
+static struct snapshot snapshot_at(const struct mm_heap_watch *watch, uint64_t number)
 {
-    return number < watch->nr_samples && mmi_load(&sample_at(watch, number)->object) != 0;
+    return snapshot(number < watch->nr_samples ? sample_at(watch, number) : NULL);
 }
 
-/** Which of the places beside a guard an access to it came from; NULL: neither was ever used. */
-static const struct mmi_sample *nearer(const struct mm_heap_watch *watch, uint64_t address)
+/** Which of the objects beside a guard an access to it came from; of no object: neither is known. */
+static struct snapshot nearer(const struct mm_heap_watch *watch, uint64_t address)
 {
     uint64_t right = (address - watch->guards.base) >> MM_PAGE_SHIFT >> 1;
-    const struct mmi_sample *before =
-        right > 0 && was_used(watch, right - 1) ? sample_at(watch, right - 1) : NULL;
-    const struct mmi_sample *after = was_used(watch, right) ? sample_at(watch, right) : NULL;
-    bool before_lives;
-    bool after_lives;
+    struct snapshot before = snapshot_at(watch, right - 1); /* of the first guard: none */
+    struct snapshot after = snapshot_at(watch, right);
 
-    if (before == NULL || after == NULL) {
-        return before == NULL ? after : before;
+    if (before.object == 0 || after.object == 0) {
+        return before.object == 0 ? after : before;
     }
-    before_lives = is_live(before);
-    after_lives = is_live(after);
-    if (before_lives != after_lives) {
-        return before_lives ? before : after;
+    if (was_live(&before) != was_live(&after)) {
+        return was_live(&before) ? before : after;
     }
-    return address - (mmi_load(&before->object) + mmi_load(&before->size)) <
-                   mmi_load(&after->object) - address
-               ? before
-               : after;
+    return address - (before.object + before.size) < after.object - address ? before : after;
 }
 
 /**
- * Whether the page of a place is closed, or may be: its object is free, or is being freed by who
- * has said so, or the next one is not there yet.
+ * Whether the page of a place is closed in this state, or may be: its object is free, or is being
+ * freed by who has said so, or the next one is not there yet.
  */
-static bool is_closed(const struct mmi_sample *sample)
+static bool is_closed(uint64_t state, uint64_t freed)
 {
-    enum mmi_object_state state = state_of(mmi_load_acquire(&sample->state));
-
-    return state == MMI_OBJECT_FREE ||
-           (state == MMI_OBJECT_WAITING && mmi_load(&sample->freed) != 0);
+    return state_of(state) == MMI_OBJECT_FREE ||
+           (state_of(state) == MMI_OBJECT_WAITING && freed != 0);
 }
 
 /** What an access that faulted was; false: nothing is known of it. */
@@ -433,27 +459,24 @@ static bool explain(const struct mm_heap_watch *watch, uint64_t address,
                     struct mm_heap_report *report)
 {
     const struct mmi_sample *sample = sample_of(watch, address);
+    struct snapshot seen;
 
     if (sample != NULL) {
-        bool closed = is_closed(sample);
-
-        fill_report(watch, sample, address, report);
+        seen = snapshot(sample);
+        fill_report(watch, &seen, address, report);
         report->kind = MM_HEAP_USE_AFTER_FREE;
         report->what = "use of an object after its free";
-        /* If it is another's by now, the page is open: what was read may be of both. */
-        return closed && report->object != 0 && is_closed(sample);
+        return seen.object != 0 && is_closed(seen.state, seen.freed) &&
+               is_closed(seen.later, seen.freed);
     }
     if (!mmi_in_samples(watch, address)) {
         return false;
     }
-    sample = nearer(watch, address);
-    if (sample == NULL) {
-        return false;
-    }
-    fill_report(watch, sample, address, report);
+    seen = nearer(watch, address);
+    fill_report(watch, &seen, address, report);
     report->kind = report->offset < 0 ? MM_HEAP_UNDERFLOW : MM_HEAP_OVERFLOW;
     report->what = report->offset < 0 ? "underflow of an object" : "overflow of an object";
-    return true;
+    return seen.object != 0;
 }
 
 mm_status_t mm_heap_explain_fault(const struct mm_heap *heap, uint64_t address,
