@@ -259,17 +259,10 @@ MMI_INLINE void free_index(struct mm_cache *cache, uint64_t address, const struc
                            unsigned index, const void *caller)
 {
     uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
-    uint32_t now;
+    uint64_t nr_pages = 0;
 
-    switch (mmi_slab_free(found, word, mmi_slab_bit(index), &now)) {
-    case MMI_FREED_WRONG:
+    if (!mmi_slab_free(found, word, mmi_slab_bit(index), &nr_pages)) {
         free_slow(cache, address, MMI_CALLER_FROM(caller));
-        break;
-    case MMI_FREED_LOOK:
-        mmi_slab_freed(found->slab, word, now);
-        break;
-    case MMI_FREED:
-        break;
     }
 }
 
@@ -404,7 +397,7 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
         uint64_t address = (uint64_t)(uintptr_t)objects[i];
         uint32_t bits = 0;
         unsigned word = 0;
-        uint32_t now = 0;
+        uint64_t nr_pages = 0;
         uint64_t nr_here = 0;
         unsigned index;
 
@@ -436,15 +429,8 @@ void mm_cache_free_bulk(struct mm_cache *cache, uint64_t nr, void *const *object
             i++;
             continue;
         }
-        switch (mmi_slab_free(&found, &found.slab->words[word], bits, &now)) {
-        case MMI_FREED_WRONG:
+        if (!mmi_slab_free(&found, &found.slab->words[word], bits, &nr_pages)) {
             free_one_by_one(cache, nr_here, &objects[i]);
-            break;
-        case MMI_FREED_LOOK:
-            mmi_slab_freed(found.slab, &found.slab->words[word], now);
-            break;
-        case MMI_FREED:
-            break;
         }
         i += nr_here;
     }

@@ -65,13 +65,9 @@ MMI_NOINLINE static void free_slow(struct mm_heap *heap, uint64_t address, uint6
 /** Free the object with this index, of this word. False: it is free, and nothing was done. */
 MMI_INLINE bool free_index(const struct mmi_found *found, uint64_t *word, unsigned index)
 {
-    uint32_t now;
-    enum mmi_freed freed = mmi_slab_free(found, word, mmi_slab_bit(index), &now);
+    uint64_t nr_pages = 0;
 
-    if (MMI_UNLIKELY(freed == MMI_FREED_LOOK)) {
-        mmi_slab_freed(found->slab, word, now);
-    }
-    return freed != MMI_FREED_WRONG;
+    return mmi_slab_free(found, word, mmi_slab_bit(index), &nr_pages);
 }
 
 MMI_INLINE uint64_t *word_of(const struct mmi_found *found, unsigned index)

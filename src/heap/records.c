@@ -274,18 +274,8 @@ void mmi_watch_made(struct mm_heap_watch *watch, uint64_t object, uint64_t size,
 bool mmi_watch_free_bit(const struct mmi_found *found, unsigned index, uint64_t *nr_pages)
 {
     uint64_t *word = &found->slab->words[index / MMI_SLAB_WORD_BITS];
-    uint32_t now = 0;
 
-    switch (mmi_slab_free(found, word, mmi_slab_bit(index), &now)) {
-    case MMI_FREED_WRONG:
-        return false;
-    case MMI_FREED_LOOK:
-        *nr_pages += mmi_slab_freed(found->slab, word, now);
-        break;
-    case MMI_FREED:
-        break;
-    }
-    return true;
+    return mmi_slab_free(found, word, mmi_slab_bit(index), nr_pages);
 }
 
 /** Take the object that was found from its owner. False: it is not live, or not that one any more. */

@@ -460,30 +460,29 @@ static inline bool mmi_slab_is_live(const struct mmi_found *found, unsigned inde
     return word >> 32 == found->life && (word & mmi_slab_bit(index)) == 0;
 }
 
-enum mmi_freed {
-    MMI_FREED,       /**< done */
-    MMI_FREED_LOOK,  /**< done, and mmi_slab_freed() has to look at the slab */
-    MMI_FREED_WRONG, /**< one was free, or the slab is gone: nothing was done */
-};
-
-/** Free the objects of these bits of the word. `*out_now` is what mmi_slab_freed() wants to know. */
-MMI_INLINE enum mmi_freed mmi_slab_free(const struct mmi_found *found, uint64_t *word,
-                                        uint32_t bits, uint32_t *out_now)
+/**
+ * Free the objects of these bits of the word, and look at the slab if need be; pages that are given
+ * back by that are added. False: one was free, or the slab is gone, and nothing was done.
+ */
+MMI_INLINE bool mmi_slab_free(const struct mmi_found *found, uint64_t *word, uint32_t bits,
+                              uint64_t *nr_pages)
 {
-    const struct mmi_slab *slab = found->slab;
+    struct mmi_slab *slab = found->slab;
     uint64_t seen = mmi_load(word);
     uint64_t now;
     uint64_t look;
 
     do {
         if (MMI_UNLIKELY((seen & bits) != 0 || seen >> 32 != found->life)) {
-            return MMI_FREED_WRONG;
+            return false;
         }
         now = seen | bits;
     } while (!mmi_cas_seq(word, &seen, now));
-    *out_now = (uint32_t)now;
     look = mmi_load_seq(&slab->look);
-    return MMI_UNLIKELY((~(uint64_t)*out_now & look) == 0) ? MMI_FREED_LOOK : MMI_FREED;
+    if (MMI_UNLIKELY((~(uint64_t)(uint32_t)now & look) == 0)) {
+        *nr_pages += mmi_slab_freed(slab, word, (uint32_t)now);
+    }
+    return true;
 }
 
 #endif
