@@ -43,6 +43,12 @@ static inline void cpu_interrupts_on(void)
     __asm__ volatile("sti" : : : "memory");
 }
 
+/** Sleep until an interrupt was taken. One that came before and was not let in is taken at once. */
+static inline void cpu_interrupts_on_and_halt(void)
+{
+    __asm__ volatile("sti\n\thlt" : : : "memory");
+}
+
 static inline void cpu_interrupts_off(void)
 {
     __asm__ volatile("cli" : : : "memory");

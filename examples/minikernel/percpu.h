@@ -23,7 +23,7 @@ struct percpu {
     uint32_t number;               /**< from 0: the processor that the firmware started */
     uint32_t apic_id;
     uint32_t nr_deaf_locks; /**< locks held that others wait for with interrupts off: lock.h */
-    uint64_t nr_interrupts; /**< that other processors sent, and this one took */
+    uint64_t nr_interrupts; /**< that others sent and this one took, but for those that wake */
     struct gdt gdt;
 };
 

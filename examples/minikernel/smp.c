@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include "apic.h"
+#include "cpu.h"
 #include "log.h"
 #include "panic.h"
 #include "percpu.h"
@@ -27,6 +28,9 @@ void *memcpy(void *restrict to, const void *restrict from, size_t len);
 
 /** Start-up vectors above this page are reserved (Intel SDM vol. 3A, 9.4.4.1). */
 #define TRAMPOLINE_HIGHEST UINT64_C(0x9ffff)
+
+/** Who waits spins for so many turns, and sleeps after. */
+#define SPINS_MAX 200
 
 #define START_WAIT_US    1000
 #define START_WAIT_TURNS 20000 // 20 s: the machine may be simulated, and slowly
@@ -62,6 +66,58 @@ static unsigned nr_taken[PERCPU_MAX]; // jobs, by each processor
 
 static atomic_uint nr_at_barrier;
 static atomic_uint nr_barriers;
+
+static atomic_bool asleep[PERCPU_MAX];
+
+// ---- waiting --------------------------------------------------------------------------------------
+//
+// A processor that has long to wait sleeps, as an idle one does, and leaves the machine to the others:
+// simulated ones share few real ones. It is woken by an interrupt, also by that of a flush, so it has
+// interrupts on meanwhile. Before that it spins with interrupts as they are, and serves.
+
+static void woken(void)
+{
+}
+
+// Who changes the word looks after that who sleeps; who sleeps says so and looks at the word after
+// that: one of the two sees the other. Between STI and HLT no interrupt is taken (Intel SDM vol. 2B,
+// STI), so the one that wakes is not lost either.
+static void sleep_while(const atomic_uint *word, unsigned value)
+{
+    atomic_bool *self = &asleep[percpu_self()->number];
+    uint64_t flags = cpu_rflags();
+
+    cpu_interrupts_off();
+    atomic_store(self, true);
+    if (atomic_load(word) == value) {
+        cpu_interrupts_on_and_halt();
+        cpu_interrupts_off();
+    }
+    atomic_store(self, false);
+    if ((flags & CPU_RFLAGS_IF) != 0) {
+        cpu_interrupts_on();
+    }
+}
+
+static void wait_while(const atomic_uint *word, unsigned value)
+{
+    for (unsigned spins = 0; atomic_load(word) == value; spins++) {
+        shootdown_relax();
+        if (spins >= SPINS_MAX) {
+            sleep_while(word, value);
+        }
+    }
+}
+
+// After a change of what the others may wait for.
+static void wake_others(void)
+{
+    for (uint32_t cpu = 0; cpu < nr_running; cpu++) {
+        if (atomic_load(&asleep[cpu]) && cpu != percpu_self()->number) {
+            apic_interrupt(percpus[cpu].apic_id, TRAP_WAKE);
+        }
+    }
+}
 
 // ---- the other processors -------------------------------------------------------------------------
 
@@ -100,9 +156,7 @@ static void take_jobs(void)
     uint32_t number = percpu_self()->number;
 
     for (;;) {
-        while (atomic_load(&nr_jobs) == nr_taken[number]) {
-            shootdown_relax();
-        }
+        wait_while(&nr_jobs, nr_taken[number]);
         nr_taken[number]++;
         if (job == NULL) {
             move(percpu_stack_top(number), halt);
@@ -110,6 +164,7 @@ static void take_jobs(void)
         bool moves = job == move_to_own_stack;
         job(job_ctx, number);
         atomic_fetch_add(&nr_done, 1);
+        wake_others();
         if (moves) {
             move(top_of(memory->stacks[number]), take_jobs);
         }
@@ -163,6 +218,7 @@ void smp_start(struct memory *m)
     mm_pfn_t page;
 
     memory = m;
+    trap_set_interrupt(TRAP_WAKE, woken);
     if (m->nr_cpus > 1) {
         must(mm_frame_alloc(&m->frames, &request, &page), "a page below 1 MiB to start in");
         for (uint32_t i = 0; i < m->processors.nr; i++) {
@@ -193,14 +249,15 @@ static void hand_out(void (*work)(void *ctx, uint32_t cpu), void *ctx)
     job_ctx = ctx;
     atomic_store(&nr_done, 0);
     atomic_fetch_add(&nr_jobs, 1);
+    wake_others();
 }
 
 void smp_run(void (*work)(void *ctx, uint32_t cpu), void *ctx)
 {
     hand_out(work, ctx);
     work(ctx, 0);
-    while (atomic_load(&nr_done) != nr_running - 1) {
-        shootdown_relax();
+    for (unsigned nr = 0; nr != nr_running - 1; nr = atomic_load(&nr_done)) {
+        wait_while(&nr_done, nr);
     }
 }
 
@@ -242,11 +299,10 @@ void smp_barrier(void)
     if (atomic_fetch_add(&nr_at_barrier, 1) + 1 == nr_running) {
         atomic_store(&nr_at_barrier, 0);
         atomic_fetch_add(&nr_barriers, 1);
+        wake_others();
         return;
     }
-    while (atomic_load(&nr_barriers) == now) {
-        shootdown_relax();
-    }
+    wait_while(&nr_barriers, now);
 }
 
 void smp_stop(void)

@@ -107,7 +107,7 @@ static void take_interrupt(struct trap_frame *frame)
     if (handlers[frame->vector] == NULL) {
         panic("interrupt %lu has no handler", frame->vector);
     }
-    percpu_self()->nr_interrupts++;
+    percpu_self()->nr_interrupts += frame->vector != TRAP_WAKE;
     apic_taken(); // first: what is sent while the handler runs comes after it
     handlers[frame->vector]();
 }

@@ -17,6 +17,7 @@
 /** Vectors of interrupts. The low four bits of the spurious one are ones (SDM vol. 3A, 11.9). */
 #define TRAP_SHOOTDOWN 0xe0
 #define TRAP_CALL      0xe1 // of the checks
+#define TRAP_WAKE      0xe2 // of who sleeps: smp.c
 #define TRAP_SPURIOUS  0xff
 
 // Page-fault error code, Intel SDM vol. 3A, 4.7.
