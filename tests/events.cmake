@@ -71,7 +71,7 @@ foreach(source IN LISTS mm_events_tests)
     set_target_properties(${name} PROPERTIES
         C_STANDARD 17 C_EXTENSIONS ON
         RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
-    target_compile_options(${name} PRIVATE -UNDEBUG ${MM_C_WARNINGS})
+    target_compile_options(${name} PRIVATE ${mm_fast_flags} -UNDEBUG ${MM_C_WARNINGS})
     target_compile_definitions(${name} PRIVATE MM_TEST_SANITIZED=0)
     target_include_directories(${name} PRIVATE host)
     target_link_libraries(${name} PRIVATE
