@@ -366,8 +366,8 @@ mm_status_t mm_cache_destroy(struct mm_cache *cache);
  * Locks:  none; any context. Sleeps: never.
  * Cost:   one word of 64 bits where the CPU's last has a free object; else the 8 words of its slab;
  *         else those of up to 13 slabs, and a list for each CPU that has partial slabs; then a call of
- *         the page source for a new slab. Only before NULL: O(slabs + CPUs), and once more each time
- *         that somebody else gave pages back meanwhile.
+ *         the page source for a new slab. Only before NULL: O(slabs + CPUs), up to 4 times
+ *         if somebody else gave pages back meanwhile.
  */
 void *mm_cache_alloc(struct mm_cache *cache);
 

@@ -162,8 +162,8 @@ mm_status_t mm_heap_destroy(struct mm_heap *heap);
  *         pool's source allocates. Sleeps: never.
  * Cost:   one word of 64 bits where the CPU's last has a free object; else the 8 words of its slab;
  *         else those of up to 13 slabs, and a list for each CPU that has partial slabs; then a call of
- *         the page source for a new slab or a run. Only before NULL: O(slabs + CPUs), and once more each time
- *         that somebody else gave pages back meanwhile.
+ *         the page source for a new slab or a run. Only before NULL: O(slabs + CPUs), up to 4 times
+ *         if somebody else gave pages back meanwhile.
  */
 void *mm_heap_alloc(struct mm_heap *heap, size_t size);
 
@@ -302,9 +302,8 @@ void mm_heap_free_sized(struct mm_heap *heap, void *object, size_t size, size_t 
 /*
  * For a wrapper, which all callers would lie in otherwise: a kmalloc(), an adapter. The caller that it
  * passes on is what is recorded and reported as who allocated, freed, or found a misuse
- * (heap_report.h): an address of code, usually the wrapper's own __builtin_return_address(0). Of an
- * address that is not canonical in 48 bits only those are recorded. NULL: as if nothing was passed
- * on.
+ * (heap_report.h): an address of code, usually the wrapper's own __builtin_return_address(0). Records
+ * keep 48 bits of it, with their sign; those of samples all. NULL: as if nothing was passed on.
  */
 
 /**

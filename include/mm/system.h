@@ -96,7 +96,7 @@ struct mm_system_config {
     /**
      * What `heap` checks, records, samples, reports and sets aside. All zero: the default tier, no
      * records, no reserve, and a misuse is a panic. `large` and `large_size` stay 0: the large pool
-     * is made here, for the arena's large_size. The window of the guards is nobody else's.
+     * is made here, for the arena's large_size. The window of the guards lies in one of the kernel ranges, and is nobody else's.
      */
     struct mm_heap_config heap;
     const struct mm_user_ops *user_ops; /**< NULL: `user` is not initialised */
@@ -146,8 +146,8 @@ struct mm_system {
  *         user or the other) | what mm_frame_init_from_map(), mm_paging_init_kernel(),
  *         mm_paging_map_direct(), mm_paging_map_sections(), mm_paging_map(), mm_page_frames_init(),
  *         mm_pool_init(), mm_kva_init(), mm_percpu_init(), mm_heap_init(), mm_paging_walk(),
- *         mm_spaces_init(), mm_user_init(), mm_dma_init() and mm_tlb_online() answer. On error everything is undone, the root before is walked again, and `system` is
- *         zeroed.
+ *         mm_spaces_init(), mm_user_init(), mm_dma_init() and mm_tlb_online() answer. On error
+ *         everything is undone, the root before is walked again, and `system` is zeroed.
  * Locks:  none; one CPU, at boot.
  * Cost:   that of its calls; the direct map with the largest leaves dominates.
  */

@@ -23,7 +23,8 @@
  * was there, and nobody waits. It is bounded, first in first out, and an interrupt may come at any
  * point. Until an object leaves it its bit says "allocated".
  *
- * The bytes of a freed object are written by who has made it BUSY, or has claimed its bit. Who wants
+ * The bytes of a freed object are written by who has made it BUSY, or has claimed its bit; a fence is
+ * mended by whoever finds it broken. Who wants
  * it to leave while somebody mends it makes it FREE, and goes on: then who mends it lets it go.
  */
 #include "watch.h"

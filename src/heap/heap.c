@@ -374,7 +374,8 @@ void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t
     /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; and somebody else
      * may have given back what was wanted, after the source was asked. None are sought for what no
      * memory holds. */
-    while (object == NULL && size <= heap->pool->table.len) {
+    for (unsigned turn = 1; turn < MMI_TURNS && object == NULL && size <= heap->pool->table.len;
+         turn++) {
         uint64_t nr_pages = 0;
         uint64_t nr_left = mmi_quarantine_drain(&heap->watch, &nr_pages);
         uint64_t nr_back = mm_heap_reclaim(heap);

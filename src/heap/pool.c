@@ -124,7 +124,7 @@ static void push_chain(const struct mm_pool *pool, uint64_t *head, struct mmi_sl
 
     do {
         mmi_store(&last->next, index_part(pool, seen));
-    } while (!mmi_cas(head, &seen, next_tag(pool, seen) | index_of(pool, first)));
+    } while (!mmi_cas_seq(head, &seen, next_tag(pool, seen) | index_of(pool, first)));
 }
 
 void mmi_list_push(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *slab)
@@ -148,7 +148,7 @@ struct mmi_slab *mmi_list_pop(const struct mm_pool *pool, uint64_t *head)
 
 struct mmi_slab *mmi_list_first(const struct mm_pool *pool, const uint64_t *head)
 {
-    return slab_at(pool, index_part(pool, mmi_load_acquire(head)));
+    return slab_at(pool, index_part(pool, mmi_load_seq(head)));
 }
 
 struct mmi_slab *mmi_list_next(const struct mm_pool *pool, const struct mmi_slab *slab)

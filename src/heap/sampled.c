@@ -12,8 +12,8 @@
  * until its place is used again, and of the free places the one that was freed first is next.
  * Places are claimed by compare-and-exchange of their state, which has the number of the object in it;
  * nobody waits. So who frees what was freed meanwhile, and is another object by now, changes nothing.
- * The page is closed in the state FREE, and for a part of WAITING: from before the free ends until the next object opens
- * it.
+ * The page is closed in the state FREE, and for a part of WAITING: from before the free ends until
+ * the next object opens it.
  *
  * What the record says is of one object from LIVE to WAITING. It is written in MAKING, but for what
  * that object's owner adds: another size in LIVE, and who freed it and when in WAITING. Every field

@@ -65,9 +65,6 @@ static bool is_empty(const struct mmi_slab *slab)
     return true;
 }
 
-/**
- * Claim an object from the first word that has one, from `*word` on and around, and say which word.
- */
 void *mmi_slab_take(struct mmi_slab *slab, unsigned *word)
 {
     unsigned nr = nr_words(slab);
@@ -79,7 +76,7 @@ void *mmi_slab_take(struct mmi_slab *slab, unsigned *word)
 
         w = w < nr ? w : 0;
         hint = mmi_hint(slab, w);
-        if ((uint32_t)mmi_load(&slab->words[w]) != 0 && mmi_slab_alloc(&hint, &object)) {
+        if ((uint32_t)mmi_load_acquire(&slab->words[w]) != 0 && mmi_slab_alloc(&hint, &object)) {
             *word = w;
             return object;
         }
@@ -101,7 +98,6 @@ static uint64_t in_every_word(const struct mmi_slab *slab)
     return mmi_slab_full(slab, nr_words(slab) - 1);
 }
 
-/** The slab is going to be in this state. See the top for the order. */
 void mmi_slab_look_in(struct mmi_slab *slab, uint8_t state)
 {
     const struct mm_slab_class *class = mmi_slab_class(slab);
@@ -259,7 +255,6 @@ static uint64_t settle(struct mmi_slab *slab, bool may_keep)
     }
 }
 
-/** The caller owns the slab, and does not want it any more. */
 uint64_t mmi_slab_drop(struct mmi_slab *slab, bool may_keep)
 {
     mmi_slab_look_in(slab, MMI_SLAB_UNLISTED);
@@ -267,7 +262,6 @@ uint64_t mmi_slab_drop(struct mmi_slab *slab, bool may_keep)
     return settle(slab, may_keep);
 }
 
-/** Pages of the next slab, as a power of two: a class with many slabs takes larger ones. */
 unsigned mmi_class_next_order(const struct mm_slab_class *class, uint64_t nr_slabs)
 {
     unsigned order = class->min_order + mmi_log2(nr_slabs + 1);
@@ -275,7 +269,6 @@ unsigned mmi_class_next_order(const struct mm_slab_class *class, uint64_t nr_sla
     return order > class->max_order ? class->max_order : order;
 }
 
-/** The CPU has lost its slab: it is not to go on with its word. */
 void mmi_class_forget_word(const struct mm_slab_class *class, uint32_t cpu)
 {
     mmi_store(&class->hints[(uint64_t)cpu * class->stride], UINT64_C(0));

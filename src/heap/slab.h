@@ -36,11 +36,11 @@ enum mmi_slab_state {
     MMI_SLAB_DEAD = 0,         /**< no pages; on the list of unused ones, or in transit */
     MMI_SLAB_OWNED = 1,        /**< a CPU's, or in transit */
     MMI_SLAB_UNLISTED = 2,     /**< the sample says that it is not worth it */
-    MMI_SLAB_LISTED = 3,       /**< on the list of partial ones */
+    MMI_SLAB_LISTED = 3,       /**< on a list of partial ones */
     MMI_SLAB_KEPT = 4,         /**< listed, empty, and to stay */
     MMI_SLAB_RETIRING = 5,     /**< listed, and somebody tries to end its life */
     MMI_SLAB_RETIRING_OFF = 6, /**< the same, but it was taken off the list meanwhile */
-    MMI_SLAB_DEAD_LISTED = 7,  /**< no pages, still on the list of partial ones */
+    MMI_SLAB_DEAD_LISTED = 7,  /**< no pages, still on a list of partial ones */
 };
 
 /** All fields are atomic: an illegal free may read them at any time. */
@@ -248,7 +248,10 @@ static inline bool mmi_is_cache(const struct mm_cache *cache)
 /** Pages of the source; 0: it has none. `flags` are the source's: MM_PAGES_ATOMIC. */
 uint64_t mmi_pool_pages(struct mm_pool *pool, uint64_t nr_pages, uint64_t align, uint32_t flags);
 void mmi_pool_free_pages(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
-/** The same of what held objects: who found no memory meanwhile looks again. */
+/** How often who found no memory looks in all, if somebody else gave some back meanwhile. */
+#define MMI_TURNS 4u
+
+/** The same of what held objects: who found no memory looks again, if it was counted by then. */
 void mmi_pool_give_back(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages);
 /** `more` pages behind what the source gave. False: it cannot, and nothing was done. */
 bool mmi_pool_extend(struct mm_pool *pool, uint64_t pages, uint64_t nr_pages, uint64_t more,
@@ -263,7 +266,8 @@ struct mmi_slab *mmi_pool_get_slab(struct mm_pool *pool, uint32_t flags);
 /** Lists of descriptors, by `next`. Lock-free; a slab is on one list at a time. */
 void mmi_list_push(const struct mm_pool *pool, uint64_t *head, struct mmi_slab *slab);
 struct mmi_slab *mmi_list_pop(const struct mm_pool *pool, uint64_t *head);
-/** The first one, and the one after: for checks, when nobody else is there. */
+/** The first one, which may be another by then; and the one after: for checks, when nobody else is
+ * there. */
 struct mmi_slab *mmi_list_first(const struct mm_pool *pool, const uint64_t *head);
 struct mmi_slab *mmi_list_next(const struct mm_pool *pool, const struct mmi_slab *slab);
 

@@ -203,8 +203,12 @@ static void check_lists(struct check *check)
         check_list(check, &class->partial[i], false, check->nr_partial, &nr_partial);
     }
     for (uint32_t cpu = 0; cpu < class->nr_cpus; cpu++) {
+        uint64_t before = nr_partial;
+
         check_list(check, &class->own[(uint64_t)cpu * class->stride], false, check->nr_partial,
                    &nr_partial);
+        expect(check, nr_partial == before || (mmi_load(&class->listed) >> cpu % 64 & 1) != 0,
+               "a CPU has partial slabs, and no bit says so: CPU", cpu);
     }
     expect(check, nr_unused == check->nr_unused,
            "a list misses a slab, or holds one twice; there should be", check->nr_unused);

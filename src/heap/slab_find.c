@@ -12,6 +12,8 @@
  * 5. Slabs that no sample has listed, of a few that it looks at in turn: if an eighth is free.
  * 6. A new slab.
  * 7. If there is no memory, every free object that there is.
+ *
+ * Before 5 no more than VAIN_MOST slabs are taken off lists in vain.
  */
 #include "slab_states.h"
 
@@ -158,13 +160,18 @@ static void *take_of_bit(struct mm_slab_class *class, uint32_t cpu, unsigned bit
  * another one each time. */
 static void *take_left_behind(struct mm_slab_class *class, uint32_t cpu, unsigned *most)
 {
-    unsigned first = mmi_fetch_add(&class->next_cpu, 1u) % 64;
+    uint64_t listed = mmi_load_seq(&class->listed);
     void *object = NULL;
+    unsigned first;
 
+    if (listed == 0) {
+        return NULL;
+    }
+    first = mmi_fetch_add(&class->next_cpu, 1u) % 64;
     for (unsigned i = 0; object == NULL && *most != 0 && i < 64; i++) {
         unsigned bit = (first + i) % 64;
 
-        if ((mmi_load_seq(&class->listed) >> bit & 1) != 0) {
+        if ((listed >> bit & 1) != 0) {
             object = take_of_bit(class, cpu, bit, most);
         }
     }
@@ -345,19 +352,20 @@ static void *find(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 
 void *mmi_class_alloc(struct mm_slab_class *class, uint32_t cpu, uint32_t flags)
 {
-    void *object;
+    void *object = NULL;
 
     if (mmi_class_next_word(class, cpu, &object)) {
         return object;
     }
-    for (;;) {
+    for (unsigned turn = 0; turn < MMI_TURNS; turn++) {
         uint64_t nr_given = mmi_load_acquire(&class->pool->nr_given);
 
         object = find(class, cpu, flags);
         /* A slab that was swept over may have become empty before, and have gone to the source after
          * that was asked. */
         if (object != NULL || nr_given == mmi_load_acquire(&class->pool->nr_given)) {
-            return object;
+            break;
         }
     }
+    return object;
 }

@@ -12,11 +12,12 @@
  *     freed    return address of the free      15 .. 14 state, 13 .. 0 bytes asked for
  *
  * The state decides who frees: from LIVE there is one compare-and-exchange, and only one succeeds.
- * An object of a hardened heap is BUSY while it is freed; then it waits in the quarantine, WAITING:
+ * An object is BUSY while it is freed; one of a hardened heap then waits in the quarantine, WAITING:
  * its bit says "allocated" until it leaves.
  * What decides is also whose object it is: `freed` of a live one has the life of its slab in place of
  * the address, and that of a live run, whose record is in its descriptor, where it begins. So who
- * frees what was freed meanwhile, and is another object by now, changes nothing.
+ * frees what was freed meanwhile, and is an object of another life, or a run from elsewhere, by now,
+ * changes nothing.
  */
 #ifndef MMI_HEAP_WATCH_H
 #define MMI_HEAP_WATCH_H
@@ -216,7 +217,8 @@ void mmi_hardened_free(const struct mm_heap_watch *watch, const struct mmi_found
 /** A live object is to have another size in its place: look at its canary; tell and mend. */
 void mmi_hardened_resize(const struct mm_heap_watch *watch, struct mmi_slab *slab, unsigned index,
                          uint64_t caller);
-/** An object is to be used, or left the quarantine: its poison is looked at, told and mended. */
+/** An object is to be used, or left the quarantine: its poison is looked at, told and mended, and with
+ * it what was broken in one piece of the freed objects behind. */
 void mmi_hardened_reuse(const struct mm_heap_watch *watch, const struct mmi_found *found,
                         unsigned index, uint64_t caller);
 /** Put an object into the quarantine; the oldest leaves. */

@@ -154,6 +154,7 @@ static void test_lists_and_hints(void **state)
     OF_CACHE("a list misses a slab, or holds one twice", class->partial[0], *list);
     OF_CACHE("a list misses a slab, or holds one twice", class->partial[1], *list);
     OF_CACHE("a list misses a slab, or holds one twice", class->own[class->stride], *list);
+    OF_CACHE("a CPU has partial slabs, and no bit says so", class->listed, class->listed & ~1ull);
     /* The list of partial slabs bites its tail. */
     OF_CACHE("a list misses a slab, or holds one twice", f->listed->next,
              *list & ((UINT64_C(1) << f->world->pool.slab_bits) - 1));

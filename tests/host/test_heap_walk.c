@@ -209,6 +209,27 @@ static void test_leaks(void **state)
 
 /* --- caches ------------------------------------------------------------------------------------ */
 
+/* What a hardened cache is not made with. */
+static void test_caches_refused(void **state)
+{
+    struct world *world = tiers_world(false);
+    struct mm_cache_config config = {.name = "knots", .size = 40, .tier = MM_HEAP_HARDENED};
+    static struct mm_cache cache;
+
+    (void)state;
+    tiers_start(world, 1, NULL);
+    config.construct = (void (*)(void *, void *))(uintptr_t)1;
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_UNSUPPORTED);
+    config.construct = NULL;
+    config.tier = (enum mm_heap_tier)3;
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_INVALID_ARGUMENT);
+    config.tier = MM_HEAP_HARDENED;
+    config.quarantine = MM_HEAP_QUARANTINE_MAX + 1;
+    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_INVALID_ARGUMENT);
+    world_stop(world);
+    world_delete(world);
+}
+
 static void test_cache(void **state)
 {
     struct world *world = tiers_world(false);
@@ -280,14 +301,6 @@ static void test_cache(void **state)
     assert_int_equal(told.nr, 6);
     assert_int_equal(mm_cache_check(&cache), MM_OK);
     assert_int_equal(mm_cache_destroy(&cache), MM_OK);
-    config.construct = (void (*)(void *, void *))(uintptr_t)1;
-    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_UNSUPPORTED);
-    config.construct = NULL;
-    config.tier = (enum mm_heap_tier)3;
-    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_INVALID_ARGUMENT);
-    config.tier = MM_HEAP_HARDENED;
-    config.quarantine = MM_HEAP_QUARANTINE_MAX + 1;
-    assert_int_equal(mm_cache_init(&cache, &world->pool, &config), MM_ERR_INVALID_ARGUMENT);
     world_stop(world);
     world_delete(world);
 }
@@ -485,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_callers),
         cmocka_unit_test(test_leaks),
         cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_caches_refused),
         cmocka_unit_test(test_cache_drains_before_null),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_many_caches),
