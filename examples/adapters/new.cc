@@ -13,7 +13,7 @@
 // std::get_new_handler() is libsupc++'s; a kernel that does not link that defines it.
 //
 // Reports and statistics name who called the operator. Sized and aligned delete check what they are
-// told: a wrong size or alignment is a panic. (clang before 19 calls them only with
+// told if they are told a size: a wrong size, or alignment beside it, is a panic. (clang before 19 calls them only with
 // -fsized-deallocation.)
 #include <mm/heap.h>
 

@@ -309,6 +309,7 @@ struct mm_slab_class {
     uint8_t max_order;
     uint16_t nr_cpus;
     uint32_t number;    /**< in the heap */
+    uint32_t nr_freed;  /**< atomic; of runs that are recorded: numbers them as they are freed */
     uint32_t keeps_all; /**< of runs: those that are freed stay, however many */
     uint32_t lead;      /**< bytes of a slab before its first object */
     uint32_t nr_words;  /**< of a descriptor, that hold bits */

@@ -100,18 +100,20 @@ static const struct mmi_slab *run_around(const struct mm_slab_class *runs, uint6
     return NULL;
 }
 
-/** The descriptor of a run that was at the address and is free, while it is known. */
+/** The descriptor of the run that was at the address last and is free, while it is known. */
 static const struct mmi_slab *run_before(const struct mm_slab_class *runs, uint64_t address)
 {
     const struct mmi_slab *run =
         runs == NULL || runs->watch == NULL ? NULL : mmi_slab_of(mmi_load_acquire(&runs->all));
+    const struct mmi_slab *last = NULL;
 
     for (; run != NULL; run = mmi_slab_of(mmi_load(&run->all_next))) {
-        if (mmi_load(&run->base) == 0 && mmi_load(&run->words[MMI_RUN_LAST]) == address) {
-            return run;
+        if (mmi_load(&run->base) == 0 && mmi_load(&run->words[MMI_RUN_LAST]) == address &&
+            (last == NULL || (int32_t)(mmi_load(&run->life) - mmi_load(&last->life)) > 0)) {
+            last = run;
         }
     }
-    return NULL;
+    return last;
 }
 
 static void say(struct mmi_finding *finding, enum mm_heap_misuse kind, const char *recorded,

@@ -45,9 +45,9 @@ enum mmi_slab_state {
 
 /** All fields are atomic: an illegal free may read them at any time. */
 struct mmi_slab {
-    uint64_t base;  /**< first object; 0: no pages. Of a run: its first page */
-    uint64_t class; /**< struct mm_slab_class */
-    uint32_t life;
+    uint64_t base;       /**< first object; 0: no pages. Of a run: its first page */
+    uint64_t class;      /**< struct mm_slab_class */
+    uint32_t life;       /**< of a run that was recorded and is free: which free that was */
     uint32_t reciprocal; /**< 2^32 / size, rounded up; 0: a run */
     uint32_t bytes;      /**< of all objects; 0: a run, or no pages */
     uint8_t state;       /**< enum mmi_slab_state */

@@ -275,6 +275,7 @@ static bool free_run(struct mm_heap *heap, const struct mmi_free *free)
     if (mmi_is_hardened(&heap->watch)) {
         look_at_run(heap, run, mmi_load(&run->words[MMI_RUN_PAGES]) * MM_PAGE_SIZE, free->caller);
     }
+    mmi_store(&run->life, mmi_fetch_add(&mmi_slab_class(run)->nr_freed, 1u));
     mmi_store(&run->words[MMI_RUN_LAST], free->address);
     return mmi_heap_run_free(run, free->address);
 }

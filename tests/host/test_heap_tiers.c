@@ -161,6 +161,35 @@ static void wrong_size(struct mm_heap *heap)
     assert_int_equal(told.nr, before + 1);
 }
 
+/* Several descriptors have had a run at one address: the last one is told. */
+static void test_last_run_of_an_address(void **state)
+{
+    struct mm_heap_config config = config_of(MM_HEAP_HARDENED);
+    struct world *world = tiers_world(false);
+    struct mm_heap *heap = &world->heap;
+    unsigned char *kept;
+    unsigned char *object;
+
+    (void)state;
+    tiers_start(world, 1, &config);
+    for (uint64_t first = 0; first < 2; first++) {
+        kept = made_here(heap, 70000);
+        object = made_here(heap, 100001);
+        freed_there(heap, first != 0 ? kept : object);
+        freed_there(heap, first != 0 ? object : kept);
+        kept = made_here(heap, 90000);
+        freed_there(heap, kept);
+        told.nr = 0;
+        freed_here(heap, kept);
+        assert_int_equal(told.nr, 1);
+        assert_int_equal(told.reports[0].kind, MM_HEAP_DOUBLE_FREE);
+        assert_int_equal(told.reports[0].size, 90000);
+        assert_true(IN_PLACE(told.reports[0].freed_by, freed_there));
+    }
+    world_stop(world);
+    world_delete(world);
+}
+
 static void test_wrong_frees(void **state)
 {
     static const enum mm_heap_tier tiers[] = {MM_HEAP_CHECKED, MM_HEAP_FAST, MM_HEAP_HARDENED};
@@ -511,6 +540,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_frees),
+        cmocka_unit_test(test_last_run_of_an_address),
         cmocka_unit_test(test_plain_heap_reports),
         cmocka_unit_test(test_panic_names_callers),
         cmocka_unit_test(test_writes),
