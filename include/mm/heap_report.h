@@ -325,6 +325,7 @@ struct mm_heap_watch {
     uint64_t mark;     /**< atomic */
     uint64_t *waiting; /**< atomic entries: the quarantine, a ring */
     uint64_t nr_waiting;
+    uint64_t nr_drains;    /**< atomic: how often all that waited were let go */
     uint64_t next_waiting; /**< atomic */
     struct mm_heap_guards guards;
     void *samples;

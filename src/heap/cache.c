@@ -157,9 +157,15 @@ static void *alloc_watched(struct mm_cache *cache, uint32_t cpu, uint32_t flags,
     hint_at = &cache->objects.hints[(size_t)cpu * STRIDE];
     if (hardened ? !mmi_watch_claim(watch, mmi_load_acquire(hint_at), &object)
                  : !mmi_slab_alloc(hint_at, &object)) {
-        object = mmi_class_alloc(&cache->objects, cpu, flags);
-        if (object == NULL && mmi_quarantine_drain(watch, &nr_pages) != 0) {
+        object = NULL;
+        for (unsigned turn = 0; turn < MMI_TURNS && object == NULL; turn++) {
+            uint64_t nr_drains = mmi_load_acquire(&watch->nr_drains);
+
             object = mmi_class_alloc(&cache->objects, cpu, flags);
+            if (object == NULL && mmi_quarantine_drain(watch, &nr_pages) == 0 &&
+                nr_drains == mmi_load_acquire(&watch->nr_drains)) {
+                break;
+            }
         }
         if (object != NULL && hardened) {
             object = mmi_watch_shuffle(watch, object);

@@ -489,6 +489,9 @@ uint64_t mmi_quarantine_drain(struct mm_heap_watch *watch, uint64_t *nr_pages)
             nr++;
         }
     }
+    if (nr != 0) {
+        mmi_fetch_add(&watch->nr_drains, UINT64_C(1));
+    }
     return nr;
 }
 

@@ -357,12 +357,20 @@ MMI_NOINLINE static void *alloc_slow(struct mm_heap *heap, uint32_t cpu, uint64_
     return mmi_heap_seek(heap, cpu, align, size, flags);
 }
 
-/** How often pages came back to the sources of the heap. */
+/** How often pages came back to the sources of the heap, or objects from its quarantine. */
 static uint64_t nr_given(const struct mm_heap *heap)
 {
-    uint64_t nr = mmi_load_acquire(&heap->pool->nr_given);
+    uint64_t nr =
+        mmi_load_acquire(&heap->pool->nr_given) + mmi_load_acquire(&heap->watch.nr_drains);
 
     return heap->large_size != UINT64_MAX ? nr + mmi_load_acquire(&heap->large.pool->nr_given) : nr;
+}
+
+/** Whether a pool of the heap could hold as much. */
+static bool some_memory_holds(const struct mm_heap *heap, uint64_t size)
+{
+    return size <= heap->pool->table.len ||
+           (heap->large_size != UINT64_MAX && size <= heap->large.pool->table.len);
 }
 
 void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t size,
@@ -374,7 +382,7 @@ void *mmi_heap_seek(struct mm_heap *heap, uint32_t cpu, uint64_t align, uint64_t
     /* Pages may lie in empty slabs of other sizes, and objects in the quarantine; and somebody else
      * may have given back what was wanted, after the source was asked. None are sought for what no
      * memory holds. */
-    for (unsigned turn = 1; turn < MMI_TURNS && object == NULL && size <= heap->pool->table.len;
+    for (unsigned turn = 1; turn < MMI_TURNS && object == NULL && some_memory_holds(heap, size);
          turn++) {
         uint64_t nr_pages = 0;
         uint64_t nr_left = mmi_quarantine_drain(&heap->watch, &nr_pages);
