@@ -375,7 +375,7 @@ static void test_given_back_after_the_refusal(void **state)
     mm_heap_free(&late_heap, run);
     late.refused = reclaim_late;
     for (nr = 0; late.refused != NULL; nr++) {
-        objects[nr] = mm_heap_alloc(&late_heap, 5000);
+        objects[nr] = mm_heap_alloc(&late_heap, 15 * MM_PAGE_SIZE);
         assert_non_null(objects[nr]);
     }
     while (nr > 0) {
