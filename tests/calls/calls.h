@@ -168,6 +168,7 @@ struct t_call_list {
     X(percpu)                                                                                      \
     X(space)                                                                                       \
     X(dma)                                                                                         \
+    X(user)                                                                                        \
     X(system)                                                                                      \
     X(x86_64)
 #define T_CALL_LIST_DECLARE(name) extern const struct t_call_list t_calls_##name;

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the rooms dma and user.
+ * Calls of the room dma.
  */
 #include "calls.h"
-
-#include <string.h>
 
 /* --- dma --------------------------------------------------------------------------------------- */
 
@@ -37,55 +35,6 @@ static int do_dma_get_stats(const uint64_t *a)
     return (int)mm_dma_get_stats(T_P(0), T_P(1));
 }
 
-/* --- user -------------------------------------------------------------------------------------- */
-
-static int do_user_init(const uint64_t *a)
-{
-    struct mm_user_ops ops = t_world_user_ops;
-
-    switch (a[2]) {
-    case 1:
-        ops.copy_in = NULL;
-        break;
-    case 2:
-        ops.copy_out = NULL;
-        break;
-    case 3:
-        ops.clear = NULL;
-        break;
-    case 4:
-        ops.string_in = NULL;
-        break;
-    default:
-        break;
-    }
-    return (int)mm_user_init(T_P(0),
-                             a[1] == 0   ? NULL
-                             : a[2] == 0 ? &t_world_user_ops
-                                         : &ops,
-                             T_RANGE(3));
-}
-
-static int do_copy_in(const uint64_t *a)
-{
-    return (int)mm_user_copy_in(T_P(0), T_P(1), mm_vaddr(a[2]), a[3], T_P(4));
-}
-
-static int do_copy_out(const uint64_t *a)
-{
-    return (int)mm_user_copy_out(T_P(0), mm_vaddr(a[1]), T_P(2), a[3], T_P(4));
-}
-
-static int do_clear(const uint64_t *a)
-{
-    return (int)mm_user_clear(T_P(0), mm_vaddr(a[1]), a[2], T_P(3));
-}
-
-static int do_string_in(const uint64_t *a)
-{
-    return (int)mm_user_string_in(T_P(0), T_P(1), mm_vaddr(a[2]), a[3], T_P(4));
-}
-
 /* --- values ------------------------------------------------------------------------------------ */
 
 static unsigned physmaps(uint64_t *v)
@@ -98,41 +47,7 @@ static unsigned physmaps(uint64_t *v)
     return 5;
 }
 
-static unsigned one_to_four(uint64_t *v)
-{
-    for (uint64_t i = 0; i < 5; i++) {
-        v[i] = i;
-    }
-    return 5;
-}
-
-static unsigned user_ats(uint64_t *v)
-{
-    static const uint64_t all[] = {0x1000,
-                                   0,
-                                   1,
-                                   0x1000 + 8192 - 1,
-                                   0x1000 + 8192,
-                                   0x1000 + 16,
-                                   T_USER_LEN - 16,
-                                   T_USER_LEN - 1,
-                                   T_USER_LEN,
-                                   T_USER_LEN + 1,
-                                   (UINT64_C(1) << 56) - 1,
-                                   (UINT64_C(1) << 56) + 1,
-                                   T_ARENA,
-                                   UINT64_MAX - 15,
-                                   UINT64_MAX};
-
-    memcpy(v, all, sizeof(all));
-    return sizeof(all) / sizeof(all[0]);
-}
-
-/* The residue, and what could be copied. */
-#define RESIDUE (T_BIT(MM_ERR_FAULT) | T_BIT(MM_ERR_INVALID_ADDRESS))
-#define DMA     T_LIVE_GONE(dma, dma)
-#define USER    T_PTR(uaccess)
-#define LEN     T_NUM("len", 16)
+#define DMA T_LIVE_GONE(dma, dma)
 
 static const struct t_call all[] = {
     {.name = "mm_dma_init",
@@ -153,26 +68,6 @@ static const struct t_call all[] = {
               T_FRESH_(region, region)}},
     {.name = "mm_dma_free", .invoke = do_dma_free, .args = {DMA, T_LIVE_GONE(region, region)}},
     {.name = "mm_dma_get_stats", .invoke = do_dma_get_stats, .args = {DMA, T_OUT}},
-    {.name = "mm_user_init",
-     .invoke = do_user_init,
-     .args = {T_PTR(fresh.user), T_GIVEN("ops"), T_BAD_OF("missing", one_to_four),
-              T_NUM("start", 0), T_NUM("len", T_USER_LEN)}},
-    {.name = "mm_user_copy_in",
-     .invoke = do_copy_in,
-     .tells = RESIDUE,
-     .args = {USER, T_PTR(in), T_OF("from", user_ats), LEN, T_OUT}},
-    {.name = "mm_user_copy_out",
-     .invoke = do_copy_out,
-     .tells = RESIDUE,
-     .args = {USER, T_OF("to", user_ats), T_PTR(in), LEN, T_OUT}},
-    {.name = "mm_user_clear",
-     .invoke = do_clear,
-     .tells = RESIDUE,
-     .args = {USER, T_OF("to", user_ats), LEN, T_OUT}},
-    {.name = "mm_user_string_in",
-     .invoke = do_string_in,
-     .tells = T_BIT(MM_ERR_FAULT) | T_BIT(MM_ERR_LIMIT), /* what is in `to` */
-     .args = {USER, T_PTR(in), T_OF("from", user_ats), T_NUM("size", 200), T_OUT}},
 };
 
 const struct t_call_list t_calls_dma = T_CALL_LIST(all);

@@ -62,6 +62,11 @@ static int do_fixup(const uint64_t *a)
     return T_NONZERO(mm_x86_64_user_fixup(a[0], (uint64_t *)t_w.out));
 }
 
+static int do_fixup_nofault(const uint64_t *a)
+{
+    return T_NONZERO(mm_x86_64_user_fixup_nofault(a[0], (uint64_t *)t_w.out));
+}
+
 /* --- values ------------------------------------------------------------------------------------ */
 
 static unsigned one_to_seven(uint64_t *v)
@@ -72,13 +77,14 @@ static unsigned one_to_seven(uint64_t *v)
     return 8;
 }
 
-static unsigned code_addresses(uint64_t *v)
+/* The instruction that may fault is one of the first of the routine. */
+static unsigned addresses(uint64_t *v, const struct mm_user_ops *ops,
+                          bool (*fixup)(uint64_t rip, uint64_t *resume))
 {
     uint64_t resume;
 
-    /* The instruction that may fault is one of the first of the routine. */
-    v[0] = (uint64_t)(uintptr_t)mm_x86_64_user_ops.copy_in;
-    for (unsigned i = 0; i < 64 && !mm_x86_64_user_fixup(v[0], &resume); i++) {
+    v[0] = (uint64_t)(uintptr_t)ops->copy_in;
+    for (unsigned i = 0; i < 64 && !fixup(v[0], &resume); i++) {
         v[0]++;
     }
     v[1] = 0;
@@ -86,6 +92,16 @@ static unsigned code_addresses(uint64_t *v)
     v[3] = UINT64_C(1) << 47;
     v[4] = UINT64_MAX;
     return 5;
+}
+
+static unsigned code_addresses(uint64_t *v)
+{
+    return addresses(v, &mm_x86_64_user_ops, mm_x86_64_user_fixup);
+}
+
+static unsigned nofault_addresses(uint64_t *v)
+{
+    return addresses(v, &mm_x86_64_user_nofault_ops, mm_x86_64_user_fixup_nofault);
 }
 
 static const struct t_call all[] = {
@@ -98,6 +114,9 @@ static const struct t_call all[] = {
      .invoke = do_arch_fault,
      .args = {T_NUM("error_code", 7), T_NUM("cr2", 0x1000)}},
     {.name = "mm_x86_64_user_fixup", .invoke = do_fixup, .args = {T_OF("rip", code_addresses)}},
+    {.name = "mm_x86_64_user_fixup_nofault",
+     .invoke = do_fixup_nofault,
+     .args = {T_OF("rip", nofault_addresses)}},
 };
 
 const struct t_call_list t_calls_x86_64 = T_CALL_LIST(all);

@@ -144,7 +144,8 @@ static const struct mask members[] = {
     MEMBER(sys_ranges),   MEMBER(physmap),
     MEMBER(list),         MEMBER(efi_map),
     MEMBER(e820_map),     MEMBER(limine_map),
-    MEMBER(limine_list),
+    MEMBER(limine_list),  MEMBER(slice),
+    MEMBER(slice_in),     MEMBER(slice_out),
 };
 
 /* --- the view ---------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #     as mm_f()                         all that mm_f() answers
 #     what mm_f() ... and mm_g() answer   the same, of several
 #     what the source ... answers       any status: that of the op is passed on
+#     what the check ... answers        the same, of a callback that judges
 # Words in parentheses explain and add nothing.
 #
 # A static inline function is a public call if it answers a status or stores through a pointer.
@@ -73,7 +74,7 @@ class Call:
         text = without_explanations(" " + words)
         text = re.split(r"\. |\.$", text)[0]
         self.own = set(STATUS.findall(text))
-        self.source = re.search(r"what the source\b[^|;]*?\banswers", text) is not None
+        self.source = re.search(r"what the (?:source|check)\b[^|;]*?\banswers", text) is not None
         self.others = []
         for clause in re.findall(r"(?:\bas|\bwhat) (?!the source)((?:mm_\w+\(\)(?:, | and )?)+)",
                                  text):

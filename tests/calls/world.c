@@ -346,6 +346,12 @@ static void start_rest(void)
     MUST(mm_dma_alloc(&t_w.dma, PAGE, NULL, 0, &t_w.gone.region));
     MUST(mm_dma_free(&t_w.dma, &t_w.gone.region));
     MUST(mm_user_init(&t_w.uaccess, &t_world_user_ops, user));
+    MUST(mm_user_slice_open(&t_w.uaccess, mm_vaddr(0x1000), 200, MM_USER_RIGHTS_ALL, &t_w.slice));
+    MUST(mm_user_slice_open(&t_w.uaccess, mm_vaddr(0x1000), 200, MM_USER_READ, &t_w.slice_in));
+    MUST(mm_user_slice_open(&t_w.uaccess, mm_vaddr(0x1000), 200, MM_USER_WRITE, &t_w.slice_out));
+    MUST(mm_user_slice_open(&t_w.uaccess, mm_vaddr(0x1000), 200, MM_USER_READ, &t_w.spare.slice));
+    MUST(mm_user_slice_open(&t_w.uaccess, mm_vaddr(0x1000), 200, MM_USER_READ, &t_w.gone.slice));
+    MUST(mm_user_slice_close(&t_w.gone.slice));
     memset(t_w.user_memory, 'u', sizeof(t_w.user_memory));
     ((char *)t_w.user_memory)[100] = 0;
     t_w.sys_ranges[0] = mm_vrange(mm_vaddr(t_ram_base(t_h.ram)), T_RAM_END);

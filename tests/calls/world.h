@@ -86,6 +86,7 @@ struct t_kinds {
     struct mm_dma dma;
     struct mm_dma_region region;
     struct mm_user user;
+    struct mm_user_slice slice;
     struct mm_system system;
 };
 
@@ -145,6 +146,7 @@ struct t_world {
     struct mm_dma dma;
     struct mm_dma_region region;
     struct mm_user uaccess;
+    struct mm_user_slice slice, slice_in, slice_out; /* both rights; one of them */
     struct mm_vrange sys_ranges[3];
     struct mm_boot_section sections[3];
     struct mm_system_device device;
@@ -231,6 +233,7 @@ extern const struct mm_tlb_ops t_world_tlb_ops;
 extern const struct mm_physmap_ops t_world_physmap_ops;
 
 /** Callbacks for calls that take one. */
+mm_status_t t_world_check(void *ctx, const void *structure);
 bool t_world_visit(void *ctx, const struct mm_mapping *mapping);
 void t_world_taken(void *ctx, const struct mm_mapping *was);
 void t_world_share(void *ctx, mm_pfn_t first, uint64_t nr);

@@ -284,10 +284,97 @@ static uint64_t string_in(char *to, uint64_t from, uint64_t len)
     return nr == len ? len : UINT64_MAX;
 }
 
-const struct mm_user_ops t_world_user_ops = {
-    .copy_in = copy_in, .copy_out = copy_out, .clear = clear, .string_in = string_in};
+static mm_status_t get(void *to, uint64_t from, uint64_t size)
+{
+    if (reachable(from, size) != size) {
+        return MM_ERR_FAULT;
+    }
+    memcpy(to, user_ptr(from), size);
+    return MM_OK;
+}
+
+static mm_status_t put(uint64_t to, const void *from, uint64_t size)
+{
+    if (reachable(to, size) != size) {
+        return MM_ERR_FAULT;
+    }
+    memcpy(user_ptr(to), from, size);
+    return MM_OK;
+}
+
+static mm_status_t cmpxchg(uint64_t at, const void *expected, const void *desired, void *found,
+                           uint64_t size)
+{
+    mm_status_t status = get(found, at, size);
+
+    if (status == MM_OK && memcmp(found, expected, size) == 0) {
+        status = put(at, desired, size);
+    }
+    return status;
+}
+
+/* clang-format off: one size a line */
+static mm_status_t get_1(void *to, uint64_t from)
+{
+    return get(to, from, 1);
+}
+static mm_status_t get_2(void *to, uint64_t from)
+{
+    return get(to, from, 2);
+}
+static mm_status_t get_4(void *to, uint64_t from)
+{
+    return get(to, from, 4);
+}
+static mm_status_t get_8(void *to, uint64_t from)
+{
+    return get(to, from, 8);
+}
+static mm_status_t put_1(uint64_t to, const void *from)
+{
+    return put(to, from, 1);
+}
+static mm_status_t put_2(uint64_t to, const void *from)
+{
+    return put(to, from, 2);
+}
+static mm_status_t put_4(uint64_t to, const void *from)
+{
+    return put(to, from, 4);
+}
+static mm_status_t put_8(uint64_t to, const void *from)
+{
+    return put(to, from, 8);
+}
+/* clang-format on */
+
+/* The low four bytes come first. */
+static mm_status_t cmpxchg_4(uint64_t at, uint64_t expected, uint64_t desired, void *found)
+{
+    return cmpxchg(at, &expected, &desired, found, 4);
+}
+
+static mm_status_t cmpxchg_8(uint64_t at, uint64_t expected, uint64_t desired, void *found)
+{
+    return cmpxchg(at, &expected, &desired, found, 8);
+}
+
+const struct mm_user_ops t_world_user_ops = {.copy_in = copy_in,
+                                             .copy_out = copy_out,
+                                             .clear = clear,
+                                             .string_in = string_in,
+                                             .get = {get_1, get_2, get_4, get_8},
+                                             .put = {put_1, put_2, put_4, put_8},
+                                             .cmpxchg = {cmpxchg_4, cmpxchg_8}};
 
 /* --- callbacks --------------------------------------------------------------------------------- */
+
+mm_status_t t_world_check(void *ctx, const void *structure)
+{
+    (void)ctx;
+    (void)structure;
+    return fails() ? t_h.fail_with : MM_OK;
+}
 
 bool t_world_visit(void *ctx, const struct mm_mapping *mapping)
 {

@@ -237,10 +237,55 @@ static uint64_t sim_string_in(char *to, uint64_t from, uint64_t len)
     return len;
 }
 
-static const struct mm_user_ops sim_user_ops = {.copy_in = sim_copy_in,
-                                                .copy_out = sim_copy_out,
-                                                .clear = sim_clear,
-                                                .string_in = sim_string_in};
+/* Words, by one access to each page that they are on; the simulated CPUs take turns. */
+#define SIM_WORD(type)                                                                             \
+    static mm_status_t sim_get_##type(void *to, uint64_t from)                                     \
+    {                                                                                              \
+        type value;                                                                                \
+                                                                                                   \
+        if (sim_copy_in(&value, from, sizeof(value)) != 0) {                                       \
+            return MM_ERR_FAULT;                                                                   \
+        }                                                                                          \
+        memcpy(to, &value, sizeof(value));                                                         \
+        return MM_OK;                                                                              \
+    }                                                                                              \
+                                                                                                   \
+    static mm_status_t sim_put_##type(uint64_t to, const void *from)                               \
+    {                                                                                              \
+        bool there = user_byte(to, T_MMU_WRITE) != NULL &&                                         \
+                     user_byte(to + sizeof(type) - 1, T_MMU_WRITE) != NULL;                        \
+                                                                                                   \
+        return there && sim_copy_out(to, from, sizeof(type)) == 0 ? MM_OK : MM_ERR_FAULT;          \
+    }
+#define SIM_EXCHANGE(type)                                                                         \
+    static mm_status_t sim_cmpxchg_##type(uint64_t at, uint64_t expected, uint64_t desired,        \
+                                          void *found)                                             \
+    {                                                                                              \
+        type there;                                                                                \
+        type next = (type)desired;                                                                 \
+                                                                                                   \
+        if (user_byte(at, T_MMU_WRITE) == NULL || sim_get_##type(&there, at) != MM_OK) {           \
+            return MM_ERR_FAULT;                                                                   \
+        }                                                                                          \
+        memcpy(found, &there, sizeof(there));                                                      \
+        return there == (type)expected ? sim_put_##type(at, &next) : MM_OK;                        \
+    }
+SIM_WORD(uint8_t)
+SIM_WORD(uint16_t)
+SIM_WORD(uint32_t)
+SIM_WORD(uint64_t)
+SIM_EXCHANGE(uint32_t)
+SIM_EXCHANGE(uint64_t)
+
+static const struct mm_user_ops sim_user_ops = {
+    .copy_in = sim_copy_in,
+    .copy_out = sim_copy_out,
+    .clear = sim_clear,
+    .string_in = sim_string_in,
+    .get = {sim_get_uint8_t, sim_get_uint16_t, sim_get_uint32_t, sim_get_uint64_t},
+    .put = {sim_put_uint8_t, sim_put_uint16_t, sim_put_uint32_t, sim_put_uint64_t},
+    .cmpxchg = {sim_cmpxchg_uint32_t, sim_cmpxchg_uint64_t},
+};
 
 /* A store by the kernel breaks copy-on-write as the user's own does, on each CPU; lazy memory comes
  * as it is needed; and at each edge the residue is exact. */
@@ -249,10 +294,13 @@ static void test_user_copy_through_the_mmu(void **state)
     struct fixture *f = *state;
     struct mm_space *parent = new_space(f);
     struct mm_space *child;
+    static const struct mm_user_struct kind = {.size = 32, .least = 8};
     struct mm_user user;
+    struct mm_user_slice slice;
     unsigned char buffer[64];
     uint64_t residue = 7;
     uint64_t len = 0;
+    uint64_t word = 1;
 
     assert_int_equal(mm_user_init(&user, &sim_user_ops, mm_space_range(parent)), MM_OK);
     assert_int_equal(map_at(parent, AT, 2 * PAGE, RW, 0), MM_OK);
@@ -271,6 +319,34 @@ static void test_user_copy_through_the_mmu(void **state)
                      MM_OK);
     assert_int_equal(len, 5);
     assert_string_equal((char *)buffer, "HELLO");
+    /* Words as well; an exchange that is not made stores nothing, and the clone keeps what it has. */
+    assert_int_equal(mm_user_get(&user, &word, mm_vaddr(AT + 8), sizeof(word)), MM_OK);
+    assert_int_equal(word, 0);
+    f->m.cpus.now = 0;
+    word = 5;
+    assert_int_equal(mm_user_put(&user, mm_vaddr(AT + PAGE - 4), &word, sizeof(word)), MM_OK);
+    assert_int_equal(mm_user_cmpxchg_u64(&user, mm_vaddr(AT + 16), 1, 7, &word), MM_OK);
+    assert_int_equal(word, 0);
+    assert_int_equal(mm_user_cmpxchg_u64(&user, mm_vaddr(AT + 16), 0, 7, &word), MM_OK);
+    assert_int_equal(mm_user_put(&user, mm_vaddr(AT + 2 * PAGE - 4), &word, sizeof(word)),
+                     MM_ERR_FAULT);
+    nothing_stale(f);
+    /* A structure on a lazy page and a shared one, and a slice over both; then a page that forbids. */
+    assert_int_equal(
+        mm_user_slice_open(&user, mm_vaddr(AT + PAGE - 32), 2 * PAGE, MM_USER_RIGHTS_ALL, &slice),
+        MM_OK);
+    assert_int_equal(mm_user_slice_clear(&slice, 0, 40, NULL), MM_OK);
+    word = 48;
+    assert_int_equal(mm_user_slice_put(&slice, 16, &word, sizeof(word)), MM_OK);
+    assert_int_equal(mm_user_sized_struct_in(&user, &kind, NULL, buffer, mm_vaddr(AT + PAGE - 16)),
+                     MM_OK);
+    assert_int_equal(buffer[0], 48);
+    assert_int_equal(mm_user_slice_copy_out(&slice, PAGE + 20, buffer, 32, &residue), MM_ERR_FAULT);
+    assert_int_equal(residue, 20);
+    assert_int_equal(mm_user_slice_get(&slice, &word, PAGE + 28, sizeof(word)), MM_OK);
+    assert_int_equal(mm_user_slice_put(&slice, PAGE + 28, &word, sizeof(word)), MM_ERR_FAULT);
+    assert_int_equal(mm_user_slice_close(&slice), MM_OK);
+    nothing_stale(f);
     /* The end of what may be written, byte by byte. */
     for (uint64_t off = 1; off < 16; off++) {
         assert_int_equal(
@@ -286,6 +362,8 @@ static void test_user_copy_through_the_mmu(void **state)
     current = child;
     assert_int_equal(mm_user_copy_in(&user, buffer, mm_vaddr(AT + PAGE - 3), 6, NULL), MM_OK);
     assert_string_equal((char *)buffer, "hello");
+    assert_int_equal(mm_user_get(&user, &word, mm_vaddr(AT + 16), sizeof(word)), MM_OK);
+    assert_int_equal(word, 0);
     nothing_stale(f);
     put_last(f, child);
     put_last(f, parent);

@@ -134,19 +134,43 @@ struct mm_fault mm_x86_64_fault(uint64_t error_code, uint64_t cr2);
  */
 void mm_x86_64_zero_past_cache(void *ctx, void *at, uint64_t len);
 
-/** User-copy routines, without SMAP (they also run in a host process) and with it. */
+/** Accesses to user memory, without SMAP (they also run in a host process) and with it. */
 extern const struct mm_user_ops mm_x86_64_user_ops;
 extern const struct mm_user_ops mm_x86_64_user_smap_ops;
 
 /**
- * Where to go on after a kernel-mode fault in one of the library's user-copy routines.
+ * The same accesses for where nothing may sleep: a page that is not there, or not writable yet, is
+ * not fetched, it ends the access with MM_ERR_FAULT. A `struct mm_user` over one of these may be
+ * used in any context: with a space's lock held, in an interrupt handler, with the scheduler locked.
+ * Who gets MM_ERR_FAULT from it tries again with the others, where it may sleep. The kernel's
+ * page-fault handler must ask mm_x86_64_user_fixup_nofault() before anything else.
+ */
+extern const struct mm_user_ops mm_x86_64_user_nofault_ops;
+extern const struct mm_user_ops mm_x86_64_user_nofault_smap_ops;
+
+/**
+ * Where to go on after a kernel-mode fault in mm_x86_64_user_ops or mm_x86_64_user_smap_ops, when
+ * the space could not resolve it.
  *
  * @param rip          instruction that faulted
  * @param[out] resume  where to continue; untouched if the answer is false
- * @return false if it is not one of ours, and so a fault of the kernel itself
- * Locks:  none; any context. Cost: O(entries), about a dozen.
+ * @return false if it is not one of theirs, and so a fault of the kernel itself, or one for
+ *         mm_x86_64_user_fixup_nofault(); false if `resume` is null
+ * Locks:  none; any context. Cost: O(log entries), of which there are about a hundred.
  */
 bool mm_x86_64_user_fixup(uint64_t rip, uint64_t *resume);
+
+/**
+ * Where to go on after a kernel-mode fault in mm_x86_64_user_nofault_ops or
+ * mm_x86_64_user_nofault_smap_ops: at once, without asking the space, without a lock, without
+ * interrupts on. No instruction is found by this and by mm_x86_64_user_fixup().
+ *
+ * @param rip          instruction that faulted
+ * @param[out] resume  where to continue; untouched if the answer is false
+ * @return false if it is not one of theirs; false if `resume` is null
+ * Locks:  none; any context. Cost: as mm_x86_64_user_fixup().
+ */
+bool mm_x86_64_user_fixup_nofault(uint64_t rip, uint64_t *resume);
 
 MM_END_DECLS
 

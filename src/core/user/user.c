@@ -7,13 +7,24 @@
  * so what passes is canonical on every CPU that runs with this range. The access itself, which may
  * still fault, is the backend's (user_ops.h).
  */
-#include <mm/user.h>
+#include "core/user/user.h"
+
+/** Whether no op is missing. */
+static bool complete(const struct mm_user_ops *ops)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        if (ops->get[i] == NULL || ops->put[i] == NULL) {
+            return false;
+        }
+    }
+    return ops->copy_in != NULL && ops->copy_out != NULL && ops->clear != NULL &&
+           ops->string_in != NULL && ops->cmpxchg[0] != NULL && ops->cmpxchg[1] != NULL;
+}
 
 mm_status_t mm_user_init(struct mm_user *user, const struct mm_user_ops *ops,
                          struct mm_vrange range)
 {
-    if (user == NULL || ops == NULL || ops->copy_in == NULL || ops->copy_out == NULL ||
-        ops->clear == NULL || ops->string_in == NULL) {
+    if (user == NULL || ops == NULL || !complete(ops)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (range.len == 0) {
@@ -30,76 +41,52 @@ mm_status_t mm_user_init(struct mm_user *user, const struct mm_user_ops *ops,
     return MM_OK;
 }
 
-static bool usable(const struct mm_user *user)
-{
-    return user != NULL && user->ops != NULL;
-}
-
-static bool in_user_half(const struct mm_user *user, mm_vaddr_t at, uint64_t len)
-{
-    return mm_range_covers(user->range.start.raw, user->range.len, at.raw, len);
-}
-
-static void report(uint64_t *residue, uint64_t left)
-{
-    if (residue != NULL) {
-        *residue = left;
-    }
-}
-
-/** The answer to a copy that left so many bytes. */
-static mm_status_t done(uint64_t left, uint64_t *residue)
-{
-    report(residue, left);
-    return left == 0 ? MM_OK : MM_ERR_FAULT;
-}
-
 mm_status_t mm_user_copy_in(const struct mm_user *user, void *to, mm_vaddr_t from, uint64_t len,
                             uint64_t *residue)
 {
-    if (!usable(user) || to == NULL) {
+    if (!mmi_user_usable(user) || to == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (len == 0) {
-        return done(0, residue);
+        return mmi_user_done(0, residue);
     }
-    if (!in_user_half(user, from, len)) {
-        report(residue, len);
+    if (!mmi_user_half_has(user, from, len)) {
+        mmi_user_report(residue, len);
         return MM_ERR_INVALID_ADDRESS;
     }
-    return done(user->ops->copy_in(to, from.raw, len), residue);
+    return mmi_user_done(user->ops->copy_in(to, from.raw, len), residue);
 }
 
 mm_status_t mm_user_copy_out(const struct mm_user *user, mm_vaddr_t to, const void *from,
                              uint64_t len, uint64_t *residue)
 {
-    if (!usable(user) || from == NULL) {
+    if (!mmi_user_usable(user) || from == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (len == 0) {
-        return done(0, residue);
+        return mmi_user_done(0, residue);
     }
-    if (!in_user_half(user, to, len)) {
-        report(residue, len);
+    if (!mmi_user_half_has(user, to, len)) {
+        mmi_user_report(residue, len);
         return MM_ERR_INVALID_ADDRESS;
     }
-    return done(user->ops->copy_out(to.raw, from, len), residue);
+    return mmi_user_done(user->ops->copy_out(to.raw, from, len), residue);
 }
 
 mm_status_t mm_user_clear(const struct mm_user *user, mm_vaddr_t to, uint64_t len,
                           uint64_t *residue)
 {
-    if (!usable(user)) {
+    if (!mmi_user_usable(user)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (len == 0) {
-        return done(0, residue);
+        return mmi_user_done(0, residue);
     }
-    if (!in_user_half(user, to, len)) {
-        report(residue, len);
+    if (!mmi_user_half_has(user, to, len)) {
+        mmi_user_report(residue, len);
         return MM_ERR_INVALID_ADDRESS;
     }
-    return done(user->ops->clear(to.raw, len), residue);
+    return mmi_user_done(user->ops->clear(to.raw, len), residue);
 }
 
 mm_status_t mm_user_string_in(const struct mm_user *user, char *to, mm_vaddr_t from, uint64_t size,
@@ -108,7 +95,7 @@ mm_status_t mm_user_string_in(const struct mm_user *user, char *to, mm_vaddr_t f
     uint64_t room;
     uint64_t got;
 
-    if (!usable(user) || to == NULL || len == NULL) {
+    if (!mmi_user_usable(user) || to == NULL || len == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
     if (size == 0) {
