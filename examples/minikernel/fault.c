@@ -37,11 +37,21 @@ static bool handle(struct trap_frame *frame, uint64_t address)
     // other access is a mistake, even if the address is good: it must not be resolved, for it would
     // come again (SMAP) or go unnoticed.
     bool open = !memory->arch.enabled.smap || (frame->rflags & CPU_RFLAGS_AC) != 0;
+    // First of all those whose faults nobody resolves: their caller may hold the very lock that the
+    // space would take.
+    if (open && mm_x86_64_user_fixup_nofault(frame->rip, &resume)) {
+        memory->nr_nofault_faults++;
+        frame->rip = resume;
+        return true;
+    }
     if (!open || !mm_x86_64_user_fixup(frame->rip, &resume)) {
         return false;
     }
     memory->nr_user_faults++;
     memory->nr_open_handlers += (cpu_rflags() & CPU_RFLAGS_AC) != 0;
+    if (memory->on_user_fault != NULL) {
+        memory->on_user_fault(memory);
+    }
     if (!resolve(memory->current[percpu_self()->number], &fault)) {
         frame->rip = resume;
     }

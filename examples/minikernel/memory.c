@@ -320,7 +320,10 @@ void memory_start_rest(struct memory *m)
 
     const struct mm_user_ops *copy =
         m->arch.enabled.smap ? &mm_x86_64_user_smap_ops : &mm_x86_64_user_ops;
+    const struct mm_user_ops *now =
+        m->arch.enabled.smap ? &mm_x86_64_user_nofault_smap_ops : &mm_x86_64_user_nofault_ops;
     must(mm_user_init(&m->user, copy, mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN)), "user copy");
+    must(mm_user_init(&m->user_now, now, mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN)), "user copy");
     log_print("user    copies %s\n", m->arch.enabled.smap ? "open user memory while they run (SMAP)"
                                                           : "find user memory open (no SMAP)");
 }

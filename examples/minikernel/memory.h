@@ -56,6 +56,7 @@ struct memory {
     struct mm_spaces spaces;
     struct mm_dma dma;
     struct mm_user user;
+    struct mm_user user_now; /**< the same memory, where nothing may sleep */
 
     /** Told of each frame that page tables give back, before it is free; NULL: nobody. */
     void (*on_release)(struct memory *m, mm_pfn_t frame);
@@ -63,6 +64,11 @@ struct memory {
     _Atomic uint64_t nr_user_faults; /**< page faults in user copies, */
     _Atomic uint64_t
         nr_open_handlers; /**< those handled with user memory open: none, if all is well */
+
+    _Atomic uint64_t nr_nofault_faults; /**< of accesses that must not sleep: nobody was asked */
+
+    /** Called while a fault of a user copy is handled, before it is resolved; NULL: nobody. */
+    void (*on_user_fault)(struct memory *m);
 
     struct mm_space *current[PERCPU_MAX]; /**< user space that is active there; NULL: none */
 };
