@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # bench.sh [OPTION...] [ROOM...]: build the benchmarks optimised, run them, and report the figures
 #
-# ROOM is one of frame, paging, heap, space, dma; without one, all that have benchmarks. Prints the
+# ROOM is one of frame, paging, heap, space, dma, user; without one, all that have benchmarks. Prints the
 # spread of each benchmark and of each figure beside its floor or peer, and writes
 # build/figures/ROOM.json. bench/README.md says how to read and to add them.
 #   --repetitions N  how often each is run, in random order (9)
@@ -14,13 +14,13 @@
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-known_rooms=(frame paging heap space dma)
+known_rooms=(frame paging heap space dma user)
 rooms=()
 report_arguments=()
 only=0
 while [ $# -gt 0 ]; do
     case $1 in
-    frame | paging | heap | space | dma) rooms+=("$1") ;;
+    frame | paging | heap | space | dma | user) rooms+=("$1") ;;
     --repetitions | --seconds | --only)
         report_arguments+=("$1" "$(option_value "$@")")
         [ "$1" != --only ] || only=1
