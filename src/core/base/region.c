@@ -433,7 +433,12 @@ void mmi_overlaps_link(struct mm_regions *tree, struct mmi_region *region)
 
 void mmi_overlaps_unlink(struct mm_regions *tree, struct mmi_region *region)
 {
-    take_out(tree, region, mmi_region_next(region));
+    struct mmi_region *after = mmi_region_next(region);
+
+    take_out(tree, region, after);
+    /* It may stand where the region stood, and ends elsewhere; repairs from below may have ended
+     * before they came to it. */
+    repair(tree, after);
 }
 
 struct mmi_region *mmi_overlaps_find(const struct mm_regions *tree, uint64_t start, uint64_t len)
