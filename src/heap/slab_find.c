@@ -164,6 +164,9 @@ static void *take_left_behind(struct mm_slab_class *class, uint32_t cpu, unsigne
     void *object = NULL;
     unsigned first;
 
+    if (class->nr_cpus <= 64) {
+        listed &= ~(UINT64_C(1) << cpu); /* nobody else's, and it has looked there */
+    }
     if (listed == 0) {
         return NULL;
     }
