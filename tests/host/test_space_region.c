@@ -134,10 +134,12 @@ static uint64_t cuts(const struct fixture *f, uint64_t at, uint64_t len, mm_prot
 
 static void protect(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot)
 {
+    const struct mmi_region_change change = {.sets_prot = true, .prot = prot};
+
     /* One more than it takes would make it fail for want of memory that it does not need. */
-    assert_int_equal(mmi_regions_need_protect(&f->tree, at, len, prot), cuts(f, at, len, prot));
-    have(f, mmi_regions_need_protect(&f->tree, at, len, prot));
-    mmi_regions_protect(&f->tree, at, len, prot, &f->nodes);
+    assert_int_equal(mmi_regions_need_change(&f->tree, at, len, &change), cuts(f, at, len, prot));
+    have(f, mmi_regions_need_change(&f->tree, at, len, &change));
+    mmi_regions_change(&f->tree, at, len, &change, &f->nodes);
     T_LEGAL(t_mregions_protect(&f->model, at, len, prot));
 }
 

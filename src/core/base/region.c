@@ -5,15 +5,8 @@
  * An AVL tree (Adelson-Velsky and Landis, 1962): the heights of two siblings differ by one at most,
  * so a path has at most 1.44 log2 n nodes. Nodes know their parent, so nothing recurses.
  *
- * Room is found in the same tree. Each node knows the gap before it, and the largest gap in its
- * subtree:
- *
- *        window                                              window's end
- *          |....[ A ]..[ B ][ C ]........[ D ]..................|
- *           gap A   gap B  gap C = 0  gap D      tail (no node's: looked at last)
- *
- * The lowest gap of a size is then one descent: left if the left subtree has one, else here, else
- * right. An edit changes the gap of one node or two, and what their ancestors know of it.
+ * Each node knows the gap before it, and the largest gap in its subtree: region_place.c finds room
+ * by that.
  *
  * Ranges that may overlap lie in the same tree with their ends for gaps. The largest end of a
  * subtree then tells where one overlaps, in one descent (Cormen et al., Introduction to Algorithms,
@@ -191,6 +184,27 @@ static struct mmi_region *rightmost(struct mmi_region *n)
     return n;
 }
 
+struct mmi_region *mmi_regions_before(const struct mm_regions *tree, uint64_t at)
+{
+    struct mmi_region *n = tree->root;
+    struct mmi_region *found = NULL;
+
+    while (n != NULL) {
+        if (n->start < at) {
+            found = n;
+            n = n->right;
+        } else {
+            n = n->left;
+        }
+    }
+    return found;
+}
+
+struct mmi_region *mmi_regions_last(const struct mm_regions *tree)
+{
+    return rightmost(tree->root);
+}
+
 struct mmi_region *mmi_regions_first(const struct mm_regions *tree)
 {
     return leftmost(tree->root);
@@ -207,101 +221,22 @@ struct mmi_region *mmi_region_next(const struct mmi_region *region)
     return region->parent;
 }
 
+struct mmi_region *mmi_region_prev(const struct mmi_region *region)
+{
+    if (region->left != NULL) {
+        return rightmost(region->left);
+    }
+    while (region->parent != NULL && region->parent->left == region) {
+        region = region->parent;
+    }
+    return region->parent;
+}
+
 bool mmi_regions_free(const struct mm_regions *tree, uint64_t start, uint64_t len)
 {
     const struct mmi_region *n = mmi_regions_from(tree, start);
 
     return n == NULL || n->start > start + (len - 1);
-}
-
-/* --- room ------------------------------------------------------------------------------------- */
-
-/** The first node at or after `n` in order, within the tree, whose gap is `len` or more. */
-static struct mmi_region *gap_below(struct mmi_region *n, uint64_t len)
-{
-    if (max_gap(n) < len) {
-        return NULL;
-    }
-    for (;;) {
-        if (max_gap(n->left) >= len) {
-            n = n->left;
-        } else if (n->gap >= len) {
-            return n;
-        } else {
-            n = n->right;
-        }
-    }
-}
-
-/** The next node in order after `n` whose gap is `len` or more. */
-static struct mmi_region *gap_after(struct mmi_region *n, uint64_t len)
-{
-    if (max_gap(n->right) >= len) {
-        return gap_below(n->right, len);
-    }
-    for (; n->parent != NULL; n = n->parent) {
-        struct mmi_region *up = n->parent;
-
-        if (up->left != n) {
-            continue;
-        }
-        if (up->gap >= len) {
-            return up;
-        }
-        if (max_gap(up->right) >= len) {
-            return gap_below(up->right, len);
-        }
-    }
-    return NULL;
-}
-
-/** The lowest such place in the gap of `gap` bytes from `start`. */
-static bool fits(uint64_t start, uint64_t gap, const struct mmi_regions_place *place, uint64_t *out)
-{
-    uint64_t at = start > place->lowest ? start : place->lowest;
-    uint64_t last = start + (gap - 1);
-    uint64_t up;
-
-    last = place->highest < last ? place->highest : last;
-    if (gap == 0 || at > last) {
-        return false;
-    }
-    up = (place->residue - at) & (place->align - 1);
-    if (up > last - at || last - at - up < place->len - 1) {
-        return false;
-    }
-    *out = at + up;
-    return true;
-}
-
-bool mmi_regions_find_place(const struct mm_regions *tree, const struct mmi_regions_place *place,
-                            uint64_t *out)
-{
-    struct mmi_region *n = mmi_regions_from(tree, place->lowest);
-    uint64_t used = 0;
-
-    if (n != NULL && n->gap < place->len) {
-        n = gap_after(n, place->len);
-    }
-    for (; n != NULL && n->start - n->gap <= place->highest; n = gap_after(n, place->len)) {
-        if (fits(n->start - n->gap, n->gap, place, out)) {
-            return true;
-        }
-    }
-    n = rightmost(tree->root);
-    if (n != NULL) {
-        used = n->start - tree->window.start.raw + n->len;
-    }
-    return used < tree->window.len &&
-           fits(tree->window.start.raw + used, tree->window.len - used, place, out);
-}
-
-bool mmi_regions_room(const struct mm_regions *tree, uint64_t len, uint64_t align, uint64_t *out)
-{
-    const struct mmi_regions_place place = {
-        .len = len, .align = align, .lowest = 0, .highest = UINT64_MAX};
-
-    return mmi_regions_find_place(tree, &place, out);
 }
 
 /* --- changing --------------------------------------------------------------------------------- */
@@ -414,6 +349,7 @@ void mmi_regions_resize(struct mm_regions *tree, struct mmi_region *region, uint
 
     set_gap(tree, region, region->gap + (start - region->start));
     tree->bytes += len - region->len;
+    region->attr.offset = mmi_region_offset(&region->attr, start - region->start);
     region->start = start;
     region->len = len;
     if (after != NULL) {
@@ -503,8 +439,10 @@ bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platf
         expect(&c, n->gap == n->start - from, "region knows its gap wrongly", n);
         expect(&c,
                !merged || before == NULL || n->gap != 0 ||
-                   !mmi_region_attr_equal(&before->attr, &n->attr),
+                   !mmi_region_attr_continues(&before->attr, before->len, &n->attr),
                "equal neighbours are not one region", n);
+        expect(&c, !merged || (n->attr.flags & MMI_REGION_OFFSET) != 0 || n->attr.offset == 0,
+               "region has an offset that does not count", n);
         check_node(&c, n);
         nr++;
         bytes += n->len;

@@ -12,9 +12,15 @@
 #include <mm/addr.h>
 #include <mm/platform.h>
 
-/** What must be equal for two neighbours to be one region, where neighbours merge. */
+/** A flag of regions whose `offset` counts. The library's own: no caller gives it or sees it. */
+#define MMI_REGION_OFFSET (UINT32_C(1) << 31)
+
+/** What two neighbours must agree in to be one region, where neighbours merge. */
 struct mmi_region_attr {
     uint64_t tag;
+    uint64_t object; /* what backs it, an address or an id that means nothing here; 0: nothing */
+    uint64_t offset; /* bytes: where in `object`, or in physical memory, the region's first byte is;
+                        without MMI_REGION_OFFSET it is 0 and stays so */
     mm_prot_t prot;
     uint32_t flags;
 };
@@ -32,10 +38,20 @@ struct mmi_region {
     uint32_t height; /* of this subtree; a leaf has 1 */
 };
 
-static inline bool mmi_region_attr_equal(const struct mmi_region_attr *a,
-                                         const struct mmi_region_attr *b)
+/** The offset of the byte `by` bytes above the one that has these attributes; `by` may be below 0,
+ * modulo 2^64. */
+static inline uint64_t mmi_region_offset(const struct mmi_region_attr *attr, uint64_t by)
 {
-    return a->tag == b->tag && a->prot == b->prot && a->flags == b->flags;
+    return (attr->flags & MMI_REGION_OFFSET) != 0 ? attr->offset + by : attr->offset;
+}
+
+/** Whether a region of `high` that begins where `low_len` bytes of `low` end is one with it. */
+static inline bool mmi_region_attr_continues(const struct mmi_region_attr *low, uint64_t low_len,
+                                             const struct mmi_region_attr *high)
+{
+    return low->tag == high->tag && low->object == high->object && low->prot == high->prot &&
+           low->flags == high->flags &&
+           ((low->flags & MMI_REGION_OFFSET) == 0 || high->offset == low->offset + low_len);
 }
 
 /** Nodes in nobody's tree, chained. */
@@ -56,11 +72,17 @@ void mmi_regions_init(struct mm_regions *tree, struct mm_vrange window);
 struct mmi_region *mmi_regions_from(const struct mm_regions *tree, uint64_t at);
 /** The region that holds `at`, or NULL. */
 struct mmi_region *mmi_regions_find(const struct mm_regions *tree, uint64_t at);
+/** The last region that begins below `at`, or NULL. */
+struct mmi_region *mmi_regions_before(const struct mm_regions *tree, uint64_t at);
 struct mmi_region *mmi_regions_first(const struct mm_regions *tree);
+struct mmi_region *mmi_regions_last(const struct mm_regions *tree);
 struct mmi_region *mmi_region_next(const struct mmi_region *region);
+struct mmi_region *mmi_region_prev(const struct mmi_region *region);
 
 /** Whether no region has a byte in the range. */
 bool mmi_regions_free(const struct mm_regions *tree, uint64_t start, uint64_t len);
+
+/* --- room: region_place.c --------------------------------------------------------------------- */
 
 /** Where a range may lie. */
 struct mmi_regions_place {
@@ -76,18 +98,24 @@ struct mmi_regions_place {
 bool mmi_regions_find_place(const struct mm_regions *tree, const struct mmi_regions_place *place,
                             uint64_t *out);
 
-/** The same of the whole window, at a multiple of `align`. */
+/** The highest such place, at the same cost. */
+bool mmi_regions_find_place_high(const struct mm_regions *tree,
+                                 const struct mmi_regions_place *place, uint64_t *out);
+
+/** The lowest one of the whole window, at a multiple of `align`. */
 bool mmi_regions_room(const struct mm_regions *tree, uint64_t len, uint64_t align, uint64_t *out);
+
+/* --- changing: region.c ----------------------------------------------------------------------- */
 
 /** Put a node (start, len, attr set) where the tree has room for it. */
 void mmi_regions_link(struct mm_regions *tree, struct mmi_region *region);
 void mmi_regions_unlink(struct mm_regions *tree, struct mmi_region *region);
-/** Move the ends of a region without passing a neighbour. */
+/** Move the ends of a region without passing a neighbour. Each byte that stays keeps its offset. */
 void mmi_regions_resize(struct mm_regions *tree, struct mmi_region *region, uint64_t start,
                         uint64_t len);
 
 /** Order, balance, gaps, parents, sums; each contradiction is logged for the room. `merged`: and no
- * two neighbours that touch have equal attributes. */
+ * two neighbours that touch agree. */
 bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platform *platform,
                             const char *room, bool merged);
 

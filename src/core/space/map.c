@@ -270,6 +270,7 @@ static void set_leaves_unshared(struct mm_space *space, uint64_t start, uint64_t
 static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64_t len,
                                   mm_prot_t prot)
 {
+    const struct mmi_region_change change = {.sets_prot = true, .prot = prot};
     struct mmi_region_list nodes = {NULL, 0};
     struct mm_gather *gather;
     mm_status_t status = all_protectable(space, start, len);
@@ -278,7 +279,7 @@ static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64
         return status;
     }
     if (!mmi_space_take_nodes(space, &nodes,
-                              mmi_regions_need_protect(&space->regions, start, len, prot))) {
+                              mmi_regions_need_change(&space->regions, start, len, &change))) {
         return MM_ERR_NO_MEMORY;
     }
     gather = mmi_space_gather(space);
@@ -287,7 +288,7 @@ static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64
     } else {
         set_leaves(space, start, len, prot, gather);
     }
-    mmi_regions_protect(&space->regions, start, len, prot, &nodes);
+    mmi_regions_change(&space->regions, start, len, &change, &nodes);
     mm_gather_end(gather);
     mmi_space_give_nodes(space, &nodes);
     return MM_OK;

@@ -17,27 +17,27 @@ static struct mmi_region *agrees_before(const struct mm_regions *tree, uint64_t 
         return NULL;
     }
     n = mmi_regions_find(tree, start - 1);
-    return n != NULL && mmi_region_attr_equal(&n->attr, attr) ? n : NULL;
+    return n != NULL && mmi_region_attr_continues(&n->attr, n->len, attr) ? n : NULL;
 }
 
-/** The region that begins where a range ends and agrees with `attr`, or NULL. */
-static struct mmi_region *agrees_after(const struct mm_regions *tree, uint64_t last,
+/** The region that begins where a range of `attr` ends and agrees with it, or NULL. */
+static struct mmi_region *agrees_after(const struct mm_regions *tree, uint64_t start, uint64_t len,
                                        const struct mmi_region_attr *attr)
 {
+    uint64_t last = start + (len - 1);
     struct mmi_region *n;
 
     if (last == mm_vrange_last(tree->window).raw) {
         return NULL;
     }
     n = mmi_regions_find(tree, last + 1);
-    return n != NULL && mmi_region_attr_equal(&n->attr, attr) ? n : NULL;
+    return n != NULL && mmi_region_attr_continues(attr, len, &n->attr) ? n : NULL;
 }
 
 uint64_t mmi_regions_need_insert(const struct mm_regions *tree, uint64_t start, uint64_t len,
                                  const struct mmi_region_attr *attr)
 {
-    return agrees_before(tree, start, attr) == NULL &&
-                   agrees_after(tree, start + (len - 1), attr) == NULL
+    return agrees_before(tree, start, attr) == NULL && agrees_after(tree, start, len, attr) == NULL
                ? 1
                : 0;
 }
@@ -46,7 +46,7 @@ void mmi_regions_insert(struct mm_regions *tree, uint64_t start, uint64_t len,
                         const struct mmi_region_attr *attr, struct mmi_region_list *nodes)
 {
     struct mmi_region *before = agrees_before(tree, start, attr);
-    struct mmi_region *after = agrees_after(tree, start + (len - 1), attr);
+    struct mmi_region *after = agrees_after(tree, start, len, attr);
     struct mmi_region *n;
 
     if (before != NULL) {
@@ -64,6 +64,7 @@ void mmi_regions_insert(struct mm_regions *tree, uint64_t start, uint64_t len,
         n->start = start;
         n->len = len;
         n->attr = *attr;
+        n->attr.offset = (attr->flags & MMI_REGION_OFFSET) != 0 ? attr->offset : 0;
         mmi_regions_link(tree, n);
     }
 }
@@ -84,6 +85,7 @@ static void split(struct mm_regions *tree, struct mmi_region *n, uint64_t at,
     high->start = at;
     high->len = n->start + n->len - at;
     high->attr = n->attr;
+    high->attr.offset = mmi_region_offset(&n->attr, at - n->start);
     mmi_regions_resize(tree, n, n->start, at - n->start);
     mmi_regions_link(tree, high);
 }
@@ -115,16 +117,69 @@ void mmi_regions_remove(struct mm_regions *tree, uint64_t start, uint64_t len,
     }
 }
 
-uint64_t mmi_regions_need_protect(const struct mm_regions *tree, uint64_t start, uint64_t len,
-                                  mm_prot_t prot)
+uint64_t mmi_regions_need_take(const struct mm_regions *tree, uint64_t start, uint64_t len)
 {
     uint64_t last = start + (len - 1);
     const struct mmi_region *low = mmi_regions_find(tree, start);
     const struct mmi_region *high = mmi_regions_find(tree, last);
     uint64_t need = 0;
 
-    need += low->start < start && low->attr.prot != prot ? 1 : 0;
-    need += mmi_region_last(high) > last && high->attr.prot != prot ? 1 : 0;
+    need += low != NULL && low->start < start ? 1 : 0;
+    need += high != NULL && mmi_region_last(high) > last ? 1 : 0;
+    return need;
+}
+
+void mmi_regions_take(struct mm_regions *tree, uint64_t start, uint64_t len,
+                      struct mmi_region_list *out, struct mmi_region_list *nodes)
+{
+    uint64_t last = start + (len - 1);
+    struct mmi_region *n = mmi_regions_from(tree, start);
+    struct mmi_region **end = &out->head;
+    struct mmi_region *next;
+
+    while (*end != NULL) {
+        end = &(*end)->left;
+    }
+    if (n != NULL && n->start < start) {
+        split(tree, n, start, nodes);
+        n = mmi_region_next(n);
+    }
+    for (; n != NULL && n->start <= last; n = next) {
+        if (mmi_region_last(n) > last) {
+            split(tree, n, last + 1, nodes);
+        }
+        next = mmi_region_next(n);
+        mmi_regions_unlink(tree, n);
+        n->left = NULL;
+        *end = n;
+        end = &n->left;
+        out->nr++;
+    }
+}
+
+/** The flags that a region has after a change. */
+static uint32_t flags_after(const struct mmi_region *n, const struct mmi_region_change *change)
+{
+    return (n->attr.flags & ~change->clear) | change->set;
+}
+
+/** Whether a change leaves a region another than it was. */
+static bool changes(const struct mmi_region *n, const struct mmi_region_change *change)
+{
+    return (change->sets_prot && n->attr.prot != change->prot) ||
+           flags_after(n, change) != n->attr.flags;
+}
+
+uint64_t mmi_regions_need_change(const struct mm_regions *tree, uint64_t start, uint64_t len,
+                                 const struct mmi_region_change *change)
+{
+    uint64_t last = start + (len - 1);
+    const struct mmi_region *low = mmi_regions_find(tree, start);
+    const struct mmi_region *high = mmi_regions_find(tree, last);
+    uint64_t need = 0;
+
+    need += low != NULL && low->start < start && changes(low, change) ? 1 : 0;
+    need += high != NULL && mmi_region_last(high) > last && changes(high, change) ? 1 : 0;
     return need;
 }
 
@@ -145,22 +200,23 @@ static void join_before(struct mm_regions *tree, struct mmi_region *n,
     }
 }
 
-void mmi_regions_protect(struct mm_regions *tree, uint64_t start, uint64_t len, mm_prot_t prot,
-                         struct mmi_region_list *nodes)
+void mmi_regions_change(struct mm_regions *tree, uint64_t start, uint64_t len,
+                        const struct mmi_region_change *change, struct mmi_region_list *nodes)
 {
     uint64_t last = start + (len - 1);
-    struct mmi_region *n = mmi_regions_find(tree, start);
+    struct mmi_region *n = mmi_regions_from(tree, start);
 
-    if (n->start < start && n->attr.prot != prot) {
+    if (n != NULL && n->start < start && changes(n, change)) {
         split(tree, n, start, nodes);
         n = mmi_region_next(n);
     }
     for (; n != NULL && n->start <= last; n = mmi_region_next(n)) {
-        if (n->attr.prot != prot) {
+        if (changes(n, change)) {
             if (mmi_region_last(n) > last) {
                 split(tree, n, last + 1, nodes);
             }
-            n->attr.prot = prot;
+            n->attr.prot = change->sets_prot ? change->prot : n->attr.prot;
+            n->attr.flags = flags_after(n, change);
         }
         join_before(tree, n, nodes);
     }

@@ -374,7 +374,7 @@ static mm_status_t report(struct mm_space *space, const struct mmi_region *regio
     if (region != NULL) {
         out->range = mm_vrange(mm_vaddr(region->start), region->len);
         out->prot = region->attr.prot;
-        out->flags = region->attr.flags;
+        out->flags = region->attr.flags & ~MMI_REGION_OFFSET;
         out->tag = region->attr.tag;
     }
     mmi_space_unlock(space);
