@@ -29,6 +29,8 @@ typedef bool (*mm_paging_entry_fn)(void *ctx, const struct mm_mapping *mapping, 
 /** Called for a leaf or soft slot; false ends the walk. */
 typedef bool (*mm_paging_slot_fn)(void *ctx, const struct mm_slot *slot);
 
+struct mmi_page;
+
 struct mm_paging_ops {
     /** Bits of a virtual address now, and of a physical one. */
     unsigned (*vaddr_bits)(void *ctx);
@@ -45,6 +47,14 @@ struct mm_paging_ops {
      * for. `bits` is what init_user set in `page_bits` for the protection, and not 0. */
     mm_status_t (*map_page)(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t bits, mm_paddr_t paddr,
                             mm_prot_t prot);
+    /** One page of write-back memory at a time, for who may share the owner's lock with others that
+     * do the same; `at` is aligned and declared, and nothing is flushed or counted. The library's
+     * own page.h says what each does. */
+    void (*page_look)(const struct mm_pagetable *pt, uint64_t at, struct mmi_page *out);
+    mm_status_t (*page_fill)(struct mm_pagetable *pt, uint64_t at, mm_paddr_t paddr,
+                             mm_prot_t prot);
+    mm_status_t (*page_swap)(struct mm_pagetable *pt, uint64_t at, struct mmi_page *seen,
+                             mm_paddr_t paddr, mm_prot_t prot);
     mm_status_t (*guard)(struct mm_pagetable *pt, struct mm_vrange range);
     mm_status_t (*unmap)(struct mm_pagetable *pt, struct mm_vrange range, uint32_t flags,
                          struct mm_gather *gather);

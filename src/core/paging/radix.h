@@ -61,6 +61,7 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 #include "internal.h"
+#include "page.h"
 
 #define RADIX_SLOTS  (1u << CODEC_BITS)
 #define RADIX_INLINE static inline __attribute__((always_inline))
@@ -462,34 +463,6 @@ static mm_status_t radix_translate(const struct mm_pagetable *pt, mm_vaddr_t add
 
 #undef TRANSLATE_LEVEL
 
-#define PAGE_LEVEL(n)                                                                              \
-    if ((n) <= top) {                                                                              \
-        entry = *slot_at(base, entry, at, (n));                                                    \
-        if (MMI_UNLIKELY(!codec_is_user_table(entry))) {                                           \
-            return false;                                                                          \
-        }                                                                                          \
-    }
-
-/** The slot of level 0 of an address of the user, through a direct map; false: there may be none.
- * Plain loads, which may be folded: the owner's lock keeps entries of tables as they are, and A,
- * which the hardware would set, is set in ours. What else they have beside their address is the
- * same in all, so it is in the base instead of being masked out of each. */
-RADIX_INLINE bool page_slot(const struct mm_pagetable *pt, uint64_t at, uint64_t **out)
-{
-    uint64_t base = pt->page_base;
-    uint64_t entry = pt->page_root;
-    unsigned top = root_level(codec_of(pt));
-
-    PAGE_LEVEL(4u)
-    PAGE_LEVEL(3u)
-    PAGE_LEVEL(2u)
-    PAGE_LEVEL(1u)
-    *out = slot_at(base, entry, at, 0);
-    return true;
-}
-
-#undef PAGE_LEVEL
-
 /* --- a range ---------------------------------------------------------------------------------- */
 
 /** Where a sweep stands. */
@@ -625,6 +598,8 @@ static inline uint64_t sweep_address(const struct sweep *s, unsigned i)
 
 #include "radix_audit.h"
 #include "radix_slot.h"
+
+#include "radix_page.h"
 
 #include "radix_harvest.h"
 

@@ -296,13 +296,53 @@ static mm_status_t radix_guard(struct mm_pagetable *pt, struct mm_vrange range)
     return map_run(pt, cx, &job);
 }
 
+/* --- a page of the user ------------------------------------------------------------------------ */
+
+#define PAGE_LEVEL(n)                                                                              \
+    if ((n) <= top) {                                                                              \
+        entry = page_load(slot_at(base, entry, at, (n)), shared);                                  \
+        if (MMI_UNLIKELY(!codec_is_user_table(entry))) {                                           \
+            return false;                                                                          \
+        }                                                                                          \
+    }
+
+/* How the owner's lock is held where page_slot() is called. */
+#define PAGE_ALONE  false
+#define PAGE_SHARED true
+
+/** Who is alone loads plainly, which may be folded: nobody links a table meanwhile, and A, which the
+ * hardware would set, is set in ours. */
+RADIX_INLINE uint64_t page_load(const uint64_t *entry, bool shared)
+{
+    return shared ? mmi_load_acquire(entry) : *entry;
+}
+
+/** The slot of level 0 of an address of the user, through a direct map; false: there may be none.
+ * What entries of tables have beside their address is the same in all, so it is in the base instead
+ * of being masked out of each. */
+RADIX_INLINE bool page_slot(const struct mm_pagetable *pt, uint64_t at, bool shared, uint64_t **out)
+{
+    uint64_t base = pt->page_base;
+    uint64_t entry = pt->page_root;
+    unsigned top = root_level(codec_of(pt));
+
+    PAGE_LEVEL(4u)
+    PAGE_LEVEL(3u)
+    PAGE_LEVEL(2u)
+    PAGE_LEVEL(1u)
+    *out = slot_at(base, entry, at, 0);
+    return true;
+}
+
+#undef PAGE_LEVEL
+
 /** A page of memory: where its tables exist, one walk both checks and stores. */
 static mm_status_t radix_map_page(struct mm_pagetable *pt, mm_vaddr_t at, uint64_t bits,
                                   mm_paddr_t paddr, mm_prot_t prot)
 {
     uint64_t *slot;
 
-    if (MMI_LIKELY(page_slot(pt, at.raw, &slot) && mmi_load(slot) == 0)) {
+    if (MMI_LIKELY(page_slot(pt, at.raw, PAGE_ALONE, &slot) && mmi_load(slot) == 0)) {
         mmi_store_release(slot, paddr.raw | bits);
         pt->nr_leaves[0]++;
         return MM_OK;

@@ -240,6 +240,22 @@ static mm_status_t exchange_run(struct mm_pagetable *pt, const codec_t *cx,
     }
 }
 
+/** Exchange, with all tables that are missing, or change nothing. */
+static mm_status_t exchange_make(struct mm_pagetable *pt, const codec_t *cx,
+                                 const struct exchange *e, struct mm_slot *seen)
+{
+    struct plan plan;
+    mm_status_t status;
+
+    plan_begin(&plan);
+    status = exchange_run(pt, cx, e, seen, &plan);
+    plan_abandon(pt, &plan);
+    if (status == MM_OK) {
+        pair_up(pt, e->at, e->at); /* whoever linked it: this slot is in it */
+    }
+    return status;
+}
+
 /** The table of a slot may hold nothing any more. Mostly that is known of its range. */
 static void exchange_emptied(struct mm_pagetable *pt, uint64_t at)
 {
@@ -276,7 +292,6 @@ static mm_status_t radix_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64
     unsigned level = size_level(len);
     bool leaf = now->kind == MM_SLOT_LEAF;
     struct exchange e = {.at = at.raw, .level = level, .seen = seen->raw};
-    struct plan plan;
     mm_status_t status;
 
     if (level > codec_max_leaf(cx) ||
@@ -289,14 +304,11 @@ static mm_status_t radix_slot_cas(struct mm_pagetable *pt, mm_vaddr_t at, uint64
     e.now = slot_encode(cx, now, level);
     e.bits = leaf ? codec_prot(cx, now->prot) : 0;
     e.type = now->type;
-    plan_begin(&plan);
-    status = exchange_run(pt, cx, &e, seen, &plan);
-    plan_abandon(pt, &plan);
+    status = exchange_make(pt, cx, &e, seen);
     if (status != MM_OK) {
         return status;
     }
     exchange_count(pt, &e);
-    pair_up(pt, at.raw, at.raw); /* whoever linked it: this slot is in it */
     if (codec_is_leaf(e.seen)) {
         mmi_gather_add(gather, mm_vrange(at, len), level_shift(level));
     }
