@@ -89,6 +89,14 @@ struct mm_kva_config {
     void *ctx;
 };
 
+/** Physical ranges that are mapped, by memory type: by the arena, and by spaces. All under a lock of
+ * its own. */
+struct mm_kva_devices {
+    uint32_t lock;
+    uint64_t nr_foreign; /**< by others than the arena */
+    struct mm_regions by_type[MM_MEMTYPE_COUNT];
+};
+
 struct mmi_kva_range;
 
 /** An arena. Storage is the caller's; fields are the library's: `c` = constant after init, `l` =
@@ -112,7 +120,7 @@ struct mm_kva {
     const struct mm_kva_ops *ops; /**< c */
     void *ctx;                    /**< c */
     struct mm_regions ranges;     /**< l: guards are part of a range */
-    struct mm_regions devices[MM_MEMTYPE_COUNT]; /**< l: physical ranges that are mapped, by type */
+    struct mm_kva_devices devices;
     struct mm_slab_table table;       /**< entries atomic: by page, the range that begins there */
     uint64_t table_pages;             /**< c */
     struct mmi_kva_range *lazy;       /**< a: freed, and still mapped */
@@ -157,7 +165,8 @@ mm_status_t mm_kva_init(struct mm_kva *kva, const struct mm_kva_config *config);
  * and the pages of the pool. The storage is zeroed.
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a range is
- *         out: nothing but a purge was done, and cached stacks are given back)
+ *         out, or a space maps a device: nothing but a purge was done, and cached stacks are given
+ *         back)
  * Locks:  as mm_kva_purge(); nobody else uses the arena. Cost: as mm_kva_reclaim().
  */
 MM_MUST_CHECK
@@ -206,22 +215,23 @@ mm_status_t mm_kva_alloc(struct mm_kva *kva, const struct mm_kva_request *reques
  * anywhere: whole pages are mapped, and the offset in the first is kept in what is returned.
  *
  * One physical page must not be mapped with two memory types (SDM vol. 3A, 12.12.4). So what is
- * mapped here already can be mapped again only with the same type, and memory that `frames`
- * manages, which the direct map shows as write-back, only as that.
+ * mapped already, here or in a space that shares its devices with the arena, can be mapped again
+ * only with the same type, and memory that `frames` manages, which the direct map shows as
+ * write-back, only as that.
  *
  * @param prot      with READ, without USER
  * @param flags     MM_KVA_ATOMIC | MM_KVA_NO_GUARDS
  * @param[out] out  where the first byte is; untouched on error
- * @return MM_OK | MM_ERR_ALREADY_MAPPED (a page of it is mapped here with another type)
+ * @return MM_OK | MM_ERR_ALREADY_MAPPED (a page of it is mapped with another type)
  *         | MM_ERR_PERMISSION_DENIED (a page of it is managed memory, and `type` is not write-back)
  *         | MM_ERR_NO_MEMORY | MM_ERR_REGION_NOT_FOUND (no room in the arena) | MM_ERR_BUSY
- *         (MM_KVA_ATOMIC: the lock is held) | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT
+ *         (MM_KVA_ATOMIC: a lock is held) | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT
  *         (null, type) | MM_ERR_INVALID_SIZE (length 0, longer than the arena, or wraps)
  *         | MM_ERR_INVALID_ADDRESS (beyond the CPU's) | MM_ERR_INVALID_FLAGS (flags, prot)
  *         | MM_ERR_UNSUPPORTED (a type that the CPU lacks) | MM_ERR_FAULT (as for mm_paging_map())
  *         | what the source of the kernel's root answers
  * Owner:  the mapping is the caller's, until mm_kva_free() of what was returned.
- * Locks:  as mm_kva_alloc().
+ * Locks:  as mm_kva_alloc(), and that of the devices.
  * Cost:   as mm_kva_alloc(), with the largest leaves; and O(log n) in the devices that are mapped.
  */
 MM_MUST_CHECK

@@ -255,7 +255,7 @@ mm_status_t mm_kva_destroy(struct mm_kva *kva)
         return mmi_kva_check_arena(kva);
     }
     (void)mm_kva_reclaim(kva);
-    if (kva->ranges.nr != 0) {
+    if (kva->ranges.nr != 0 || kva->devices.nr_foreign != 0) {
         return MM_ERR_BUSY;
     }
     (void)mmi_kva_enter(kva, false);

@@ -18,6 +18,7 @@
 #ifndef MMI_HEAP_KVA_H
 #define MMI_HEAP_KVA_H
 
+#include "device.h"
 #include "slab.h"
 
 #include "core/base/atomic.h"

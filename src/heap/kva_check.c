@@ -122,27 +122,48 @@ static void check_device(struct checking *c, unsigned type, struct mmi_region *n
                mapping.paddr.raw + (device->start - mapping.page.start.raw) == device->paddr &&
                mapping.type == device->type,
            "a device is not mapped as recorded", device->start);
+}
+
+/** A claim of the arena has a range; what others have claimed is theirs to check. */
+static void check_claim(struct checking *c, unsigned type, struct mmi_region *node)
+{
     for (unsigned other = type + 1; other < MM_MEMTYPE_COUNT; other++) {
-        expect(c, mmi_overlaps_find(&c->kva->devices[other], node->start, node->len) == NULL,
-               "a page of a device has two types", device->start);
+        expect(c,
+               mmi_overlaps_find(&c->kva->devices.by_type[other], node->start, node->len) == NULL,
+               "a page of a device has two types", node->start);
+    }
+    if (node->attr.tag == 0) {
+        check_device(c, type, node);
     }
 }
 
-static void check_devices(struct checking *c)
+/** Under the lock of the claims. */
+static void check_claims(struct checking *c)
 {
+    uint64_t nr_foreign = 0;
     uint64_t nr = 0;
 
     for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
-        const struct mm_regions *tree = &c->kva->devices[type];
+        const struct mm_regions *tree = &c->kva->devices.by_type[type];
 
         c->good = c->good && mmi_overlaps_check(tree, &c->kva->platform, "kva");
         for (struct mmi_region *r = c->good ? mmi_regions_first(tree) : NULL; r != NULL;
              r = mmi_region_next(r)) {
-            check_device(c, type, r);
+            check_claim(c, type, r);
+            nr_foreign += r->attr.tag != 0 ? 1 : 0;
         }
         nr += tree->nr;
     }
-    expect(c, nr == c->nr_ranges[MM_KVA_DEVICE], "devices are not all listed", nr);
+    expect(c, nr - nr_foreign == c->nr_ranges[MM_KVA_DEVICE], "devices are not all listed", nr);
+    expect(c, nr_foreign == c->kva->devices.nr_foreign, "devices of others counted wrongly",
+           nr_foreign);
+}
+
+static void check_devices(struct checking *c)
+{
+    mmi_lock(&c->kva->devices.lock, &c->kva->platform);
+    check_claims(c);
+    mmi_unlock(&c->kva->devices.lock);
 }
 
 static void check_counts(struct checking *c)

@@ -93,34 +93,17 @@ void mmi_kva_set_entries(struct mm_kva *kva, const struct mmi_kva_range *range, 
 
 /* --- devices ---------------------------------------------------------------------------------- */
 
-/** Whether the memory may be mapped with this type, for all that is known of it. */
-static mm_status_t check_alias(const struct mm_kva *kva, const struct mmi_kva_spec *spec)
-{
-    uint64_t last = spec->paddr + (spec->request.len - 1);
-    struct mm_prange managed;
-
-    if (spec->type != MM_MEMTYPE_WB &&
-        mm_frame_next_memory(kva->frames, mm_pfn_of(mm_paddr(spec->paddr)), &managed, NULL, NULL) ==
-            MM_OK &&
-        managed.start.raw <= last) {
-        return MM_ERR_PERMISSION_DENIED;
-    }
-    for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
-        if (type != (unsigned)spec->type &&
-            mmi_overlaps_find(&kva->devices[type], spec->paddr, spec->request.len) != NULL) {
-            return MM_ERR_ALREADY_MAPPED;
-        }
-    }
-    return MM_OK;
-}
-
-static void list_device(struct mm_kva *kva, struct mmi_kva_range *range)
+/** Claim it for the range, before any CPU can reach it. */
+static mm_status_t claim_device(struct mm_kva *kva, const struct mmi_kva_spec *spec,
+                                struct mmi_kva_range *range)
 {
     struct mmi_kva_range *twin = range->twin;
 
-    *twin =
-        (struct mmi_kva_range){.region = {.start = range->paddr, .len = range->len}, .twin = range};
-    mmi_overlaps_link(&kva->devices[range->type], &twin->region);
+    *twin = (struct mmi_kva_range){.region = {.start = spec->paddr, .len = spec->request.len},
+                                   .twin = range};
+    return (spec->request.flags & MM_KVA_ATOMIC) != 0
+               ? mmi_device_try_claim(kva, &twin->region, spec->type)
+               : mmi_device_claim(kva, &twin->region, spec->type);
 }
 
 /* --- taking ----------------------------------------------------------------------------------- */
@@ -147,6 +130,21 @@ mm_status_t mmi_kva_map_at(struct mm_kva *kva, const struct mmi_kva_spec *spec, 
     return status;
 }
 
+/** Find a place and map it: MM_OK, and where it is. */
+static mm_status_t map_somewhere(struct mm_kva *kva, const struct mmi_kva_spec *spec,
+                                 const struct mmi_kva_frames *frames, uint64_t *out,
+                                 uint64_t *missing)
+{
+    if (!find_place(kva, spec, out)) {
+        return MM_ERR_REGION_NOT_FOUND;
+    }
+    if (!mmi_kva_has_entries(kva, spec, *out)) {
+        *missing = *out;
+        return MM_ERR_NO_MEMORY;
+    }
+    return mmi_kva_map_at(kva, spec, *out, frames);
+}
+
 /** Under the lock. `*missing` is where entries of the table are missing: make them, and come again;
  * 0 otherwise. */
 static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
@@ -154,21 +152,18 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                          uint64_t *missing)
 {
     const struct mm_kva_request *asked = &spec->request;
-    mm_status_t status = spec->kind == MM_KVA_DEVICE ? check_alias(kva, spec) : MM_OK;
+    bool is_device = spec->kind == MM_KVA_DEVICE;
+    mm_status_t status = is_device ? claim_device(kva, spec, range) : MM_OK;
     uint64_t at;
 
     if (status != MM_OK) {
         return status;
     }
-    if (!find_place(kva, spec, &at)) {
-        return MM_ERR_REGION_NOT_FOUND;
-    }
-    if (!mmi_kva_has_entries(kva, spec, at)) {
-        *missing = at;
-        return MM_ERR_NO_MEMORY;
-    }
-    status = mmi_kva_map_at(kva, spec, at, frames);
+    status = map_somewhere(kva, spec, frames, &at, missing);
     if (status != MM_OK) {
+        if (is_device) {
+            mmi_device_release(kva, &range->twin->region, spec->type);
+        }
         return status;
     }
     *range = (struct mmi_kva_range){.region = {.start = at - guard_bytes(asked->guard_before),
@@ -185,9 +180,6 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                                     .twin = range->twin};
     range->nr_left = mmi_kva_pages(range);
     mmi_regions_link(&kva->ranges, &range->region);
-    if (spec->kind == MM_KVA_DEVICE) {
-        list_device(kva, range);
-    }
     mmi_fetch_add(&kva->nr_ranges[spec->kind], UINT64_C(1));
     mmi_fetch_add(&kva->nr_pages[spec->kind], range->nr_left);
     mmi_kva_set_entries(kva, range, at, spec->kind == MM_KVA_PAGES ? asked->len : MM_PAGE_SIZE);

@@ -102,7 +102,7 @@ static void test_check(void **state)
     NAMES("a device is not listed as recorded", device->twin->twin, range);
     NAMES("region knows its end wrongly", device->twin->region.gap, device->paddr);
     NAMES("a page of a device has two types", device->twin->region.start, other->paddr);
-    NAMES("devices are not all listed", rig.kva.devices[MM_MEMTYPE_UC], none);
+    NAMES("devices are not all listed", rig.kva.devices.by_type[MM_MEMTYPE_UC], none);
     NAMES("kept stacks counted wrongly", rig.kva.nr_stacks, 2);
     NAMES("a frame of the reserve is free", rig.kva.nr_reserve, 3);
     NAMES("ranges of a kind counted wrongly", rig.kva.nr_ranges[MM_KVA_DEVICE], 3);
