@@ -264,6 +264,7 @@ struct mm_frames {
     uint64_t strayed;
     uint64_t fresh;    /**< atomic: a line in which frames were freed lately; a hint for runs */
     uint64_t changing; /**< atomic: a call that adds or removes memory is in progress */
+    uint64_t nr_pins;  /**< atomic: of all frames */
 };
 
 /**
@@ -527,6 +528,15 @@ uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame);
  * Locks:  none; any context. Cost: O(1), one atomic.
  */
 void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame);
+
+/**
+ * The inverse, for who made a frame immortal and can be sure that nobody else refers to it any
+ * more: it has one reference, the caller's, and may be freed. Panics as mm_frame_get(), and if the
+ * frame is not immortal.
+ *
+ * Locks:  none; any context. Cost: O(1), one atomic.
+ */
+void mm_frame_make_mortal(struct mm_frames *frames, mm_pfn_t frame);
 
 /**
  * Pin an allocated frame: a device or a borrowed pointer uses it, so it must neither move nor be

@@ -22,6 +22,11 @@ static int do_unpin(const uint64_t *a)
     return T_MADE((void)mm_frame_unpin(T_P(0), mm_pfn(a[1])));
 }
 
+static int do_make_mortal(const uint64_t *a)
+{
+    return T_MADE(mm_frame_make_mortal(T_P(0), mm_pfn(a[1])));
+}
+
 static int do_pins(const uint64_t *a)
 {
     return T_NONZERO(mm_frame_pins(T_P(0), mm_pfn(a[1])));
@@ -69,6 +74,11 @@ static void only_pinned(void)
 {
     pinned();
     (void)mm_frame_put(&t_w.frames, t_w.frame);
+}
+
+static void immortal(void)
+{
+    mm_frame_make_immortal(&t_w.frames, t_w.frame);
 }
 
 /* Each frame of the list has another reference, and one of them a pin. */
@@ -179,6 +189,11 @@ static const struct t_call ledger[] = {
     {.name = "mm_frame_pins",
      .invoke = do_pins,
      .setup = pinned,
+     .args = {FRAMES, T_OF("frame", singles)}},
+    {.name = "mm_frame_make_mortal",
+     .invoke = do_make_mortal,
+     .setup = immortal,
+     .panics = "frame",
      .args = {FRAMES, T_OF("frame", singles)}},
     {.name = "mm_frame_free_owned",
      .invoke = do_free_owned,

@@ -60,6 +60,15 @@ static inline uint32_t ledger_make_word(uint32_t refs, uint32_t pins)
     return pins << 22 | (refs + pins - 1);
 }
 
+/* Give a frame so many references and pins, whatever it had. */
+static inline void ledger_poke(struct rig *rig, mm_pfn_t pfn, uint32_t refs, uint32_t pins)
+{
+    uint32_t had = mm_frame_pins(&rig->frames, pfn);
+
+    rig->frames.nr_pins += pins - (uint64_t)(had == MM_FRAME_REF_IMMORTAL ? 0 : had);
+    *ledger_word(rig, pfn) = ledger_make_word(refs, pins);
+}
+
 /* So many references and pins. */
 #define COUNTS(rig_, pfn_, refs_, pins_)                                                           \
     do {                                                                                           \

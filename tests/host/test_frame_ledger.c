@@ -71,7 +71,7 @@ static void saturation(void **state)
     for (uint32_t pins = 0; pins < 3; pins++) {
         for (unsigned by_pin = 0; by_pin < 2; by_pin++) {
             pfn = rig_alloc(&rig, 0);
-            *ledger_word(&rig, pfn) = ledger_make_word(MM_FRAME_REFS_MAX - 1 - pins, pins);
+            ledger_poke(&rig, pfn, MM_FRAME_REFS_MAX - 1 - pins, pins);
             COUNTS(rig, pfn, MM_FRAME_REFS_MAX - 1 - pins, pins);
             mm_frame_get(&rig.frames, pfn);
             COUNTS(rig, pfn, MM_FRAME_REFS_MAX - pins, pins);
@@ -87,7 +87,7 @@ static void saturation(void **state)
     /* Pins alone, and beside one reference. */
     for (uint32_t refs = 0; refs < 3; refs++) {
         pfn = rig_alloc(&rig, 0);
-        *ledger_word(&rig, pfn) = ledger_make_word(refs, MM_FRAME_PINS_MAX - 1);
+        ledger_poke(&rig, pfn, refs, MM_FRAME_PINS_MAX - 1);
         mm_frame_pin(&rig.frames, pfn);
         COUNTS(rig, pfn, refs, MM_FRAME_PINS_MAX);
         rig_check(&rig);
@@ -165,6 +165,38 @@ static void immortal(void **state)
                "free of an immortal frame", pfn.raw, "allocated, immortal", MM_FRAME_REF_IMMORTAL,
                "allocated, no owner", 0);
     }
+    rig_stop(&rig);
+}
+
+/* Back among the others, with one reference, whatever it had before. */
+static void mortal(void **state)
+{
+    static struct rig rig;
+    mm_pfn_t pfn;
+
+    (void)state;
+    ledger_start(&rig, MM_FRAMES_REFCOUNTS);
+    for (unsigned before = 0; before < 4; before++) {
+        pfn = rig_alloc(&rig, 0);
+        for (unsigned i = 0; i < before; i++) {
+            (i % 2 != 0 ? mm_frame_get : mm_frame_pin)(&rig.frames, pfn);
+        }
+        mm_frame_make_immortal(&rig.frames, pfn);
+        mm_frame_get(&rig.frames, pfn);
+        mm_frame_pin(&rig.frames, pfn);
+        rig_check(&rig);
+        mm_frame_make_mortal(&rig.frames, pfn);
+        COUNTS(rig, pfn, 1, 0);
+        rig_check(&rig);
+        mm_frame_get(&rig.frames, pfn);
+        COUNTS(rig, pfn, 2, 0);
+        PANICS(rig, mm_frame_make_mortal(&rig.frames, pfn),
+               "a frame that is not immortal is made mortal", pfn.raw, "allocated, references", 2,
+               "allocated, immortal until now", 0);
+        assert_false(mm_frame_put(&rig.frames, pfn));
+        assert_true(mm_frame_put(&rig.frames, pfn));
+    }
+    assert_int_equal(rig_stats(&rig).nr_allocated, 0);
     rig_stop(&rig);
 }
 
@@ -312,6 +344,8 @@ static void nothing_to_refer_to(void **state)
                cases[i].recorded, 0, "allocated, one pin less", 0);
         PANICS(rig, mm_frame_make_immortal(&rig.frames, pfn), cases[i].what, pfn.raw,
                cases[i].recorded, 0, "allocated, for ever", 0);
+        PANICS(rig, mm_frame_make_mortal(&rig.frames, pfn), cases[i].what, pfn.raw,
+               cases[i].recorded, 0, "allocated, immortal until now", 0);
         PANICS(rig, (void)mm_frame_put(&rig.frames, pfn), cases[i].freed, pfn.raw,
                cases[i].recorded, 0, LESS, 0);
     }
@@ -326,12 +360,15 @@ static void nothing_to_refer_to(void **state)
            "allocated, one pin less", 0);
     PANICS(rig, mm_frame_make_immortal(&rig.frames, pfn), none, pfn.raw, "allocated, references", 1,
            "allocated, for ever", 0);
+    PANICS(rig, mm_frame_make_mortal(&rig.frames, pfn), none, pfn.raw, "allocated, references", 1,
+           "allocated, immortal until now", 0);
     rig_stop(&rig);
     T_EXPECT_SIGILL(mm_frame_get(NULL, pfn), &info);
     T_EXPECT_SIGILL((void)mm_frame_put(NULL, pfn), &info);
     T_EXPECT_SIGILL(mm_frame_pin(NULL, pfn), &info);
     T_EXPECT_SIGILL((void)mm_frame_unpin(NULL, pfn), &info);
     T_EXPECT_SIGILL(mm_frame_make_immortal(NULL, pfn), &info);
+    T_EXPECT_SIGILL(mm_frame_make_mortal(NULL, pfn), &info);
 }
 
 /* One frame of a block has a word: every way to free finds it. */
@@ -423,11 +460,13 @@ static void unsound_words(void **state)
     pfn = rig_alloc(&rig, 0);
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         *ledger_word(&rig, pfn) = cases[i].word;
+        rig.frames.nr_pins = cases[i].word == UINT32_MAX ? 0 : cases[i].word >> 22;
         rig.nr_complaints = 0;
         assert_int_equal(mm_frame_check(&rig.frames), cases[i].sound ? MM_OK : MM_ERR_CORRUPTED);
         assert_int_equal(rig.nr_complaints, cases[i].sound ? 0 : 1);
     }
     *ledger_word(&rig, pfn) = 0;
+    rig.frames.nr_pins = 0;
     *ledger_word(&rig, mm_pfn(pfn.raw - 100)) = 1;
     assert_int_equal(mm_frame_check(&rig.frames), MM_ERR_CORRUPTED);
     *ledger_word(&rig, mm_pfn(pfn.raw - 100)) = 0;
@@ -442,7 +481,7 @@ int main(void)
         cmocka_unit_test(all_the_way),         cmocka_unit_test(immortal),
         cmocka_unit_test(puts_by_list),        cmocka_unit_test(panics_of_lists),
         cmocka_unit_test(nothing_to_refer_to), cmocka_unit_test(others_hold_it),
-        cmocka_unit_test(unsound_words),
+        cmocka_unit_test(unsound_words),       cmocka_unit_test(mortal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,7 +105,7 @@ static void poke(struct world *w, struct counted *c)
     c->pins = kind < 2 ? t_prng_below(&w->prng, 3) : MM_FRAME_PINS_MAX - t_prng_below(&w->prng, 3);
     c->refs = kind % 2 == 0 ? 1 + t_prng_below(&w->prng, 3)
                             : MM_FRAME_REFS_MAX - c->pins - t_prng_below(&w->prng, 3);
-    *ledger_word(&w->rig, c->pfn) = ledger_make_word((uint32_t)c->refs, (uint32_t)c->pins);
+    ledger_poke(&w->rig, c->pfn, (uint32_t)c->refs, (uint32_t)c->pins);
 }
 
 static void step(struct world *w)
@@ -118,6 +118,11 @@ static void step(struct world *w)
     } else if (what < 3 && c->allocated) {
         mm_frame_make_immortal(&w->rig.frames, c->pfn);
         c->immortal = true;
+    } else if (what < 4 && c->allocated && c->immortal) {
+        mm_frame_make_mortal(&w->rig.frames, c->pfn);
+        c->immortal = false;
+        c->refs = 1;
+        c->pins = 0;
     } else if (what < 150) {
         call_free(w, c);
     } else if (what < 300) {

@@ -77,6 +77,21 @@ static void check_row_records(const struct mm_frames *f, const struct mm_frame_s
     }
 }
 
+/* Pins are counted twice: of each frame, and of all. */
+static void check_pins(const struct mm_frames *f, uint64_t *wrong)
+{
+    uint64_t pins = 0;
+
+    for (uint32_t i = 0; i < f->nr_spans && f->refs != NULL; i++) {
+        const struct mm_frame_span *span = &f->spans[i];
+
+        for (uint64_t n = 0; n < span->nr; n++) {
+            pins += mmi_refs_pins(f->refs[span->first - span->bias + n]);
+        }
+    }
+    expect(f, mmi_frame_nr_pins(f) == pins, "the pins of all frames are miscounted", pins, wrong);
+}
+
 /* A search that was in vain must be in vain still. */
 static void check_vain(const struct mm_frames *f, uint64_t line, uint64_t address, uint64_t *wrong)
 {
@@ -309,5 +324,6 @@ mm_status_t mm_frame_check(const struct mm_frames *frames)
     check_summaries(frames, &wrong);
     check_hints(frames, &wrong);
     check_zones(frames, &wrong);
+    check_pins(frames, &wrong);
     return wrong == 0 ? MM_OK : MM_ERR_CORRUPTED;
 }

@@ -15,6 +15,9 @@
  * Who drops the last reference finds 0 and frees; the bitmap tells then, in the same step, whether
  * another CPU believes that it was the last, too. Who drops the last pin of a frame without
  * references turns it into that: one reference, its own.
+ *
+ * The pins of all frames are counted as well: before a word has one more, and after it has one
+ * less, so that who reads 0 knows that no frame is pinned.
  */
 #include "state.h"
 
@@ -45,6 +48,11 @@ bool mmi_refs_sound(uint32_t refs)
 {
     return refs == MM_FRAME_REF_IMMORTAL ||
            (held_of(refs) <= MM_FRAME_REFS_MAX && pins_of(refs) <= held_of(refs));
+}
+
+uint64_t mmi_refs_pins(uint32_t refs)
+{
+    return refs == MM_FRAME_REF_IMMORTAL ? 0 : pins_of(refs);
 }
 
 /* --- corruption ------------------------------------------------------------------------------- */
@@ -151,26 +159,89 @@ static uint32_t one_more(uint32_t word, uint32_t what)
     return full ? MM_FRAME_REF_IMMORTAL : word + what;
 }
 
-static void add(uint32_t *at, uint32_t what)
+static void pins_gone(struct mm_frames *f, uint64_t nr)
 {
-    uint32_t word = mmi_load(at);
-
-    while (word != MM_FRAME_REF_IMMORTAL && !mmi_cas(at, &word, one_more(word, what))) {
+    if (nr != 0) {
+        (void)mmi_fetch_sub(&f->nr_pins, nr);
     }
 }
 
+static void add(struct mm_frames *f, uint64_t slot, uint32_t what)
+{
+    uint32_t word = mmi_load(&f->refs[slot]);
+    uint32_t now;
+
+    do {
+        now = word == MM_FRAME_REF_IMMORTAL ? word : one_more(word, what);
+    } while (now != word && !mmi_cas(&f->refs[slot], &word, now));
+    if (MMI_UNLIKELY(now == MM_FRAME_REF_IMMORTAL)) {
+        pins_gone(f, mmi_refs_pins(word) + (what == ONE_PIN ? 1 : 0)); /* it counts none */
+    }
+}
+
+#define ONE_REF_MORE "allocated, one reference more"
+
 void mm_frame_get(struct mm_frames *frames, mm_pfn_t frame)
 {
-    uint64_t slot = held(frames, frame.raw, "allocated, one reference more");
+    uint64_t slot = held(frames, frame.raw, ONE_REF_MORE);
 
-    add(&frames->refs[slot], 1);
+    add(frames, slot, 1);
+}
+
+/* As mmi_frame_part(); the longest span, if all of it is there, without a search. */
+static uint64_t held_part(const struct mm_frames *f, uint64_t pfn, uint64_t nr, uint64_t *slot)
+{
+    uint64_t at = pfn - f->main_first;
+
+    if (MMI_LIKELY(at < f->main_nr && (mmi_load(&f->flags) & MMI_FRAMES_ABSENT) == 0)) {
+        *slot = pfn - f->main_bias;
+        return nr < f->main_nr - at ? nr : f->main_nr - at;
+    }
+    return mmi_frame_part(f, pfn, nr, slot);
+}
+
+void mmi_frame_share(struct mm_frames *f, mm_pfn_t first, uint64_t nr)
+{
+    uint64_t pfn = first.raw;
+
+    mmi_frames_not_null(f);
+    while (nr != 0) {
+        uint64_t slot;
+        uint64_t part = held_part(f, pfn, nr, &slot);
+        unsigned taken;
+
+        if (MMI_UNLIKELY(part == 0 || f->refs == NULL)) {
+            (void)held(f, pfn, ONE_REF_MORE); /* panics */
+        }
+        for (uint64_t done = 0; done < part; done += taken) {
+            uint64_t mask = mmi_row_part(slot + done, part - done, &taken);
+            uint64_t bits = mmi_row_free(f, (slot + done) / MMI_ROW_FRAMES) & mask;
+
+            if (MMI_UNLIKELY(bits != 0)) {
+                uint64_t from = (slot + done) % MMI_ROW_FRAMES;
+
+                (void)held(f, pfn + done + (mmi_ctz(bits) - from), ONE_REF_MORE); /* panics */
+            }
+            for (unsigned i = 0; i < taken; i++) {
+                add(f, slot + done + i, 1);
+            }
+        }
+        pfn += part;
+        nr -= part;
+    }
+}
+
+uint64_t mmi_frame_nr_pins(const struct mm_frames *f)
+{
+    return mmi_load_acquire(&f->nr_pins);
 }
 
 void mm_frame_pin(struct mm_frames *frames, mm_pfn_t frame)
 {
     uint64_t slot = held(frames, frame.raw, "allocated, one pin more");
 
-    add(&frames->refs[slot], ONE_PIN);
+    (void)mmi_fetch_add(&frames->nr_pins, 1);
+    add(frames, slot, ONE_PIN);
 }
 
 bool mmi_refs_drop(struct mm_frames *f, uint64_t pfn, uint64_t slot, struct mmi_claim claim)
@@ -229,6 +300,7 @@ bool mm_frame_unpin(struct mm_frames *frames, mm_pfn_t frame)
         last = held_of(word) == 1;
         /* The last pin becomes the reference that is freed: nobody else can drop it. */
     } while (!mmi_cas(&frames->refs[slot], &word, last ? 0 : word - ONE_PIN));
+    pins_gone(frames, 1);
     if (last) {
         mmi_frame_free_one(frames, frame.raw, slot, claim);
     }
@@ -239,7 +311,18 @@ void mm_frame_make_immortal(struct mm_frames *frames, mm_pfn_t frame)
 {
     uint64_t slot = held(frames, frame.raw, "allocated, for ever");
 
-    (void)mmi_exchange(&frames->refs[slot], MM_FRAME_REF_IMMORTAL);
+    pins_gone(frames, mmi_refs_pins(mmi_exchange(&frames->refs[slot], MM_FRAME_REF_IMMORTAL)));
+}
+
+void mm_frame_make_mortal(struct mm_frames *frames, mm_pfn_t frame)
+{
+    struct mmi_claim claim = {"allocated, immortal until now", 0};
+    uint64_t slot = held(frames, frame.raw, claim.text);
+    uint32_t word = MM_FRAME_REF_IMMORTAL;
+
+    if (!mmi_cas(&frames->refs[slot], &word, 0)) {
+        mmi_frame_panic(frames, "a frame that is not immortal is made mortal", frame.raw, claim);
+    }
 }
 
 uint32_t mm_frame_refs(const struct mm_frames *frames, mm_pfn_t frame)

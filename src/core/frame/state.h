@@ -605,6 +605,13 @@ static inline void mmi_frames_not_null(const struct mm_frames *f)
 
 /* Whether a word of `refs` is one that a frame in use can have. */
 bool mmi_refs_sound(uint32_t refs);
+/* The pins in it; of an immortal frame none are counted. */
+uint64_t mmi_refs_pins(uint32_t refs);
+/* mm_frame_get() of each frame of a run, which one look finds. Those before one that makes it panic
+ * may have got their reference. */
+void mmi_frame_share(struct mm_frames *f, mm_pfn_t first, uint64_t nr);
+/* Pins of all frames now. 0: no frame is pinned, but by who begins to at this moment. */
+uint64_t mmi_frame_nr_pins(const struct mm_frames *f);
 
 /* What the caller of a free says, for the panic. */
 struct mmi_claim {
