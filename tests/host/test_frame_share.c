@@ -58,7 +58,9 @@ static void runs(void **state)
 static void edges(void **state)
 {
     static struct rig rig;
+    struct t_trap_info info;
     mm_pfn_t low = mm_pfn(256);
+    mm_pfn_t last;
     const char *more = "allocated, one reference more";
 
     (void)state;
@@ -79,6 +81,14 @@ static void edges(void **state)
     PANICS(rig, mmi_frame_share(&rig.frames, mm_pfn(LEDGER_ABSENT), 1),
            "reference to a frame that is not managed", LEDGER_ABSENT, "reserved: absent memory", 0,
            more, 0);
+    last = mm_pfn(rig.frames.main_first + rig.frames.main_nr - 1);
+    rig_stop(&rig);
+    ledger_start_with(&rig, MM_FRAMES_REFCOUNTS, false);
+    assert_int_equal(mm_frame_alloc_at(&rig.frames, last, 1), MM_OK);
+    T_EXPECT_PANIC(mmi_frame_share(&rig.frames, last, 2), &info);
+    assert_string_equal(info.what, "reference to a frame that is not managed");
+    assert_int_equal(info.address, (last.raw + 1) * 4096);
+    COUNTS(rig, last, 2, 0);
     rig_stop(&rig);
     ledger_start(&rig, 0);
     low = rig_alloc(&rig, 0);

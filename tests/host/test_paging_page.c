@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
  * One page at a time, as faults that share the owner's lock do it: look, fill, swap and flush, on
- * user roots of each make, beside mm_paging_slot_get() and what the simulated CPUs see. Who races
- * with whom is settled in the source of frames, and by real threads. Hazards 12, 13, 16, 17.
+ * user roots of each make, beside mm_paging_slot_get() and what the simulated CPUs see. Races are
+ * settled in the source of frames; real threads are in test_paging_page_threads.c. Hazards 12, 13,
+ * 16, 17.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +15,6 @@
 #include "t_tlb.h"
 
 #include "core/paging/page.h"
-
-#include <pthread.h>
 
 #define AT       (3 * P1G + 5 * P4K)
 #define FRAME(n) mm_paddr(64 * P1G + (n)*P4K)
@@ -428,125 +427,43 @@ static void test_overtaken(void **state)
     }
 }
 
-#define THREADS 4u
-#define PAGES   48u /* of each round */
-
-struct worker {
-    pthread_t thread;
-    struct mm_pagetable *pt;
-    pthread_barrier_t *barrier;
-    unsigned number;
-    unsigned nr_rounds;
-    uint64_t nr_filled;
-    uint64_t nr_wrong; /* cmocka's failures do not leave a thread */
-};
-
-/* Tables for threads: the lock is the test's. */
-struct stock {
-    pthread_mutex_t mutex;
-    struct t_paging *m;
-};
-
-static mm_status_t stock_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
+/* A CPU has linked a table in the root for user mode, and stands still before it brings it over:
+ * whoever fills a page there then has to. */
+static void test_pair_half_linked(void **state)
 {
-    struct stock *stock = ctx;
-    mm_status_t status;
-
-    (void)pthread_mutex_lock(&stock->mutex);
-    status = t_source_alloc(stock->m, owner, zeroed, out);
-    (void)pthread_mutex_unlock(&stock->mutex);
-    return status;
-}
-
-static void stock_free(void *ctx, mm_pfn_t frame)
-{
-    struct stock *stock = ctx;
-
-    (void)pthread_mutex_lock(&stock->mutex);
-    t_source_free(stock->m, frame);
-    (void)pthread_mutex_unlock(&stock->mutex);
-}
-
-/* Neighbours share a table, every fourth page has one of its own, every sixteenth a higher one. */
-static uint64_t raced(unsigned round, unsigned i)
-{
-    return (round * 16 + i / 16) * P1G + i / 4 * P2M + i % 4 * P4K;
-}
-
-static mm_paddr_t frame_of(unsigned worker, unsigned i)
-{
-    return FRAME(worker * PAGES + i);
-}
-
-static void *fill(void *argument)
-{
-    struct worker *w = argument;
-
-    for (unsigned round = 0; round < w->nr_rounds; round++) {
-        (void)pthread_barrier_wait(w->barrier);
-        for (unsigned i = 0; i < PAGES; i++) {
-            uint64_t at = raced(round, i);
-            mm_status_t status = mmi_page_fill(w->pt, at, frame_of(w->number, i), T_UR);
-            struct mmi_page page;
-
-            w->nr_filled += status == MM_OK ? 1 : 0;
-            mmi_page_look(w->pt, at, &page);
-            w->nr_wrong += status != MM_OK && status != MM_ERR_BUSY ? 1 : 0;
-            w->nr_wrong += page.kind != MMI_PAGE_LEAF ? 1 : 0;
-            /* Each writes its own frame, until all have been there. */
-            while (mmi_page_swap(w->pt, at, &page, frame_of(w->number, i), T_URW) != MM_OK) {
-                w->nr_wrong += page.kind != MMI_PAGE_LEAF ? 1 : 0;
-            }
-        }
-    }
-    return NULL;
-}
-
-static void test_threads(void **state)
-{
-    static const struct mm_frame_source_ops ops = {.alloc = stock_alloc, .free = stock_free};
-    unsigned nr_rounds = MM_TEST_SANITIZED ? 20 : 100;
-    struct rig *r = rig_new(&makes[0]);
-    struct stock stock = {PTHREAD_MUTEX_INITIALIZER, r->m};
-    struct worker workers[THREADS];
-    pthread_barrier_t barrier;
-    uint64_t nr_filled = 0;
-
     (void)state;
-    r->pt->source = (struct mm_frame_source){&ops, &stock};
-    assert_int_equal(pthread_barrier_init(&barrier, NULL, THREADS), 0);
-    for (unsigned i = 0; i < THREADS; i++) {
-        workers[i] =
-            (struct worker){.pt = r->pt, .barrier = &barrier, .number = i, .nr_rounds = nr_rounds};
-        assert_int_equal(pthread_create(&workers[i].thread, NULL, fill, &workers[i]), 0);
-    }
-    for (unsigned i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
-        assert_int_equal(workers[i].nr_wrong, 0);
-        nr_filled += workers[i].nr_filled;
-    }
-    assert_int_equal(pthread_barrier_destroy(&barrier), 0);
-    assert_int_equal(nr_filled, nr_rounds * PAGES);
-    mmi_page_count(r->pt, nr_filled);
-    assert_int_equal(mm_paging_check(r->pt), MM_OK);
-    for (unsigned i = 0; i < PAGES; i++) {
-        struct mmi_page page = look(r->pt, raced(nr_rounds - 1, i));
+    EACH(r)
+    {
+        uint64_t *root = t_ram_ptr(r->m->ram, r->pt->kernel_root.raw);
+        unsigned top = r->m->arch.features.vaddr_bits == 57 ? 48 : 39;
 
-        assert_int_equal(page.prot, T_URW);
-        assert_int_equal((page.paddr.raw - FRAME(i).raw) % (PAGES * P4K), 0);
+        assert_int_equal(mmi_page_fill(r->pt, AT, FRAME(1), T_URW), MM_OK);
+        if (r->entry.magic != 0) {
+            root[AT >> top] = 0;
+        }
+        assert_int_equal(mmi_page_fill(r->pt, AT + P4K, FRAME(2), T_URW), MM_OK);
+        sees(r, AT + P4K, FRAME(2));
+        if (r->entry.magic != 0) {
+            root[AT >> top] = 0;
+        }
+        assert_int_equal(mmi_page_fill(r->pt, AT + P2M, FRAME(3), T_URW), MM_OK);
+        sees(r, AT + P2M, FRAME(3));
+        mmi_page_count(r->pt, 3);
     }
-    r->pt->source = t_source(r->m);
-    rig_delete(r);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fill),       cmocka_unit_test(test_fill_busy),
-        cmocka_unit_test(test_fill_fails), cmocka_unit_test(test_kernel),
-        cmocka_unit_test(test_swap),       cmocka_unit_test(test_swap_busy),
-        cmocka_unit_test(test_flush),      cmocka_unit_test(test_overtaken),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_fill),
+        cmocka_unit_test(test_fill_busy),
+        cmocka_unit_test(test_fill_fails),
+        cmocka_unit_test(test_kernel),
+        cmocka_unit_test(test_swap),
+        cmocka_unit_test(test_swap_busy),
+        cmocka_unit_test(test_flush),
+        cmocka_unit_test(test_overtaken),
+        cmocka_unit_test(test_pair_half_linked),
     };
 
     return cmocka_run_group_tests_name("paging_page", tests, NULL, NULL);
