@@ -73,9 +73,34 @@ static void stop(struct fixture *f)
     t_mregions_destroy(&f->model);
 }
 
+/* The model's object is 0 where the offset does not count; all else that must be equal is in its
+ * flags. */
+static struct t_mregion_attr model_attr(const struct mmi_region_attr *attr)
+{
+    bool counts = (attr->flags & MMI_REGION_OFFSET) != 0;
+
+    return (struct t_mregion_attr){.prot = attr->prot,
+                                   .flags = attr->tag << 40 | attr->object << 36 | attr->flags,
+                                   .object = counts ? 1 + attr->object : 0,
+                                   .offset = counts ? attr->offset : 0};
+}
+
+static void same_region(const struct mmi_region *n, const struct t_mregion *m)
+{
+    struct t_mregion_attr attr = model_attr(&n->attr);
+
+    assert_int_equal(n->start, m->start);
+    assert_int_equal(n->len, m->len);
+    assert_int_equal(attr.prot, m->attr.prot);
+    assert_int_equal(attr.flags, m->attr.flags);
+    assert_int_equal(attr.object, m->attr.object);
+    assert_int_equal(n->attr.offset, m->attr.offset);
+}
+
 static void same(struct fixture *f)
 {
     const struct mmi_region *n = mmi_regions_first(&f->tree);
+    const struct mmi_region *before = NULL;
     uint64_t from = f->tree.window.start.raw;
     struct t_mregion m;
     uint64_t nr = 0;
@@ -83,28 +108,45 @@ static void same(struct fixture *f)
     assert_true(mmi_regions_check(&f->tree, &f->platform));
     for (; n != NULL; n = mmi_region_next(n), nr++) {
         assert_true(t_mregions_next(&f->model, from, &m));
-        assert_int_equal(n->start, m.start);
-        assert_int_equal(n->len, m.len);
-        assert_int_equal(n->attr.prot, m.attr.prot);
-        assert_int_equal(n->attr.tag * 16 + n->attr.flags, m.attr.flags);
+        same_region(n, &m);
+        assert_ptr_equal(mmi_region_prev(n), before);
         from = m.start + m.len;
+        before = n;
     }
+    assert_ptr_equal(mmi_regions_last(&f->tree), before);
     assert_int_equal(nr, f->tree.nr);
     assert_int_equal(nr, t_mregions_count(&f->model));
+}
+
+static void insert_attr(struct fixture *f, uint64_t at, uint64_t len,
+                        const struct mmi_region_attr *attr)
+{
+    struct t_mregion_attr mattr = model_attr(attr);
+    uint64_t need = mmi_regions_need_insert(&f->tree, at, len, attr);
+    uint64_t before = f->tree.nr;
+
+    have(f, need);
+    mmi_regions_insert(&f->tree, at, len, attr, &f->nodes);
+    T_LEGAL(t_mregions_insert(&f->model, at, len, &mattr));
+    assert_true(f->tree.nr <= before + 1);
+    assert_int_equal(need, f->tree.nr > before ? 1 : 0);
 }
 
 static void insert(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot, uint64_t tag)
 {
     struct mmi_region_attr attr = {.tag = tag, .prot = prot, .flags = (uint32_t)(tag & 1)};
-    struct t_mregion_attr mattr = {.prot = prot, .flags = tag * 16 + (tag & 1)};
-    uint64_t need = mmi_regions_need_insert(&f->tree, at, len, &attr);
-    uint64_t before = f->tree.nr;
 
-    have(f, need);
-    mmi_regions_insert(&f->tree, at, len, &attr, &f->nodes);
-    T_LEGAL(t_mregions_insert(&f->model, at, len, &mattr));
-    assert_true(f->tree.nr <= before + 1);
-    assert_int_equal(need, f->tree.nr > before ? 1 : 0);
+    insert_attr(f, at, len, &attr);
+}
+
+/* Bytes of an object, or of physical memory (object 0). */
+static void insert_at_offset(struct fixture *f, uint64_t at, uint64_t len, uint64_t object,
+                             uint64_t offset)
+{
+    struct mmi_region_attr attr = {
+        .object = object, .offset = offset, .prot = 1, .flags = MMI_REGION_OFFSET};
+
+    insert_attr(f, at, len, &attr);
 }
 
 static void remove_range(struct fixture *f, uint64_t at, uint64_t len)
@@ -118,35 +160,125 @@ static void remove_range(struct fixture *f, uint64_t at, uint64_t len)
     assert_int_equal(need, f->tree.nr > before ? 1 : 0);
 }
 
-/* Regions of other rights that an end of the range cuts, as the model has them. */
-static uint64_t cuts(const struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot)
+static bool changes(const struct t_mregion *m, const struct mmi_region_change *change)
 {
+    return (change->sets_prot && m->attr.prot != change->prot) ||
+           ((m->attr.flags & ~(uint64_t)change->clear) | change->set) != m->attr.flags;
+}
+
+/* Regions that an end of the range cuts, as the model has them; with a change: that it changes. */
+static uint64_t cuts(const struct fixture *f, uint64_t at, uint64_t len,
+                     const struct mmi_region_change *change)
+{
+    uint64_t last = at + (len - 1);
     struct t_mregion m;
     uint64_t nr = 0;
 
-    nr += t_mregions_find(&f->model, at, &m) && m.start < at && m.attr.prot != prot ? 1 : 0;
-    nr += t_mregions_find(&f->model, at + (len - 1), &m) &&
-                  m.start + (m.len - 1) > at + (len - 1) && m.attr.prot != prot
+    nr += t_mregions_find(&f->model, at, &m) && m.start < at &&
+                  (change == NULL || changes(&m, change))
+              ? 1
+              : 0;
+    nr += t_mregions_find(&f->model, last, &m) && m.start + (m.len - 1) > last &&
+                  (change == NULL || changes(&m, change))
               ? 1
               : 0;
     return nr;
 }
 
-static void protect(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot)
+static void change_range(struct fixture *f, uint64_t at, uint64_t len,
+                         const struct mmi_region_change *change)
 {
-    const struct mmi_region_change change = {.sets_prot = true, .prot = prot};
+    const struct t_mregion_change mchange = {change->sets_prot, change->prot, change->set,
+                                             change->clear};
+    uint64_t need = mmi_regions_need_change(&f->tree, at, len, change);
 
     /* One more than it takes would make it fail for want of memory that it does not need. */
-    assert_int_equal(mmi_regions_need_change(&f->tree, at, len, &change), cuts(f, at, len, prot));
-    have(f, mmi_regions_need_change(&f->tree, at, len, &change));
-    mmi_regions_change(&f->tree, at, len, &change, &f->nodes);
-    T_LEGAL(t_mregions_protect(&f->model, at, len, prot));
+    assert_int_equal(need, cuts(f, at, len, change));
+    have(f, need);
+    mmi_regions_change(&f->tree, at, len, change, &f->nodes);
+    T_LEGAL(t_mregions_change(&f->model, at, len, &mchange));
+}
+
+static void protect(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot)
+{
+    change_range(f, at, len, &(struct mmi_region_change){.sets_prot = true, .prot = prot});
+}
+
+/* What comes out is what the model had there, and comes behind what the list had. */
+static void take(struct fixture *f, uint64_t at, uint64_t len)
+{
+    uint64_t need = mmi_regions_need_take(&f->tree, at, len);
+    struct mmi_region_list out = {NULL, 0};
+    struct mmi_region first;
+    uint64_t from = at;
+
+    mmi_region_push(&out, &first);
+    assert_int_equal(need, cuts(f, at, len, NULL));
+    have(f, need);
+    mmi_regions_take(&f->tree, at, len, &out, &f->nodes);
+    assert_int_equal(f->nodes.nr, 0);
+    assert_ptr_equal(mmi_region_pop(&out), &first);
+    while (from - at < len) {
+        struct mmi_region *n;
+        struct t_mregion m;
+
+        if (!t_mregions_find(&f->model, from, &m)) {
+            from += PAGE;
+            continue;
+        }
+        m.attr.offset += m.attr.object != 0 ? from - m.start : 0;
+        m.len -= from - m.start;
+        m.len = m.len < len - (from - at) ? m.len : len - (from - at);
+        m.start = from;
+        n = mmi_region_pop(&out);
+        assert_non_null(n);
+        same_region(n, &m);
+        mmi_region_push(&f->nodes, n);
+        from += m.len;
+    }
+    assert_null(out.head);
+    assert_int_equal(out.nr, 0);
+    T_LEGAL(t_mregions_remove(&f->model, at, len));
+}
+
+/* Limits are bytes, at, within and beyond the window's ends. */
+static void ask_place(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t len)
+{
+    uint64_t start = f->tree.window.start.raw;
+    uint64_t last = start + (f->tree.window.len - 1);
+    struct mmi_regions_place place = {.len = len, .align = PAGE << t_prng_below(prng, 5)};
+    struct t_mregion_search search;
+    uint64_t want = 1;
+    uint64_t got = 1;
+
+    place.residue = t_prng_below(prng, place.align / PAGE) * PAGE;
+    place.lowest = t_prng_chance(prng, 1, 3) ? t_prng_below(prng, start + 1)
+                                             : start + t_prng_below(prng, f->tree.window.len);
+    place.highest = t_prng_chance(prng, 1, 3) ? last : at + len - 1 + t_prng_below(prng, 3);
+    if (place.highest < at || t_prng_chance(prng, 1, 8)) {
+        place.highest = UINT64_MAX;
+    } else if (t_prng_chance(prng, 1, 2)) {
+        place.lowest = place.lowest > at ? at : place.lowest;
+    }
+    search = (struct t_mregion_search){.len = len,
+                                       .align = place.align,
+                                       .residue = place.residue,
+                                       .low = place.lowest,
+                                       .last = place.highest};
+    assert_int_equal(mmi_regions_find_place_high(&f->tree, &place, &got),
+                     t_mregions_gap_highest(&f->model, &search, &want));
+    assert_int_equal(got, want);
+    got = want = 1;
+    assert_int_equal(mmi_regions_find_place(&f->tree, &place, &got),
+                     t_mregions_gap_lowest(&f->model, &search, &want));
+    assert_int_equal(got, want);
 }
 
 static void ask(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t len)
 {
     struct t_mregion_search search = {.len = len, .align = PAGE << t_prng_below(prng, 6)};
     const struct mmi_region *n = mmi_regions_find(&f->tree, at);
+    const struct mmi_region *from = mmi_regions_from(&f->tree, at);
     uint64_t want = 1;
     uint64_t got = 1;
     struct t_mregion m;
@@ -154,12 +286,78 @@ static void ask(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t le
     assert_int_equal(n != NULL, t_mregions_find(&f->model, at, &m));
     if (n != NULL) {
         assert_int_equal(n->start, m.start);
-        assert_ptr_equal(mmi_regions_from(&f->tree, at), n);
+        assert_ptr_equal(from, n);
     }
+    if (n == NULL || n->start == at) {
+        n = from != NULL ? mmi_region_prev(from) : mmi_regions_last(&f->tree);
+    }
+    assert_ptr_equal(mmi_regions_before(&f->tree, at), n);
     assert_int_equal(mmi_regions_free(&f->tree, at, len), t_mregions_used(&f->model, at, len) == 0);
     assert_int_equal(mmi_regions_room(&f->tree, len, search.align, &got),
                      t_mregions_gap_lowest(&f->model, &search, &want));
     assert_int_equal(got, want);
+}
+
+static void insert_random(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t len)
+{
+    struct mmi_region_attr attr = {.prot = (mm_prot_t)t_prng_below(prng, 3)};
+
+    if (t_prng_chance(prng, 1, 2)) {
+        attr.tag = t_prng_below(prng, 3);
+        attr.flags = (uint32_t)(attr.tag & 1);
+    } else {
+        /* Offsets that mostly continue, some of them past 2^64. */
+        attr.flags = MMI_REGION_OFFSET | (uint32_t)t_prng_below(prng, 2);
+        attr.offset = at - f->tree.window.start.raw - 8 * PAGE;
+        attr.offset += t_prng_chance(prng, 1, 4) ? PAGE : 0;
+    }
+    attr.object = t_prng_chance(prng, 1, 4) ? 1 : 0;
+    insert_attr(f, at, len, &attr);
+}
+
+static void change_random(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t len)
+{
+    struct mmi_region_change change = {.sets_prot = t_prng_chance(prng, 2, 3)};
+
+    change.prot = (mm_prot_t)t_prng_below(prng, 3);
+    change.set = (uint32_t)t_prng_below(prng, 4);
+    change.clear = (uint32_t)t_prng_below(prng, 4) & ~change.set;
+    change_range(f, at, len, &change);
+}
+
+static void random_op(struct fixture *f, struct t_prng *prng, uint64_t a, uint64_t len)
+{
+    switch (t_prng_below(prng, 10)) {
+    case 0:
+    case 1:
+    case 2:
+        if (mmi_regions_free(&f->tree, a, len)) {
+            insert_random(f, prng, a, len);
+        }
+        break;
+    case 3:
+        if (mmi_regions_room(&f->tree, len, PAGE, &a)) {
+            insert_random(f, prng, a, len);
+        }
+        break;
+    case 4:
+        remove_range(f, a, len);
+        break;
+    case 5:
+        take(f, a, len);
+        break;
+    case 6:
+        protect(f, a, len, (mm_prot_t)t_prng_below(prng, 3));
+        break;
+    case 7:
+        change_random(f, prng, a, len);
+        break;
+    case 8:
+        ask_place(f, prng, a, len);
+        break;
+    default:
+        ask(f, prng, a, len);
+    }
 }
 
 static void random_ops(uint64_t at, uint64_t nr_pages, unsigned nr_ops, const char *name)
@@ -174,34 +372,8 @@ static void random_ops(uint64_t at, uint64_t nr_pages, unsigned nr_ops, const ch
         uint64_t page = t_prng_below(&prng, nr_pages);
         uint64_t most = nr_pages - page;
         uint64_t nr = 1 + t_prng_below(&prng, t_prng_chance(&prng, 1, 20) ? most : 1 + most / 16);
-        uint64_t a = at + page * PAGE;
-        uint64_t len = nr * PAGE;
 
-        switch (t_prng_below(&prng, 8)) {
-        case 0:
-        case 1:
-        case 2:
-            if (mmi_regions_free(&f.tree, a, len)) {
-                insert(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3), t_prng_below(&prng, 3));
-            }
-            break;
-        case 3:
-            if (mmi_regions_room(&f.tree, len, PAGE, &a)) {
-                insert(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3), t_prng_below(&prng, 3));
-            }
-            break;
-        case 4:
-        case 5:
-            remove_range(&f, a, len);
-            break;
-        case 6:
-            if (t_mregions_used(&f.model, a, len) == nr) {
-                protect(&f, a, len, (mm_prot_t)t_prng_below(&prng, 3));
-            }
-            break;
-        default:
-            ask(&f, &prng, a, len);
-        }
+        random_op(&f, &prng, at + page * PAGE, nr * PAGE);
         if (i % 8 == 0) {
             same(&f);
         }
@@ -263,6 +435,77 @@ static void test_balance(void **state)
     }
 }
 
+static void test_offsets(void **state)
+{
+    struct fixture f;
+    struct mmi_region *n;
+
+    (void)state;
+    start(&f, PAGE, 64 * PAGE);
+    insert_at_offset(&f, 16 * PAGE, 8 * PAGE, 7, 100 * PAGE);
+    remove_range(&f, 16 * PAGE, 2 * PAGE); /* cut at its front */
+    n = mmi_regions_first(&f.tree);
+    assert_int_equal(n->attr.offset, 102 * PAGE);
+    insert_at_offset(&f, 14 * PAGE, 4 * PAGE, 7, 98 * PAGE); /* grown downwards */
+    assert_int_equal(f.tree.nr, 1);
+    assert_int_equal(n->attr.offset, 98 * PAGE);
+    remove_range(&f, 18 * PAGE, PAGE); /* split */
+    assert_int_equal(mmi_regions_last(&f.tree)->attr.offset, 103 * PAGE);
+    insert_at_offset(&f, 18 * PAGE, PAGE, 7, 103 * PAGE); /* continues neither */
+    assert_int_equal(f.tree.nr, 3);
+    remove_range(&f, 18 * PAGE, PAGE);
+    insert_at_offset(&f, 18 * PAGE, PAGE, 8, 102 * PAGE); /* nor does another object */
+    assert_int_equal(f.tree.nr, 3);
+    remove_range(&f, 18 * PAGE, PAGE);
+    insert_at_offset(&f, 18 * PAGE, PAGE, 7, 102 * PAGE);
+    assert_int_equal(f.tree.nr, 1);
+    /* A change and its opposite leave what was. */
+    protect(&f, 17 * PAGE, 3 * PAGE, 2);
+    assert_int_equal(f.tree.nr, 3);
+    same(&f);
+    protect(&f, 17 * PAGE, 3 * PAGE, 1);
+    assert_int_equal(f.tree.nr, 1);
+    same(&f);
+    take(&f, 17 * PAGE, 3 * PAGE);
+    same(&f);
+    /* An offset that does not count does not matter. */
+    insert_attr(&f, 40 * PAGE, PAGE, &(struct mmi_region_attr){.object = 7, .offset = 3});
+    insert_attr(&f, 41 * PAGE, PAGE, &(struct mmi_region_attr){.object = 7, .offset = 9});
+    assert_int_equal(f.tree.nr, 3);
+    same(&f);
+    stop(&f);
+}
+
+static void test_change_joins(void **state)
+{
+    const struct mmi_region_change set = {.set = 4};
+    struct fixture f;
+
+    (void)state;
+    start(&f, PAGE, 64 * PAGE);
+    for (unsigned page = 8; page < 32; page += 4) { /* six, and a hole after the third */
+        insert_attr(&f, page * PAGE, (page == 16 ? 3 : 4) * PAGE,
+                    &(struct mmi_region_attr){.flags = (page / 4) & 1});
+    }
+    /* All but the ends: these stay apart in the other flag. */
+    change_range(&f, 12 * PAGE, 16 * PAGE, &set);
+    assert_int_equal(f.tree.nr, 6);
+    change_range(&f, 9 * PAGE, 22 * PAGE, &(struct mmi_region_change){.clear = 5});
+    same(&f);
+    assert_int_equal(f.tree.nr, 3); /* up to the hole, behind it, and the last one's last page */
+    change_range(&f, 30 * PAGE, PAGE, &(struct mmi_region_change){.set = 1}); /* joins above */
+    assert_int_equal(f.tree.nr, 3);
+    change_range(&f, 8 * PAGE, PAGE, &set);
+    change_range(&f, 9 * PAGE, PAGE, &set); /* joins below */
+    assert_int_equal(f.tree.nr, 4);
+    /* Nothing is cut that does not change, and holes need nothing. */
+    assert_int_equal(mmi_regions_need_change(&f.tree, 9 * PAGE, PAGE, &set), 0);
+    assert_int_equal(mmi_regions_need_change(&f.tree, 40 * PAGE, PAGE, &set), 0);
+    change_range(&f, 40 * PAGE, PAGE, &set);
+    same(&f);
+    stop(&f);
+}
+
 static void test_node_size(void **state)
 {
     (void)state;
@@ -300,6 +543,9 @@ static void test_check_finds(void **state)
     f.tree.bytes -= PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
     f.tree.bytes += PAGE;
+    n->attr.offset = PAGE; /* does not count */
+    assert_false(mmi_regions_check(&f.tree, &f.platform));
+    n->attr.offset = 0;
     assert_true(mmi_regions_check(&f.tree, &f.platform));
     stop(&f);
 }
@@ -309,6 +555,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_node_size),   cmocka_unit_test(test_balance),
         cmocka_unit_test(test_random),      cmocka_unit_test(test_random_top),
+        cmocka_unit_test(test_offsets),     cmocka_unit_test(test_change_joins),
         cmocka_unit_test(test_random_wide), cmocka_unit_test(test_check_finds),
     };
 

@@ -306,6 +306,15 @@ static void regions_split_and_merge(void **state)
     T_LEGAL(t_mregions_insert(&m, 0x34000, K4, &(struct t_mregion_attr){.flags = 1}));
     T_LEGAL(t_mregions_insert(&m, 0x35000, K4, &(struct t_mregion_attr){.flags = 2}));
     assert_true(t_mregions_find(&m, 0x35000, &r) && r.len == K4);
+    /* A change passes over holes; what agrees then is one. */
+    T_LEGAL(t_mregions_change(&m, 0x33000, 3 * K4,
+                              &(struct t_mregion_change){.sets_prot = true, .prot = 7, .set = 3}));
+    assert_true(t_mregions_find(&m, 0x34000, &r) && r.len == 2 * K4);
+    assert_true(r.attr.prot == 7 && r.attr.flags == 3);
+    assert_false(t_mregions_find(&m, 0x33000, &r));
+    T_LEGAL(t_mregions_change(&m, 0x35000, K4, &(struct t_mregion_change){.clear = 2}));
+    assert_true(t_mregions_find(&m, 0x35000, &r) && r.attr.prot == 7 && r.attr.flags == 1);
+    T_ILLEGAL(t_mregions_change(&m, 0x4f000, 2 * K4, &(struct t_mregion_change){.set = 4}));
     t_mregions_destroy(&m);
 }
 
@@ -328,6 +337,12 @@ static void regions_find_room(void **state)
     s.align = 4 * K4;
     assert_true(t_mregions_gap_lowest(&m, &s, &at));
     assert_int_equal(at, 0 - 12 * K4);
+    s.residue = 3 * K4;
+    assert_true(t_mregions_gap_lowest(&m, &s, &at));
+    assert_int_equal(at, 0 - 13 * K4);
+    assert_true(t_mregions_gap_highest(&m, &s, &at));
+    assert_int_equal(at, 0 - 5 * K4);
+    s.residue = 0;
     s.low = 0 - 11 * K4;
     assert_true(t_mregions_gap_lowest(&m, &s, &at));
     assert_int_equal(at, 0 - 4 * K4);

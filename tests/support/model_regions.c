@@ -102,6 +102,22 @@ const char *t_mregions_protect(struct t_mregions *model, uint64_t start, uint64_
     return wrong;
 }
 
+const char *t_mregions_change(struct t_mregions *model, uint64_t start, uint64_t len,
+                              const struct t_mregion_change *change)
+{
+    const char *wrong = why_not_range(model, start, len);
+
+    for (uint64_t at = 0; at < len && wrong == NULL; at += PAGE) {
+        struct t_mregion_page *page = page_of(model, start + at);
+
+        if (page->used != 0) {
+            page->attr.prot = change->sets_prot ? change->prot : page->attr.prot;
+            page->attr.flags = (page->attr.flags & ~change->clear) | change->set;
+        }
+    }
+    return wrong;
+}
+
 /* Do page n and the page after it belong to one region? */
 static bool agree(const struct t_mregions *model, uint64_t n)
 {
@@ -165,7 +181,7 @@ const char *t_mregions_gap_fits(const struct t_mregions *model,
     if (wrong != NULL) {
         return wrong;
     }
-    if (search->align != 0 && start % search->align != 0) {
+    if (search->align != 0 && (start - search->residue) % search->align != 0) {
         return "a place that is not aligned";
     }
     if (start < search->low || start + (search->len - 1) > last) {

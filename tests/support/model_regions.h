@@ -43,9 +43,18 @@ struct t_mregions {
 /** Where to look for room. */
 struct t_mregion_search {
     uint64_t len;
-    uint64_t align; /**< bytes; 0: a page */
-    uint64_t low;   /**< no byte below */
-    uint64_t last;  /**< no byte above this one; 0: the window's end */
+    uint64_t align;   /**< bytes; 0: a page */
+    uint64_t residue; /**< the start is this much above a multiple of it; of whole pages */
+    uint64_t low;     /**< no byte below */
+    uint64_t last;    /**< no byte above this one; 0: the window's end */
+};
+
+/** What changes in each page. */
+struct t_mregion_change {
+    bool sets_prot;
+    uint64_t prot;
+    uint64_t set; /**< flags */
+    uint64_t clear;
 };
 
 /** One window of whole pages, not empty; it may end at 2^64. */
@@ -62,6 +71,10 @@ const char *t_mregions_remove(struct t_mregions *model, uint64_t start, uint64_t
 /** All of the range must be in use. */
 const char *t_mregions_protect(struct t_mregions *model, uint64_t start, uint64_t len,
                                uint64_t prot);
+
+/** What is in use of the range changes. */
+const char *t_mregions_change(struct t_mregions *model, uint64_t start, uint64_t len,
+                              const struct t_mregion_change *change);
 
 /** How many pages of the range are in use. */
 uint64_t t_mregions_used(const struct t_mregions *model, uint64_t start, uint64_t len);
