@@ -16,9 +16,12 @@ KINDS = {
     "ratio": {"name", "kind", "of", "over"},
     "counter": {"name", "kind", "of", "counter"},
     "ns": {"name", "kind", "of"},
+    "ns_less": {"name", "kind", "of", "less"},
     "ms": {"name", "kind", "of"},
 }
 OPTIONAL = {"bound", "at_least", "scale_by", "scale_ns"}
+# The fields that name benchmarks.
+NAMES = ("of", "over", "less", "scale_by")
 # How a benchmark's error begins if it measures what this version of the library does not serve.
 NOT_SUPPORTED = "not supported"
 # What an entry has that is no counter of its benchmark.
@@ -111,13 +114,13 @@ def find(runs, figure, key):
 
 def all_there(names, figure):
     """Whether all benchmarks that the figure needs were asked for."""
-    wanted = [figure[key] for key in ("of", "over", "scale_by") if key in figure]
+    wanted = [figure[key] for key in NAMES if key in figure]
     return all(any(name == one or name.startswith(one + "/") for name in names) for one in wanted)
 
 
 def why_missing(runs, unmeasured, figure):
     """Why the figure cannot be computed; None if it can."""
-    for key in ("of", "over", "scale_by"):
+    for key in NAMES:
         if key in figure:
             name = name_of([*runs, *unmeasured], figure, key)
             if name in unmeasured:
@@ -126,10 +129,15 @@ def why_missing(runs, unmeasured, figure):
 
 
 def values_of(runs, figure):
-    """One value a repetition. A ratio is taken within one: the machine drifts alike for both."""
+    """
+    One value a repetition. A ratio or a difference is taken within one: the machine drifts alike for
+    both.
+    """
     entries = find(runs, figure, "of")
     if figure["kind"] == "ratio":
         return [item_ns(a) / item_ns(b) for a, b in zip(entries, find(runs, figure, "over"))]
+    if figure["kind"] == "ns_less":
+        return [item_ns(a) - item_ns(b) for a, b in zip(entries, find(runs, figure, "less"))]
     if figure["kind"] == "counter":
         if figure["counter"] not in entries[0]:
             fail(f"{figure['name']}: {figure['of']} has no counter {figure['counter']}")
@@ -178,7 +186,7 @@ def figure_row(runs, figure):
     bound, is_met = bound_of(runs, figure)
     missed = is_met is not None and not is_met(value)
     met = "-" if is_met is None else "NO" if missed else "yes"
-    beside = "over" if "over" in figure else "scale_by"
+    beside = next((key for key in ("over", "less") if key in figure), "scale_by")
     beside_ns = "-"
     if beside in figure:
         beside_ns = number(statistics.median(map(item_ns, find(runs, figure, beside))))
@@ -186,6 +194,9 @@ def figure_row(runs, figure):
     if figure["kind"] == "ratio":
         of_minima = number(min(map(item_ns, find(runs, figure, "of"))) /
                            min(map(item_ns, find(runs, figure, "over"))))
+    elif figure["kind"] == "ns_less":
+        of_minima = number(min(map(item_ns, find(runs, figure, "of"))) -
+                           min(map(item_ns, find(runs, figure, "less"))))
     row = [figure["name"], *spread(values), of_minima, figure.get(beside, "-"), beside_ns, bound, met]
     return value, missed, row
 
