@@ -6,6 +6,7 @@
 
 #include "core/base/region.h"
 
+#include <atomic>
 #include <vector>
 
 namespace
@@ -16,6 +17,10 @@ using namespace space_bench;
 void nothing()
 {
 }
+
+// The library calls the memset and the memcpy of whoever links it, and the linker sends its calls
+// here. Set: those of a whole page do nothing.
+bool without_bytes;
 
 // ---- regions ------------------------------------------------------------------------------------
 
@@ -50,18 +55,46 @@ BENCHMARK(space_region);
 
 // ---- faults -------------------------------------------------------------------------------------
 
-// First writes to the pages of one table; the table is made by the first, those above it are there.
-void fault_zero(benchmark::State &state, bool live)
+void finish(bool ordered)
 {
-    World world(live);
+    benchmark::ClobberMemory();
+    if (ordered) {
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+    }
+}
+
+// First writes to the pages of one table; the table is made by the first, those above it are there.
+void space_fault_zero(benchmark::State &state)
+{
+    World world;
 
     world.map_written(Base + Batch * Page, 1, 1);
     measure(
         state, Batch, [&] { world.map(Base, Batch, 0); },
         [&] { return world.fault_all(Base, Batch); }, [&] { world.unmap(Base, Batch); });
 }
-BENCHMARK_CAPTURE(fault_zero, live, true)->Name("space_fault_zero")->UseManualTime();
-BENCHMARK_CAPTURE(fault_zero, unused, false)->Name("space_fault_zero_unused")->UseManualTime();
+BENCHMARK(space_fault_zero)->UseManualTime();
+
+// The same without the zeroing: what is in the frames is seen by nobody. The table is there.
+void fault_bare(benchmark::State &state, bool live)
+{
+    World world(live);
+
+    world.map_written(Base + Page * (Batch - 1), 1, 1);
+    measure(
+        state, Batch - 1,
+        [&] {
+            world.map(Base, Batch - 1, 0);
+            without_bytes = true;
+        },
+        [&] { return world.fault_all(Base, Batch - 1); },
+        [&] {
+            without_bytes = false;
+            world.unmap(Base, Batch - 1);
+        });
+}
+BENCHMARK_CAPTURE(fault_bare, live, true)->Name("space_fault_bare")->UseManualTime();
+BENCHMARK_CAPTURE(fault_bare, unused, false)->Name("space_fault_bare_unused")->UseManualTime();
 
 // Faults of pages that are there: all of the call but the frame and the leaf.
 void space_fault_minor(benchmark::State &state)
@@ -74,53 +107,82 @@ void space_fault_minor(benchmark::State &state)
 }
 BENCHMARK(space_fault_minor)->UseManualTime();
 
-std::vector<void *> take_frames(World &world)
+// Frames as a space gets them: the allocator, after long use of it, goes through all of its memory, so each
+// turn writes to frames that are in the caches only if all of it is.
+class Frames
 {
-    std::vector<void *> frames(Batch);
-
-    for (auto &frame : frames) {
-        frame = world.take();
+  public:
+    explicit Frames(World &world) : frames_(24 * Batch)
+    {
+        for (auto &frame : frames_) {
+            frame = world.take();
+        }
     }
-    return frames;
-}
+    void *const *now() const
+    {
+        return &frames_[at_];
+    }
+    void *const *before() const
+    {
+        return &frames_[(at_ + frames_.size() - Batch) % frames_.size()];
+    }
+    void advance()
+    {
+        at_ = (at_ + Batch) % frames_.size();
+    }
 
-// The zeroing that the fault does: the same function, as many frames of the same memory.
-void space_zero_floor(benchmark::State &state)
+  private:
+    std::vector<void *> frames_;
+    size_t at_ = 0;
+};
+
+// The zeroing that the fault does: the same function, as many frames of the same memory. `ordered`:
+// each is there for all to see before the next begins, as a fault's is: it ends with a lock.
+void zero(benchmark::State &state, bool ordered)
 {
     World world;
-    const auto frames = take_frames(world);
+    Frames frames(world);
 
     measure(
         state, Batch, nothing,
         [&] {
-            for (void *frame : frames) {
-                memset(frame, 0, Page);
-                benchmark::ClobberMemory();
+            for (uint64_t i = 0; i < Batch; i++) {
+                memset(frames.now()[i], 0, Page);
+                finish(ordered);
             }
             return true;
         },
-        nothing);
+        [&] { frames.advance(); });
 }
-BENCHMARK(space_zero_floor)->UseManualTime();
+BENCHMARK_CAPTURE(zero, floor, false)->Name("space_zero_floor")->UseManualTime();
+BENCHMARK_CAPTURE(zero, ordered, true)->Name("space_zero_ordered")->UseManualTime();
 
 // Writes after a clone: each makes a copy. The frames that were shared go with the child, and are
-// copied to the next time.
-void fault_cow(benchmark::State &state, bool live)
+// copied to the next time. `bare`: without the copying.
+void fault_cow(benchmark::State &state, bool live, bool bare)
 {
     World world(live);
     mm_space *child = nullptr;
 
     world.map_written(Base, Batch, 0);
     measure(
-        state, Batch, [&] { check(mm_space_clone(world.space, &child)); },
+        state, Batch,
+        [&] {
+            check(mm_space_clone(world.space, &child));
+            without_bytes = bare;
+        },
         [&] { return world.fault_all(Base, Batch); },
         [&] {
+            without_bytes = false;
             mm_space_put(child);
             world.written(Base, Batch);
         });
 }
-BENCHMARK_CAPTURE(fault_cow, live, true)->Name("space_fault_cow")->UseManualTime();
-BENCHMARK_CAPTURE(fault_cow, unused, false)->Name("space_fault_cow_unused")->UseManualTime();
+BENCHMARK_CAPTURE(fault_cow, live, true, false)->Name("space_fault_cow")->UseManualTime();
+BENCHMARK_CAPTURE(fault_cow, bare, true, true)->Name("space_fault_cow_bare")->UseManualTime();
+BENCHMARK_CAPTURE(fault_cow, unused, false, true)
+    ->Name("space_fault_cow_bare_unused")
+    ->UseManualTime();
 
 // Writes when the child has gone: the last sharer takes the frame.
 void space_fault_reuse(benchmark::State &state)
@@ -139,25 +201,26 @@ void space_fault_reuse(benchmark::State &state)
 }
 BENCHMARK(space_fault_reuse)->UseManualTime();
 
-// The copying that the fault does: the same function, as many frames of the same memory, to and fro.
-void space_copy_floor(benchmark::State &state)
+// The copying that the fault does: the same function, as many frames of the same memory, and what was copied
+// to is copied from the next time.
+void copy(benchmark::State &state, bool ordered)
 {
     World world;
-    auto from = take_frames(world);
-    auto to = take_frames(world);
+    Frames frames(world);
 
     measure(
         state, Batch, nothing,
         [&] {
             for (uint64_t i = 0; i < Batch; i++) {
-                memcpy(to[i], from[i], Page);
-                benchmark::ClobberMemory();
+                memcpy(frames.now()[i], frames.before()[i], Page);
+                finish(ordered);
             }
             return true;
         },
-        [&] { from.swap(to); });
+        [&] { frames.advance(); });
 }
-BENCHMARK(space_copy_floor)->UseManualTime();
+BENCHMARK_CAPTURE(copy, floor, false)->Name("space_copy_floor")->UseManualTime();
+BENCHMARK_CAPTURE(copy, ordered, true)->Name("space_copy_ordered")->UseManualTime();
 
 // ---- clone --------------------------------------------------------------------------------------
 
@@ -241,3 +304,22 @@ BENCHMARK_CAPTURE(unmap, regions16, true, Batch, 16)
     ->UseManualTime();
 
 } // namespace
+
+extern "C" {
+
+void *__real_memset(void *to, int byte, size_t len);
+void *__real_memcpy(void *to, const void *from, size_t len);
+void *__wrap_memset(void *to, int byte, size_t len);
+void *__wrap_memcpy(void *to, const void *from, size_t len);
+
+void *__wrap_memset(void *to, int byte, size_t len)
+{
+    return without_bytes && len == Page ? to : __real_memset(to, byte, len);
+}
+
+void *__wrap_memcpy(void *to, const void *from, size_t len)
+{
+    return without_bytes && len == Page ? to : __real_memcpy(to, from, len);
+}
+
+} // extern "C"
