@@ -44,6 +44,7 @@ static inline struct mm_spaces_config fixture_config(struct fixture *f)
                                       .kernel = &f->m.kernel,
                                       .pool = &f->m.pool,
                                       .platform = f->m.platform,
+                                      .commit = MM_COMMIT_ALWAYS,
                                       .kernel_range =
                                           mm_vrange(mm_vaddr(T_ARENA), T_ARENA_LEN / 2)};
 

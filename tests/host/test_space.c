@@ -478,8 +478,9 @@ static void test_check_finds(void **state)
 
     (void)state;
     assert_non_null(gather);
-    assert_int_equal(map_at(s, 16 * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
-    assert_int_equal(loaded(f, s, 16 * PAGE), 0);
+    assert_int_equal(map_at(s, 16 * PAGE, 2 * PAGE, RW, 0), MM_OK);
+    assert_true(store(f, s, 16 * PAGE, 0));
+    assert_int_equal(protect(s, 16 * PAGE, 2 * PAGE, MM_PROT_READ), MM_OK);
     assert_int_equal(mm_space_check(s), MM_OK);
     /* A page outside of all regions. */
     assert_int_equal(mm_frame_alloc(&f->m.frames, NULL, &frame), MM_OK);

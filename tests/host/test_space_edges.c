@@ -44,21 +44,21 @@ static void test_held_lock(void **state)
     struct mm_space_stats stats;
 
     (void)state;
-    held = &s->lock;
+    held = &s->lock.writer;
     nr_relaxed = 0;
     f->spaces.platform.ops = &relaxing;
-    s->lock = 1;
+    s->lock.writer = 1;
     assert_int_equal(mm_space_get_stats(s, &stats), MM_OK);
     assert_int_equal(nr_relaxed, 1);
-    assert_int_equal(s->lock, 0);
+    assert_int_equal(s->lock.writer, 0);
 
     assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
     for (unsigned i = 0; i < 2; i++) {
         f->spaces.platform.ops = i == 0 ? &none : NULL;
-        s->lock = 1;
+        s->lock.writer = 1;
         assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
         assert_int_equal(mm_space_get_stats(s, &stats), MM_OK);
-        assert_int_equal(s->lock, 0);
+        assert_int_equal(s->lock.writer, 0);
     }
     assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
     assert_int_equal(nr_relaxed, 1);

@@ -52,8 +52,9 @@ static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
     uint64_t at = leaf->page.start.raw;
     const struct mmi_region *region = region_of(c, at);
 
-    if (leaf->page.len != MM_PAGE_SIZE) {
-        complain(c, "leaf above 4 KiB", at);
+    if (region != NULL && leaf->page.len > MM_PAGE_SIZE &&
+        !mm_range_covers(region->start, region->len, at, leaf->page.len)) {
+        complain(c, "leaf sticks out of its region", at);
     } else if (region == NULL || (region->attr.flags & MM_SPACE_GUARD) != 0) {
         complain(c, "page outside of all regions, or in a guard", at);
     } else if ((leaf->prot & MM_PROT_WRITE) != 0 && (region->attr.prot & MM_PROT_WRITE) == 0) {
@@ -82,6 +83,7 @@ mm_status_t mm_space_check(struct mm_space *space)
     }
     platform = &space->spaces->platform;
     mmi_space_lock(space);
+    mmi_space_fold(space);
     if (!mmi_regions_check(&space->regions, platform)) {
         c.good = false;
     }

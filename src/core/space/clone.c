@@ -17,6 +17,8 @@
  */
 #include "internal.h"
 
+#include "core/frame/state.h"
+
 /** Regions of the parent, again in the child. */
 static bool copy_regions(const struct mm_space *parent, struct mm_space *child)
 {
@@ -38,9 +40,7 @@ static bool copy_regions(const struct mm_space *parent, struct mm_space *child)
 
 static void share(void *ctx, mm_pfn_t first, uint64_t nr)
 {
-    for (uint64_t i = 0; i < nr; i++) {
-        mm_frame_get(ctx, mm_pfn(first.raw + i));
-    }
+    mmi_frame_share(ctx, first, nr);
 }
 
 static mm_status_t clone_locked(struct mm_space *parent, struct mm_space *child)
@@ -48,6 +48,20 @@ static mm_status_t clone_locked(struct mm_space *parent, struct mm_space *child)
     struct mm_gather *gather;
     mm_status_t status;
 
+    child->layout = parent->layout;
+    child->limits = parent->limits;
+    child->brk_start = parent->brk_start;
+    child->brk = parent->brk;
+    child->nr_given_up = parent->nr_given_up;
+    mmi_space_join(child, parent->group);
+    mmi_space_fold(parent);
+    status = mmi_space_charge(child, parent->regions.bytes, parent->nr_committed);
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mmi_space_charge_pages(child, mmi_space_nr_resident(parent))) {
+        return MM_ERR_LIMIT;
+    }
     if (!copy_regions(parent, child)) {
         return MM_ERR_NO_MEMORY;
     }
@@ -77,8 +91,7 @@ mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out)
         mmi_space_free(child);
         return status;
     }
-    (void)mmi_fetch_add(&space->spaces->nr_spaces, 1);
-    mmi_event(&space->spaces->platform, MM_EVENT_SPACE_CREATE, child, child->id, 0);
+    mmi_space_announce(child);
     *out = child;
     return MM_OK;
 }

@@ -2,10 +2,11 @@
 /**
  * Page faults: one look at the regions, one at the tables, and what follows from both.
  *
- *     no region                          signal: not mapped
+ *     no region                          signal: not mapped (below a stack: it may grow)
  *     region forbids the access          signal: forbidden
- *     region allows it, and the leaf is
- *         absent                         a zeroed frame              (lazy memory)
+ *     region allows it, and the page is
+ *         absent, access a read          the zero page
+ *         absent, access a write         a zeroed frame              (lazy memory)
  *         good enough                    nothing: stale, or another CPU was faster
  *         read-only, access a write      the frame if it is ours alone, else a copy
  *
@@ -13,35 +14,22 @@
  * have changed since the access. So the answer "go on" always means that the access can succeed
  * now.
  *
+ * The lock is shared: a page is put there, or exchanged, by one compare-and-exchange of its slot.
+ * Of two CPUs that want one page one is told that it is taken, gives its frame back and looks again.
+ * What changes more than a slot (a stack that grows, a leaf of 2 MiB) is done alone, in
+ * fault_alone.c.
+ *
  * Who else may change a frame's count meanwhile: relatives that share it may drop theirs at any
  * time, which makes a copy unnecessary and never wrong. A count of 1 cannot rise, because to share
- * the frame again this space must be cloned, and its lock is held here.
+ * the frame again this space must be cloned, which needs the lock alone.
  */
-#include "internal.h"
+#include "fault.h"
 
 #define FAULT_FLAGS_ALL                                                                            \
     (MM_FAULT_PRESENT | MM_FAULT_WRITE | MM_FAULT_EXEC | MM_FAULT_USER | MM_FAULT_RESERVED |       \
      MM_FAULT_PKEY | MM_FAULT_OTHER)
 
-mm_status_t mmi_space_put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t prot)
-{
-    const struct mm_frame_request request = {.flags = MM_FRAME_ZERO,
-                                             .owner = space->is_kernel != 0 ? MM_OWNER_KERNEL
-                                                                            : MM_OWNER_ANONYMOUS};
-    struct mm_frames *frames = space->spaces->frames;
-    mm_pfn_t frame = {0};
-    mm_status_t status = mm_frame_alloc(frames, &request, &frame);
-
-    if (status != MM_OK) {
-        return status;
-    }
-    status = mm_paging_map(space->table, mm_vrange(mm_vaddr(at), MM_PAGE_SIZE), mm_pfn_addr(frame),
-                           mmi_space_leaf_prot(space, prot), MM_MEMTYPE_WB, MM_PAGING_ONLY_4K);
-    if (status != MM_OK) {
-        (void)mm_frame_put(frames, frame);
-    }
-    return status;
-}
+/* --- rights ----------------------------------------------------------------------------------- */
 
 /** The rights that an access needs. */
 static mm_prot_t needs(uint32_t flags)
@@ -52,8 +40,7 @@ static mm_prot_t needs(uint32_t flags)
     return need == MM_PROT_NONE ? MM_PROT_READ : need;
 }
 
-/** Whether a region allows an access at all. */
-static bool allowed(const struct mm_space *space, const struct mmi_region *region, uint32_t flags)
+bool mmi_space_allows(const struct mm_space *space, const struct mmi_region *region, uint32_t flags)
 {
     mm_prot_t need = needs(flags);
 
@@ -69,81 +56,301 @@ static bool allowed(const struct mm_space *space, const struct mmi_region *regio
     return (mmi_space_leaf_prot(space, region->attr.prot) & need) == need;
 }
 
-/** Whether the leaf allows it as it is. */
-static bool leaf_allows(const struct mm_mapping *leaf, uint32_t flags)
+static bool is_private(const struct mm_space *space, mm_paddr_t paddr)
 {
-    return (leaf->prot & needs(flags)) == needs(flags);
+    return mm_frame_refs(space->spaces->frames, mm_pfn_of(paddr)) == 1;
 }
 
-/** Copy the frame of a leaf and put the copy there. */
-static mm_status_t copy_page(struct mm_space *space, const struct mm_mapping *leaf, mm_prot_t prot)
+bool mmi_space_serves(const struct mmi_space_fault *fault, mm_prot_t prot, mm_paddr_t paddr)
 {
-    const struct mm_frame_request request = {.owner = MM_OWNER_ANONYMOUS};
-    const struct mm_physmap *physmap = &space->spaces->physmap;
-    struct mm_frames *frames = space->spaces->frames;
-    struct mm_gather *gather;
-    mm_pfn_t copy = {0};
-    mm_status_t status = mm_frame_alloc(frames, &request, &copy);
+    if (fault->force) {
+        return (fault->flags & MM_FAULT_WRITE) == 0 || is_private(fault->space, paddr);
+    }
+    return (prot & needs(fault->flags)) == needs(fault->flags);
+}
+
+/* --- a page that is not there ----------------------------------------------------------------- */
+
+static enum mm_fault_result result_of(mm_status_t status)
+{
+    return status == MM_OK ? MM_FAULT_ZERO : MM_FAULT_NO_MEMORY;
+}
+
+/** MM_ERR_BUSY: another CPU was faster. */
+static mm_status_t fill_with_zero_page(struct mmi_space_fault *fault,
+                                       const struct mmi_region *region)
+{
+    struct mm_space *space = fault->space;
+    mm_prot_t prot = region->attr.prot & ~(mm_prot_t)MM_PROT_WRITE;
+
+    /* What may be written may be read. */
+    prot |= (region->attr.prot & MM_PROT_WRITE) != 0 ? MM_PROT_READ : MM_PROT_NONE;
+    fault->used_zero = true;
+    return mmi_page_fill(space->table, fault->page, mm_pfn_addr(space->spaces->zero_page),
+                         mmi_space_leaf_prot(space, prot));
+}
+
+static mm_status_t fill_with_frame(struct mmi_space_fault *fault, const struct mmi_region *region)
+{
+    struct mm_space *space = fault->space;
+    mm_pfn_t frame = {0};
+    mm_status_t status = mmi_space_alloc_page(space, fault->page, true, &frame);
 
     if (status != MM_OK) {
         return status;
     }
-    memcpy(mm_physmap_ptr(physmap, mm_pfn_addr(copy)), mm_physmap_ptr(physmap, leaf->paddr),
-           MM_PAGE_SIZE);
-    gather = mmi_space_gather(space);
-    mmi_space_must(space,
-                   mm_paging_replace(space->table, leaf->page.start, mm_pfn_addr(copy),
-                                     mmi_space_leaf_prot(space, prot), MM_PAGING_RELEASE, gather),
-                   "a shared page cannot be replaced", leaf->page.start.raw);
-    mm_gather_end(gather);
-    return MM_OK;
-}
-
-/** A leaf is there, and forbids what its region allows: it is shared, or was until lately. */
-static mm_status_t unshare(struct mm_space *space, const struct mm_mapping *leaf, mm_prot_t prot)
-{
-    struct mm_gather *gather;
-
-    if (mm_frame_refs(space->spaces->frames, mm_pfn_of(leaf->paddr)) != 1) {
-        return copy_page(space, leaf, prot);
+    status = mmi_page_fill(space->table, fault->page, mm_pfn_addr(frame),
+                           mmi_space_leaf_prot(space, region->attr.prot));
+    if (status != MM_OK) {
+        (void)mm_frame_put(space->spaces->frames, frame);
     }
-    gather = mmi_space_gather(space);
-    mmi_space_must(
-        space,
-        mm_paging_protect(space->table, leaf->page, mmi_space_leaf_prot(space, prot), 0, gather),
-        "a page cannot be made writable", leaf->page.start.raw);
-    mm_gather_end(gather);
-    return MM_OK;
+    return status;
 }
 
-static enum mm_fault_result resolve(struct mm_space *space, const struct mm_fault *fault)
+static mm_status_t fill(struct mmi_space_fault *fault, const struct mmi_region *region)
 {
-    const struct mmi_region *region;
-    struct mm_mapping leaf;
+    struct mm_space *space = fault->space;
+    bool read = (fault->flags & MM_FAULT_WRITE) == 0 && (region->attr.flags & MM_SPACE_WIRED) == 0;
     mm_status_t status;
-    uint64_t page = mm_align_down(fault->at.raw, MM_PAGE_SIZE);
 
-    if ((fault->flags & MM_FAULT_RESERVED) != 0) {
-        return MM_FAULT_CORRUPT;
+    if (!mmi_space_charge_pages(space, 1)) {
+        return MM_ERR_LIMIT;
     }
-    region = mmi_regions_find(&space->regions, fault->at.raw);
-    if (region == NULL) {
-        return MM_FAULT_SIGNAL_MAP;
+    status = read ? fill_with_zero_page(fault, region) : fill_with_frame(fault, region);
+    if (status != MM_OK) {
+        fault->used_zero = false;
+        mmi_space_refund_pages(space, 1);
     }
-    if (!allowed(space, region, fault->flags)) {
-        return MM_FAULT_SIGNAL_ACCESS;
+    return status;
+}
+
+/* --- a page that forbids what its region allows ----------------------------------------------- */
+
+/** A copy of a page's frame; of the zero page a zeroed frame. */
+static mm_status_t copy_of(struct mm_space *space, uint64_t page, mm_paddr_t from, mm_pfn_t *out)
+{
+    const struct mm_physmap *physmap = &space->spaces->physmap;
+    bool zero = mm_pfn_of(from).raw == space->spaces->zero_page.raw;
+    mm_status_t status = mmi_space_alloc_page(space, page, zero, out);
+
+    if (status == MM_OK && !zero) {
+        memcpy(mm_physmap_ptr(physmap, mm_pfn_addr(*out)), mm_physmap_ptr(physmap, from),
+               MM_PAGE_SIZE);
     }
-    status = mm_paging_translate(space->table, mm_vaddr(page), &leaf);
-    if (status == MM_ERR_NOT_MAPPED) {
-        status = mmi_space_put_zeroed(space, page, region->attr.prot);
-        return status == MM_OK ? MM_FAULT_ZERO : MM_FAULT_NO_MEMORY;
+    return status;
+}
+
+/** The old frame is given up only after no CPU can read it here. */
+static mm_status_t take_copy(struct mmi_space_fault *fault, struct mmi_page *seen, mm_prot_t prot)
+{
+    struct mm_space *space = fault->space;
+    mm_paddr_t old = seen->paddr;
+    mm_pfn_t copy = {0};
+    mm_status_t status = copy_of(space, fault->page, old, &copy);
+
+    if (status != MM_OK) {
+        return status;
     }
-    mmi_space_must(space, status, "no page table", page);
-    if (leaf_allows(&leaf, fault->flags)) {
+    status = mmi_page_swap(space->table, fault->page, seen, mm_pfn_addr(copy),
+                           mmi_space_leaf_prot(space, prot));
+    if (status != MM_OK) {
+        (void)mm_frame_put(space->spaces->frames, copy);
+        return status;
+    }
+    mmi_page_flush(space->table, fault->page);
+    (void)mm_frame_put(space->spaces->frames, mm_pfn_of(old));
+    return MM_OK;
+}
+
+/** MM_ERR_BUSY: the page has changed since it was looked at. */
+static mm_status_t unshare(struct mmi_space_fault *fault, struct mmi_page *seen, mm_prot_t prot)
+{
+    struct mm_space *space = fault->space;
+    mm_status_t status;
+
+    if (!is_private(space, seen->paddr)) {
+        return take_copy(fault, seen, prot);
+    }
+    status = mmi_page_swap(space->table, fault->page, seen, seen->paddr,
+                           mmi_space_leaf_prot(space, prot));
+    if (status == MM_OK) {
+        mmi_page_flush(space->table, fault->page);
+        mmi_space_tag_page(space, fault->page, mm_pfn_of(seen->paddr));
+        fault->reused = true;
+    }
+    return status;
+}
+
+/* --- a look ----------------------------------------------------------------------------------- */
+
+static enum mm_fault_result alone(struct mmi_space_fault *fault)
+{
+    fault->needs_alone = true;
+    return MM_FAULT_MINOR;
+}
+
+static enum mm_fault_result fill_hole(struct mmi_space_fault *fault,
+                                      const struct mmi_region *region, bool *again)
+{
+    mm_status_t status = fill(fault, region);
+
+    if (status == MM_ERR_BUSY) {
+        *again = true;
         return MM_FAULT_MINOR;
     }
-    status = unshare(space, &leaf, region->attr.prot);
-    return status == MM_OK ? MM_FAULT_COW : MM_FAULT_NO_MEMORY;
+    if (status == MM_ERR_LIMIT) {
+        return MM_FAULT_LIMIT;
+    }
+    fault->nr_filled = status == MM_OK ? 1 : 0;
+    return result_of(status);
+}
+
+/** Whatever is there is a leaf of 4 KiB. */
+static enum mm_fault_result use_leaf(struct mmi_space_fault *fault, struct mmi_page *seen,
+                                     const struct mmi_region *region, bool *again)
+{
+    mm_status_t status;
+
+    if (mmi_space_serves(fault, seen->prot, seen->paddr)) {
+        return MM_FAULT_MINOR;
+    }
+    if (mmi_region_is_device(region)) {
+        return MM_FAULT_SIGNAL_ACCESS;
+    }
+    status = unshare(fault, seen, region->attr.prot);
+    *again = status == MM_ERR_BUSY;
+    return status == MM_OK || *again ? MM_FAULT_COW : MM_FAULT_NO_MEMORY;
+}
+
+/** One look at the tables. */
+static enum mm_fault_result look(struct mmi_space_fault *fault, const struct mmi_region *region,
+                                 bool *again)
+{
+    struct mmi_page seen;
+
+    mmi_page_look(fault->space->table, fault->page, &seen);
+    switch (seen.kind) {
+    case MMI_PAGE_HOLE:
+        if (mmi_region_is_device(region)) {
+            return MM_FAULT_SIGNAL_BUS;
+        }
+        /* A table where 2 MiB could be means that they cannot. */
+        if (seen.shift > MM_PAGE_SHIFT && !fault->force && !fault->small &&
+            mmi_space_may_be_huge(fault->space, region, fault->page)) {
+            return alone(fault);
+        }
+        return fill_hole(fault, region, again);
+    case MMI_PAGE_LEAF:
+        return use_leaf(fault, &seen, region, again);
+    case MMI_PAGE_LARGE:
+        if (mmi_space_serves(fault, seen.prot, seen.paddr)) {
+            return MM_FAULT_MINOR;
+        }
+        return mmi_region_is_device(region) ? MM_FAULT_SIGNAL_ACCESS : alone(fault);
+    case MMI_PAGE_SOFT:
+    default:
+        return MM_FAULT_SIGNAL_ACCESS;
+    }
+}
+
+enum mm_fault_result mmi_space_resolve(struct mmi_space_fault *fault)
+{
+    struct mm_space *space = fault->space;
+    const struct mmi_region *region = mmi_regions_from(&space->regions, fault->page);
+    enum mm_fault_result result;
+    bool again;
+
+    fault->needs_alone = false;
+    if (region == NULL || region->start > fault->page) {
+        return region != NULL && (region->attr.flags & MM_SPACE_STACK) != 0 ? alone(fault)
+                                                                            : MM_FAULT_SIGNAL_MAP;
+    }
+    if (mmi_region_is_guard(region) ||
+        !(fault->force || mmi_space_allows(space, region, fault->flags))) {
+        return MM_FAULT_SIGNAL_ACCESS;
+    }
+    /* Each turn is one that another CPU, or the hardware, was faster than. */
+    do {
+        again = false;
+        result = look(fault, region, &again);
+    } while (again);
+    return result;
+}
+
+/* --- the calls -------------------------------------------------------------------------------- */
+
+static void count(struct mmi_space_slot *slot, const struct mmi_space_fault *fault,
+                  enum mm_fault_result result)
+{
+    if (fault->nr_filled == 0 || result != MM_FAULT_ZERO) {
+        (void)mmi_fetch_add(&slot->nr_faults[result], 1);
+    }
+    if (fault->used_zero) {
+        (void)mmi_fetch_add(&slot->nr_zero_page, 1);
+    }
+    if (fault->reused) {
+        (void)mmi_fetch_add(&slot->nr_reused, 1);
+    }
+}
+
+static enum mm_fault_result handle(struct mmi_space_fault *fault, bool counts)
+{
+    struct mm_space *space = fault->space;
+    struct mmi_space_slot *slot = mmi_space_share(space);
+    enum mm_fault_result result = mmi_space_resolve(fault);
+
+    if (!fault->needs_alone) {
+        if (counts) {
+            count(slot, fault, result);
+        }
+        mmi_space_lock_unshare(slot, fault->nr_filled);
+        return result;
+    }
+    mmi_space_unshare(slot);
+    mmi_space_lock(space);
+    result = mmi_space_resolve_alone(fault);
+    if (counts) {
+        count(slot, fault, result);
+    }
+    (void)mmi_fetch_add(&slot->word, fault->nr_filled << MMI_SPACE_FILLED_SHIFT);
+    mmi_space_unlock(space);
+    return result;
+}
+
+enum mm_fault_result mmi_space_fault_in(struct mm_space *space, uint64_t at, uint32_t flags,
+                                        bool force)
+{
+    struct mmi_space_fault fault = {
+        .space = space, .page = mm_align_down(at, MM_PAGE_SIZE), .flags = flags, .force = force};
+
+    return handle(&fault, false);
+}
+
+enum mm_fault_result mmi_space_fault_in_alone(struct mm_space *space, uint64_t at, uint32_t flags,
+                                              bool force)
+{
+    struct mmi_space_fault fault = {
+        .space = space, .page = mm_align_down(at, MM_PAGE_SIZE), .flags = flags, .force = force};
+    enum mm_fault_result result = mmi_space_resolve_alone(&fault);
+
+    mmi_page_count(space->table, fault.nr_filled);
+    return result;
+}
+
+static enum mm_fault_result tell_corrupt(struct mm_space *space)
+{
+    struct mmi_space_slot *slot = mmi_space_slot_of(&space->lock, &space->spaces->platform);
+
+    (void)mmi_fetch_add(&slot->nr_faults[MM_FAULT_CORRUPT], 1);
+    return MM_FAULT_CORRUPT;
+}
+
+static enum mm_fault_result answer(struct mm_space *space, const struct mm_fault *fault)
+{
+    struct mmi_space_fault f = {
+        .space = space, .page = mm_align_down(fault->at.raw, MM_PAGE_SIZE), .flags = fault->flags};
+
+    return handle(&f, true);
 }
 
 mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
@@ -154,10 +361,7 @@ mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
     if (space == NULL || fault == NULL || out == NULL || (fault->flags & ~FAULT_FLAGS_ALL) != 0) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    mmi_space_lock(space);
-    result = resolve(space, fault);
-    space->nr_faults[result]++;
-    mmi_space_unlock(space);
+    result = (fault->flags & MM_FAULT_RESERVED) != 0 ? tell_corrupt(space) : answer(space, fault);
     mmi_event(&space->spaces->platform, MM_EVENT_SPACE_FAULT, space, fault->at.raw,
               (uint64_t)result);
     *out = result;

@@ -1,37 +1,98 @@
 // SPDX-License-Identifier: MIT
 /**
- * Map, unmap, protect.
+ * Map and unmap.
  *
- * Each call prepares, then commits. What can fail comes first: the place is found, the nodes that
- * splits need are taken from the cache, and pages that must be there now are put there (and taken
- * out again if one is missing). Then regions and leaves change together, and nothing of that can
- * fail: a user space has only leaves of 4 KiB, so no huge leaf is ever split.
+ * Each call prepares, then commits. What can fail comes first: the place is found, charges are
+ * asked, the nodes that splits need are taken from the cache, and tables are put aside for large
+ * leaves that the ends of a range cut. Then regions and leaves change together, and nothing of that
+ * can fail.
  *
  * Leaves never say more than their region, and less for shared frames: a frame with more than one
  * reference is read-only in every table, and only a write fault (fault.c) makes it writable.
  */
 #include "internal.h"
 
-/* --- checking arguments ----------------------------------------------------------------------- */
+/* --- edits: what they need -------------------------------------------------------------------- */
 
-static bool rights_only(mm_prot_t prot)
+uint64_t mmi_space_nodes_to_remove(const struct mm_space *space, uint64_t start, uint64_t len)
 {
-    return (prot & ~(mm_prot_t)MMI_SPACE_PROT) == 0;
+    return space->device_bytes == 0 ? mmi_regions_need_remove(&space->regions, start, len)
+                                    : mmi_regions_need_take(&space->regions, start, len) +
+                                          mmi_space_devices_need(space, start, len);
 }
 
-/** A range of whole pages inside the space. */
-static mm_status_t whole_pages(const struct mm_space *space, struct mm_vrange range, uint64_t *len)
+mm_status_t mmi_space_edit_begin(struct mm_space *space, struct mmi_space_edit *edit,
+                                 uint64_t start, uint64_t len, uint64_t nr_nodes,
+                                 uint64_t nr_tables)
 {
-    if (!mm_is_aligned(range.start.raw, MM_PAGE_SIZE)) {
-        return MM_ERR_NOT_ALIGNED;
+    mm_status_t status;
+
+    edit->nodes = (struct mmi_region_list){NULL, 0};
+    mmi_space_spare_init(space, &edit->spare);
+    nr_tables += mmi_space_need_tables(space, start, len);
+    if (!mmi_space_take_nodes(space, &edit->nodes, nr_nodes)) {
+        return MM_ERR_NO_MEMORY;
     }
-    if (range.len == 0 || !mm_align_up(range.len, MM_PAGE_SIZE, len) ||
-        !mm_range_fits(range.start.raw, *len)) {
-        return MM_ERR_INVALID_SIZE;
+    status = mmi_space_spare_fill(&edit->spare, MM_OWNER_PAGE_TABLE, nr_tables);
+    if (status != MM_OK) {
+        mmi_space_give_nodes(space, &edit->nodes);
+        return status;
     }
-    return mm_vrange_covers(space->regions.window, mm_vrange(range.start, *len))
-               ? MM_OK
-               : MM_ERR_INVALID_ADDRESS;
+    space->table->spare = nr_tables != 0 ? &edit->spare.source : NULL;
+    return MM_OK;
+}
+
+void mmi_space_edit_end(struct mm_space *space, struct mmi_space_edit *edit)
+{
+    space->table->spare = NULL;
+    mmi_space_spare_drop(&edit->spare);
+    mmi_space_give_nodes(space, &edit->nodes);
+}
+
+void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
+                      struct mmi_space_edit *edit)
+{
+    struct mmi_region_list gone = {NULL, 0};
+    uint64_t committed;
+
+    if (mmi_regions_free(&space->regions, start, len)) {
+        return;
+    }
+    committed = mmi_space_committed_in(space, start, len);
+    mmi_space_drop_pages(space, start, len);
+    if (space->device_bytes == 0) {
+        mmi_regions_remove(&space->regions, start, len, &edit->nodes);
+    } else {
+        mmi_regions_take(&space->regions, start, len, &gone, &edit->nodes);
+        mmi_space_devices_settle(space, start, len, &gone, &edit->nodes);
+    }
+    mmi_space_uncommit(space, committed);
+}
+
+/* --- checking a request ----------------------------------------------------------------------- */
+
+#define KERNEL_FLAGS (MM_SPACE_FIXED | MM_SPACE_POPULATE | MM_SPACE_GUARD)
+
+static mm_status_t check_flags(const struct mm_space *space, const struct mm_space_request *request)
+{
+    uint32_t flags = request->flags;
+
+    if ((flags & ~MM_SPACE_FLAGS_ALL) != 0 || !mmi_space_rights_only(request->prot)) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    if ((flags & MM_SPACE_GUARD) != 0 &&
+        (request->prot != MM_PROT_NONE || (flags & ~(MM_SPACE_GUARD | MM_SPACE_FIXED |
+                                                     MM_SPACE_REPLACE | MM_SPACE_POPULATE)) != 0)) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    if ((flags & (MM_SPACE_FIXED | MM_SPACE_REPLACE)) == MM_SPACE_REPLACE ||
+        (flags & (MM_SPACE_HUGE | MM_SPACE_NO_HUGE)) == (MM_SPACE_HUGE | MM_SPACE_NO_HUGE)) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    if ((unsigned)request->kind > MM_REGION_HEAP) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    return space->is_kernel != 0 && (flags & ~KERNEL_FLAGS) != 0 ? MM_ERR_UNSUPPORTED : MM_OK;
 }
 
 static mm_status_t check_request(const struct mm_space *space,
@@ -39,10 +100,10 @@ static mm_status_t check_request(const struct mm_space *space,
 {
     uint64_t align = request->align == 0 ? MM_PAGE_SIZE : request->align;
     bool fixed = (request->flags & MM_SPACE_FIXED) != 0;
+    mm_status_t status = check_flags(space, request);
 
-    if ((request->flags & ~MM_SPACE_FLAGS_ALL) != 0 || !rights_only(request->prot) ||
-        ((request->flags & MM_SPACE_GUARD) != 0 && request->prot != MM_PROT_NONE)) {
-        return MM_ERR_INVALID_FLAGS;
+    if (status != MM_OK) {
+        return status;
     }
     if (!mm_is_pow2(align) || align < MM_PAGE_SIZE ||
         !mm_is_aligned(request->at.raw, fixed ? align : MM_PAGE_SIZE)) {
@@ -59,39 +120,38 @@ static mm_status_t check_request(const struct mm_space *space,
 
 /* --- map -------------------------------------------------------------------------------------- */
 
+/** Large leaves first, if they are asked for and fit. */
+static bool find_any_place(const struct mm_space *space, const struct mm_space_request *request,
+                           uint64_t len, uint64_t *at)
+{
+    bool stack = (request->flags & MM_SPACE_STACK) != 0;
+    struct mmi_space_place place = {.hint = request->at.raw,
+                                    .len = len,
+                                    .align = request->align == 0 ? MM_PAGE_SIZE : request->align};
+
+    if ((request->flags & MM_SPACE_HUGE) != 0 && len >= MM_SIZE_2M && place.align < MM_SIZE_2M) {
+        struct mmi_space_place large = place;
+
+        large.align = MM_SIZE_2M;
+        if (mmi_space_find_place(space, &large, stack, at)) {
+            return true;
+        }
+    }
+    return mmi_space_find_place(space, &place, stack, at);
+}
+
 static mm_status_t choose_place(const struct mm_space *space,
                                 const struct mm_space_request *request, uint64_t len, uint64_t *at)
 {
-    struct mm_vrange asked = mm_vrange(request->at, len);
-    uint64_t align = request->align == 0 ? MM_PAGE_SIZE : request->align;
-
-    if (mm_vrange_covers(space->regions.window, asked) && mm_is_aligned(asked.start.raw, align) &&
-        mmi_regions_free(&space->regions, asked.start.raw, len)) {
-        *at = asked.start.raw;
-        return MM_OK;
+    if ((request->flags & MM_SPACE_FIXED) == 0) {
+        return find_any_place(space, request, len, at) ? MM_OK : MM_ERR_REGION_NOT_FOUND;
     }
-    if ((request->flags & MM_SPACE_FIXED) != 0) {
+    if ((request->flags & MM_SPACE_REPLACE) == 0 &&
+        !mmi_regions_free(&space->regions, request->at.raw, len)) {
         return MM_ERR_ALREADY_MAPPED;
     }
-    return mmi_regions_room(&space->regions, len, align, at) ? MM_OK : MM_ERR_REGION_NOT_FOUND;
-}
-
-/** Put a page everywhere in a range that has none; all or none. */
-static mm_status_t populate(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot)
-{
-    mm_status_t status = MM_OK;
-    uint64_t done;
-
-    if (len >> MM_PAGE_SHIFT > space->spaces->frames->nr_frames) {
-        return MM_ERR_NO_MEMORY; /* or all memory would be taken, only to be given back */
-    }
-    for (done = 0; done < len && status == MM_OK; done += MM_PAGE_SIZE) {
-        status = mmi_space_put_zeroed(space, start + done, prot);
-    }
-    if (status != MM_OK && done > MM_PAGE_SIZE) {
-        mmi_space_drop_pages(space, start, done - MM_PAGE_SIZE);
-    }
-    return status;
+    *at = request->at.raw;
+    return MM_OK;
 }
 
 static bool wants_pages(const struct mm_space *space, const struct mm_space_request *request)
@@ -100,34 +160,118 @@ static bool wants_pages(const struct mm_space *space, const struct mm_space_requ
         return false;
     }
     /* The kernel's pages are there even without any right, so that protect never needs memory. */
-    return space->is_kernel != 0 ||
-           ((request->flags & MM_SPACE_POPULATE) != 0 && request->prot != MM_PROT_NONE);
+    return space->is_kernel != 0 || ((request->flags & (MM_SPACE_POPULATE | MM_SPACE_WIRED)) != 0 &&
+                                     request->prot != MM_PROT_NONE);
+}
+
+static struct mmi_region_attr attr_of(const struct mm_space *space,
+                                      const struct mm_space_request *request)
+{
+    uint32_t flags = (request->flags & MM_SPACE_REGION_FLAGS) | (uint32_t)request->kind
+                                                                    << MMI_REGION_KIND_SHIFT;
+
+    flags |= mmi_space_commit_flag(space, request->prot, flags);
+    return (struct mmi_region_attr){.tag = request->tag, .prot = request->prot, .flags = flags};
+}
+
+/** Bytes of regions in a range. */
+static uint64_t bytes_in(const struct mm_space *space, uint64_t start, uint64_t len)
+{
+    uint64_t last = start + (len - 1);
+    uint64_t bytes = 0;
+
+    for (const struct mmi_region *n = mmi_regions_from(&space->regions, start);
+         n != NULL && n->start <= last; n = mmi_region_next(n)) {
+        uint64_t first = n->start > start ? n->start : start;
+        uint64_t end = mmi_region_last(n) < last ? mmi_region_last(n) : last;
+
+        bytes += end - first + 1;
+    }
+    return bytes;
+}
+
+mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,
+                                 const struct mmi_region_attr *attr, bool populate)
+{
+    uint64_t nr_committed = mmi_space_promise(space, attr, len);
+    struct mmi_region_list nodes = {NULL, 0};
+    mm_status_t status = mmi_space_charge(space, len, nr_committed);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mmi_space_take_nodes(space, &nodes,
+                              mmi_regions_need_insert(&space->regions, at, len, attr))) {
+        status = MM_ERR_NO_MEMORY;
+    } else if (populate) {
+        status = mmi_space_populate(space, at, len, attr->prot, attr->flags);
+    }
+    if (status == MM_OK) {
+        mmi_regions_insert(&space->regions, at, len, attr, &nodes);
+    } else {
+        mmi_space_uncharge(space, len, nr_committed);
+    }
+    mmi_space_give_nodes(space, &nodes);
+    return status;
+}
+
+/** Something is there: it goes, and the new region comes in one step. */
+static mm_status_t map_replacing(struct mm_space *space, uint64_t at, uint64_t len,
+                                 const struct mmi_region_attr *attr, bool populate)
+{
+    uint64_t nr_committed = mmi_space_promise(space, attr, len);
+    uint64_t replaced = bytes_in(space, at, len);
+    struct mmi_space_edit edit;
+    struct mmi_space_spare pages;
+    mm_status_t status = mmi_space_charge(space, len - replaced, nr_committed);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    /* A table for every 2 MiB, and for their 1 GiB, at both ends too. */
+    status =
+        mmi_space_edit_begin(space, &edit, at, len, mmi_space_nodes_to_remove(space, at, len) + 1,
+                             populate ? len / MM_SIZE_2M + len / MM_SIZE_1G + 6 : 0);
+    if (status != MM_OK) {
+        mmi_space_uncharge(space, len - replaced, nr_committed);
+        return status;
+    }
+    mmi_space_spare_init(space, &pages);
+    if (populate) {
+        status = mmi_space_charge_pages(space, len >> MM_PAGE_SHIFT)
+                     ? mmi_space_spare_fill(&pages, MM_OWNER_ANONYMOUS, len >> MM_PAGE_SHIFT)
+                     : MM_ERR_LIMIT;
+    }
+    if (status == MM_OK) {
+        mmi_space_remove(space, at, len, &edit);
+        mmi_regions_insert(&space->regions, at, len, attr, &edit.nodes);
+        mmi_space_put_spares(space, at, attr->prot, &pages);
+    } else {
+        mmi_space_uncharge(space, len - replaced, nr_committed);
+    }
+    mmi_space_edit_end(space, &edit);
+    return status;
 }
 
 static mm_status_t map_locked(struct mm_space *space, const struct mm_space_request *request,
                               uint64_t len, uint64_t *out)
 {
-    const struct mmi_region_attr attr = {
-        .tag = request->tag, .prot = request->prot, .flags = request->flags & MM_SPACE_GUARD};
-    struct mmi_region_list nodes = {NULL, 0};
+    const struct mmi_region_attr attr = attr_of(space, request);
+    bool populate = wants_pages(space, request);
     uint64_t at = 0;
     mm_status_t status = choose_place(space, request, len, &at);
 
     if (status != MM_OK) {
         return status;
     }
-    if (!mmi_space_take_nodes(space, &nodes,
-                              mmi_regions_need_insert(&space->regions, at, len, &attr))) {
-        return MM_ERR_NO_MEMORY;
-    }
-    if (wants_pages(space, request)) {
-        status = populate(space, at, len, request->prot);
+    if ((request->flags & MM_SPACE_REPLACE) != 0 && !mmi_regions_free(&space->regions, at, len)) {
+        status = map_replacing(space, at, len, &attr, populate);
+    } else {
+        status = mmi_space_add_region(space, at, len, &attr, populate);
     }
     if (status == MM_OK) {
-        mmi_regions_insert(&space->regions, at, len, &attr, &nodes);
         *out = at;
     }
-    mmi_space_give_nodes(space, &nodes);
     return status;
 }
 
@@ -154,18 +298,19 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
 
 static mm_status_t unmap_locked(struct mm_space *space, uint64_t start, uint64_t len)
 {
-    struct mmi_region_list nodes = {NULL, 0};
+    struct mmi_space_edit edit;
+    mm_status_t status;
 
     if (mmi_regions_free(&space->regions, start, len)) {
         return MM_OK;
     }
-    if (!mmi_space_take_nodes(space, &nodes,
-                              mmi_regions_need_remove(&space->regions, start, len))) {
-        return MM_ERR_NO_MEMORY;
+    status = mmi_space_edit_begin(space, &edit, start, len,
+                                  mmi_space_nodes_to_remove(space, start, len), 0);
+    if (status != MM_OK) {
+        return status;
     }
-    mmi_regions_remove(&space->regions, start, len, &nodes);
-    mmi_space_drop_pages(space, start, len);
-    mmi_space_give_nodes(space, &nodes);
+    mmi_space_remove(space, start, len, &edit);
+    mmi_space_edit_end(space, &edit);
     return MM_OK;
 }
 
@@ -177,140 +322,12 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range)
     if (space == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    status = whole_pages(space, range, &len);
+    status = mmi_space_whole_pages(space, range, &len);
     if (status != MM_OK) {
         return status;
     }
     mmi_space_lock(space);
     status = unmap_locked(space, range.start.raw, len);
-    mmi_space_unlock(space);
-    return status;
-}
-
-/* --- protect ---------------------------------------------------------------------------------- */
-
-/** Whether regions cover the range without a hole, and none of them is a guard. */
-static mm_status_t all_protectable(const struct mm_space *space, uint64_t start, uint64_t len)
-{
-    uint64_t last = start + (len - 1);
-    const struct mmi_region *n = mmi_regions_find(&space->regions, start);
-
-    for (;;) {
-        if (n == NULL || n->start > start) {
-            return MM_ERR_NOT_MAPPED;
-        }
-        if ((n->attr.flags & MM_SPACE_GUARD) != 0) {
-            return MM_ERR_PERMISSION_DENIED;
-        }
-        if (mmi_region_last(n) >= last) {
-            return MM_OK;
-        }
-        start = mmi_region_last(n) + 1;
-        n = mmi_region_next(n);
-    }
-}
-
-/** Leaves in a row whose frames are all shared, or all not. */
-struct run {
-    const struct mm_frames *frames;
-    bool any;
-    bool shared;
-    uint64_t end; /* where the first leaf of the other sort begins */
-};
-
-static bool extend_run(void *ctx, const struct mm_mapping *m)
-{
-    struct run *run = ctx;
-    bool shared = mm_frame_refs(run->frames, mm_pfn_of(m->paddr)) > 1;
-
-    if (run->any && shared != run->shared) {
-        run->end = m->page.start.raw;
-        return false;
-    }
-    run->any = true;
-    run->shared = shared;
-    return true;
-}
-
-static void set_leaves(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot,
-                       struct mm_gather *gather)
-{
-    mmi_space_must(space,
-                   mm_paging_protect(space->table, mm_vrange(mm_vaddr(start), len),
-                                     mmi_space_leaf_prot(space, prot), MM_PAGING_SKIP_HOLES,
-                                     gather),
-                   "pages of a region cannot be protected", start);
-}
-
-/** Give writable leaves to frames that are nobody else's, read-only ones to the rest. */
-static void set_leaves_unshared(struct mm_space *space, uint64_t start, uint64_t len,
-                                mm_prot_t prot, struct mm_gather *gather)
-{
-    uint64_t end = start + len;
-    struct run run = {.frames = space->spaces->frames, .end = start};
-
-    while (run.end != end) {
-        uint64_t from = run.end;
-
-        run.any = false;
-        run.end = end;
-        mmi_space_must(
-            space,
-            mm_paging_walk(space->table, mm_vrange(mm_vaddr(from), end - from), extend_run, &run),
-            "pages of a region cannot be walked", from);
-        if (run.any) {
-            mm_prot_t allowed = run.shared ? prot & ~(mm_prot_t)MM_PROT_WRITE : prot;
-
-            /* What may be written may be read, also while it may not be written yet. */
-            set_leaves(space, from, run.end - from, allowed | MM_PROT_READ, gather);
-        }
-    }
-}
-
-static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64_t len,
-                                  mm_prot_t prot)
-{
-    const struct mmi_region_change change = {.sets_prot = true, .prot = prot};
-    struct mmi_region_list nodes = {NULL, 0};
-    struct mm_gather *gather;
-    mm_status_t status = all_protectable(space, start, len);
-
-    if (status != MM_OK) {
-        return status;
-    }
-    if (!mmi_space_take_nodes(space, &nodes,
-                              mmi_regions_need_change(&space->regions, start, len, &change))) {
-        return MM_ERR_NO_MEMORY;
-    }
-    gather = mmi_space_gather(space);
-    if ((prot & MM_PROT_WRITE) != 0) {
-        set_leaves_unshared(space, start, len, prot, gather);
-    } else {
-        set_leaves(space, start, len, prot, gather);
-    }
-    mmi_regions_change(&space->regions, start, len, &change, &nodes);
-    mm_gather_end(gather);
-    mmi_space_give_nodes(space, &nodes);
-    return MM_OK;
-}
-
-mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_prot_t prot)
-{
-    mm_status_t status;
-    uint64_t len = 0;
-
-    if (space == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if (!rights_only(prot)) {
-        return MM_ERR_INVALID_FLAGS;
-    }
-    status = whole_pages(space, range, &len);
-    if (status != MM_OK) {
-        return status;
-    }
-    mmi_space_lock(space);
-    status = protect_locked(space, range.start.raw, len, prot);
     mmi_space_unlock(space);
     return status;
 }

@@ -1,187 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * The manager and the life of a space: made, counted, looked at, taken down. Regions are edited in
- * map.c, faults handled in fault.c, copies made in clone.c.
- *
- *     mm_spaces ── caches of spaces and regions
- *         ├── kernel space ── the kernel's root (shared, not owned)
- *         └── user space ──── its own root: user half its own, kernel half copied once
+ * The life of a space: made, counted, looked at, taken down.
  *
  * A space lies in one object of a cache, with its page table and its gather in it. Its reference
  * count says who may call; whoever drops the last reference is alone with it, and needs no lock.
  */
 #include "internal.h"
 
-#include "core/frame/state.h"
-
-/** A user space keeps its first and last page free; between them there must be room. */
-#define MIN_USER_PAGES 4
-
-/** What user spaces may hold of the kernel root's user range: not page 0, not the last page. */
-static struct mm_vrange usable_range(struct mm_vrange user)
-{
-    uint64_t skip = user.start.raw == 0 ? MM_PAGE_SIZE : 0;
-
-    if (user.len < MIN_USER_PAGES * MM_PAGE_SIZE) {
-        return mm_vrange(user.start, 0);
-    }
-    return mm_vrange(mm_vaddr(user.start.raw + skip), user.len - skip - MM_PAGE_SIZE);
-}
-
-static mm_status_t check_kernel_range(const struct mm_pagetable *kernel, struct mm_vrange range)
-{
-    if (range.len == 0) {
-        return MM_OK;
-    }
-    if (!mm_is_aligned(range.start.raw | range.len, MM_PAGE_SIZE)) {
-        return MM_ERR_NOT_ALIGNED;
-    }
-    for (uint32_t i = 0; i < kernel->nr_kernel_ranges; i++) {
-        if (mm_vrange_valid(range) && mm_vrange_covers(kernel->kernel_ranges[i], range)) {
-            return MM_OK;
-        }
-    }
-    return MM_ERR_INVALID_ADDRESS;
-}
-
-static mm_status_t check_config(const struct mm_spaces_config *config)
-{
-    if (config->frames == NULL || config->physmap == NULL || config->kernel == NULL ||
-        config->pool == NULL || !mm_range_fits(config->physmap->first.raw, config->physmap->len)) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if (config->frames->magic != MMI_FRAME_MAGIC || mm_paging_root(config->kernel).raw == 0) {
-        return MM_ERR_NOT_INITIALIZED;
-    }
-    if (config->kernel->is_user != 0) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if ((config->frames->flags & MM_FRAMES_REFCOUNTS) == 0 || config->frames->has_physmap == 0 ||
-        config->physmap->ops != NULL) {
-        return MM_ERR_UNSUPPORTED;
-    }
-    if (!mmi_physmap_reaches(config->physmap, config->frames)) {
-        return MM_ERR_INVALID_ADDRESS;
-    }
-    return check_kernel_range(config->kernel, config->kernel_range);
-}
-
-/** Every space and node was freed: what a cache still counts as out is lost. */
-static void destroy_cache(struct mm_cache *cache, const struct mm_platform *platform)
-{
-    mm_status_t status = mm_cache_destroy(cache);
-
-    if (status != MM_OK) {
-        struct mm_panic_info info = {.room = "space",
-                                     .what = "objects of a cache are lost",
-                                     .address = (uint64_t)(uintptr_t)cache,
-                                     .recorded = mm_status_str(status),
-                                     .recorded_value = (uint64_t)status,
-                                     .claimed = "all freed",
-                                     .claimed_value = 0};
-
-        mmi_panic(platform, &info);
-    }
-}
-
-static mm_status_t init_caches(struct mm_spaces *spaces, const struct mm_spaces_config *config)
-{
-    const struct mm_cache_config space_config = {.name = "space", .size = sizeof(struct mm_space)};
-    const struct mm_cache_config region_config = {.name = "region",
-                                                  .size = sizeof(struct mmi_region)};
-    mm_status_t status = mm_cache_init(&spaces->space_cache, config->pool, &space_config);
-
-    if (status != MM_OK) {
-        return status;
-    }
-    status = mm_cache_init(&spaces->region_cache, config->pool, &region_config);
-    if (status != MM_OK) {
-        destroy_cache(&spaces->space_cache, &config->platform);
-    }
-    return status;
-}
-
-static void destroy_caches(struct mm_spaces *spaces)
-{
-    destroy_cache(&spaces->region_cache, &spaces->platform);
-    destroy_cache(&spaces->space_cache, &spaces->platform);
-}
-
-mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_config *config)
-{
-    mm_status_t status;
-
-    if (spaces == NULL || config == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if (spaces->magic == MMI_SPACES_MAGIC) {
-        return MM_ERR_ALREADY_INITIALIZED;
-    }
-    status = check_config(config);
-    if (status != MM_OK) {
-        return status;
-    }
-    status = init_caches(spaces, config);
-    if (status != MM_OK) {
-        return status;
-    }
-    spaces->frames = config->frames;
-    spaces->physmap = *config->physmap;
-    spaces->kernel_table = config->kernel;
-    spaces->platform = config->platform;
-    spaces->user_range = usable_range(config->kernel->user);
-    spaces->next_id = 1;
-    if (config->kernel_range.len != 0) {
-        spaces->kernel_space = mmi_space_new(spaces, true, &status);
-        if (spaces->kernel_space == NULL) {
-            destroy_caches(spaces);
-            memset(spaces, 0, sizeof(*spaces));
-            return status;
-        }
-        mmi_regions_init(&spaces->kernel_space->regions, config->kernel_range);
-    }
-    spaces->magic = MMI_SPACES_MAGIC;
-    return MM_OK;
-}
-
-mm_status_t mm_spaces_destroy(struct mm_spaces *spaces)
-{
-    if (spaces == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if (spaces->magic != MMI_SPACES_MAGIC) {
-        return MM_ERR_NOT_INITIALIZED;
-    }
-    if (mmi_load_acquire(&spaces->nr_spaces) != 0 ||
-        (spaces->kernel_space != NULL && mmi_load_acquire(&spaces->kernel_space->refs) != 1)) {
-        return MM_ERR_BUSY;
-    }
-    if (spaces->kernel_space != NULL) {
-        mmi_space_free(spaces->kernel_space);
-    }
-    destroy_caches(spaces);
-    memset(spaces, 0, sizeof(*spaces));
-    return MM_OK;
-}
-
-mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out)
-{
-    if (spaces == NULL || out == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    if (spaces->magic != MMI_SPACES_MAGIC) {
-        return MM_ERR_NOT_INITIALIZED;
-    }
-    *out = (struct mm_spaces_stats){
-        .nr_spaces = mmi_load(&spaces->nr_spaces),
-        .nr_kernel_refs =
-            spaces->kernel_space != NULL ? mmi_load(&spaces->kernel_space->refs) - 1 : 0,
-        .nr_caches = 2,
-    };
-    return MM_OK;
-}
-
-/* --- life of a space -------------------------------------------------------------------------- */
+#include "core/base/compiler.h"
 
 struct mm_space *mmi_space_new(struct mm_spaces *spaces, bool is_kernel, mm_status_t *status)
 {
@@ -211,17 +37,40 @@ struct mm_space *mmi_space_new(struct mm_spaces *spaces, bool is_kernel, mm_stat
     return space;
 }
 
+void mmi_space_join(struct mm_space *space, struct mm_space_group *group)
+{
+    space->group = group;
+    space->is_limited = group != NULL || space->limits.resident_bytes != 0 ? 1 : 0;
+    if (group != NULL) {
+        (void)mmi_fetch_add(&group->nr_spaces, 1);
+    }
+}
+
+void mmi_space_announce(struct mm_space *space)
+{
+    (void)mmi_fetch_add(&space->spaces->nr_spaces, 1);
+    mmi_event(&space->spaces->platform, MM_EVENT_SPACE_CREATE, space, space->id, 0);
+}
+
+static void leave_group(struct mm_space *space)
+{
+    mmi_space_lock(space);
+    mmi_space_unlock(space); /* brings the group's charges down to nothing */
+    if (space->group != NULL) {
+        (void)mmi_fetch_sub(&space->group->nr_spaces, 1);
+    }
+}
+
 void mmi_space_free(struct mm_space *space)
 {
-    struct mmi_region_list nodes = {NULL, 0};
+    struct mmi_space_edit edit = {.nodes = {NULL, 0}};
     struct mm_vrange all = space->regions.window;
 
-    if (space->regions.nr != 0) {
-        mmi_space_drop_pages(space, all.start.raw, all.len);
-        mmi_regions_remove(&space->regions, all.start.raw, all.len, &nodes);
-        mmi_space_give_nodes(space, &nodes);
-    }
+    mmi_space_spare_init(space, &edit.spare);
+    mmi_space_remove(space, all.start.raw, all.len, &edit);
+    mmi_space_give_nodes(space, &edit.nodes);
     if (space->is_kernel == 0) {
+        leave_group(space);
         mmi_space_must(space, mm_paging_destroy(space->table), "freed while a CPU runs in it",
                        space->id);
     }
@@ -234,8 +83,11 @@ static bool initialised(const struct mm_spaces *spaces)
     return spaces->magic == MMI_SPACES_MAGIC;
 }
 
-mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out)
+mm_status_t mm_space_create_with(struct mm_spaces *spaces, const struct mm_space_config *config,
+                                 struct mm_space **out)
 {
+    static const struct mm_space_config none;
+    struct mm_space_layout layout;
     struct mm_space *space;
     mm_status_t status = MM_OK;
 
@@ -248,14 +100,29 @@ mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out)
     if (spaces->user_range.len == 0) {
         return MM_ERR_UNSUPPORTED;
     }
+    config = config == NULL ? &none : config;
+    if (config->group != NULL && config->group->magic != MMI_GROUP_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    status = mmi_space_lay_out(spaces, &config->layout, &layout);
+    if (status != MM_OK) {
+        return status;
+    }
     space = mmi_space_new(spaces, false, &status);
     if (space == NULL) {
         return status;
     }
-    (void)mmi_fetch_add(&spaces->nr_spaces, 1);
-    mmi_event(&spaces->platform, MM_EVENT_SPACE_CREATE, space, space->id, 0);
+    space->layout = layout;
+    space->limits = config->limits;
+    mmi_space_join(space, config->group);
+    mmi_space_announce(space);
     *out = space;
     return MM_OK;
+}
+
+mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out)
+{
+    return mm_space_create_with(spaces, NULL, out);
 }
 
 struct mm_space *mm_space_kernel(struct mm_spaces *spaces)
@@ -368,35 +235,20 @@ uint64_t mm_space_id(const struct mm_space *space)
     return space == NULL ? UINT64_MAX : space->id;
 }
 
-static mm_status_t report(struct mm_space *space, const struct mmi_region *region,
-                          struct mm_region_info *out)
+mm_status_t mm_space_with_table(struct mm_space *space,
+                                mm_status_t (*change)(void *ctx, struct mm_pagetable *table),
+                                void *ctx)
 {
-    if (region != NULL) {
-        out->range = mm_vrange(mm_vaddr(region->start), region->len);
-        out->prot = region->attr.prot;
-        out->flags = region->attr.flags & ~MMI_REGION_OFFSET;
-        out->tag = region->attr.tag;
+    mm_status_t status;
+
+    if (space == NULL || change == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
     }
+    mmi_space_lock(space);
+    mmi_space_fold(space);
+    status = change(ctx, space->table);
     mmi_space_unlock(space);
-    return region == NULL ? MM_ERR_REGION_NOT_FOUND : MM_OK;
-}
-
-mm_status_t mm_space_find(struct mm_space *space, mm_vaddr_t at, struct mm_region_info *out)
-{
-    if (space == NULL || out == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    mmi_space_lock(space);
-    return report(space, mmi_regions_find(&space->regions, at.raw), out);
-}
-
-mm_status_t mm_space_next(struct mm_space *space, mm_vaddr_t from, struct mm_region_info *out)
-{
-    if (space == NULL || out == NULL) {
-        return MM_ERR_INVALID_ARGUMENT;
-    }
-    mmi_space_lock(space);
-    return report(space, mmi_regions_from(&space->regions, from.raw), out);
+    return status;
 }
 
 /** Pages of the kernel's space are there from the start, but in guards. */
@@ -411,6 +263,24 @@ static uint64_t kernel_resident(const struct mm_space *space)
     return bytes;
 }
 
+/** What the slots of the lock have counted. */
+static void sum_slots(const struct mm_space *space, struct mm_space_stats *out)
+{
+    memset(out->nr_faults, 0, sizeof(out->nr_faults));
+    out->nr_reused = 0;
+    out->nr_zero_page = 0;
+    out->nr_faults[MM_FAULT_ZERO] = space->nr_folded;
+    for (unsigned i = 0; i < MMI_SPACE_SLOTS; i++) {
+        const struct mmi_space_slot *slot = &space->lock.slots[i];
+
+        for (unsigned k = 0; k < MM_FAULT_COUNT; k++) {
+            out->nr_faults[k] += mmi_load(&slot->nr_faults[k]);
+        }
+        out->nr_reused += mmi_load(&slot->nr_reused);
+        out->nr_zero_page += mmi_load(&slot->nr_zero_page);
+    }
+}
+
 mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *out)
 {
     struct mm_paging_stats paging;
@@ -419,15 +289,18 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
         return MM_ERR_INVALID_ARGUMENT;
     }
     mmi_space_lock(space);
+    mmi_space_fold(space);
     mmi_space_must(space, mm_paging_get_stats(space->table, &paging), "no page table", space->id);
     out->id = space->id;
     out->mapped_bytes = space->regions.bytes;
-    out->resident_bytes = space->is_kernel != 0 ? kernel_resident(space) : paging.mapped_bytes;
+    out->resident_bytes =
+        space->is_kernel != 0 ? kernel_resident(space) : paging.mapped_bytes - space->device_bytes;
     out->nr_regions = space->regions.nr;
     out->nr_tables = paging.nr_tables;
-    for (unsigned i = 0; i < MM_FAULT_COUNT; i++) {
-        out->nr_faults[i] = space->nr_faults[i];
-    }
+    out->device_bytes = space->device_bytes;
+    out->committed_bytes = space->nr_committed << MM_PAGE_SHIFT;
+    out->nr_stack_growths = space->nr_stack_growths;
+    sum_slots(space, out);
     out->refs = mmi_load(&space->refs);
     mmi_space_unlock(space);
     return MM_OK;
@@ -473,20 +346,33 @@ void mmi_space_must(const struct mm_space *space, mm_status_t status, const char
     }
 }
 
-struct mm_gather *mmi_space_gather(struct mm_space *space)
+mm_status_t mmi_space_whole_pages(const struct mm_space *space, struct mm_vrange range,
+                                  uint64_t *len)
 {
-    mmi_space_must(space, mm_gather_begin(&space->gather, space->table), "no page table",
-                   space->id);
-    return &space->gather;
+    if (!mm_is_aligned(range.start.raw, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (range.len == 0 || !mm_align_up(range.len, MM_PAGE_SIZE, len) ||
+        !mm_range_fits(range.start.raw, *len)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    return mm_vrange_covers(space->regions.window, mm_vrange(range.start, *len))
+               ? MM_OK
+               : MM_ERR_INVALID_ADDRESS;
 }
 
-void mmi_space_drop_pages(struct mm_space *space, uint64_t start, uint64_t len)
+bool mmi_space_covered(const struct mm_space *space, uint64_t start, uint64_t len, uint64_t *hole)
 {
-    struct mm_gather *gather = mmi_space_gather(space);
+    uint64_t last = start + (len - 1);
+    uint64_t at = start;
 
-    mmi_space_must(space,
-                   mm_paging_unmap(space->table, mm_vrange(mm_vaddr(start), len),
-                                   MM_PAGING_SKIP_HOLES | MM_PAGING_RELEASE, gather),
-                   "pages of a region cannot be unmapped", start);
-    mm_gather_end(gather);
+    for (const struct mmi_region *n = mmi_regions_from(&space->regions, start);
+         n != NULL && n->start <= at; n = mmi_region_next(n)) {
+        if (mmi_region_last(n) >= last) {
+            return true;
+        }
+        at = mmi_region_last(n) + 1;
+    }
+    *hole = at;
+    return false;
 }
