@@ -358,7 +358,8 @@ mm_status_t mm_kva_get_stats(const struct mm_kva *kva, struct mm_kva_stats *out)
  * is not, no physical page of a device has two types. Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the arena's and the root's; no call on the arena is going on. Cost: O(pages).
+ * Locks:  the arena's, the root's, that of the devices; no call on the arena is going on.
+ * Cost:   O(pages), and O(log n) for each device that a space maps.
  */
 MM_MUST_CHECK
 mm_status_t mm_kva_check(struct mm_kva *kva);

@@ -103,6 +103,8 @@ static void test_check(void **state)
     NAMES("region knows its end wrongly", device->twin->region.gap, device->paddr);
     NAMES("a page of a device has two types", device->twin->region.start, other->paddr);
     NAMES("devices are not all listed", rig.kva.devices.by_type[MM_MEMTYPE_UC], none);
+    NAMES("devices of others counted wrongly", rig.kva.devices.nr_foreign, 1);
+    NAMES("devices are not all listed", device->twin->region.attr.tag, 1);
     NAMES("kept stacks counted wrongly", rig.kva.nr_stacks, 2);
     NAMES("a frame of the reserve is free", rig.kva.nr_reserve, 3);
     NAMES("ranges of a kind counted wrongly", rig.kva.nr_ranges[MM_KVA_DEVICE], 3);

@@ -2,7 +2,8 @@
 /**
  * Two CPUs in an arena, and interrupt handlers, under every schedule of few switches and many others:
  * of two who free one range one is told; what is freed in parts while others purge comes back once;
- * a handler frees and allocates at every point of every call.
+ * a handler frees and allocates at every point of every call; no page of a device is used with two
+ * memory types.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,8 @@
 #include "schedule.h"
 #include "schedule_mm.h"
 
+#include "heap/kva.h"
+
 #include <mm/arch/x86_64.h>
 #include <mm/kva.h>
 
@@ -24,8 +27,9 @@
 #define FRAMES 96u
 #define POOL   24u
 #define ARENA  UINT64_C(0xffffc00000000000)
+#define DEVICE UINT64_C(0xfed00000)
 
-enum what { DONE, FREE, FREE_PART, PURGE, TAKE, TAKE_ATOMIC };
+enum what { DONE, FREE, FREE_PART, PURGE, TAKE, TAKE_ATOMIC, MAP, MAP_ATOMIC, CLAIM, SETTLE };
 
 struct step {
     enum what what;
@@ -44,7 +48,8 @@ struct world {
     mm_vaddr_t at[4];
     uint64_t nr_free; /* frames, when nothing is out */
     unsigned nr_told, nr_passed;
-    bool gone[4]; /* pages of the source's run */
+    bool gone[4];                   /* pages of the source's run */
+    unsigned nr_mapped, nr_claimed; /* users of the device, uncached and write-combining */
     struct step steps[2][4];
     struct step handler[2];
     _Alignas(4096) unsigned char pages[POOL * 4096];
@@ -147,6 +152,48 @@ static void free_it(void *arg)
     mm_kva_free(&now.kva, *(mm_vaddr_t *)arg);
 }
 
+static void use(unsigned *mine, const unsigned *others)
+{
+    *mine += 1;
+    if (*others != 0) {
+        t_schedule_fail("a page is used with two memory types");
+    }
+}
+
+static void map_device(uint32_t flags)
+{
+    mm_vaddr_t at;
+    mm_status_t status =
+        mm_kva_map(&now.kva, mm_prange(mm_paddr(DEVICE), 1), MM_PROT_RW, MM_MEMTYPE_UC, flags, &at);
+
+    if (status == MM_OK) {
+        use(&now.nr_mapped, &now.nr_claimed);
+        now.nr_mapped--;
+        mm_kva_free(&now.kva, at);
+    } else if (status != MM_ERR_ALREADY_MAPPED && (status != MM_ERR_BUSY || flags == 0)) {
+        t_schedule_fail("a device: %s", mm_status_str(status));
+    }
+}
+
+/* As a space does; `settle`: and what was freed in the arena is no hindrance. */
+static void claim_device(bool settle)
+{
+    struct mmi_region node = {.start = DEVICE, .len = PAGE, .attr = {.tag = 1}};
+    mm_status_t status = mmi_device_claim(&now.kva, &node, MM_MEMTYPE_WC);
+
+    if (status != MM_OK && settle &&
+        mmi_device_settle(&now.kva, DEVICE, PAGE, MM_MEMTYPE_WC) == MM_OK) {
+        status = mmi_device_claim(&now.kva, &node, MM_MEMTYPE_WC);
+    }
+    if (status == MM_OK) {
+        use(&now.nr_claimed, &now.nr_mapped);
+        now.nr_claimed--;
+        mmi_device_release(&now.kva, &node, MM_MEMTYPE_WC);
+    } else if (status != MM_ERR_ALREADY_MAPPED) {
+        t_schedule_fail("a claim: %s", mm_status_str(status));
+    }
+}
+
 static void do_step(const struct step *s)
 {
     struct mm_page_source source = mm_page_source_kva(&now.kva);
@@ -180,6 +227,14 @@ static void do_step(const struct step *s)
         } else if (status != MM_ERR_BUSY || s->what == TAKE) {
             t_schedule_fail("an allocation answers %s", mm_status_str(status));
         }
+        break;
+    case MAP:
+    case MAP_ATOMIC:
+        map_device(s->what == MAP_ATOMIC ? MM_KVA_ATOMIC : 0);
+        break;
+    case CLAIM:
+    case SETTLE:
+        claim_device(s->what == SETTLE);
         break;
     case DONE:
         break;
@@ -233,6 +288,9 @@ static const char *finish(void *ctx)
         return "the check of the arena";
     }
     (void)mm_kva_purge(&now.kva);
+    if (now.kva.devices.nr_foreign != 0) {
+        return "a claim is out";
+    }
     if (mm_kva_check(&now.kva) != MM_OK || now.kva.ranges.nr != 0 || now.kva.nr_lazy_pages != 0) {
         return "a range is out";
     }
@@ -248,7 +306,8 @@ static void race(const char *name, bool interrupts)
                              .interrupt = interrupts ? handle : NULL,
                              .nr_interrupts = interrupts ? 1 : 0,
                              .finish = finish,
-                             .sparse = true};
+                             .sparse = true,
+                             .ordered = !interrupts};
     const struct t_race_plan plan = {.nr_random = 300 * t_race_factor(),
                                      .nr_pct = 150 * t_race_factor(),
                                      .nr_search = 1500 * t_race_factor(),
@@ -300,11 +359,33 @@ static void test_interrupted(void **state)
     race("kva.interrupted", true);
 }
 
+static void test_two_types(void **state)
+{
+    (void)state;
+    prepare();
+    now.steps[0][0] = (struct step){.what = MAP};
+    now.steps[0][1] = (struct step){.what = MAP};
+    now.steps[1][0] = (struct step){.what = CLAIM};
+    now.steps[1][1] = (struct step){.what = SETTLE};
+    race("kva.two-types", false);
+}
+
+static void test_two_types_interrupted(void **state)
+{
+    (void)state;
+    prepare();
+    now.steps[0][0] = (struct step){.what = CLAIM};
+    now.steps[0][1] = (struct step){.what = MAP};
+    now.steps[1][0] = (struct step){.what = SETTLE};
+    now.handler[0] = (struct step){.what = MAP_ATOMIC};
+    race("kva.two-types-interrupted", true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_two_free_one),
-        cmocka_unit_test(test_parts_against_a_purge),
+        cmocka_unit_test(test_two_types),    cmocka_unit_test(test_two_types_interrupted),
+        cmocka_unit_test(test_two_free_one), cmocka_unit_test(test_parts_against_a_purge),
         cmocka_unit_test(test_interrupted),
     };
 
