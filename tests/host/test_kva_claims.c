@@ -141,12 +141,12 @@ static void test_what_fails_claims_nothing(void **state)
 enum state { NONE, CLAIMED, MAPPED, FREED };
 
 static struct entry {
-    enum state state;
     struct mmi_region node;
     uint64_t first; /* page, from DEVICE on */
     uint64_t nr;
-    mm_memtype_t type;
     mm_vaddr_t at;
+    enum state state;
+    mm_memtype_t type;
 } entries[NR_CLAIMS];
 
 /* Whether another type is there; `used`: in a claim that a purge does not end. */
