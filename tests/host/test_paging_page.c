@@ -375,6 +375,7 @@ struct other {
     struct t_paging *m;
     uint64_t at;
     unsigned left; /* tables until then */
+    mm_status_t status;
 };
 
 static mm_status_t overtaken_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
@@ -405,7 +406,7 @@ static void test_overtaken(void **state)
     for (unsigned i = 0; i < 4 * 4; i++) {
         EACH(r)
         {
-            struct other other = {r->m, others[i / 4], i % 4 + 1};
+            struct other other = {r->m, others[i / 4], i % 4 + 1, MM_OK};
             bool same;
 
             r->pt->source = (struct mm_frame_source){&ops, &other};
@@ -425,6 +426,54 @@ static void test_overtaken(void **state)
             r->pt->source = t_source(r->m);
         }
     }
+}
+
+/* The same between any two tables that this CPU maps: also when it has built its own. */
+static void *overtaken_map(void *ctx, mm_pfn_t frame)
+{
+    struct other *other = ctx;
+
+    if (other->left > 0 && --other->left == 0) {
+        other->status = mmi_page_fill(&other->m->user, other->at, FRAME(9), T_UR);
+    }
+    return t_table(other->m, frame.raw);
+}
+
+static void overtaken_unmap(void *ctx, void *mapped)
+{
+    (void)ctx;
+    (void)mapped;
+}
+
+static void test_overtaken_half_way(void **state)
+{
+    static const struct mm_physmap_ops ops = {.map = overtaken_map, .unmap = overtaken_unmap};
+    static const uint64_t others[] = {AT, AT + P4K, AT + P2M, AT + P1G};
+    unsigned nr_busy = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 4 * 24; i++) {
+        struct rig *r = rig_new(&makes[i % 2 == 0 ? 1 : 4]);
+        struct other other = {r->m, others[i / 2 % 4], i / 8 + 1, MM_ERR_UNSUPPORTED};
+        struct mm_physmap by_ops = r->pt->physmap;
+        mm_status_t status;
+        unsigned filled;
+
+        r->pt->physmap = (struct mm_physmap){.ops = &ops, .ctx = &other};
+        status = mmi_page_fill(r->pt, AT, FRAME(1), T_URW);
+        filled = (status == MM_OK ? 1u : 0u) + (other.status == MM_OK ? 1u : 0u);
+        other.left = 0;
+        r->pt->physmap = by_ops;
+        /* Of two who want one page one gets it. */
+        assert_true(other.at != AT ? status == MM_OK && other.status != MM_ERR_BUSY : filled == 1);
+        assert_true(status == MM_OK || status == MM_ERR_BUSY);
+        nr_busy += status == MM_ERR_BUSY ? 1 : 0;
+        assert_int_equal(look(r->pt, AT).paddr.raw, FRAME(status == MM_OK ? 1 : 9).raw);
+        mmi_page_count(r->pt, filled);
+        assert_int_equal(mm_paging_check(r->pt), MM_OK);
+        rig_delete(r);
+    }
+    assert_true(nr_busy > 4);
 }
 
 /* A CPU has linked a table in the root for user mode, and stands still before it brings it over:
@@ -464,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_flush),
         cmocka_unit_test(test_overtaken),
         cmocka_unit_test(test_pair_half_linked),
+        cmocka_unit_test(test_overtaken_half_way),
     };
 
     return cmocka_run_group_tests_name("paging_page", tests, NULL, NULL);
