@@ -157,6 +157,7 @@ static void prepare(uint32_t refs, uint32_t pins)
     assert_int_equal(mm_frame_set_owner(&world->now.frames, it, 1, MM_OWNER_HEAP, 7), MM_OK);
     word = &world->now.frames.refs[it.raw - world->now.frames.main_bias];
     *word = pins << 22 | (refs + pins - 1);
+    world->now.frames.nr_pins = pins;
     assert_int_equal(mm_frame_refs(&world->now.frames, it), refs);
     assert_int_equal(mm_frame_pins(&world->now.frames, it), pins);
 }
