@@ -59,7 +59,8 @@ static struct mm_space *seven_regions(struct fixture *f)
     for (uint64_t i = 0; i < 7; i++) {
         assert_int_equal(map_at(s, (16 + 3 * i) * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
     }
-    assert_int_equal(s->regions.root->height, 3);
+    assert_int_equal(s->regions.root->attr.left_height, 2);
+    assert_int_equal(s->regions.root->attr.right_height, 2);
     return s;
 }
 
@@ -75,10 +76,11 @@ static void test_tree(void **state)
 
     (void)state;
     assert_ptr_equal(root->left, second);
-    NAMES(s, "region tree out of balance", root->right->height, 4);
-    NAMES(s, "region tree out of balance", root->right->height, 0);
-    NAMES(s, "region knows its subtree wrongly", root->max_gap, root->max_gap + PAGE);
-    NAMES(s, "region knows its subtree wrongly", first->height, 2);
+    NAMES(s, "region tree out of balance", root->attr.right_height, 4);
+    NAMES(s, "region tree out of balance", root->attr.right_height, 0);
+    NAMES(s, "region knows its subtree wrongly", root->left_gap, root->left_gap + PAGE);
+    NAMES(s, "region knows its subtree wrongly", root->right_gap, root->right_gap + PAGE);
+    NAMES(s, "region knows its subtree wrongly", root->attr.left_height, 3);
     NAMES(s, "left child has another parent", first->parent, &stranger);
     NAMES(s, "right child has another parent", root->right->right->parent, root);
     NAMES(s, "region not of whole pages", first->len, first->len - 1);

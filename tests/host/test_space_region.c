@@ -134,7 +134,8 @@ static void insert_attr(struct fixture *f, uint64_t at, uint64_t len,
 
 static void insert(struct fixture *f, uint64_t at, uint64_t len, mm_prot_t prot, uint64_t tag)
 {
-    struct mmi_region_attr attr = {.tag = tag, .prot = prot, .flags = (uint32_t)(tag & 1)};
+    struct mmi_region_attr attr = {
+        .tag = tag, .prot = (uint16_t)prot, .flags = (uint32_t)(tag & 1)};
 
     insert_attr(f, at, len, &attr);
 }
@@ -300,7 +301,7 @@ static void ask(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t le
 
 static void insert_random(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t len)
 {
-    struct mmi_region_attr attr = {.prot = (mm_prot_t)t_prng_below(prng, 3)};
+    struct mmi_region_attr attr = {.prot = (uint16_t)t_prng_below(prng, 3)};
 
     if (t_prng_chance(prng, 1, 2)) {
         attr.tag = t_prng_below(prng, 3);
@@ -421,7 +422,8 @@ static void test_balance(void **state)
         }
         same(&f);
         assert_int_equal(f.tree.nr, nr);
-        assert_true(f.tree.root->height <= 17); /* 1.44 log2 4096, rounded down */
+        assert_true(f.tree.root->attr.left_height <= 16 &&
+                    f.tree.root->attr.right_height <= 16); /* 1.44 log2 4096, rounded down */
         assert_false(mmi_regions_room(&f.tree, 2 * PAGE, PAGE, &got));
         assert_false(t_mregions_gap_lowest(&f.model, &search, &want));
         assert_int_equal(got, 0);
@@ -528,12 +530,12 @@ static void test_check_finds(void **state)
     n->gap += PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
     n->gap -= PAGE;
-    n->max_gap += PAGE;
+    n->right_gap += PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    n->max_gap -= PAGE;
-    n->height++;
+    n->right_gap -= PAGE;
+    n->attr.left_height++;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    n->height--;
+    n->attr.left_height--;
     n->len += 1;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
     n->len -= 1;

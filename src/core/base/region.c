@@ -16,31 +16,64 @@
 
 #include "core/base/report.h"
 
-static uint32_t height(const struct mmi_region *n)
+static uint8_t higher(uint8_t a, uint8_t b)
 {
-    return n == NULL ? 0 : n->height;
+    return a > b ? a : b;
 }
 
-static uint64_t max_gap(const struct mmi_region *n)
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-    return n == NULL ? 0 : n->max_gap;
+    return a > b ? a : b;
 }
 
-/** What a node knows of its subtree, from its children. True if that changed. */
-static bool update(struct mmi_region *n)
-{
-    uint32_t left = height(n->left);
-    uint32_t right = height(n->right);
-    uint32_t high = 1 + (left > right ? left : right);
-    uint64_t gap = n->gap;
-    bool changed;
+/** What a parent knows of a subtree. */
+struct summary {
+    uint8_t height;
+    uint64_t gap;
+};
 
-    gap = max_gap(n->left) > gap ? max_gap(n->left) : gap;
-    gap = max_gap(n->right) > gap ? max_gap(n->right) : gap;
-    changed = n->height != high || n->max_gap != gap;
-    n->height = high;
-    n->max_gap = gap;
-    return changed;
+static struct summary summary_of(const struct mmi_region *n)
+{
+    if (n == NULL) {
+        return (struct summary){0, 0};
+    }
+    return (struct summary){(uint8_t)(1 + higher(n->attr.left_height, n->attr.right_height)),
+                            larger(n->gap, larger(n->left_gap, n->right_gap))};
+}
+
+static struct summary left_of(const struct mmi_region *n)
+{
+    return (struct summary){n->attr.left_height, n->left_gap};
+}
+
+static struct summary right_of(const struct mmi_region *n)
+{
+    return (struct summary){n->attr.right_height, n->right_gap};
+}
+
+static void set_left(struct mmi_region *n, struct summary s)
+{
+    n->attr.left_height = s.height;
+    n->left_gap = s.gap;
+}
+
+static void set_right(struct mmi_region *n, struct summary s)
+{
+    n->attr.right_height = s.height;
+    n->right_gap = s.gap;
+}
+
+/** Tell the parent of `child`'s place what is there now. True if it did not know. */
+static bool tell(struct mmi_region *parent, bool is_left, struct summary s)
+{
+    struct summary known = is_left ? left_of(parent) : right_of(parent);
+
+    if (is_left) {
+        set_left(parent, s);
+    } else {
+        set_right(parent, s);
+    }
+    return known.height != s.height || known.gap != s.gap;
 }
 
 /** Where the tree holds `child`: its parent's field, or the root. */
@@ -61,7 +94,7 @@ static void set_parent(struct mmi_region *child, struct mmi_region *parent)
     }
 }
 
-/** Lift the right child above `n`. Returns it. */
+/** Lift the right child above `n`. Returns it; who is above is told by the caller. */
 static struct mmi_region *rotate_left(struct mm_regions *tree, struct mmi_region *n)
 {
     struct mmi_region *up = n->right;
@@ -69,11 +102,11 @@ static struct mmi_region *rotate_left(struct mm_regions *tree, struct mmi_region
     *slot_of(tree, n) = up;
     up->parent = n->parent;
     n->right = up->left;
+    set_right(n, left_of(up));
     set_parent(n->right, n);
     up->left = n;
+    set_left(up, summary_of(n));
     n->parent = up;
-    (void)update(n);
-    (void)update(up);
     return up;
 }
 
@@ -84,36 +117,44 @@ static struct mmi_region *rotate_right(struct mm_regions *tree, struct mmi_regio
     *slot_of(tree, n) = up;
     up->parent = n->parent;
     n->left = up->right;
+    set_left(n, right_of(up));
     set_parent(n->left, n);
     up->right = n;
+    set_right(up, summary_of(n));
     n->parent = up;
-    (void)update(n);
-    (void)update(up);
     return up;
 }
 
-/** Restore balance and knowledge from `n` up to the root. */
+/** Balance `n`, whose subtrees are balanced. Returns who stands in its place. */
+static struct mmi_region *balance(struct mm_regions *tree, struct mmi_region *n)
+{
+    if (n->attr.left_height > n->attr.right_height + 1) {
+        if (n->left->attr.left_height < n->left->attr.right_height) {
+            (void)rotate_left(tree, n->left);
+        }
+        return rotate_right(tree, n);
+    }
+    if (n->attr.right_height > n->attr.left_height + 1) {
+        if (n->right->attr.right_height < n->right->attr.left_height) {
+            (void)rotate_right(tree, n->right);
+        }
+        return rotate_left(tree, n);
+    }
+    return n;
+}
+
+/** Restore balance and knowledge from `n`, which knows its subtrees, up to who knows already. */
 static void repair(struct mm_regions *tree, struct mmi_region *n)
 {
     while (n != NULL) {
-        uint32_t left = height(n->left);
-        uint32_t right = height(n->right);
-        bool changed = update(n);
+        struct mmi_region *parent;
 
-        if (left > right + 1) {
-            if (height(n->left->left) < height(n->left->right)) {
-                (void)rotate_left(tree, n->left);
-            }
-            n = rotate_right(tree, n);
-        } else if (right > left + 1) {
-            if (height(n->right->right) < height(n->right->left)) {
-                (void)rotate_right(tree, n->right);
-            }
-            n = rotate_left(tree, n);
-        } else if (!changed) {
+        n = balance(tree, n);
+        parent = n->parent;
+        if (parent == NULL || !tell(parent, parent->left == n, summary_of(n))) {
             return;
         }
-        n = n->parent;
+        n = parent;
     }
 }
 
@@ -280,7 +321,8 @@ static void put(struct mm_regions *tree, struct mmi_region *region, const struct
     region->parent = spot->parent;
     region->left = NULL;
     region->right = NULL;
-    region->height = 0;
+    set_left(region, summary_of(NULL));
+    set_right(region, summary_of(NULL));
     *spot->slot = region;
     tree->nr++;
     tree->bytes += region->len;
@@ -299,31 +341,42 @@ void mmi_regions_link(struct mm_regions *tree, struct mmi_region *region)
     }
 }
 
-/** Take a node out; what the others know of their gaps stays. */
+/** Take a node out; what the others know of their gaps stays. `after` may stand in its place then,
+ * with another gap: the caller repairs from there. */
 static void take_out(struct mm_regions *tree, struct mmi_region *region, struct mmi_region *after)
 {
-    struct mmi_region *from;
+    struct mmi_region **slot = slot_of(tree, region);
+    struct mmi_region *from = region->parent;
 
     if (region->left != NULL && region->right != NULL) {
         /* The next region, which has no left child, takes this one's place. */
-        from = after->parent == region ? after : after->parent;
-        *slot_of(tree, after) = after->right;
-        set_parent(after->right, after->parent);
-        after->parent = region->parent;
-        after->left = region->left;
-        after->right = region->right;
-        /* What its new parent believes of this place; the repairs below compare with it. */
-        after->height = region->height;
-        after->max_gap = region->max_gap;
-        *slot_of(tree, region) = after;
-        set_parent(after->left, after);
-        set_parent(after->right, after);
-    } else {
-        struct mmi_region *child = region->left != NULL ? region->left : region->right;
+        struct mmi_region *parent = after->parent;
 
-        from = region->parent;
-        *slot_of(tree, region) = child;
-        set_parent(child, region->parent);
+        if (parent == region) {
+            from = after;
+        } else {
+            from = parent;
+            parent->left = after->right;
+            set_left(parent, right_of(after));
+            set_parent(after->right, parent);
+            after->right = region->right;
+            set_right(after, right_of(region));
+            set_parent(after->right, after);
+        }
+        after->left = region->left;
+        set_left(after, left_of(region));
+        set_parent(after->left, after);
+        after->parent = region->parent;
+        *slot = after;
+    } else {
+        bool has_left = region->left != NULL;
+        struct mmi_region *child = has_left ? region->left : region->right;
+
+        if (from != NULL) {
+            (void)tell(from, from->left == region, has_left ? left_of(region) : right_of(region));
+        }
+        *slot = child;
+        set_parent(child, from);
     }
     tree->nr--;
     tree->bytes -= region->len;
@@ -385,7 +438,7 @@ struct mmi_region *mmi_overlaps_find(const struct mm_regions *tree, uint64_t sta
     /* If one on the left ends at `start` or behind, then it overlaps, or it begins behind `last`:
      * and so do all on the right. */
     while (n != NULL && (n->start > last || n->gap < start)) {
-        n = max_gap(n->left) >= start ? n->left : n->right;
+        n = n->left_gap >= start && n->left != NULL ? n->left : n->right;
     }
     return n;
 }
@@ -406,14 +459,21 @@ static void expect(struct checking *c, bool condition, const char *what, const s
     }
 }
 
+static bool knows(struct summary known, const struct mmi_region *child)
+{
+    struct summary s = summary_of(child);
+
+    return known.height == s.height && known.gap == s.gap;
+}
+
 static void check_node(struct checking *c, const struct mmi_region *n)
 {
-    struct mmi_region copy = *n;
-    uint32_t left = height(n->left);
-    uint32_t right = height(n->right);
-
-    expect(c, left <= right + 1 && right <= left + 1, "region tree out of balance", n);
-    expect(c, !update(&copy), "region knows its subtree wrongly", n);
+    expect(c,
+           n->attr.left_height <= n->attr.right_height + 1 &&
+               n->attr.right_height <= n->attr.left_height + 1,
+           "region tree out of balance", n);
+    expect(c, knows(left_of(n), n->left) && knows(right_of(n), n->right),
+           "region knows its subtree wrongly", n);
     expect(c, n->left == NULL || n->left->parent == n, "left child has another parent", n);
     expect(c, n->right == NULL || n->right->parent == n, "right child has another parent", n);
     expect(c, n->len != 0 && mm_is_aligned(n->start | n->len, MM_PAGE_SIZE),

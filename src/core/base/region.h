@@ -21,21 +21,24 @@ struct mmi_region_attr {
     uint64_t object; /* what backs it, an address or an id that means nothing here; 0: nothing */
     uint64_t offset; /* bytes: where in `object`, or in physical memory, the region's first byte is;
                         without MMI_REGION_OFFSET it is 0 and stays so */
-    mm_prot_t prot;
     uint32_t flags;
+    uint16_t prot; /* mm_prot_t */
+    /* The tree's, of a node that is linked: heights of its subtrees, 0 for none. Here is room. */
+    uint8_t left_height;
+    uint8_t right_height;
 };
 
 struct mmi_region {
-    struct mmi_region *parent;
     struct mmi_region *left; /* in a list of nodes: the next */
     struct mmi_region *right;
     uint64_t start;
     uint64_t len;
-    uint64_t gap;     /* free bytes from the region before, or the window's start, to `start`; in a
-                         tree of ranges that may overlap: the last byte of this one */
-    uint64_t max_gap; /* the largest gap in this subtree */
+    struct mmi_region *parent;
+    uint64_t gap;       /* free bytes from the region before, or the window's start, to `start`; in
+                           a tree of ranges that may overlap: the last byte of this one */
+    uint64_t left_gap;  /* the largest gap in the left subtree, and in the right one: so that who */
+    uint64_t right_gap; /* goes up or down reads no node beside the path */
     struct mmi_region_attr attr;
-    uint32_t height; /* of this subtree; a leaf has 1 */
 };
 
 /** The offset of the byte `by` bytes above the one that has these attributes; `by` may be below 0,
@@ -120,7 +123,7 @@ bool mmi_regions_check_tree(const struct mm_regions *tree, const struct mm_platf
                             const char *room, bool merged);
 
 /* --- ranges that may overlap ------------------------------------------------------------------
- * The same tree, ordered by first byte, and no window: `gap` is where a range ends, so `max_gap` is
+ * The same tree, ordered by first byte, and no window: `gap` is where a range ends, so `left_gap` is
  * where the last one of a subtree does. */
 
 /** Put a node (start, len set) into a tree that is zeroed, or has others like it. */

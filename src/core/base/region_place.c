@@ -2,7 +2,7 @@
 /**
  * Room in the region tree.
  *
- * Each node knows the gap before it, and the largest gap in its subtree:
+ * Each node knows the gap before it, and the largest gap in each of its two subtrees:
  *
  *        window                                              window's end
  *          |....[ A ]..[ B ][ C ]........[ D ]..................|
@@ -14,19 +14,11 @@
  */
 #include "region.h"
 
-static uint64_t max_gap(const struct mmi_region *n)
-{
-    return n == NULL ? 0 : n->max_gap;
-}
-
-/** The first node in the subtree of `n` whose gap is `len` or more. */
+/** The first node in the subtree of `n` whose gap is `len` or more; there is one. */
 static struct mmi_region *gap_below(struct mmi_region *n, uint64_t len)
 {
-    if (max_gap(n) < len) {
-        return NULL;
-    }
     for (;;) {
-        if (max_gap(n->left) >= len) {
+        if (n->left_gap >= len) {
             n = n->left;
         } else if (n->gap >= len) {
             return n;
@@ -39,7 +31,7 @@ static struct mmi_region *gap_below(struct mmi_region *n, uint64_t len)
 /** The next node in order after `n` whose gap is `len` or more. */
 static struct mmi_region *gap_after(struct mmi_region *n, uint64_t len)
 {
-    if (max_gap(n->right) >= len) {
+    if (n->right_gap >= len) {
         return gap_below(n->right, len);
     }
     for (; n->parent != NULL; n = n->parent) {
@@ -51,21 +43,18 @@ static struct mmi_region *gap_after(struct mmi_region *n, uint64_t len)
         if (up->gap >= len) {
             return up;
         }
-        if (max_gap(up->right) >= len) {
+        if (up->right_gap >= len) {
             return gap_below(up->right, len);
         }
     }
     return NULL;
 }
 
-/** The last node in the subtree of `n` whose gap is `len` or more. */
+/** The last node in the subtree of `n` whose gap is `len` or more; there is one. */
 static struct mmi_region *gap_above(struct mmi_region *n, uint64_t len)
 {
-    if (max_gap(n) < len) {
-        return NULL;
-    }
     for (;;) {
-        if (max_gap(n->right) >= len) {
+        if (n->right_gap >= len) {
             n = n->right;
         } else if (n->gap >= len) {
             return n;
@@ -78,7 +67,7 @@ static struct mmi_region *gap_above(struct mmi_region *n, uint64_t len)
 /** The last node in order before `n` whose gap is `len` or more. */
 static struct mmi_region *gap_before(struct mmi_region *n, uint64_t len)
 {
-    if (max_gap(n->left) >= len) {
+    if (n->left_gap >= len) {
         return gap_above(n->left, len);
     }
     for (; n->parent != NULL; n = n->parent) {
@@ -90,7 +79,7 @@ static struct mmi_region *gap_before(struct mmi_region *n, uint64_t len)
         if (up->gap >= len) {
             return up;
         }
-        if (max_gap(up->left) >= len) {
+        if (up->left_gap >= len) {
             return gap_above(up->left, len);
         }
     }

@@ -171,7 +171,8 @@ static struct mmi_region_attr attr_of(const struct mm_space *space,
                                                                     << MMI_REGION_KIND_SHIFT;
 
     flags |= mmi_space_commit_flag(space, request->prot, flags);
-    return (struct mmi_region_attr){.tag = request->tag, .prot = request->prot, .flags = flags};
+    return (struct mmi_region_attr){
+        .tag = request->tag, .flags = flags, .prot = (uint16_t)request->prot};
 }
 
 /** Bytes of regions in a range. */

@@ -215,7 +215,7 @@ void mmi_regions_change(struct mm_regions *tree, uint64_t start, uint64_t len,
             if (mmi_region_last(n) > last) {
                 split(tree, n, last + 1, nodes);
             }
-            n->attr.prot = change->sets_prot ? change->prot : n->attr.prot;
+            n->attr.prot = change->sets_prot ? (uint16_t)change->prot : n->attr.prot;
             n->attr.flags = flags_after(n, change);
         }
         join_before(tree, n, nodes);
