@@ -195,7 +195,7 @@ class Machine
         static_cast<Machine *>(ctx)->free_.push_back(frame.raw);
     }
 
-    static constexpr mm_frame_source_ops kSource = {alloc, release};
+    static constexpr mm_frame_source_ops kSource = {alloc, release, nullptr};
 
     t_ram *ram_ = nullptr;
     uint64_t base_ = 0;

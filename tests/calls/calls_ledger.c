@@ -12,6 +12,11 @@ static int do_put_bulk(const uint64_t *a)
     return T_MADE((void)mm_frame_put_bulk(T_P(0), T_P(1), a[2]));
 }
 
+static int do_put_run(const uint64_t *a)
+{
+    return T_MADE((void)mm_frame_put_run(T_P(0), mm_pfn(a[1]), a[2]));
+}
+
 static int do_pin(const uint64_t *a)
 {
     return T_MADE(mm_frame_pin(T_P(0), mm_pfn(a[1])));
@@ -170,6 +175,10 @@ static const struct t_call ledger[] = {
      .setup = list_shared,
      .panics = "frame",
      .args = {FRAMES, T_PTR(list), T_UPTO("count", 8, 8)}},
+    {.name = "mm_frame_put_run",
+     .invoke = do_put_run,
+     .panics = "frame",
+     .args = {FRAMES, T_OF("first", singles), T_UPTO("nr_frames", 1, 1)}},
     {.name = "mm_frame_pin",
      .invoke = do_pin,
      .panics = "frame",

@@ -259,6 +259,50 @@ static void puts_by_list(void **state)
     rig_stop(&rig);
 }
 
+/* --- runs ------------------------------------------------------------------------------------- */
+
+static void puts_by_run(void **state)
+{
+    static struct rig rig;
+
+    (void)state;
+    for (uint32_t flags = 0; flags < 4; flags++) {
+        const struct mm_frame_request request = {.nr_frames = 150};
+        struct t_trap_info info;
+        mm_pfn_t first;
+
+        ledger_start(&rig, flags);
+        assert_int_equal(mm_frame_put_run(&rig.frames, mm_pfn(0), 0), 0);
+        assert_int_equal(mm_frame_alloc(&rig.frames, &request, &first), MM_OK);
+        if ((flags & MM_FRAMES_REFCOUNTS) != 0) {
+            /* Of each five: one shared, one pinned, and the others ours alone. */
+            for (uint64_t i = 0; i < 150; i += 5) {
+                mm_frame_get(&rig.frames, mm_pfn(first.raw + i));
+                mm_frame_pin(&rig.frames, mm_pfn(first.raw + i + 1));
+            }
+            assert_int_equal(mm_frame_put_run(&rig.frames, first, 150), 90);
+            for (uint64_t i = 0; i < 150; i++) {
+                assert_int_equal(mm_frame_allocated(&rig.frames, mm_pfn(first.raw + i)), i % 5 < 2);
+            }
+            for (uint64_t i = 0; i < 150; i += 5) {
+                COUNTS(rig, mm_pfn(first.raw + i), 1, 0);
+                COUNTS(rig, mm_pfn(first.raw + i + 1), 0, 1);
+                assert_int_equal(mm_frame_put_run(&rig.frames, mm_pfn(first.raw + i), 1), 1);
+                assert_true(mm_frame_unpin(&rig.frames, mm_pfn(first.raw + i + 1)));
+            }
+        } else {
+            assert_int_equal(mm_frame_put_run(&rig.frames, first, 150), 150);
+        }
+        assert_int_equal(rig_stats(&rig).nr_allocated, 0);
+        T_EXPECT_PANIC((void)mm_frame_put_run(&rig.frames, first, 150), &info);
+        assert_string_equal(info.what, "double free of a frame");
+        T_EXPECT_PANIC((void)mm_frame_put_run(&rig.frames, mm_pfn(LEDGER_HOLE), 1), &info);
+        assert_string_equal(info.what, "free of a frame that is not managed");
+        assert_int_equal(mm_frame_check(&rig.frames), MM_OK);
+        rig_stop(&rig);
+    }
+}
+
 #define MORE   "a frame more often in the list than it has references"
 #define BYLIST "allocated, references less by a list"
 
@@ -477,11 +521,17 @@ static void unsound_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(references_and_pins), cmocka_unit_test(saturation),
-        cmocka_unit_test(all_the_way),         cmocka_unit_test(immortal),
-        cmocka_unit_test(puts_by_list),        cmocka_unit_test(panics_of_lists),
-        cmocka_unit_test(nothing_to_refer_to), cmocka_unit_test(others_hold_it),
-        cmocka_unit_test(unsound_words),       cmocka_unit_test(mortal),
+        cmocka_unit_test(references_and_pins),
+        cmocka_unit_test(saturation),
+        cmocka_unit_test(all_the_way),
+        cmocka_unit_test(immortal),
+        cmocka_unit_test(puts_by_list),
+        cmocka_unit_test(puts_by_run),
+        cmocka_unit_test(panics_of_lists),
+        cmocka_unit_test(nothing_to_refer_to),
+        cmocka_unit_test(others_hold_it),
+        cmocka_unit_test(unsound_words),
+        cmocka_unit_test(mortal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -479,3 +479,85 @@ size_t mm_frame_put_bulk(struct mm_frames *frames, const mm_pfn_t *list, size_t 
     }
     return nr_freed;
 }
+
+/* --- references of a run ---------------------------------------------------------------------- */
+
+/* Which of the frames `mask` of the row of `slot` this was the last reference to. */
+static uint64_t drop_in_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t mask,
+                            struct mmi_claim claim)
+{
+    uint64_t row_pfn = pfn - slot % MMI_ROW_FRAMES;
+    uint64_t row_slot = mm_align_down(slot, MMI_ROW_FRAMES);
+    uint64_t freed = 0;
+
+    for (uint64_t left = mask; left != 0; left &= left - 1) {
+        unsigned i = mmi_ctz(left);
+
+        freed |= mmi_refs_drop(f, row_pfn + i, row_slot + i, claim) ? UINT64_C(1) << i : 0;
+    }
+    return freed;
+}
+
+/* Nobody else holds any of the frames, and nobody who does not may touch a count. */
+static bool all_last(const struct mm_frames *f, uint64_t slot, unsigned nr)
+{
+    uint32_t others = 0;
+
+    if (f->refs == NULL) {
+        return true;
+    }
+    for (unsigned i = 0; i < nr; i++) {
+        others |= mmi_load_acquire(&f->refs[slot + i]);
+    }
+    return others == 0;
+}
+
+/* Drop a reference to each of `nr` frames of one row; how many were freed. */
+static unsigned put_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, unsigned nr,
+                        struct mmi_claim claim)
+{
+    uint64_t mask = mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), nr);
+    uint64_t bits = mmi_row_free(f, slot / MMI_ROW_FRAMES) & mask;
+
+    if (MMI_UNLIKELY(bits != 0)) {
+        panic_double(f, pfn, slot, bits, claim);
+    }
+    if (MMI_LIKELY(all_last(f, slot, nr))) {
+        if (mmi_load(&f->flags) != 0) {
+            let_go(f, pfn, slot, nr);
+        }
+    } else {
+        mask = drop_in_row(f, pfn, slot, mask, claim);
+        for (uint64_t left = mask; left != 0; left &= left - 1) {
+            uint64_t at = mmi_ctz(left) - slot % MMI_ROW_FRAMES;
+
+            let_go(f, pfn + at, slot + at, 1);
+        }
+    }
+    if (mask != 0) {
+        set_row(f, pfn, slot, mask, claim);
+    }
+    return mmi_popcount(mask);
+}
+
+uint64_t mm_frame_put_run(struct mm_frames *frames, mm_pfn_t first, uint64_t nr_frames)
+{
+    struct mmi_claim claim = {"allocated, references less by a run", nr_frames};
+    uint64_t pfn = first.raw;
+    uint64_t freed = 0;
+
+    mmi_frames_not_null(frames);
+    while (nr_frames != 0) {
+        uint64_t slot;
+        uint64_t in_span = part_of(frames, pfn, nr_frames, claim, &slot);
+        unsigned part;
+
+        for (uint64_t done = 0; done < in_span; done += part) {
+            (void)mmi_row_part(slot + done, in_span - done, &part);
+            freed += put_row(frames, pfn + done, slot + done, part, claim);
+        }
+        pfn += in_span;
+        nr_frames -= in_span;
+    }
+    return freed;
+}

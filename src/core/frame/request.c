@@ -373,9 +373,15 @@ static void source_free(void *ctx, mm_pfn_t frame)
     (void)mm_frame_put(ctx, frame);
 }
 
+static void source_free_run(void *ctx, mm_pfn_t first, uint64_t nr_frames)
+{
+    (void)mm_frame_put_run(ctx, first, nr_frames);
+}
+
 struct mm_frame_source mm_frame_source_of(struct mm_frames *frames)
 {
-    static const struct mm_frame_source_ops ops = {.alloc = source_alloc, .free = source_free};
+    static const struct mm_frame_source_ops ops = {
+        .alloc = source_alloc, .free = source_free, .free_run = source_free_run};
 
     return (struct mm_frame_source){.ops = &ops, .ctx = frames};
 }
@@ -400,9 +406,17 @@ static void window_free(void *ctx, mm_pfn_t frame)
     (void)mm_frame_put(window->frames, frame);
 }
 
+static void window_free_run(void *ctx, mm_pfn_t first, uint64_t nr_frames)
+{
+    const struct mm_frame_window *window = ctx;
+
+    (void)mm_frame_put_run(window->frames, first, nr_frames);
+}
+
 struct mm_frame_source mm_frame_source_within(struct mm_frame_window *window)
 {
-    static const struct mm_frame_source_ops ops = {.alloc = window_alloc, .free = window_free};
+    static const struct mm_frame_source_ops ops = {
+        .alloc = window_alloc, .free = window_free, .free_run = window_free_run};
 
     return (struct mm_frame_source){.ops = &ops, .ctx = window};
 }

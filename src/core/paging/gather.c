@@ -195,15 +195,24 @@ void mmi_paging_flush_now(struct mm_pagetable *pt, struct mm_vrange range, unsig
     flush_ranges(pt, &range, &shifts, 1);
 }
 
+static void release_run(const struct mm_pagetable *pt, mm_pfn_t first, uint64_t nr)
+{
+    if (pt->source.ops->free_run != NULL) {
+        pt->source.ops->free_run(pt->source.ctx, first, nr);
+        return;
+    }
+    for (uint64_t n = 0; n < nr; n++) {
+        pt->source.ops->free(pt->source.ctx, mm_pfn(first.raw + n));
+    }
+}
+
 /** After the flush only. */
 static void release(struct mm_gather *gather)
 {
     const struct mm_pagetable *pt = gather->pt;
 
     for (uint32_t i = 0; i < gather->nr_runs; i++) {
-        for (uint64_t n = 0; n < gather->runs[i].nr; n++) {
-            pt->source.ops->free(pt->source.ctx, mm_pfn(gather->runs[i].first.raw + n));
-        }
+        release_run(pt, gather->runs[i].first, gather->runs[i].nr);
     }
     gather->nr_runs = 0;
     for (; gather->nr_tables > 0; gather->nr_tables--) {
