@@ -189,17 +189,19 @@ struct mmi_region *mmi_region_pop(struct mmi_region_list *list)
 struct mmi_region *mmi_regions_from(const struct mm_regions *tree, uint64_t at)
 {
     struct mmi_region *n = tree->root;
-    struct mmi_region *found = NULL;
+    struct mmi_region *below = NULL; /* the last that begins at `at` or below, and the next */
+    struct mmi_region *above = NULL;
 
     while (n != NULL) {
-        if (mmi_region_last(n) >= at) {
-            found = n;
+        if (n->start > at) {
+            above = n;
             n = n->left;
         } else {
+            below = n;
             n = n->right;
         }
     }
-    return found;
+    return below != NULL && mmi_region_last(below) >= at ? below : above;
 }
 
 struct mmi_region *mmi_regions_find(const struct mm_regions *tree, uint64_t at)

@@ -17,28 +17,31 @@
 
 /** What two neighbours must agree in to be one region, where neighbours merge. */
 struct mmi_region_attr {
+    uint32_t flags;
+    uint16_t prot; /* mm_prot_t */
+    /* The tree's, of a node that is linked: heights of its subtrees, 0 for none. They stand here so
+     * that they share a line with what an edit reads besides. */
+    uint8_t left_height;
+    uint8_t right_height;
     uint64_t tag;
     uint64_t object; /* what backs it, an address or an id that means nothing here; 0: nothing */
     uint64_t offset; /* bytes: where in `object`, or in physical memory, the region's first byte is;
                         without MMI_REGION_OFFSET it is 0 and stays so */
-    uint32_t flags;
-    uint16_t prot; /* mm_prot_t */
-    /* The tree's, of a node that is linked: heights of its subtrees, 0 for none. Here is room. */
-    uint8_t left_height;
-    uint8_t right_height;
 };
 
+/** The first 64 bytes, to the heights, are all that finding and repairing reads of the nodes on the
+ * way: among many regions, misses are what an edit costs. */
 struct mmi_region {
     struct mmi_region *left; /* in a list of nodes: the next */
     struct mmi_region *right;
     uint64_t start;
-    uint64_t len;
     struct mmi_region *parent;
     uint64_t gap;       /* free bytes from the region before, or the window's start, to `start`; in
                            a tree of ranges that may overlap: the last byte of this one */
     uint64_t left_gap;  /* the largest gap in the left subtree, and in the right one: so that who */
     uint64_t right_gap; /* goes up or down reads no node beside the path */
     struct mmi_region_attr attr;
+    uint64_t len;
 };
 
 /** The offset of the byte `by` bytes above the one that has these attributes; `by` may be below 0,
