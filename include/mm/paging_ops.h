@@ -35,6 +35,8 @@ struct mm_paging_ops {
     /** Bits of a virtual address now, and of a physical one. */
     unsigned (*vaddr_bits)(void *ctx);
     unsigned (*paddr_bits)(void *ctx);
+    /** Whether the CPU has this type, which is a known one. */
+    bool (*has_type)(void *ctx, mm_memtype_t type);
     /** Allocate the root, and the tables that the declared kernel ranges need. */
     mm_status_t (*init_kernel)(struct mm_pagetable *pt);
     /** Allocate the root, and copy the kernel's root entries. */

@@ -317,7 +317,7 @@ static void fill_gather(struct mm_kva *kva, struct purge *p)
 static void forget(struct mm_kva *kva, struct mmi_kva_range *range)
 {
     if (range->kind == MM_KVA_DEVICE) {
-        mmi_device_release(kva, &range->twin->region, range->type);
+        mmi_device_release(mmi_devices_of(kva), &range->twin->region, range->type);
     }
     if (range->kind != MM_KVA_PAGES) {
         mmi_store_release(mmi_table_look(&kva->table, range->start), UINT64_C(0));

@@ -102,8 +102,8 @@ static mm_status_t claim_device(struct mm_kva *kva, const struct mmi_kva_spec *s
     *twin = (struct mmi_kva_range){.region = {.start = spec->paddr, .len = spec->request.len},
                                    .twin = range};
     return (spec->request.flags & MM_KVA_ATOMIC) != 0
-               ? mmi_device_try_claim(kva, &twin->region, spec->type)
-               : mmi_device_claim(kva, &twin->region, spec->type);
+               ? mmi_device_try_claim(mmi_devices_of(kva), &twin->region, spec->type)
+               : mmi_device_claim(mmi_devices_of(kva), &twin->region, spec->type);
 }
 
 /* --- taking ----------------------------------------------------------------------------------- */
@@ -162,7 +162,7 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
     status = map_somewhere(kva, spec, frames, &at, missing);
     if (status != MM_OK) {
         if (is_device) {
-            mmi_device_release(kva, &range->twin->region, spec->type);
+            mmi_device_release(mmi_devices_of(kva), &range->twin->region, spec->type);
         }
         return status;
     }

@@ -30,7 +30,7 @@ static mm_status_t map_device(uint64_t paddr, uint64_t nr, mm_memtype_t type, ui
 static mm_status_t claim(struct mmi_region *node, uint64_t paddr, uint64_t nr, mm_memtype_t type)
 {
     *node = (struct mmi_region){.start = paddr, .len = nr * PAGE, .attr = {.tag = 7}};
-    return mmi_device_claim(&rig.kva, node, type);
+    return mmi_device_claim(mmi_devices_of(&rig.kva), node, type);
 }
 
 static void test_the_arena_sees_a_claim(void **state)
@@ -50,7 +50,7 @@ static void test_the_arena_sees_a_claim(void **state)
     assert_int_equal(map_device(DEVICE, 3, MM_MEMTYPE_WC, 0, &at), MM_OK);
     assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
     /* The arena's mapping outlives the claim that was before it. */
-    mmi_device_release(&rig.kva, &node, MM_MEMTYPE_WC);
+    mmi_device_release(mmi_devices_of(&rig.kva), &node, MM_MEMTYPE_WC);
     assert_int_equal(claim(&node, DEVICE + 2 * PAGE, 1, MM_MEMTYPE_UC), MM_ERR_ALREADY_MAPPED);
     mm_kva_free(&rig.kva, at);
     mm_kva_free(&rig.kva, behind);
@@ -59,7 +59,7 @@ static void test_the_arena_sees_a_claim(void **state)
     assert_int_equal(claim(&node, DEVICE + 2 * PAGE, 1, MM_MEMTYPE_UC), MM_OK);
     assert_int_equal(mm_kva_destroy(&rig.kva), MM_ERR_BUSY);
     assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
-    mmi_device_release(&rig.kva, &node, MM_MEMTYPE_UC);
+    mmi_device_release(mmi_devices_of(&rig.kva), &node, MM_MEMTYPE_UC);
     assert_int_equal(map_device(DEVICE, 4, MM_MEMTYPE_WT, 0, &at), MM_OK);
     mm_kva_free(&rig.kva, at);
     rig_stop(&rig);
@@ -74,10 +74,13 @@ static void test_a_claim_sees_the_arena(void **state)
     rig_start(&rig, 2);
     assert_int_equal(mmi_device_settle(&rig.kva, DEVICE, 4 * PAGE, MM_MEMTYPE_UC), MM_OK);
     assert_int_equal(map_device(DEVICE + PAGE, 2, MM_MEMTYPE_WC, 0, &at), MM_OK);
-    assert_true(mmi_device_conflicts(&rig.kva, DEVICE + 2 * PAGE, PAGE, MM_MEMTYPE_UC));
-    assert_false(mmi_device_conflicts(&rig.kva, DEVICE + 2 * PAGE, PAGE, MM_MEMTYPE_WC));
-    assert_false(mmi_device_conflicts(&rig.kva, DEVICE, PAGE, MM_MEMTYPE_UC));
-    assert_false(mmi_device_conflicts(&rig.kva, DEVICE + 3 * PAGE, PAGE, MM_MEMTYPE_UC));
+    assert_true(
+        mmi_device_conflicts(mmi_devices_of(&rig.kva), DEVICE + 2 * PAGE, PAGE, MM_MEMTYPE_UC));
+    assert_false(
+        mmi_device_conflicts(mmi_devices_of(&rig.kva), DEVICE + 2 * PAGE, PAGE, MM_MEMTYPE_WC));
+    assert_false(mmi_device_conflicts(mmi_devices_of(&rig.kva), DEVICE, PAGE, MM_MEMTYPE_UC));
+    assert_false(
+        mmi_device_conflicts(mmi_devices_of(&rig.kva), DEVICE + 3 * PAGE, PAGE, MM_MEMTYPE_UC));
     assert_int_equal(claim(&node, DEVICE, 4, MM_MEMTYPE_UC), MM_ERR_ALREADY_MAPPED);
     /* What is in use stays in use. */
     assert_int_equal(mmi_device_settle(&rig.kva, DEVICE, 4 * PAGE, MM_MEMTYPE_UC),
@@ -91,14 +94,14 @@ static void test_a_claim_sees_the_arena(void **state)
     assert_int_equal(rig_stats(&rig).nr_purges, 1);
     assert_int_equal(claim(&node, DEVICE, 4, MM_MEMTYPE_UC), MM_OK);
     assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
-    mmi_device_release(&rig.kva, &node, MM_MEMTYPE_UC);
+    mmi_device_release(mmi_devices_of(&rig.kva), &node, MM_MEMTYPE_UC);
     /* RAM is 1 MiB to 33 MiB, and the direct map's. */
     assert_int_equal(claim(&node, MIB - PAGE, 2, MM_MEMTYPE_UC), MM_ERR_PERMISSION_DENIED);
     assert_int_equal(claim(&node, 16 * MIB, 1, MM_MEMTYPE_WC), MM_ERR_PERMISSION_DENIED);
-    assert_int_equal(mmi_device_try_claim(&rig.kva, &node, MM_MEMTYPE_WC),
+    assert_int_equal(mmi_device_try_claim(mmi_devices_of(&rig.kva), &node, MM_MEMTYPE_WC),
                      MM_ERR_PERMISSION_DENIED);
     assert_int_equal(claim(&node, MIB - PAGE, 2, MM_MEMTYPE_WB), MM_OK);
-    mmi_device_release(&rig.kva, &node, MM_MEMTYPE_WB);
+    mmi_device_release(mmi_devices_of(&rig.kva), &node, MM_MEMTYPE_WB);
     rig_stop(&rig);
 }
 
@@ -114,11 +117,12 @@ static void test_what_fails_claims_nothing(void **state)
         /* There is no room for guards; nor tables, when all frames are out. */
         assert_int_equal(map_device(4096 * MIB, T_ARENA_LEN / PAGE, MM_MEMTYPE_UC, flags[i], &at),
                          MM_ERR_REGION_NOT_FOUND);
-        assert_false(mmi_device_conflicts(&rig.kva, 4096 * MIB, T_ARENA_LEN, MM_MEMTYPE_WC));
+        assert_false(
+            mmi_device_conflicts(mmi_devices_of(&rig.kva), 4096 * MIB, T_ARENA_LEN, MM_MEMTYPE_WC));
         assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
         t_machine_leave_frames(&rig.m, 0);
         assert_int_equal(map_device(DEVICE, 1, MM_MEMTYPE_UC, flags[i], &at), MM_ERR_NO_MEMORY);
-        assert_false(mmi_device_conflicts(&rig.kva, DEVICE, PAGE, MM_MEMTYPE_WC));
+        assert_false(mmi_device_conflicts(mmi_devices_of(&rig.kva), DEVICE, PAGE, MM_MEMTYPE_WC));
         assert_int_equal(mm_kva_check(&rig.kva), MM_OK);
         t_machine_leave_frames(&rig.m, UINT64_MAX);
     }
@@ -127,7 +131,7 @@ static void test_what_fails_claims_nothing(void **state)
     assert_int_equal(map_device(DEVICE, 1, MM_MEMTYPE_UC, MM_KVA_ATOMIC, &at), MM_ERR_BUSY);
     assert_int_equal(rig.kva.devices.lock, 1);
     rig.kva.devices.lock = 0;
-    assert_false(mmi_device_conflicts(&rig.kva, DEVICE, PAGE, MM_MEMTYPE_WC));
+    assert_false(mmi_device_conflicts(mmi_devices_of(&rig.kva), DEVICE, PAGE, MM_MEMTYPE_WC));
     assert_int_equal(map_device(DEVICE, 1, MM_MEMTYPE_UC, MM_KVA_ATOMIC, &at), MM_OK);
     mm_kva_free(&rig.kva, at);
     rig_stop(&rig);
@@ -199,11 +203,11 @@ static void begin(struct entry *e, bool foreign, bool settle)
 static void end(struct entry *e)
 {
     if (e->state == CLAIMED) {
-        assert_true(mmi_device_has(&rig.kva, &e->node, e->type));
-        assert_false(mmi_device_has(&rig.kva, &e->node,
+        assert_true(mmi_device_has(mmi_devices_of(&rig.kva), &e->node, e->type));
+        assert_false(mmi_device_has(mmi_devices_of(&rig.kva), &e->node,
                                     e->type == MM_MEMTYPE_UC ? MM_MEMTYPE_WC : MM_MEMTYPE_UC));
-        mmi_device_release(&rig.kva, &e->node, e->type);
-        assert_false(mmi_device_has(&rig.kva, &e->node, e->type));
+        mmi_device_release(mmi_devices_of(&rig.kva), &e->node, e->type);
+        assert_false(mmi_device_has(mmi_devices_of(&rig.kva), &e->node, e->type));
         e->state = NONE;
     } else {
         mm_kva_free(&rig.kva, e->at);

@@ -179,16 +179,16 @@ static void map_device(uint32_t flags)
 static void claim_device(bool settle)
 {
     struct mmi_region node = {.start = DEVICE, .len = PAGE, .attr = {.tag = 1}};
-    mm_status_t status = mmi_device_claim(&now.kva, &node, MM_MEMTYPE_WC);
+    mm_status_t status = mmi_device_claim(mmi_devices_of(&now.kva), &node, MM_MEMTYPE_WC);
 
     if (status != MM_OK && settle &&
         mmi_device_settle(&now.kva, DEVICE, PAGE, MM_MEMTYPE_WC) == MM_OK) {
-        status = mmi_device_claim(&now.kva, &node, MM_MEMTYPE_WC);
+        status = mmi_device_claim(mmi_devices_of(&now.kva), &node, MM_MEMTYPE_WC);
     }
     if (status == MM_OK) {
         use(&now.nr_claimed, &now.nr_mapped);
         now.nr_claimed--;
-        mmi_device_release(&now.kva, &node, MM_MEMTYPE_WC);
+        mmi_device_release(mmi_devices_of(&now.kva), &node, MM_MEMTYPE_WC);
     } else if (status != MM_ERR_ALREADY_MAPPED) {
         t_schedule_fail("a claim: %s", mm_status_str(status));
     }

@@ -33,6 +33,13 @@ static unsigned paging_paddr_bits(void *ctx)
     return codec_paddr_bits(arch);
 }
 
+static bool paging_has_type(void *ctx, mm_memtype_t type)
+{
+    const struct mm_x86_64 *arch = ctx;
+
+    return codec_has_type(arch, type);
+}
+
 static mm_paddr_t paging_current_root(void *ctx)
 {
     const struct mm_x86_64 *arch = ctx;
@@ -142,6 +149,7 @@ static void paging_flush_everything(void *ctx)
 static const struct mm_paging_ops paging_ops = {
     .vaddr_bits = paging_vaddr_bits,
     .paddr_bits = paging_paddr_bits,
+    .has_type = paging_has_type,
     .init_kernel = radix_init_kernel,
     .init_user = radix_init_user,
     .adopt = radix_adopt,
