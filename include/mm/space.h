@@ -31,13 +31,12 @@
 #define MM_SPACE_H
 
 #include <mm/cache.h>
+#include <mm/kva.h>
 #include <mm/paging.h>
 #include <mm/space_map.h>
 #include <mm/tlb.h>
 
 MM_BEGIN_DECLS
-
-struct mm_kva;
 
 /* --- the manager ------------------------------------------------------------------------------ */
 
@@ -87,9 +86,10 @@ struct mm_spaces {
     uint64_t next_id;            /**< a */
     mm_pfn_t zero_page;          /**< c: immortal; 0: none, because there are no user spaces */
     struct mm_kva *kva;          /**< c */
-    enum mm_commit commit;       /**< c */
-    uint64_t commit_pages;       /**< c */
-    uint64_t nr_committed;       /**< a: pages promised */
+    struct mm_kva_devices own_devices; /**< without kva: what spaces have mapped */
+    enum mm_commit commit;             /**< c */
+    uint64_t commit_pages;             /**< c */
+    uint64_t nr_committed;             /**< a: pages promised */
 };
 
 /**
@@ -524,7 +524,8 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
 
 /**
  * Walk tree and tables: order, balance, gaps, no page outside a region, no right that its region
- * lacks, every frame allocated and counted. Each contradiction is one line to the log op.
+ * lacks, every frame allocated and counted, every device claimed and mapped as its region says.
+ * Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  the space's. Sleeps: never.

@@ -61,8 +61,8 @@ static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
         complain(c, "leaf writable, and its region is not", at);
     } else if (region->attr.prot == MM_PROT_NONE && (leaf->prot & MMI_SPACE_PROT) != 0) {
         complain(c, "leaf readable, and its region is not", at);
-    } else {
-        check_frame(c, leaf);
+    } else if (!mmi_region_is_device(region)) {
+        check_frame(c, leaf); /* a device's memory is nobody's frames */
     }
     if ((leaf->prot & MM_PROT_EXEC) == 0) {
         c->can_forbid_exec = true;
@@ -92,6 +92,9 @@ mm_status_t mm_space_check(struct mm_space *space)
     }
     if (c.good && mm_paging_walk(space->table, space->regions.window, check_leaf, &c) != MM_OK) {
         complain(&c, "page table cannot be walked", space->id);
+    }
+    if (c.good && !mmi_space_devices_check(space)) {
+        c.good = false;
     }
     if (c.wrong_exec && c.can_forbid_exec) {
         complain(&c, "leaf executable, and its region is not", c.wrong_exec_at);

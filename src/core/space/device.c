@@ -6,13 +6,47 @@
  * the region's `object` names. So two regions of devices never merge. An edit that cuts such a
  * region leaves pieces that name one claim; each gets one of its own before that one is released,
  * so that nobody can claim the memory with another type in between.
+ *
+ *     region    [............]         [...]  gone  [...]         [...]        [...]
+ *                    |           cut     |            |   settle    |            |
+ *     claim     [............]   ->   [................]    ->    [...]        [...]
  */
 #include "internal.h"
 
 #include "heap/device.h"
 
+#include <mm/paging_ops.h>
+
 /** Pieces that one edit can leave at each of its two ends. */
 #define PIECES_MAX 4u
+
+/** Regions that the ends of one edit can cut. */
+#define CUT_MAX 2u
+
+static struct mmi_devices claims_of(struct mm_space *space)
+{
+    struct mm_spaces *spaces = space->spaces;
+
+    if (spaces->kva != NULL) {
+        return mmi_devices_of(spaces->kva);
+    }
+    return (struct mmi_devices){&spaces->own_devices, spaces->frames, &spaces->platform};
+}
+
+static struct mmi_region *claim_of(const struct mmi_region *region)
+{
+    return (struct mmi_region *)(uintptr_t)region->attr.object;
+}
+
+/** Whether the region is all that its claim was made for. */
+static bool is_whole(const struct mmi_region *region)
+{
+    const struct mmi_region *claim = claim_of(region);
+
+    return claim->start == region->attr.offset && claim->len == region->len;
+}
+
+/* --- claims follow the pieces ----------------------------------------------------------------- */
 
 uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, uint64_t len)
 {
@@ -30,15 +64,349 @@ uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, ui
                : 0;
 }
 
+void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
+                                   struct mmi_region *node)
+{
+    node->start = region->attr.offset;
+    node->len = region->len;
+    node->attr = (struct mmi_region_attr){.tag = space->id};
+    mmi_device_claim_part(claims_of(space), node, mmi_region_type(region));
+    region->attr.object = (uint64_t)(uintptr_t)node;
+}
+
+/** Claims that no region names any more, and their types. */
+struct stale {
+    struct mmi_region *claim[CUT_MAX];
+    mm_memtype_t type[CUT_MAX];
+    unsigned nr;
+};
+
+static void note_stale(struct stale *stale, const struct mmi_region *region)
+{
+    struct mmi_region *claim = claim_of(region);
+
+    /* Pieces of one region follow each other. */
+    if (stale->nr == 0 || stale->claim[stale->nr - 1] != claim) {
+        stale->claim[stale->nr] = claim;
+        stale->type[stale->nr] = mmi_region_type(region);
+        stale->nr++;
+    }
+}
+
+/** Regions that an edit has cut lie in its range or touch it. */
+static void claim_pieces(struct mm_space *space, uint64_t start, uint64_t len,
+                         struct mmi_region_list *nodes, struct stale *stale)
+{
+    struct mmi_region *n = mmi_regions_from(&space->regions, start - 1);
+
+    for (; n != NULL && n->start <= start + len; n = mmi_region_next(n)) {
+        if (mmi_region_is_device(n) && !is_whole(n)) {
+            note_stale(stale, n);
+            mmi_space_devices_claim_again(space, n, mmi_region_pop(nodes));
+        }
+    }
+}
+
+static void release(struct mm_space *space, struct mmi_region *claim, mm_memtype_t type,
+                    struct mmi_region_list *nodes)
+{
+    mmi_device_release(claims_of(space), claim, type);
+    mmi_region_push(nodes, claim);
+}
+
 void mmi_space_devices_settle(struct mm_space *space, uint64_t start, uint64_t len,
                               struct mmi_region_list *gone, struct mmi_region_list *nodes)
 {
+    struct stale stale = {.nr = 0};
     struct mmi_region *node;
 
-    (void)space;
-    (void)start;
-    (void)len;
+    if (space->device_bytes != 0) {
+        claim_pieces(space, start, len, nodes, &stale);
+    }
     while ((node = mmi_region_pop(gone)) != NULL) {
+        if (mmi_region_is_device(node)) {
+            space->device_bytes -= node->len;
+            if (is_whole(node)) {
+                release(space, claim_of(node), mmi_region_type(node), nodes);
+            }
+        }
         mmi_region_push(nodes, node);
     }
+    while (stale.nr != 0) {
+        stale.nr--;
+        release(space, stale.claim[stale.nr], stale.type[stale.nr], nodes);
+    }
+}
+
+/* --- map -------------------------------------------------------------------------------------- */
+
+/** What is to be mapped. */
+struct device {
+    const struct mm_space_request *request;
+    uint64_t len;
+    uint64_t at;
+    mm_paddr_t paddr;
+    mm_memtype_t type;
+};
+
+static mm_status_t check_device(const struct mm_space *space, struct device *d)
+{
+    struct mm_space_request plain = *d->request;
+    const struct mm_pagetable *table = space->table;
+    mm_status_t status;
+
+    if (space->is_kernel != 0) {
+        return MM_ERR_UNSUPPORTED;
+    }
+    if ((plain.kind != MM_REGION_ANONYMOUS && plain.kind != MM_REGION_DEVICE) ||
+        (unsigned)d->type >= MM_MEMTYPE_COUNT) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if ((plain.flags & ~(MM_SPACE_FIXED | MM_SPACE_REPLACE)) != 0) {
+        return MM_ERR_INVALID_FLAGS;
+    }
+    plain.kind = MM_REGION_ANONYMOUS;
+    status = mmi_space_check_request(space, &plain, &d->len);
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mm_is_aligned(d->paddr.raw, MM_PAGE_SIZE)) {
+        return MM_ERR_NOT_ALIGNED;
+    }
+    if (!mm_range_fits(d->paddr.raw, d->len)) {
+        return MM_ERR_INVALID_SIZE;
+    }
+    if (d->paddr.raw + (d->len - 1) >= table->paddr_end) {
+        return MM_ERR_INVALID_ADDRESS;
+    }
+    /* Now, because nothing can fail any more once what is replaced is gone. */
+    return table->backend.ops->has_type(table->backend.ctx, d->type) ? MM_OK : MM_ERR_UNSUPPORTED;
+}
+
+/** A place that lies in a page of this size as the memory does. */
+static bool find_large(const struct mm_space *space, const struct device *d, uint64_t size,
+                       uint64_t *at)
+{
+    const struct mmi_space_place place = {
+        .len = d->len, .align = size, .residue = d->paddr.raw & (size - 1)};
+
+    return d->len >= size && mmi_space_find_place(space, &place, false, at);
+}
+
+static mm_status_t find_place(const struct mm_space *space, struct device *d)
+{
+    const struct mm_space_request *request = d->request;
+    struct mmi_space_place place = {.hint = request->at.raw,
+                                    .len = d->len,
+                                    .align = request->align == 0 ? MM_PAGE_SIZE : request->align};
+
+    if ((request->flags & MM_SPACE_FIXED) != 0) {
+        return mmi_space_fixed_place(space, request, d->len, &d->at);
+    }
+    if (request->align == 0 &&
+        !(place.hint != 0 && mmi_space_is_free(space, place.hint, d->len, false)) &&
+        (find_large(space, d, MM_SIZE_1G, &d->at) || find_large(space, d, MM_SIZE_2M, &d->at))) {
+        return MM_OK;
+    }
+    return mmi_space_find_place(space, &place, false, &d->at) ? MM_OK : MM_ERR_REGION_NOT_FOUND;
+}
+
+/** MM_OK | MM_ERR_BUSY | MM_ERR_PERMISSION_DENIED */
+static mm_status_t claim(struct mm_space *space, struct mmi_region *node, const struct device *d)
+{
+    struct mm_kva *kva = space->spaces->kva;
+    mm_status_t status;
+
+    node->start = d->paddr.raw;
+    node->len = d->len;
+    node->attr = (struct mmi_region_attr){.tag = space->id};
+    status = mmi_device_claim(claims_of(space), node, d->type);
+    if (status == MM_ERR_ALREADY_MAPPED && kva != NULL) {
+        /* What was freed in the arena holds its claims until a purge. */
+        status = mmi_device_settle(kva, node->start, node->len, d->type);
+        if (status == MM_OK) {
+            status = mmi_device_claim(claims_of(space), node, d->type);
+        }
+    }
+    return status == MM_ERR_ALREADY_MAPPED ? MM_ERR_BUSY : status;
+}
+
+static mm_status_t map_leaves(struct mm_space *space, const struct device *d)
+{
+    return mm_paging_map(space->table, mm_vrange(mm_vaddr(d->at), d->len), d->paddr,
+                         mmi_space_leaf_prot(space, d->request->prot), d->type, 0);
+}
+
+/** Nothing is there. */
+static mm_status_t put_there(struct mm_space *space, const struct device *d,
+                             const struct mmi_region_attr *attr)
+{
+    struct mmi_region_list nodes = {NULL, 0};
+    mm_status_t status = mmi_space_charge(space, d->len, 0);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    status = mmi_space_take_nodes(space, &nodes, 1) ? map_leaves(space, d) : MM_ERR_NO_MEMORY;
+    if (status == MM_OK) {
+        mmi_regions_insert(&space->regions, d->at, d->len, attr, &nodes);
+    } else {
+        mmi_space_uncharge(space, d->len, 0);
+    }
+    mmi_space_give_nodes(space, &nodes);
+    return status;
+}
+
+/** Something is there: it goes, and the device comes in one step. */
+static mm_status_t put_instead(struct mm_space *space, const struct device *d,
+                               const struct mmi_region_attr *attr)
+{
+    uint64_t more = d->len - mmi_space_bytes_in(space, d->at, d->len);
+    bool large = ((d->at ^ d->paddr.raw) & (MM_SIZE_2M - 1)) == 0;
+    struct mmi_space_edit edit;
+    mm_status_t status = mmi_space_charge(space, more, 0);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    status = mmi_space_edit_begin(space, &edit, d->at, d->len,
+                                  mmi_space_nodes_to_remove(space, d->at, d->len) + 1,
+                                  mmi_space_tables_to_map(d->at, d->len, large));
+    if (status != MM_OK) {
+        mmi_space_uncharge(space, more, 0);
+        return status;
+    }
+    mmi_space_remove(space, d->at, d->len, &edit);
+    mmi_space_must(space, map_leaves(space, d), "a device cannot be mapped", d->at);
+    mmi_regions_insert(&space->regions, d->at, d->len, attr, &edit.nodes);
+    mmi_space_edit_end(space, &edit);
+    return MM_OK;
+}
+
+static mm_status_t put(struct mm_space *space, const struct device *d, struct mmi_region *node)
+{
+    const struct mmi_region_attr attr = {
+        .tag = d->request->tag,
+        .object = (uint64_t)(uintptr_t)node,
+        .offset = d->paddr.raw,
+        .prot = d->request->prot,
+        .flags = (uint32_t)MM_REGION_DEVICE << MMI_REGION_KIND_SHIFT |
+                 (uint32_t)d->type << MMI_REGION_TYPE_SHIFT | MMI_REGION_OFFSET,
+    };
+    mm_status_t status = mmi_regions_free(&space->regions, d->at, d->len)
+                             ? put_there(space, d, &attr)
+                             : put_instead(space, d, &attr);
+
+    space->device_bytes += status == MM_OK ? d->len : 0;
+    return status;
+}
+
+static mm_status_t map_locked(struct mm_space *space, struct device *d)
+{
+    struct mmi_region *node;
+    mm_status_t status = find_place(space, d);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    node = mm_cache_alloc(&space->spaces->region_cache);
+    if (node == NULL) {
+        return MM_ERR_NO_MEMORY;
+    }
+    status = claim(space, node, d);
+    if (status == MM_OK) {
+        status = put(space, d, node);
+        if (status != MM_OK) {
+            mmi_device_release(claims_of(space), node, d->type);
+        }
+    }
+    if (status != MM_OK) {
+        mm_cache_free(&space->spaces->region_cache, node);
+    }
+    return status;
+}
+
+mm_status_t mm_space_map_physical(struct mm_space *space, const struct mm_space_request *request,
+                                  mm_paddr_t paddr, mm_memtype_t type, mm_vaddr_t *out)
+{
+    struct device d = {.request = request, .paddr = paddr, .type = type};
+    mm_status_t status;
+
+    if (space == NULL || request == NULL || out == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    status = check_device(space, &d);
+    if (status != MM_OK) {
+        return status;
+    }
+    mmi_space_lock(space);
+    status = map_locked(space, &d);
+    mmi_space_unlock(space);
+    if (status == MM_OK) {
+        out->raw = d.at;
+    }
+    return status;
+}
+
+/* --- check ------------------------------------------------------------------------------------ */
+
+struct checking {
+    struct mm_space *space;
+    const struct mmi_region *region;
+    uint64_t next; /* the leaf that is to come */
+    bool good;
+};
+
+static void complain(struct checking *c, const char *what, uint64_t at)
+{
+    c->good = false;
+    mmi_complain(&c->space->spaces->platform, "space", what, at);
+}
+
+static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
+{
+    struct checking *c = ctx;
+    uint64_t start = leaf->page.start.raw;
+
+    if (start != c->next || leaf->type != mmi_region_type(c->region) ||
+        leaf->paddr.raw != c->region->attr.offset + (start - c->region->start)) {
+        complain(c, "a device is not mapped as its region says", start);
+        return false;
+    }
+    c->next += leaf->page.len;
+    return true;
+}
+
+static void check_region(struct checking *c, const struct mmi_region *region)
+{
+    if (!mmi_device_has(claims_of(c->space), claim_of(region), mmi_region_type(region)) ||
+        !is_whole(region)) {
+        complain(c, "a device is not claimed as its region says", region->start);
+        return;
+    }
+    c->region = region;
+    c->next = region->start;
+    if (mm_paging_walk(c->space->table, mm_vrange(mm_vaddr(region->start), region->len), check_leaf,
+                       c) != MM_OK ||
+        (c->good && c->next != region->start + region->len)) {
+        complain(c, "a device is not mapped whole", c->next);
+    }
+}
+
+bool mmi_space_devices_check(struct mm_space *space)
+{
+    struct checking c = {.space = space, .good = true};
+    uint64_t bytes = 0;
+
+    for (const struct mmi_region *n = mmi_regions_first(&space->regions); n != NULL && c.good;
+         n = mmi_region_next(n)) {
+        if (mmi_region_is_device(n)) {
+            bytes += n->len;
+            check_region(&c, n);
+        }
+    }
+    if (c.good && bytes != space->device_bytes) {
+        complain(&c, "devices are counted wrongly", bytes);
+    }
+    return c.good;
 }

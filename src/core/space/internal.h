@@ -257,6 +257,10 @@ void mmi_space_spare_drop(struct mmi_space_spare *spare);
  * are none. */
 uint64_t mmi_space_need_tables(const struct mm_space *space, uint64_t start, uint64_t len);
 
+/** Tables that mapping a range takes at most, where nothing is; `large`: with leaves of 2 MiB where
+ * they fit. */
+uint64_t mmi_space_tables_to_map(uint64_t start, uint64_t len, bool large);
+
 /** A zeroed frame for a page of the space, tagged with it. */
 mm_status_t mmi_space_alloc_page(struct mm_space *space, uint64_t at, bool zero, mm_pfn_t *out);
 
@@ -294,6 +298,16 @@ void mmi_space_drop_pages(struct mm_space *space, uint64_t start, uint64_t len);
 
 /* --- map.c: lock held alone ------------------------------------------------------------------- */
 
+/** A request of mm_space_map(), and its length in whole pages. */
+mm_status_t mmi_space_check_request(const struct mm_space *space,
+                                    const struct mm_space_request *request, uint64_t *len);
+/** Where a request with FIXED goes: MM_OK | MM_ERR_ALREADY_MAPPED */
+mm_status_t mmi_space_fixed_place(const struct mm_space *space,
+                                  const struct mm_space_request *request, uint64_t len,
+                                  uint64_t *at);
+/** Bytes of regions in a range. */
+uint64_t mmi_space_bytes_in(const struct mm_space *space, uint64_t start, uint64_t len);
+
 /** What an edit that removes or cuts regions needs: nodes and tables, had before it begins. */
 struct mmi_space_edit {
     struct mmi_region_list nodes;
@@ -329,10 +343,24 @@ void mmi_space_set_leaves(struct mm_space *space, uint64_t start, uint64_t len, 
 
 /** Nodes that mmi_space_devices_settle() may take after an edit of this range. */
 uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, uint64_t len);
-/** Claims follow the pieces: those of regions that were cut are made anew, those of regions that
- * went (`gone`: chained, nodes go to `nodes` after) are released. */
+/**
+ * Claims follow the pieces: those of regions that were cut are made anew, those of regions that
+ * went (`gone`: chained, nodes go to `nodes` after) are released, and counted no more. After the
+ * flush.
+ */
 void mmi_space_devices_settle(struct mm_space *space, uint64_t start, uint64_t len,
                               struct mmi_region_list *gone, struct mmi_region_list *nodes);
+/**
+ * `region` names the claim of another region, which holds all of its memory: `node` becomes a claim
+ * of its own, that one stays the other's. So a region is copied (fork), or a part of one is put
+ * elsewhere: before it is linked, or else two would release one claim. device_bytes is the
+ * caller's to count.
+ */
+void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
+                                   struct mmi_region *node);
+/** Whether every device of the space is claimed, mapped and counted as its region says; each
+ * contradiction is logged. */
+bool mmi_space_devices_check(struct mm_space *space);
 
 /* --- fault.c ---------------------------------------------------------------------------------- */
 

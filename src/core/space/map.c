@@ -95,8 +95,8 @@ static mm_status_t check_flags(const struct mm_space *space, const struct mm_spa
     return space->is_kernel != 0 && (flags & ~KERNEL_FLAGS) != 0 ? MM_ERR_UNSUPPORTED : MM_OK;
 }
 
-static mm_status_t check_request(const struct mm_space *space,
-                                 const struct mm_space_request *request, uint64_t *len)
+mm_status_t mmi_space_check_request(const struct mm_space *space,
+                                    const struct mm_space_request *request, uint64_t *len)
 {
     uint64_t align = request->align == 0 ? MM_PAGE_SIZE : request->align;
     bool fixed = (request->flags & MM_SPACE_FIXED) != 0;
@@ -140,18 +140,25 @@ static bool find_any_place(const struct mm_space *space, const struct mm_space_r
     return mmi_space_find_place(space, &place, stack, at);
 }
 
-static mm_status_t choose_place(const struct mm_space *space,
-                                const struct mm_space_request *request, uint64_t len, uint64_t *at)
+mm_status_t mmi_space_fixed_place(const struct mm_space *space,
+                                  const struct mm_space_request *request, uint64_t len,
+                                  uint64_t *at)
 {
-    if ((request->flags & MM_SPACE_FIXED) == 0) {
-        return find_any_place(space, request, len, at) ? MM_OK : MM_ERR_REGION_NOT_FOUND;
-    }
     if ((request->flags & MM_SPACE_REPLACE) == 0 &&
         !mmi_regions_free(&space->regions, request->at.raw, len)) {
         return MM_ERR_ALREADY_MAPPED;
     }
     *at = request->at.raw;
     return MM_OK;
+}
+
+static mm_status_t choose_place(const struct mm_space *space,
+                                const struct mm_space_request *request, uint64_t len, uint64_t *at)
+{
+    if ((request->flags & MM_SPACE_FIXED) != 0) {
+        return mmi_space_fixed_place(space, request, len, at);
+    }
+    return find_any_place(space, request, len, at) ? MM_OK : MM_ERR_REGION_NOT_FOUND;
 }
 
 static bool wants_pages(const struct mm_space *space, const struct mm_space_request *request)
@@ -175,8 +182,7 @@ static struct mmi_region_attr attr_of(const struct mm_space *space,
         .tag = request->tag, .flags = flags, .prot = (uint16_t)request->prot};
 }
 
-/** Bytes of regions in a range. */
-static uint64_t bytes_in(const struct mm_space *space, uint64_t start, uint64_t len)
+uint64_t mmi_space_bytes_in(const struct mm_space *space, uint64_t start, uint64_t len)
 {
     uint64_t last = start + (len - 1);
     uint64_t bytes = 0;
@@ -221,7 +227,7 @@ static mm_status_t map_replacing(struct mm_space *space, uint64_t at, uint64_t l
                                  const struct mmi_region_attr *attr, bool populate)
 {
     uint64_t nr_committed = mmi_space_promise(space, attr, len);
-    uint64_t replaced = bytes_in(space, at, len);
+    uint64_t replaced = mmi_space_bytes_in(space, at, len);
     struct mmi_space_edit edit;
     struct mmi_space_spare pages;
     mm_status_t status = mmi_space_charge(space, len - replaced, nr_committed);
@@ -229,10 +235,9 @@ static mm_status_t map_replacing(struct mm_space *space, uint64_t at, uint64_t l
     if (status != MM_OK) {
         return status;
     }
-    /* A table for every 2 MiB, and for their 1 GiB, at both ends too. */
     status =
         mmi_space_edit_begin(space, &edit, at, len, mmi_space_nodes_to_remove(space, at, len) + 1,
-                             populate ? len / MM_SIZE_2M + len / MM_SIZE_1G + 6 : 0);
+                             populate ? mmi_space_tables_to_map(at, len, false) : 0);
     if (status != MM_OK) {
         mmi_space_uncharge(space, len - replaced, nr_committed);
         return status;
@@ -285,7 +290,7 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
     if (space == NULL || request == NULL || out == NULL) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    status = check_request(space, request, &len);
+    status = mmi_space_check_request(space, request, &len);
     if (status != MM_OK) {
         return status;
     }

@@ -106,6 +106,9 @@ void mmi_space_spare_drop(struct mmi_space_spare *spare)
 /** A table of 4 KiB leaves and one of 2 MiB leaves: what one cut takes at most. */
 #define TABLES_OF_A_CUT 2u
 
+/** Bits of an address that a table takes. */
+#define LEVEL_SHIFT 9u
+
 static bool cuts_leaf(const struct mm_space *space, uint64_t at)
 {
     struct mm_mapping leaf;
@@ -126,6 +129,24 @@ uint64_t mmi_space_need_tables(const struct mm_space *space, uint64_t start, uin
     need += cuts_leaf(space, start) ? TABLES_OF_A_CUT : 0;
     need += cuts_leaf(space, start + len) ? TABLES_OF_A_CUT : 0;
     return need;
+}
+
+/** Multiples of a power of two that a range touches. */
+static uint64_t touched(uint64_t start, uint64_t len, unsigned shift)
+{
+    return ((start + (len - 1)) >> shift) - (start >> shift) + 1;
+}
+
+uint64_t mmi_space_tables_to_map(uint64_t start, uint64_t len, bool large)
+{
+    uint64_t lowest = touched(start, len, LEVEL_SHIFT + MM_PAGE_SHIFT);
+    uint64_t nr = large && lowest > 2 ? 2 : lowest; /* only the ends have leaves of 4 KiB */
+
+    for (unsigned shift = 2 * LEVEL_SHIFT + MM_PAGE_SHIFT; shift < 64 - LEVEL_SHIFT;
+         shift += LEVEL_SHIFT) {
+        nr += touched(start, len, shift);
+    }
+    return nr;
 }
 
 /* --- pages put there -------------------------------------------------------------------------- */
