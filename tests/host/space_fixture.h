@@ -32,6 +32,7 @@
 struct fixture {
     struct t_machine m;
     struct mm_spaces spaces;
+    struct mm_kva kva; /* if a test has made one */
     uint64_t free_at_start;
     enum mm_fault_result last; /* of the fault before */
     unsigned nr_faults;
@@ -51,15 +52,41 @@ static inline struct mm_spaces_config fixture_config(struct fixture *f)
     return config;
 }
 
-static inline struct fixture *fixture_start(const struct t_machine_config *machine)
+/* The machine alone. */
+static inline struct fixture *fixture_machine(const struct t_machine_config *machine)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct mm_spaces_config config;
 
     assert_non_null(f);
     t_machine_start(&f->m, machine);
     f->free_at_start = t_machine_free_frames(&f->m);
-    config = fixture_config(f);
+    return f;
+}
+
+/* With an arena in the upper half of the kernel's range, whose devices the manager knows. */
+static inline struct fixture *fixture_start_with_arena(const struct t_machine_config *machine)
+{
+    struct fixture *f = fixture_machine(machine);
+    struct mm_spaces_config config = fixture_config(f);
+    const struct mm_kva_config kva = {
+        .kernel = &f->m.kernel,
+        .frames = &f->m.frames,
+        .physmap = &f->m.physmap,
+        .pool = &f->m.pool,
+        .platform = f->m.platform,
+        .range = mm_vrange(mm_vaddr(T_ARENA + T_ARENA_LEN / 2), T_ARENA_LEN / 2)};
+
+    assert_int_equal(mm_kva_init(&f->kva, &kva), MM_OK);
+    config.kva = &f->kva;
+    assert_int_equal(mm_spaces_init(&f->spaces, &config), MM_OK);
+    return f;
+}
+
+static inline struct fixture *fixture_start(const struct t_machine_config *machine)
+{
+    struct fixture *f = fixture_machine(machine);
+    struct mm_spaces_config config = fixture_config(f);
+
     assert_int_equal(mm_spaces_init(&f->spaces, &config), MM_OK);
     return f;
 }
@@ -82,6 +109,10 @@ static inline void fixture_stop(struct fixture *f)
     }
     f->m.cpus.now = 0;
     assert_int_equal(mm_spaces_destroy(&f->spaces), MM_OK);
+    if (f->kva.magic != 0) {
+        assert_int_equal(mm_kva_check(&f->kva), MM_OK);
+        assert_int_equal(mm_kva_destroy(&f->kva), MM_OK);
+    }
     assert_int_equal(t_machine_free_frames(&f->m), f->free_at_start);
     t_machine_stop(&f->m);
     free(f);
@@ -265,13 +296,25 @@ static inline bool hash_leaf(void *ctx, const struct mm_mapping *leaf)
     h->hash = t_hash_u64(h->hash, leaf->page.len);
     h->hash = t_hash_u64(h->hash, leaf->paddr.raw);
     h->hash = t_hash_u64(h->hash, leaf->prot);
-    h->hash = t_hash_u64(h->hash, mm_frame_refs(&h->f->m.frames, mm_pfn(frame)));
-    h->hash = t_hash_more(h->hash, t_machine_ptr(&h->f->m, frame << 12), PAGE);
+    h->hash = t_hash_u64(h->hash, (uint64_t)leaf->type);
+    if (mm_frame_managed(&h->f->m.frames, mm_pfn(frame))) {
+        h->hash = t_hash_u64(h->hash, mm_frame_refs(&h->f->m.frames, mm_pfn(frame)));
+        h->hash = t_hash_more(h->hash, t_machine_ptr(&h->f->m, frame << 12), PAGE);
+    }
     return true;
 }
 
-/* All that a failing call may not change: regions, leaves, counts, contents, tables, free frames.
- */
+/* Devices that are claimed, by anybody. */
+static inline uint64_t nr_claims(const struct fixture *f, mm_memtype_t type)
+{
+    const struct mm_kva_devices *devices =
+        f->spaces.kva != NULL ? &f->kva.devices : &f->spaces.own_devices;
+
+    return devices->by_type[type].nr;
+}
+
+/* All that a failing call may not change: regions, leaves, counts, contents, tables, claims, free
+ * frames. */
 static inline uint64_t state_hash(struct fixture *f, struct mm_space *space)
 {
     struct space_hash h = {f, T_HASH_START};
@@ -286,11 +329,17 @@ static inline uint64_t state_hash(struct fixture *f, struct mm_space *space)
         h.hash = t_hash_u64(h.hash, info.prot);
         h.hash = t_hash_u64(h.hash, info.flags);
         h.hash = t_hash_u64(h.hash, info.tag);
+        h.hash = t_hash_u64(h.hash, (uint64_t)info.kind << 8 | (uint64_t)info.type);
+        h.hash = t_hash_u64(h.hash, info.offset);
+    }
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
+        h.hash = t_hash_u64(h.hash, nr_claims(f, (mm_memtype_t)type));
     }
     assert_int_equal(mm_paging_walk(mm_space_table(space), all, hash_leaf, &h), MM_OK);
     assert_int_equal(mm_space_get_stats(space, &stats), MM_OK);
     h.hash = t_hash_u64(h.hash, stats.mapped_bytes);
     h.hash = t_hash_u64(h.hash, stats.resident_bytes);
+    h.hash = t_hash_u64(h.hash, stats.device_bytes);
     h.hash = t_hash_u64(h.hash, stats.nr_regions);
     h.hash = t_hash_u64(h.hash, stats.nr_tables);
     h.hash = t_hash_u64(h.hash, stats.refs);

@@ -118,8 +118,12 @@ static void start_cpus(struct t_machine *m, const struct t_machine_config *confi
     unsigned nr = config->nr_cpus == 0 ? 1 : config->nr_cpus;
 
     has.nx = !config->no_nx;
+    has.pat = !config->no_pat;
     t_cpus_init(&m->cpus, nr, m->ram, &has);
     m->cpu = &m->cpus.cpu[0];
+    for (unsigned i = 0; i < nr; i++) {
+        m->cpus.cpu[i].mmu.cr4 |= config->la57 ? T_MMU_CR4_LA57 : 0;
+    }
     m->cpus.is_free = is_free;
     m->cpus.ctx = m;
     must(mm_x86_64_init(&m->arch, nr > 1 ? &t_cpu_broadcast_ops : &t_cpu_ops, &m->cpus) == MM_OK,

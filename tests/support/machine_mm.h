@@ -57,6 +57,8 @@ struct t_machine_config {
     uint64_t user_len; /**< of the user range from 0; 0: the lower half */
     unsigned nr_cpus;  /**< 0: one; with more, what invalidates is broadcast */
     bool no_nx;        /**< the CPU cannot forbid execution */
+    bool la57;         /**< five levels: then user_len may be 2^56 */
+    bool no_pat;       /**< the CPU has no table of memory types */
     bool no_counts;    /**< frames without reference counts */
     bool no_user;      /**< no user range at all */
     bool threads;      /**< used by several at once: the simulated CPUs are not told of frames */

@@ -289,7 +289,7 @@ static mm_status_t put(struct mm_space *space, const struct device *d, struct mm
         .tag = d->request->tag,
         .object = (uint64_t)(uintptr_t)node,
         .offset = d->paddr.raw,
-        .prot = d->request->prot,
+        .prot = (uint16_t)d->request->prot,
         .flags = (uint32_t)MM_REGION_DEVICE << MMI_REGION_KIND_SHIFT |
                  (uint32_t)d->type << MMI_REGION_TYPE_SHIFT | MMI_REGION_OFFSET,
     };
