@@ -38,14 +38,20 @@ static bool conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t len, 
 }
 
 /** Under the lock. */
+static void link_part(struct mmi_devices devices, struct mmi_region *node, mm_memtype_t type)
+{
+    mmi_overlaps_link(&devices.claims->by_type[type], node);
+    devices.claims->nr_foreign += node->attr.tag != 0 ? 1 : 0;
+}
+
+/** Under the lock. */
 static mm_status_t link_claim(struct mmi_devices devices, struct mmi_region *node,
                               mm_memtype_t type)
 {
     if (conflicts(devices, node->start, node->len, type)) {
         return MM_ERR_ALREADY_MAPPED;
     }
-    mmi_overlaps_link(&devices.claims->by_type[type], node);
-    devices.claims->nr_foreign += node->attr.tag != 0 ? 1 : 0;
+    link_part(devices, node, type);
     return MM_OK;
 }
 
@@ -81,8 +87,7 @@ mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_region *
 void mmi_device_claim_part(struct mmi_devices devices, struct mmi_region *node, mm_memtype_t type)
 {
     lock(devices);
-    mmi_overlaps_link(&devices.claims->by_type[type], node);
-    devices.claims->nr_foreign += node->attr.tag != 0 ? 1 : 0;
+    link_part(devices, node, type);
     unlock(devices);
 }
 
