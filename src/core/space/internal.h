@@ -33,6 +33,9 @@
 #define MMI_REGION_TYPE_SHIFT 12u
 #define MMI_REGION_COMMITTED  (1u << 16)
 
+/** Software bit of a leaf: MM_ADVICE_FREE gave its page up. If it is dirty, it was written since. */
+#define MMI_SOFTWARE_GIVEN_UP 1u
+
 _Static_assert(sizeof(struct mmi_region) <= 96, "a region takes 96 bytes");
 
 static inline enum mm_region_kind mmi_region_kind(const struct mmi_region *region)
@@ -332,6 +335,9 @@ void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
 mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,
                                  const struct mmi_region_attr *attr, bool populate);
 
+/** Bytes of regions in a range. */
+uint64_t mmi_space_bytes_in(const struct mm_space *space, uint64_t start, uint64_t len);
+
 /* --- protect.c: lock held alone --------------------------------------------------------------- */
 
 /** Give the leaves of a part of one region this protection: frames with other references, and the
@@ -361,6 +367,24 @@ void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *re
 /** Whether every device of the space is claimed, mapped and counted as its region says; each
  * contradiction is logged. */
 bool mmi_space_devices_check(struct mm_space *space);
+
+/* --- advise.c: lock held alone ---------------------------------------------------------------- */
+
+/** Pages of a range that were given up are so no more: for who writes them by another way than the
+ * space's addresses, or makes them stay. */
+void mmi_space_keep(struct mm_space *space, uint64_t start, uint64_t len);
+
+/* --- wire.c: lock held alone ------------------------------------------------------------------ */
+
+/** Change flags of all regions of a range but guards and devices; holes are passed over. MM_OK
+ * | MM_ERR_NO_MEMORY (a region must be split; nothing was done) */
+mm_status_t mmi_space_change_flags(struct mm_space *space, uint64_t start, uint64_t len,
+                                   const struct mmi_region_change *change);
+
+/** Fault in each page of one region's part, [first, last], up to the first that cannot be had.
+ * MM_OK | MM_ERR_NO_MEMORY | MM_ERR_LIMIT | MM_ERR_PERMISSION_DENIED */
+mm_status_t mmi_space_fault_pages(struct mm_space *space, uint64_t first, uint64_t last,
+                                  uint32_t flags);
 
 /* --- fault.c ---------------------------------------------------------------------------------- */
 
