@@ -246,8 +246,10 @@ enum mm_space_advice {
 /**
  * madvise(): applied to every region of the range, also behind a hole; a hole is told at the end.
  *
- * POPULATE_READ and POPULATE_WRITE end at the first page that cannot be had; the pages before it
- * are there (as on Linux). All other advice is all or nothing, but for holes.
+ * POPULATE_READ and POPULATE_WRITE end at the first page that cannot be had, a hole too; the pages
+ * before it are there (as on Linux). All other advice is all or nothing, but for holes. FREE is for
+ * pages that are the space's alone and not pinned, and for large leaves that lie in the range whole;
+ * others keep their contents. Guards, and for WILL_NEED what may not be read, are passed over.
  *
  * @return MM_OK | MM_ERR_NOT_MAPPED (a hole, and all else was done) | MM_ERR_PERMISSION_DENIED (a
  *         wired region for DONT_NEED and FREE, a device's region for any but WILL_NEED, a guard or
@@ -292,12 +294,13 @@ mm_status_t mm_space_resident(struct mm_space *space, struct mm_vrange range, ui
 
 /**
  * mlock(): every page of the range is there when this returns, as after a write if its region may
- * be written, and stays, also when a wired region grows; advice does not take it.
+ * be written, and stays, also when a wired region grows; advice does not take it. Guards, devices
+ * and pages without READ, WRITE or EXEC are passed over.
  *
  * @return MM_OK | MM_ERR_NOT_MAPPED (a hole: what lies below it was wired, as on Linux)
- *         | MM_ERR_NO_MEMORY, MM_ERR_LIMIT, MM_ERR_FAULT (a page cannot be had: the regions are wired and the
- *         pages before it are there, as on Linux; MM_ERR_NO_MEMORY also if a region must be split and there is no
- *         node: nothing was done) | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_NO_MEMORY, MM_ERR_LIMIT (a page cannot be had: the regions are wired and the
+ *         pages before it are there, as on Linux; MM_ERR_NO_MEMORY also if a region must be split
+ *         and there is no node: nothing was done) | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE | MM_ERR_INVALID_ADDRESS
  *         | MM_ERR_UNSUPPORTED (the kernel's space)
  * Locks:  the space's. Sleeps: never.
@@ -335,7 +338,8 @@ mm_status_t mm_space_set_brk_start(struct mm_space *space, mm_vaddr_t start);
 
 /**
  * brk(): move the break, the first byte behind the heap. Pages between are a region of kind
- * MM_REGION_HEAP, readable and writable.
+ * MM_REGION_HEAP, readable and writable; wired, if the heap is at its end. Below the old break
+ * everything goes that is above the new one, whoever mapped it (as on Linux).
  *
  * @param at        the new break, any byte; 0 asks
  * @param[out] out  the break now: `at`, or, as a Unix's brk() tells its failure, the old one, which
@@ -344,6 +348,7 @@ mm_status_t mm_space_set_brk_start(struct mm_space *space, mm_vaddr_t start);
  *         | MM_ERR_ALREADY_MAPPED (something is in the way, or a stack's gap) | MM_ERR_LIMIT
  *         | MM_ERR_NO_MEMORY | MM_ERR_REGION_NOT_FOUND (no start was told)
  *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's space)
+ *         | MM_ERR_FAULT (as for mm_space_unmap())
  * Locks:  the space's. Sleeps: never.
  * Cost:   as mm_space_map(), mm_space_unmap().
  */

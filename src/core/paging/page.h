@@ -64,8 +64,7 @@ static inline mm_status_t mmi_page_fill(struct mm_pagetable *pt, uint64_t at, mm
 
 /**
  * Exchange a leaf of 4 KiB, as it was seen, for one with this frame and protection. Type, software
- * bits and key stay; with the same frame accessed and dirty too, else the new leaf has neither.
- * Nothing is flushed: mmi_page_flush() before the old frame or right is given up.
+ * bits, key and dirty stay; with the same frame accessed too, else the new leaf was not. Nothing is flushed: mmi_page_flush() before the old frame or right is given up.
  *
  * @param seen  of kind MMI_PAGE_LEAF. On MM_ERR_BUSY: what is there now
  * @return MM_OK | MM_ERR_BUSY (it is another leaf, or none, or was used or written to since)

@@ -106,7 +106,9 @@ RADIX_INLINE mm_status_t page_exchange(const codec_t *cx, uint64_t at, uint64_t 
     if (codec_paddr(cx, old, 0).raw == paddr.raw) {
         now = codec_reprotect(cx, old, 0, bits);
     } else {
+        /* A copy of what was written is as much written to. */
         now = codec_leaf(cx, 0, paddr, bits, codec_type(cx, old, 0));
+        now = codec_set_used(now, false, codec_dirty(old));
         now = codec_set_key(codec_set_software(now, codec_software(old)), codec_key(old));
     }
     if (MMI_LIKELY(mmi_cas(slot, &old, now))) {
