@@ -299,8 +299,9 @@ mm_status_t mm_space_resident(struct mm_space *space, struct mm_vrange range, ui
  *
  * @return MM_OK | MM_ERR_NOT_MAPPED (a hole: what lies below it was wired, as on Linux)
  *         | MM_ERR_NO_MEMORY, MM_ERR_LIMIT (a page cannot be had: the regions are wired and the
- *         pages before it are there, as on Linux; MM_ERR_NO_MEMORY also if a region must be split
- *         and there is no node: nothing was done) | MM_ERR_INVALID_ARGUMENT (null)
+ *         pages before it are there, as on Linux) | MM_ERR_NO_MEMORY, MM_ERR_FAULT (as for
+ *         mm_space_unmap(), a region must be split: nothing was done)
+ *         | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE | MM_ERR_INVALID_ADDRESS
  *         | MM_ERR_UNSUPPORTED (the kernel's space)
  * Locks:  the space's. Sleeps: never.
@@ -312,8 +313,9 @@ mm_status_t mm_space_wire(struct mm_space *space, struct mm_vrange range);
 /**
  * munlock(): regions of the range are wired no more.
  *
- * @return MM_OK | MM_ERR_NOT_MAPPED (a hole: what lies below it was done) | MM_ERR_NO_MEMORY (a
- *         region must be split: nothing was done) | MM_ERR_INVALID_ARGUMENT (null)
+ * @return MM_OK | MM_ERR_NOT_MAPPED (a hole: what lies below it was done)
+ *         | MM_ERR_NO_MEMORY, MM_ERR_FAULT (as for mm_space_unmap(): nothing was done)
+ *         | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE | MM_ERR_INVALID_ADDRESS
  *         | MM_ERR_UNSUPPORTED (the kernel's space)
  * Locks:  the space's. Sleeps: never.

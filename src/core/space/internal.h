@@ -264,6 +264,11 @@ uint64_t mmi_space_need_tables(const struct mm_space *space, uint64_t start, uin
  * they fit. */
 uint64_t mmi_space_tables_to_map(uint64_t start, uint64_t len, bool large);
 
+/** Split the large leaves that the ends of a range cut, where regions are cut: no leaf lies in two of
+ * them. Tables for it were put aside. */
+void mmi_space_cut_leaves(struct mm_space *space, uint64_t start, uint64_t len,
+                          struct mm_gather *gather);
+
 /** A zeroed frame for a page of the space, tagged with it. */
 mm_status_t mmi_space_alloc_page(struct mm_space *space, uint64_t at, bool zero, mm_pfn_t *out);
 
@@ -376,8 +381,8 @@ void mmi_space_keep(struct mm_space *space, uint64_t start, uint64_t len);
 
 /* --- wire.c: lock held alone ------------------------------------------------------------------ */
 
-/** Change flags of all regions of a range but guards and devices; holes are passed over. MM_OK
- * | MM_ERR_NO_MEMORY (a region must be split; nothing was done) */
+/** Change flags of all regions of a range but guards and devices; holes are passed over. MM_OK,
+ * or what ran out for a region that must be split: nothing was done. */
 mm_status_t mmi_space_change_flags(struct mm_space *space, uint64_t start, uint64_t len,
                                    const struct mmi_region_change *change);
 

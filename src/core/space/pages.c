@@ -149,6 +149,35 @@ uint64_t mmi_space_tables_to_map(uint64_t start, uint64_t len, bool large)
     return nr;
 }
 
+/** Cut the large leaf at `at` if it is not all in the range. */
+static void cut_leaf(struct mm_space *space, uint64_t at, uint64_t first, uint64_t last,
+                     struct mm_gather *gather)
+{
+    struct mm_mapping leaf;
+    uint64_t end;
+
+    if (mm_paging_translate(space->table, mm_vaddr(at), &leaf) != MM_OK ||
+        (leaf.page.start.raw >= first && mm_vrange_last(leaf.page).raw <= last)) {
+        return;
+    }
+    first = leaf.page.start.raw > first ? leaf.page.start.raw : first;
+    end = mm_vrange_last(leaf.page).raw;
+    last = end < last ? end : last;
+    mmi_space_must(space,
+                   mm_paging_protect(space->table, mm_vrange(mm_vaddr(first), last - first + 1),
+                                     leaf.prot, MM_PAGING_SPLIT, gather),
+                   "a large leaf cannot be split", at);
+}
+
+void mmi_space_cut_leaves(struct mm_space *space, uint64_t start, uint64_t len,
+                          struct mm_gather *gather)
+{
+    uint64_t last = start + (len - 1);
+
+    cut_leaf(space, start, start, last, gather);
+    cut_leaf(space, last, start, last, gather);
+}
+
 /* --- pages put there -------------------------------------------------------------------------- */
 
 static struct mm_frame_request request_for(const struct mm_space *space, uint64_t at, bool zero)

@@ -232,26 +232,6 @@ static uint64_t need_nodes(const struct move *m)
 
 /* --- moving: leaves --------------------------------------------------------------------------- */
 
-/** Cut the large leaf that lies across an end of what moves; its inner part is in [first, last]. */
-static void cut(const struct move *m, uint64_t at, struct mm_gather *gather)
-{
-    struct mm_pagetable *table = m->space->table;
-    uint64_t first = m->old;
-    uint64_t last = m->old + (m->moved - 1);
-    struct mm_mapping leaf;
-
-    if (mm_paging_translate(table, mm_vaddr(at), &leaf) != MM_OK ||
-        (leaf.page.start.raw >= first && mm_vrange_last(leaf.page).raw <= last)) {
-        return;
-    }
-    first = leaf.page.start.raw > first ? leaf.page.start.raw : first;
-    last = mm_vrange_last(leaf.page).raw < last ? mm_vrange_last(leaf.page).raw : last;
-    mmi_space_must(m->space,
-                   mm_paging_protect(table, mm_vrange(mm_vaddr(first), last - first + 1), leaf.prot,
-                                     MM_PAGING_SPLIT, gather),
-                   "a large leaf cannot be split", at);
-}
-
 static void tag(const struct move *m, uint64_t at, mm_paddr_t paddr)
 {
     if (((m->attr.flags >> MMI_REGION_KIND_SHIFT) & 7u) != MM_REGION_DEVICE &&
@@ -308,8 +288,7 @@ static void move_leaves(const struct move *m)
     struct mm_paging_cursor cursor;
     struct mm_slot slot;
 
-    cut(m, m->old, gather);
-    cut(m, m->old + (m->moved - 1), gather);
+    mmi_space_cut_leaves(space, m->old, m->moved, gather);
     mmi_space_must(space, mm_paging_cursor_begin(&cursor, space->table, range),
                    "pages of a region cannot be walked", m->old);
     while (mm_paging_cursor_next(&cursor, &slot) == MM_OK) {

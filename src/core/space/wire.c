@@ -72,13 +72,26 @@ static void change_regions(struct mm_space *space, uint64_t start, uint64_t len,
 mm_status_t mmi_space_change_flags(struct mm_space *space, uint64_t start, uint64_t len,
                                    const struct mmi_region_change *change)
 {
-    struct mmi_region_list nodes = {NULL, 0};
+    uint64_t nr_nodes = nodes_for(space, start, len, change);
+    struct mmi_region_list none = {NULL, 0};
+    struct mmi_space_edit edit;
+    struct mm_gather *gather;
+    mm_status_t status;
 
-    if (!mmi_space_take_nodes(space, &nodes, nodes_for(space, start, len, change))) {
-        return MM_ERR_NO_MEMORY;
+    if (nr_nodes == 0) { /* no region is cut, and no leaf */
+        change_regions(space, start, len, change, &none);
+        mmi_space_give_nodes(space, &none);
+        return MM_OK;
     }
-    change_regions(space, start, len, change, &nodes);
-    mmi_space_give_nodes(space, &nodes);
+    status = mmi_space_edit_begin(space, &edit, start, len, nr_nodes, 0);
+    if (status != MM_OK) {
+        return status;
+    }
+    gather = mmi_space_gather(space);
+    mmi_space_cut_leaves(space, start, len, gather);
+    mm_gather_end(gather);
+    change_regions(space, start, len, change, &edit.nodes);
+    mmi_space_edit_end(space, &edit);
     return MM_OK;
 }
 
