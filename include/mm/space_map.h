@@ -103,17 +103,17 @@ struct mm_region_info {
  *
  * Without FIXED the hint `at` is taken if the range is free there and no stack's gap; else the
  * layout decides (struct mm_space_layout): the highest place below its mmap_base, then the lowest
- * above; without mmap_base the lowest. With HUGE and at least 2 MiB, places that are multiples of
+ * above, then one across it; without mmap_base the lowest. With HUGE and at least 2 MiB, places that are multiples of
  * 2 MiB are tried first. POPULATE and WIRED have no effect on pages without READ, WRITE or EXEC.
  *
  * @param[out] out  first address; untouched on error
  * @return MM_OK | MM_ERR_ALREADY_MAPPED (FIXED without REPLACE; in the kernel's space also if
  *         somebody else mapped a page there) | MM_ERR_REGION_NOT_FOUND (no gap is large enough)
  *         | MM_ERR_INVALID_SIZE (len 0, or it rounds past 2^64) | MM_ERR_INVALID_ADDRESS (FIXED:
- *         outside the space's range, e.g. page 0 of a user space) | MM_ERR_NOT_ALIGNED (at, align)
+ *         outside the space's layout, e.g. page 0 of a user space) | MM_ERR_NOT_ALIGNED (at, align)
  *         | MM_ERR_INVALID_FLAGS (flags, prot; REPLACE without FIXED; HUGE with NO_HUGE; GUARD with
- *         another than FIXED and REPLACE) | MM_ERR_INVALID_ARGUMENT (null; kind)
- *         | MM_ERR_UNSUPPORTED (the kernel's space: STACK, HUGE, REPLACE) | MM_ERR_LIMIT
+ *         another than FIXED, REPLACE and POPULATE, which has no effect) | MM_ERR_INVALID_ARGUMENT (null; kind)
+ *         | MM_ERR_UNSUPPORTED (the kernel's space: all but FIXED, POPULATE and GUARD) | MM_ERR_LIMIT
  *         | MM_ERR_NO_MEMORY; where pages are put there at once, also MM_ERR_FAULT (a frame that
  *         cannot be a table, or cannot be zeroed) | MM_ERR_PERMISSION_DENIED (as for
  *         mm_paging_map()) | what the source of the kernel's root answers
@@ -215,7 +215,7 @@ mm_status_t mm_space_remap(struct mm_space *space, struct mm_vrange old, uint64_
  * Make private pages of the range copy-on-write: the next write to each faults, and copies it if
  * its frame has another reference then. For whoever shares frames by mm_frame_get(), e.g. to write
  * a consistent picture of them elsewhere. Holes, devices and pages that nobody touched are passed
- * over; pinned pages stay writable.
+ * over; pinned pages stay writable, and so does a leaf of 2 MiB with a pinned page in it.
  *
  * @return as mm_space_unmap(), and MM_ERR_UNSUPPORTED (the kernel's space)
  * Locks:  the space's. Sleeps: never.
@@ -399,12 +399,13 @@ mm_status_t mm_space_next(struct mm_space *space, mm_vaddr_t from, struct mm_reg
  *
  *     7f1c00000000-7f1c00021000 rw-p 00000000 00:00 0                          [heap]
  *
- * without newline, with a terminator.
+ * without newline, with a terminator. What is shared is `s`, and devices are. Names are [stack],
+ * [heap], [guard] and [device WC], with the memory type; other regions have none.
  *
  * @param[out] line  at least MM_REGION_LINE_MAX bytes
  * @param size       bytes at `line`
  * @param[out] len   without the terminator; may be null
- * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null; kind or prot of no region)
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null; kind, type or prot of no region)
  *         | MM_ERR_LIMIT (size is below MM_REGION_LINE_MAX)
  * Locks:  none; any context. Cost: O(1).
  */
@@ -416,7 +417,8 @@ mm_status_t mm_region_line(const struct mm_region_info *region, char *line, size
  * Print all regions through the log op, as mm_region_line(), and a line of totals.
  *
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the space's, shared, for each line anew: it is a picture of several moments. Sleeps: never.
+ * Locks:  the space's, shared, for each line anew, and for the totals as mm_space_get_stats(): it
+ *         is a picture of several moments. Sleeps: never.
  * Cost:   O(regions log regions).
  */
 MM_MUST_CHECK

@@ -70,6 +70,11 @@ void mmi_line_hex(struct mmi_line *line, uint64_t v, unsigned digits)
     put_number(line, v, 16, digits);
 }
 
+void mmi_line_digits(struct mmi_line *line, uint64_t v, unsigned digits)
+{
+    put_number(line, v, 16, digits);
+}
+
 void mmi_line_pad(struct mmi_line *line, size_t column)
 {
     while (line->len < column && line->len < sizeof(line->text)) {

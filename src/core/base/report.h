@@ -34,6 +34,8 @@ void mmi_line_str(struct mmi_line *line, const char *s);
 void mmi_line_u64(struct mmi_line *line, uint64_t v);
 /** Hexadecimal with 0x, at least `digits` digits. */
 void mmi_line_hex(struct mmi_line *line, uint64_t v, unsigned digits);
+/** Hexadecimal without it. */
+void mmi_line_digits(struct mmi_line *line, uint64_t v, unsigned digits);
 /** Spaces up to a column. */
 void mmi_line_pad(struct mmi_line *line, size_t column);
 /** Bytes as people read them: "4 KiB", "2 MiB", "17 GiB"; exact, in the largest unit that divides.

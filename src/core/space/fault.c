@@ -63,10 +63,11 @@ static bool is_private(const struct mm_space *space, mm_paddr_t paddr)
 
 bool mmi_space_serves(const struct mmi_space_fault *fault, mm_prot_t prot, mm_paddr_t paddr)
 {
-    if (fault->force) {
-        return (fault->flags & MM_FAULT_WRITE) == 0 || is_private(fault->space, paddr);
+    if ((prot & needs(fault->flags)) == needs(fault->flags)) {
+        return true;
     }
-    return (prot & needs(fault->flags)) == needs(fault->flags);
+    return fault->force &&
+           ((fault->flags & MM_FAULT_WRITE) == 0 || is_private(fault->space, paddr));
 }
 
 /* --- a page that is not there ----------------------------------------------------------------- */

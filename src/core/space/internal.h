@@ -256,8 +256,8 @@ mm_pfn_t mmi_space_spare_take(struct mmi_space_spare *spare);
 /** Give back what is left. */
 void mmi_space_spare_drop(struct mmi_space_spare *spare);
 
-/** Tables that a call needs at most to split the large leaves that the ends of a range cut; 0: there
- * are none. */
+/** Tables that a call needs at most to split the large leaves that the ends of a range cut, and the
+ * ends of the regions in it; 0: there are none. */
 uint64_t mmi_space_need_tables(const struct mm_space *space, uint64_t start, uint64_t len);
 
 /** Tables that mapping a range takes at most, where nothing is; `large`: with leaves of 2 MiB where

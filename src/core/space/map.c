@@ -112,7 +112,8 @@ mm_status_t mmi_space_check_request(const struct mm_space *space,
     if (request->len == 0 || !mm_align_up(request->len, MM_PAGE_SIZE, len)) {
         return MM_ERR_INVALID_SIZE;
     }
-    if (fixed && !mm_vrange_covers(space->regions.window, mm_vrange(request->at, *len))) {
+    if (fixed && !mm_range_covers(space->layout.lowest, space->layout.top - space->layout.lowest,
+                                  request->at.raw, *len)) {
         return MM_ERR_INVALID_ADDRESS;
     }
     return MM_OK;
@@ -120,7 +121,7 @@ mm_status_t mmi_space_check_request(const struct mm_space *space,
 
 /* --- map -------------------------------------------------------------------------------------- */
 
-/** Large leaves first, if they are asked for and fit. */
+/** The hint, then where large leaves fit, if they are asked for, then anywhere. */
 static bool find_any_place(const struct mm_space *space, const struct mm_space_request *request,
                            uint64_t len, uint64_t *at)
 {
@@ -129,6 +130,12 @@ static bool find_any_place(const struct mm_space *space, const struct mm_space_r
                                     .len = len,
                                     .align = request->align == 0 ? MM_PAGE_SIZE : request->align};
 
+    if (place.hint != 0 && mm_is_aligned(place.hint, place.align) &&
+        mmi_space_is_free(space, place.hint, len, stack)) {
+        *at = place.hint;
+        return true;
+    }
+    place.hint = 0;
     if ((request->flags & MM_SPACE_HUGE) != 0 && len >= MM_SIZE_2M && place.align < MM_SIZE_2M) {
         struct mmi_space_place large = place;
 

@@ -4,7 +4,7 @@
  *
  *     lowest                   mmap_base                        top
  *       |..............<────────────|────────────>...............|
- *                 first: highest place     then: lowest place
+ *                 first: highest place     then: lowest place     at last: across mmap_base
  *
  * A stack grows down into the gap below it, so the layout's stack_gap below a stack is no place for
  * others. The tree knows nothing of this: a place that it finds too near to a stack is passed over,
@@ -100,9 +100,13 @@ bool mmi_space_find_place(const struct mm_space *space, const struct mmi_space_p
     } else {
         search.highest = layout->mmap_base - 1;
         found = layout->mmap_base > layout->lowest && find_high(space, search, out);
+        search.highest = layout->top - 1;
         if (!found && layout->mmap_base < layout->top) {
             search.lowest = layout->mmap_base;
-            search.highest = layout->top - 1;
+            found = find_low(space, search, out);
+        }
+        if (!found) { /* then across it */
+            search.lowest = layout->lowest;
             found = find_low(space, search, out);
         }
     }

@@ -139,7 +139,7 @@ static uint64_t newly_committed(const struct mm_space *space, uint64_t start, ui
          n != NULL && n->start <= last; n = mmi_region_next(n)) {
         uint64_t first = n->start > start ? n->start : start;
 
-        if ((n->attr.flags & MMI_REGION_COMMITTED) == 0 &&
+        if (!mmi_space_commits(space, n->attr.prot, n->attr.flags) &&
             mmi_space_commits(space, prot, n->attr.flags)) {
             nr += (part_end(n, last) - first + 1) >> MM_PAGE_SHIFT;
         }
