@@ -7,7 +7,7 @@
  *     space.c    life, looking          map.c      map, unmap
  *     limits.c   limits, charges        protect.c  protect, copy-on-write on demand
  *     place.c    where a region goes    remap.c advise.c wire.c brk.c device.c
- *     fault.c    faults                 clone.c    fork
+ *     fault.c    faults                 clone.c    fork, with clone_pinned.c
  *     access.c   from outside           list.c check.c
  */
 #ifndef MMI_SPACE_INTERNAL_H
@@ -205,6 +205,10 @@ static inline uint64_t mmi_space_promise(const struct mm_space *space,
  * alone. What does not come to be is refunded; what goes later is by mmi_space_unlock(). */
 bool mmi_space_charge_pages(struct mm_space *space, uint64_t nr_pages);
 void mmi_space_refund_pages(struct mm_space *space, uint64_t nr_pages);
+
+/** Be of the parent's group and limits, and charge what the parent has. Both held alone; the child
+ * has no region. MM_OK | MM_ERR_LIMIT | MM_ERR_NO_MEMORY */
+mm_status_t mmi_space_charge_copy(struct mm_space *parent, struct mm_space *child);
 
 /** Pages that are there now, but a device's. */
 uint64_t mmi_space_nr_resident(struct mm_space *space);

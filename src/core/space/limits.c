@@ -120,7 +120,8 @@ bool mmi_space_charge_pages(struct mm_space *space, uint64_t nr_pages)
 {
     struct mm_space_group *group = space->group;
 
-    if (mmi_load(&space->is_limited) == 0) {
+    /* Nothing more is allowed also where a limit was lowered below what is there. */
+    if (nr_pages == 0 || mmi_load(&space->is_limited) == 0) {
         return true;
     }
     if (!add_below(&space->nr_resident, nr_pages,
@@ -166,6 +167,29 @@ uint64_t mmi_space_nr_resident(struct mm_space *space)
     return (leaves[0] * MM_SIZE_4K + leaves[1] * MM_SIZE_2M + leaves[2] * MM_SIZE_1G -
             space->device_bytes) >>
            MM_PAGE_SHIFT;
+}
+
+mm_status_t mmi_space_charge_copy(struct mm_space *parent, struct mm_space *child)
+{
+    uint64_t nr_pages = mmi_space_nr_resident(parent);
+    mm_status_t status;
+
+    /* The group is asked. The child's own limits are not: the parent may be above them. */
+    mmi_space_join(child, parent->group);
+    status = mmi_space_charge(child, parent->regions.bytes, parent->nr_committed);
+    if (status != MM_OK) {
+        return status;
+    }
+    if (!mmi_space_charge_pages(child, nr_pages)) {
+        mmi_space_uncharge(child, parent->regions.bytes, parent->nr_committed);
+        return MM_ERR_LIMIT;
+    }
+    child->limits = parent->limits;
+    if (child->limits.resident_bytes != 0) {
+        child->is_limited = 1;
+        child->nr_resident = nr_pages;
+    }
+    return MM_OK;
 }
 
 /** What was charged becomes what is there. */
