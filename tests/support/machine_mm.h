@@ -61,6 +61,7 @@ struct t_machine_config {
     bool no_pat;       /**< the CPU has no table of memory types */
     bool no_counts;    /**< frames without reference counts */
     bool no_user;      /**< no user range at all */
+    bool owners;       /**< frames know whose they are */
     bool threads;      /**< used by several at once: the simulated CPUs are not told of frames */
 };
 

@@ -138,8 +138,8 @@ static void clone_around_pinned(struct mmi_clone *clone, uint64_t start, uint64_
         start = c->at + c->len;
         *copy = c->next;
     }
-    mmi_space_must(clone->parent, clone_range(clone, start, end, gather),
-                   "pages cannot be cloned", start);
+    mmi_space_must(clone->parent, clone_range(clone, start, end, gather), "pages cannot be cloned",
+                   start);
 }
 
 static void map_devices(struct mmi_clone *clone)

@@ -47,9 +47,8 @@ static void append(struct mmi_clone *clone, mm_pfn_t frame, const struct mmi_clo
 /** 2 MiB in one piece. */
 static bool copy_large(struct mmi_clone *clone, const struct mmi_clone_copy *copy)
 {
-    const struct mm_frame_request request = {.order = ORDER_2M,
-                                             .owner = MM_OWNER_ANONYMOUS,
-                                             .lifetime = MM_LIFETIME_MOVABLE};
+    const struct mm_frame_request request = {
+        .order = ORDER_2M, .owner = MM_OWNER_ANONYMOUS, .lifetime = MM_LIFETIME_MOVABLE};
     mm_pfn_t frame = {0};
 
     if (copy->len != MM_SIZE_2M ||
@@ -117,8 +116,7 @@ mm_status_t mmi_clone_find_pinned(struct mmi_clone *clone)
     clone->status = MM_OK;
     while (clone->status == MM_OK && mmi_clone_between_devices(parent, &at, &start, &len)) {
         mmi_space_must(
-            parent,
-            mm_paging_walk(parent->table, mm_vrange(mm_vaddr(start), len), find_one, clone),
+            parent, mm_paging_walk(parent->table, mm_vrange(mm_vaddr(start), len), find_one, clone),
             "pages cannot be walked for pins", start);
     }
     if (clone->status != MM_OK) {
@@ -145,8 +143,7 @@ void mmi_clone_drop_copies(struct mmi_clone *clone)
         struct mmi_clone_copy copy;
         mm_pfn_t frame = take_first(clone, &copy);
 
-        mm_frame_free(clone->parent->spaces->frames, frame,
-                      copy.len == MM_SIZE_2M ? ORDER_2M : 0);
+        mm_frame_free(clone->parent->spaces->frames, frame, copy.len == MM_SIZE_2M ? ORDER_2M : 0);
     }
 }
 
