@@ -82,13 +82,22 @@ static inline struct fixture *fixture_start_with_arena(const struct t_machine_co
     return f;
 }
 
-static inline struct fixture *fixture_start(const struct t_machine_config *machine)
+/* With a manager that promises memory so. */
+static inline struct fixture *fixture_start_promising(const struct t_machine_config *machine,
+                                                      enum mm_commit commit, uint64_t commit_pages)
 {
     struct fixture *f = fixture_machine(machine);
     struct mm_spaces_config config = fixture_config(f);
 
+    config.commit = commit;
+    config.commit_pages = commit_pages;
     assert_int_equal(mm_spaces_init(&f->spaces, &config), MM_OK);
     return f;
+}
+
+static inline struct fixture *fixture_start(const struct t_machine_config *machine)
+{
+    return fixture_start_promising(machine, MM_COMMIT_ALWAYS, 0);
 }
 
 /* Nothing cached disagrees with the tables: to be asked when no gather is open. */

@@ -222,12 +222,110 @@ static void test_tables(void **state)
     fixture_stop(f);
 }
 
+/* Large leaves are looked at frame by frame; the zero page is never written. */
+static void test_frames_of_large_leaves(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    mm_pfn_t frame;
+
+    (void)state;
+    assert_int_equal(map_at(s, P2M, P2M, RW, MM_SPACE_HUGE | MM_SPACE_POPULATE), MM_OK);
+    frame = mm_pfn(frame_at(s, P2M) + 511);
+    mm_frame_get(&f->m.frames, frame);
+    names(s, "leaf writable, and its frame shared");
+    assert_false(mm_frame_put(&f->m.frames, frame));
+    assert_int_equal(mm_space_check(s), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+static void test_zero_page(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mm_vrange page = mm_vrange(mm_vaddr(16 * PAGE), PAGE);
+    struct mm_gather *gather = calloc(1, sizeof(*gather));
+
+    (void)state;
+    assert_non_null(gather);
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(loaded(f, s, 16 * PAGE), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(mm_gather_begin(gather, s->table), MM_OK);
+        assert_int_equal(mm_paging_protect(s->table, page,
+                                           (i == 0 ? RW : MM_PROT_READ) | MM_PROT_USER, 0, gather),
+                         MM_OK);
+        mm_gather_end(gather);
+        if (i == 0) {
+            names(s, "zero page writable");
+        }
+    }
+    free(gather);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* --- flags and counts ------------------------------------------------------------------------- */
+
+static void test_regions(void **state)
+{
+    struct fixture *f = fixture_start_promising(NULL, MM_COMMIT_NEVER, 100);
+    struct mm_space *s = new_space(f);
+    struct mmi_region *rw;
+    struct mmi_region *guard;
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, 2 * PAGE, RW, MM_SPACE_HUGE), MM_OK);
+    assert_int_equal(map_at(s, 20 * PAGE, PAGE, MM_PROT_NONE, MM_SPACE_GUARD), MM_OK);
+    rw = mmi_regions_first(&s->regions);
+    guard = mmi_region_next(rw);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    NAMES(s, "guard that allows something", guard->attr.prot, MM_PROT_READ);
+    NAMES(s, "region for large leaves, and against them", rw->attr.flags,
+          rw->attr.flags | MM_SPACE_NO_HUGE);
+    NAMES(s, "region promises not what it allows", rw->attr.flags,
+          rw->attr.flags & ~(uint32_t)MMI_REGION_COMMITTED);
+    NAMES(s, "region promises not what it allows", f->spaces.commit, MM_COMMIT_ALWAYS);
+    NAMES(s, "pages promised are counted wrongly", s->nr_committed, 3);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+static void test_charges(void **state)
+{
+    const struct mm_space_limits limits = {.resident_bytes = 64 * PAGE};
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mmi_region *region;
+
+    (void)state;
+    assert_int_equal(mm_space_set_limits(s, &limits), MM_OK);
+    assert_int_equal(map_at(s, 16 * PAGE, 2 * PAGE, RW, 0), MM_OK);
+    assert_true(store(f, s, 16 * PAGE, 1));
+    region = mmi_regions_first(&s->regions);
+    assert_int_equal(region->len, 2 * PAGE);
+    /* What was wrong is put right by the unlock at the end. */
+    NAMES(s, "pages charged are not those that are there", s->nr_resident, 2);
+    NAMES(s, "bytes charged are not those of the regions", s->charged_bytes, PAGE);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree),   cmocka_unit_test(test_neighbours),
-        cmocka_unit_test(test_leaves), cmocka_unit_test(test_exec),
-        cmocka_unit_test(test_frames), cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_exec),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_frames_of_large_leaves),
+        cmocka_unit_test(test_zero_page),
+        cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_charges),
     };
 
     return cmocka_run_group_tests_name("space_check", tests, NULL, NULL);

@@ -22,6 +22,8 @@ static void complain(struct checking *c, const char *what, uint64_t at)
     mmi_complain(&c->space->spaces->platform, "space", what, at);
 }
 
+/* --- pages ------------------------------------------------------------------------------------ */
+
 static const struct mmi_region *region_of(struct checking *c, uint64_t at)
 {
     if (c->region == NULL || at > mmi_region_last(c->region)) {
@@ -30,19 +32,33 @@ static const struct mmi_region *region_of(struct checking *c, uint64_t at)
     return c->region;
 }
 
-static void check_frame(struct checking *c, const struct mm_mapping *leaf)
+/** What is wrong with one frame of a leaf; NULL: nothing. */
+static const char *wrong_with(const struct mm_spaces *spaces, mm_pfn_t frame, bool writable)
 {
-    const struct mm_frames *frames = c->space->spaces->frames;
-    uint32_t refs = mm_frame_refs(frames, mm_pfn_of(leaf->paddr));
+    uint32_t refs = mm_frame_refs(spaces->frames, frame);
 
     if (refs == 0) {
-        complain(c,
-                 mm_frame_allocated(frames, mm_pfn_of(leaf->paddr))
-                     ? "leaf with a frame that only pins keep"
-                     : "leaf with a frame that is not allocated",
-                 leaf->page.start.raw);
-    } else if (refs > 1 && (leaf->prot & MM_PROT_WRITE) != 0) {
-        complain(c, "leaf writable, and its frame shared", leaf->page.start.raw);
+        return mm_frame_allocated(spaces->frames, frame)
+                   ? "leaf with a frame that only pins keep"
+                   : "leaf with a frame that is not allocated";
+    }
+    if (writable && frame.raw == spaces->zero_page.raw && frame.raw != 0) {
+        return "zero page writable";
+    }
+    return writable && refs > 1 ? "leaf writable, and its frame shared" : NULL;
+}
+
+static void check_frames(struct checking *c, const struct mm_mapping *leaf)
+{
+    bool writable = (leaf->prot & MM_PROT_WRITE) != 0;
+    uint64_t first = mm_pfn_of(leaf->paddr).raw;
+    const char *wrong = NULL;
+
+    for (uint64_t i = 0; i < leaf->page.len >> MM_PAGE_SHIFT && wrong == NULL; i++) {
+        wrong = wrong_with(c->space->spaces, mm_pfn(first + i), writable);
+    }
+    if (wrong != NULL) {
+        complain(c, wrong, leaf->page.start.raw);
     }
 }
 
@@ -62,7 +78,7 @@ static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
     } else if (region->attr.prot == MM_PROT_NONE && (leaf->prot & MMI_SPACE_PROT) != 0) {
         complain(c, "leaf readable, and its region is not", at);
     } else if (!mmi_region_is_device(region)) {
-        check_frame(c, leaf); /* a device's memory is nobody's frames */
+        check_frames(c, leaf); /* a device's memory is nobody's frames */
     }
     if ((leaf->prot & MM_PROT_EXEC) == 0) {
         c->can_forbid_exec = true;
@@ -72,6 +88,58 @@ static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
     }
     return true;
 }
+
+/* --- what is counted -------------------------------------------------------------------------- */
+
+static void check_region(struct checking *c, const struct mmi_region *n)
+{
+    const uint32_t both = MM_SPACE_HUGE | MM_SPACE_NO_HUGE;
+    uint32_t promised = n->attr.flags & MMI_REGION_COMMITTED;
+
+    if (mmi_region_is_guard(n) && n->attr.prot != MM_PROT_NONE) {
+        complain(c, "guard that allows something", n->start);
+    }
+    if ((n->attr.flags & both) == both) {
+        complain(c, "region for large leaves, and against them", n->start);
+    }
+    if (promised != mmi_space_commit_flag(c->space, n->attr.prot, n->attr.flags)) {
+        complain(c, "region promises not what it allows", n->start);
+    }
+}
+
+/** Regions one by one, and what the space counts of them. */
+static void check_regions(struct checking *c)
+{
+    const struct mm_space *space = c->space;
+    uint64_t promised = 0;
+
+    for (const struct mmi_region *n = mmi_regions_first(&space->regions); n != NULL;
+         n = mmi_region_next(n)) {
+        check_region(c, n);
+        promised += (n->attr.flags & MMI_REGION_COMMITTED) != 0 ? n->len >> MM_PAGE_SHIFT : 0;
+    }
+    if (promised != space->nr_committed) {
+        complain(c, "pages promised are counted wrongly", space->id);
+    }
+}
+
+/** Only a space with a limit or a group is charged. */
+static void check_charges(struct checking *c)
+{
+    struct mm_space *space = c->space;
+
+    if (space->is_limited == 0) {
+        return;
+    }
+    if (space->charged_bytes != space->regions.bytes) {
+        complain(c, "bytes charged are not those of the regions", space->id);
+    }
+    if (mmi_load(&space->nr_resident) != mmi_space_nr_resident(space)) {
+        complain(c, "pages charged are not those that are there", space->id);
+    }
+}
+
+/* --- all -------------------------------------------------------------------------------------- */
 
 mm_status_t mm_space_check(struct mm_space *space)
 {
@@ -87,6 +155,9 @@ mm_status_t mm_space_check(struct mm_space *space)
     if (!mmi_regions_check(&space->regions, platform)) {
         c.good = false;
     }
+    if (c.good) {
+        check_regions(&c);
+    }
     if (c.good && mm_paging_check(space->table) != MM_OK) {
         c.good = false;
     }
@@ -95,6 +166,9 @@ mm_status_t mm_space_check(struct mm_space *space)
     }
     if (c.good && !mmi_space_devices_check(space)) {
         c.good = false;
+    }
+    if (c.good) {
+        check_charges(&c);
     }
     if (c.wrong_exec && c.can_forbid_exec) {
         complain(&c, "leaf executable, and its region is not", c.wrong_exec_at);
