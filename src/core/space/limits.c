@@ -18,14 +18,22 @@
 
 /* --- counters with a limit -------------------------------------------------------------------- */
 
-/** Add if the sum is not above `limit` (0: any sum). */
+/** What a limit allows, in bytes. */
+static uint64_t most(const uint64_t *limit)
+{
+    uint64_t bytes = mmi_load(limit);
+
+    return bytes == 0 ? UINT64_MAX : bytes;
+}
+
+/** Add if the sum is not above `limit`. */
 static bool add_below(uint64_t *counter, uint64_t by, uint64_t limit)
 {
     uint64_t now = mmi_load(counter);
     uint64_t sum;
 
     do {
-        if (__builtin_add_overflow(now, by, &sum) || (limit != 0 && sum > limit)) {
+        if (__builtin_add_overflow(now, by, &sum) || sum > limit) {
             return false;
         }
     } while (!mmi_cas(counter, &now, sum));
@@ -87,14 +95,13 @@ uint64_t mmi_space_committed_in(const struct mm_space *space, uint64_t start, ui
 mm_status_t mmi_space_charge(struct mm_space *space, uint64_t bytes, uint64_t nr_committed)
 {
     struct mm_space_group *group = space->group;
-    uint64_t limit = space->limits.mapped_bytes;
+    uint64_t limit = most(&space->limits.mapped_bytes);
 
-    if (limit != 0 && bytes != 0 &&
-        (space->regions.bytes > limit || bytes > limit - space->regions.bytes)) {
+    if (bytes != 0 && (space->regions.bytes > limit || bytes > limit - space->regions.bytes)) {
         return MM_ERR_LIMIT;
     }
     if (group != NULL && bytes != 0 &&
-        !add_below(&group->mapped_bytes, bytes, mmi_load(&group->limits.mapped_bytes))) {
+        !add_below(&group->mapped_bytes, bytes, most(&group->limits.mapped_bytes))) {
         return MM_ERR_LIMIT;
     }
     space->charged_bytes += bytes;
@@ -125,11 +132,11 @@ bool mmi_space_charge_pages(struct mm_space *space, uint64_t nr_pages)
         return true;
     }
     if (!add_below(&space->nr_resident, nr_pages,
-                   mmi_load(&space->limits.resident_bytes) >> MM_PAGE_SHIFT)) {
+                   most(&space->limits.resident_bytes) >> MM_PAGE_SHIFT)) {
         return false;
     }
     if (group != NULL && !add_below(&group->resident_bytes, nr_pages << MM_PAGE_SHIFT,
-                                    mmi_load(&group->limits.resident_bytes))) {
+                                    most(&group->limits.resident_bytes))) {
         take_off(&space->nr_resident, nr_pages);
         return false;
     }
