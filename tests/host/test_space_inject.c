@@ -9,7 +9,7 @@
 #include "space_fixture.h"
 
 #define AT        (UINT64_C(512) * 512 * PAGE - UINT64_C(3) * PAGE) /* three pages below 1 GiB */
-#define MAX_STEPS 200
+#define MAX_STEPS 700
 
 /* A call under test. It must be one that can be made again after it failed. */
 struct victim {
@@ -19,7 +19,38 @@ struct victim {
     bool needs_nodes;
 };
 
-static struct mm_space *made; /* by the call, if it makes a space */
+static struct mm_space *made;       /* by the call, if it makes a space */
+static struct mm_space_group group; /* of the space */
+static mm_pfn_t pinned[8];
+static unsigned nr_pinned;
+
+static struct fixture *start(struct mm_space **s)
+{
+    struct fixture *f = fixture_start_promising(NULL, MM_COMMIT_NEVER, 4096);
+    const struct mm_space_config config = {.group = &group};
+
+    assert_int_equal(mm_space_group_init(&group, NULL), MM_OK);
+    assert_int_equal(mm_space_create_with(&f->spaces, &config, s), MM_OK);
+    made = NULL;
+    nr_pinned = 0;
+    return f;
+}
+
+/* With what the group and the manager have counted. */
+static uint64_t whole_hash(struct fixture *f, struct mm_space *s)
+{
+    struct mm_space_group_stats of_group;
+    struct mm_spaces_stats of_all;
+    uint64_t hash = state_hash(f, s);
+
+    assert_int_equal(mm_space_group_get_stats(&group, &of_group), MM_OK);
+    assert_int_equal(mm_spaces_get_stats(&f->spaces, &of_all), MM_OK);
+    hash = t_hash_u64(hash, of_group.mapped_bytes);
+    hash = t_hash_u64(hash, of_group.resident_bytes);
+    hash = t_hash_u64(hash, of_group.nr_spaces);
+    hash = t_hash_u64(hash, of_all.nr_spaces);
+    return t_hash_finish(t_hash_u64(hash, of_all.nr_committed));
+}
 
 static void regions_with_pages(struct fixture *f, struct mm_space *s)
 {
@@ -36,6 +67,31 @@ static void regions_shared(struct fixture *f, struct mm_space *s)
 {
     regions_with_pages(f, s);
     made = clone_of(s);
+}
+
+static void pin(struct fixture *f, struct mm_space *s, uint64_t at)
+{
+    pinned[nr_pinned] = mm_pfn(frame_at(s, at));
+    mm_frame_pin(&f->m.frames, pinned[nr_pinned++]);
+}
+
+/* Pages that a clone copies at once: alone, in a row, and read-only. */
+static void regions_pinned(struct fixture *f, struct mm_space *s)
+{
+    regions_with_pages(f, s);
+    pin(f, s, AT);
+    pin(f, s, AT + 8 * PAGE);
+    pin(f, s, AT + 9 * PAGE);
+    pin(f, s, AT + 16 * PAGE);
+}
+
+static void large_pinned(struct fixture *f, struct mm_space *s)
+{
+    const uint64_t at = UINT64_C(4) << 30;
+
+    regions_pinned(f, s);
+    assert_int_equal(map_at(s, at, 512 * PAGE, RW, MM_SPACE_HUGE | MM_SPACE_POPULATE), MM_OK);
+    pin(f, s, at);
 }
 
 static void nothing(struct fixture *f, struct mm_space *s)
@@ -134,6 +190,8 @@ static const struct victim victims[] = {
     {do_create, nothing, true, true},
     {do_clone, regions_with_pages, true, true},
     {do_clone, regions_shared, true, true},
+    {do_clone, regions_pinned, true, true},
+    {do_clone, large_pinned, true, true},
     {do_fault_zero, far_region, true, false},
     {do_fault_cow, regions_shared, true, false},
     {do_unmap_split, regions_with_pages, false, true},
@@ -142,8 +200,11 @@ static const struct victim victims[] = {
 
 #define NR_VICTIMS (sizeof(victims) / sizeof(victims[0]))
 
-static void put_made(struct mm_space *was)
+static void put_made(struct fixture *f, struct mm_space *was)
 {
+    while (nr_pinned != 0) {
+        assert_false(mm_frame_unpin(&f->m.frames, pinned[--nr_pinned]));
+    }
     if (made != NULL && made != was) {
         assert_int_equal(mm_space_check(made), MM_OK);
         assert_true(mm_space_put(made));
@@ -158,12 +219,11 @@ static void test_frames_run_out(void **state)
 {
     (void)state;
     for (size_t v = 0; v < NR_VICTIMS; v++) {
-        struct fixture *f = fixture_start(NULL);
-        struct mm_space *s = new_space(f);
+        struct mm_space *s = NULL;
+        struct fixture *f = start(&s);
         struct mm_space *was;
         uint64_t nr = 0;
 
-        made = NULL;
         victims[v].prepare(f, s);
         was = made;
         for (;; nr++) {
@@ -171,21 +231,22 @@ static void test_frames_run_out(void **state)
             mm_status_t status;
 
             t_machine_leave_frames(&f->m, nr);
-            before = state_hash(f, s);
+            before = whole_hash(f, s);
             status = victims[v].call(f, s);
             if (status == MM_OK) {
                 break;
             }
             assert_int_equal(status, MM_ERR_NO_MEMORY);
-            assert_int_equal(state_hash(f, s), before);
+            assert_int_equal(whole_hash(f, s), before);
             assert_int_equal(mm_space_check(s), MM_OK);
             assert_in_range(nr, 0, MAX_STEPS);
         }
         assert_true((nr > 0) == victims[v].needs_frames);
         t_machine_leave_frames(&f->m, UINT64_MAX);
         assert_int_equal(mm_space_check(s), MM_OK);
-        put_made(was);
+        put_made(f, was);
         put_last(f, s);
+        assert_int_equal(mm_space_group_destroy(&group), MM_OK);
         fixture_stop(f);
     }
 }
@@ -242,16 +303,15 @@ static void test_nodes_run_out(void **state)
 {
     (void)state;
     for (size_t v = 0; v < NR_VICTIMS; v++) {
-        struct fixture *f = fixture_start(NULL);
-        struct mm_space *s = new_space(f);
+        struct mm_space *s = NULL;
+        struct fixture *f = start(&s);
         struct mm_space *was;
         unsigned nr = 0;
 
-        made = NULL;
         victims[v].prepare(f, s);
         was = made;
         for (;; nr++) {
-            uint64_t before = state_hash(f, s);
+            uint64_t before = whole_hash(f, s);
             mm_status_t status =
                 call_with(f, s, &victims[v], nr == 0 ? 0 : 1, nr == 0 ? 0 : nr - 1);
 
@@ -259,14 +319,15 @@ static void test_nodes_run_out(void **state)
                 break;
             }
             assert_int_equal(status, MM_ERR_NO_MEMORY);
-            assert_int_equal(state_hash(f, s), before);
+            assert_int_equal(whole_hash(f, s), before);
             assert_int_equal(mm_space_check(s), MM_OK);
             assert_in_range(nr, 0, MAX_STEPS);
         }
         assert_true((nr > 0) == victims[v].needs_nodes);
         assert_int_equal(mm_space_check(s), MM_OK);
-        put_made(was);
+        put_made(f, was);
         put_last(f, s);
+        assert_int_equal(mm_space_group_destroy(&group), MM_OK);
         fixture_stop(f);
     }
 }
