@@ -7,7 +7,7 @@
 #include "log.h"
 #include "panic.h"
 
-#define SKIPPED_MAX 16
+#define SKIPPED_MAX 24
 
 static unsigned nr_passed;
 static unsigned nr_failed;

@@ -35,6 +35,9 @@ void checks_standoff(struct memory *m, const struct options *options);
 /** A space is cloned while all other processors store to it. */
 void checks_fork(struct memory *m, const struct options *options);
 
+/** Programs in ring 3 on all processors: spaces, clones, what is refused, what is taken away. */
+void checks_ring3(struct memory *m, const struct options *options);
+
 /** Stacks of the kernel virtual arena, per-CPU areas, memory, devices, a heap over the arena. */
 void checks_kva(struct memory *m);
 

@@ -12,9 +12,10 @@
 #define CPU_PIC_1_DATA 0x21
 #define CPU_PIC_2_DATA 0xa1
 
-#define CPU_RFLAGS_IF (1ul << 9)
-#define CPU_RFLAGS_AC (1ul << 18)
-#define CPU_RFLAGS_DF (1ul << 10)
+#define CPU_RFLAGS_ALWAYS (1ul << 1) /**< reads as one */
+#define CPU_RFLAGS_IF     (1ul << 9)
+#define CPU_RFLAGS_AC     (1ul << 18)
+#define CPU_RFLAGS_DF     (1ul << 10)
 
 static inline void cpu_out8(uint16_t port, uint8_t value)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The page-fault handler. Three parties may have an answer: the kernel's own space for addresses of
-// the kernel, the current user space for addresses of the user, and user copy, which can live with
-// none.
+// the kernel, the current user space for addresses of the user and for all that ring 3 does, and user
+// copy, which can live with none.
 
 #include <mm/paging_slots.h>
 #include <stddef.h>
@@ -15,14 +15,41 @@
 
 static struct memory *memory;
 
+// Whether the access can be made again. A kernel with processes would put one that waits for a pager
+// to sleep, and make room or kill when there is no frame.
+static bool resolved(enum mm_fault_result result)
+{
+    switch (result) {
+    case MM_FAULT_SIGNAL_MAP:
+    case MM_FAULT_SIGNAL_ACCESS:
+    case MM_FAULT_SIGNAL_BUS:
+    case MM_FAULT_NO_MEMORY:
+    case MM_FAULT_CORRUPT:
+        return false;
+    default:
+        return true;
+    }
+}
+
 static bool resolve(struct mm_space *space, const struct mm_fault *fault)
 {
     enum mm_fault_result result;
 
-    if (space == NULL || mm_space_fault(space, fault, &result) != MM_OK) {
+    return space != NULL && mm_space_fault(space, fault, &result) == MM_OK && resolved(result);
+}
+
+// Wherever a program reaches, it is the user's space that answers: also for addresses of the kernel.
+static bool handle_user(const struct mm_fault *fault)
+{
+    uint32_t cpu = percpu_self()->number;
+    enum mm_fault_result result;
+
+    must(mm_space_fault(memory->current[cpu], fault, &result), "a fault of ring 3");
+    if (!resolved(result)) {
+        memory->refused[cpu] = result;
         return false;
     }
-    return result == MM_FAULT_MINOR || result == MM_FAULT_ZERO || result == MM_FAULT_COW;
+    return true;
 }
 
 static bool handle(struct trap_frame *frame, uint64_t address)
@@ -30,6 +57,9 @@ static bool handle(struct trap_frame *frame, uint64_t address)
     struct mm_fault fault = mm_x86_64_fault(frame->error, address);
     uint64_t resume;
 
+    if (trap_from_user(frame)) {
+        return handle_user(&fault);
+    }
     if (!mm_vrange_contains(mm_vrange(mm_vaddr(0), LAYOUT_USER_LEN), fault.at)) {
         return resolve(mm_space_kernel(&memory->spaces), &fault);
     }

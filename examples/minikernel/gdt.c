@@ -37,6 +37,8 @@ void gdt_load(struct gdt *gdt)
     gdt->tss.io_bitmap = sizeof(gdt->tss);
     gdt->entries[GDT_KERNEL_CODE / 8] = 0x00af9a000000ffff;
     gdt->entries[GDT_KERNEL_DATA / 8] = 0x00cf92000000ffff;
+    gdt->entries[GDT_USER_DATA / 8] = 0x00cff2000000ffff;
+    gdt->entries[GDT_USER_CODE / 8] = 0x00affa000000ffff;
     set_tss_descriptor(gdt);
 
     struct gdt_pointer pointer = {.limit = sizeof(gdt->entries) - 1,

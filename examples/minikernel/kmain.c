@@ -92,6 +92,7 @@ static void run_checks(void *ctx)
     checks_shootdown(&memory, options);
     checks_standoff(&memory, options);
     checks_fork(&memory, options);
+    checks_ring3(&memory, options);
     checks_kva(&memory);
     smp_stop(); // what follows runs on one
     checks_paging(&memory);

@@ -70,7 +70,8 @@ struct memory {
     /** Called while a fault of a user copy is handled, before it is resolved; NULL: nobody. */
     void (*on_user_fault)(struct memory *m);
 
-    struct mm_space *current[PERCPU_MAX]; /**< user space that is active there; NULL: none */
+    struct mm_space *current[PERCPU_MAX];     /**< user space that is active there; NULL: none */
+    enum mm_fault_result refused[PERCPU_MAX]; /**< the last fault of ring 3 that ended a program */
 };
 
 /** Where the kernel maps: see layout.h. */

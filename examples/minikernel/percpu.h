@@ -22,8 +22,10 @@ struct percpu {
     struct percpu *self;           /**< percpu_self() reads it through GS */
     uint32_t number;               /**< from 0: the processor that the firmware started */
     uint32_t apic_id;
-    uint32_t nr_deaf_locks; /**< locks held that others wait for with interrupts off: lock.h */
-    uint64_t nr_interrupts; /**< that others sent and this one took, but for those that wake */
+    uint32_t nr_deaf_locks;      /**< locks held that others wait for with interrupts off: lock.h */
+    uint64_t nr_interrupts;      /**< that others sent and this one took, but for those that wake */
+    uint64_t nr_user_interrupts; /**< of those, taken in ring 3 */
+    struct trap_user *user;      /**< what runs in ring 3; NULL: nothing */
     struct gdt gdt;
 };
 

@@ -35,6 +35,8 @@ struct idt_pointer {
 
 extern const char trap_stubs[];
 extern const char trap_resume[];
+extern const char trap_user_back[];
+void trap_enter_user(const struct trap_frame *regs, uint32_t *stack_out);
 
 static struct gate idt[NR_VECTORS];
 static trap_page_fault_fn page_fault_handler;
@@ -108,9 +110,46 @@ static void take_interrupt(struct trap_frame *frame)
         panic("interrupt %lu has no handler", frame->vector);
     }
     percpu_self()->nr_interrupts += frame->vector != TRAP_WAKE;
+    percpu_self()->nr_user_interrupts += frame->vector != TRAP_WAKE && trap_from_user(frame);
     apic_taken(); // first: what is sent while the handler runs comes after it
     handlers[frame->vector]();
 }
+
+// ---- ring 3 ---------------------------------------------------------------------------------------
+
+// Whatever comes from ring 3 lands below what trap_enter_user() has left on the stack (SDM vol. 3A,
+// 6.14.4), and the last of it goes back there.
+void trap_run_user(struct trap_user *user)
+{
+    struct percpu *self = percpu_self();
+    uint64_t flags = cpu_rflags();
+
+    user->regs.cs = GDT_USER_CODE | GDT_RING_3;
+    user->regs.ss = GDT_USER_DATA | GDT_RING_3;
+    user->regs.rflags = CPU_RFLAGS_ALWAYS | CPU_RFLAGS_IF;
+    cpu_interrupts_off();
+    self->user = user;
+    trap_enter_user(&user->regs, self->gdt.tss.rsp);
+    self->user = NULL;
+    if ((flags & CPU_RFLAGS_IF) != 0) {
+        cpu_interrupts_on();
+    }
+}
+
+static void end_user(struct trap_frame *frame, uint64_t address)
+{
+    const struct percpu *self = percpu_self();
+
+    self->user->regs = *frame;
+    self->user->address = address;
+    frame->rip = (uintptr_t)trap_user_back;
+    frame->rsp = self->gdt.tss.rsp[0] | (uint64_t)self->gdt.tss.rsp[1] << 32;
+    frame->cs = GDT_KERNEL_CODE;
+    frame->ss = GDT_KERNEL_DATA;
+    frame->rflags = CPU_RFLAGS_ALWAYS;
+}
+
+// ---- all of them ----------------------------------------------------------------------------------
 
 void trap_handle(struct trap_frame *frame)
 {
@@ -123,6 +162,10 @@ void trap_handle(struct trap_frame *frame)
 
     if (frame->vector == TRAP_PAGE_FAULT && page_fault_handler != NULL &&
         page_fault_handler(frame, address)) {
+        return;
+    }
+    if (trap_from_user(frame) && percpu_self()->user != NULL) {
+        end_user(frame, address);
         return;
     }
     if (recovery->rsp != 0) {

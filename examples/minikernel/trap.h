@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * Exceptions: how the kernel receives them, and how a check provokes one and goes on. Interrupts: from
- * other processors only.
+ * other processors only. Ring 3: how a program runs there, and comes back.
  */
 #ifndef MINIKERNEL_TRAP_H
 #define MINIKERNEL_TRAP_H
@@ -59,6 +59,26 @@ struct trap_recovery {
  * @return true if an exception ended the call.
  */
 bool trap_try(void (*function)(void *), void *argument, struct trap_report *report);
+
+/** A program in ring 3. */
+struct trap_user {
+    struct trap_frame regs; /**< to begin with; in the end as the exception found them */
+    uint64_t address;       /**< CR2 in the end; means something for page faults */
+};
+
+/**
+ * Run in ring 3, with interrupts on, until an exception that the page-fault handler does not resolve.
+ * There are no system calls: a program ends itself with an undefined instruction.
+ *
+ * What regs says of segments and flags does not matter. Interrupts are as before in the end.
+ */
+void trap_run_user(struct trap_user *user);
+
+/** Whether an exception or interrupt came from ring 3. */
+static inline bool trap_from_user(const struct trap_frame *frame)
+{
+    return (frame->cs & 3) != 0;
+}
 
 /** Fill the table; mask the legacy interrupt controllers. Interrupts are off but where a check wants them. */
 void trap_init(void);

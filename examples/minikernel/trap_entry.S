@@ -29,6 +29,10 @@ trap_stubs:
 
     .balign 16
 trap_common:
+    testb $3, 24(%rsp) // the code segment: from ring 3 the base of GS is the user's
+    jz 1f
+    swapgs
+1:
     pushq %rax
     pushq %rbx
     pushq %rcx
@@ -50,6 +54,7 @@ trap_common:
     popfq
     movq %rsp, %rdi // aligned: the CPU aligned the stack, 22 words lie on it
     call trap_handle
+trap_return:
     popq %r15
     popq %r14
     popq %r13
@@ -66,7 +71,38 @@ trap_common:
     popq %rbx
     popq %rax
     addq $16, %rsp // vector, error code
+    testb $3, 8(%rsp)
+    jz 1f
+    swapgs // interrupts are off on the way back
+1:
     iretq
+
+// void trap_enter_user(const struct trap_frame *regs, uint32_t *stack_out)
+//
+// What a C function keeps lies on the stack meanwhile. The stack pointer to come back with is stored
+// where the CPU takes it from when something comes from ring 3: in the task state segment.
+    .globl trap_enter_user
+trap_enter_user:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rsi)
+    movq %rdi, %rsp
+    jmp trap_return
+
+// trap_handle() makes the exception that ends the program return here.
+    .globl trap_user_back
+trap_user_back:
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
 
 // bool trap_try(void (*function)(void *), void *argument, struct trap_report *report)
 //
