@@ -310,9 +310,57 @@ static void check_pairs(struct ring3_checks *r)
           ring3_all_good(r));
 }
 
+// ---- a copy that all of a space must see ----------------------------------------------------------
+//
+// Each processor has just read the pages that a child shares, then one of them stores: what the others
+// have cached leads to the child's frames.
+
+static struct pair shared;
+
+static void work_copies(void *ctx, uint32_t cpu)
+{
+    struct ring3_checks *r = ctx;
+    uint64_t seed = 1;
+
+    ring3_enter(r, shared.parent);
+    for (uint32_t round = 0; round < 2 * r->rounds; round++, seed += 2) {
+        if (cpu == 0) {
+            must(mm_space_clone(shared.parent, &shared.child), "a clone");
+        }
+        smp_barrier();
+        ring3_walk_pages(r, "what a child shares", 0, PAGES, 0, seed);
+        smp_barrier();
+        if (cpu == round % smp_nr()) {
+            ring3_walk_pages(r, "a copy for all", 0, PAGES, seed + 2, seed);
+        }
+        smp_barrier();
+        ring3_walk_pages(r, "a copy that another made", 0, PAGES, 0, seed + 2);
+        smp_barrier();
+        if (cpu == 0) {
+            ring3_enter(r, shared.child);
+            ring3_walk_pages(r, "what the child has kept", 0, PAGES, seed + 1, seed);
+            ring3_enter(r, shared.parent);
+            ring3_put(r, shared.child);
+        }
+    }
+    ring3_walk_pages(r, "copies without a child", 0, PAGES, 0, seed);
+    ring3_enter(r, NULL);
+}
+
+static void check_copies(struct ring3_checks *r)
+{
+    shared.parent = ring3_space(r, PAGES);
+    ring3_walk_pages(r, "what will be shared", 0, PAGES, 1, 0);
+    ring3_enter(r, NULL);
+    smp_run(work_copies, r);
+    ring3_put(r, shared.parent);
+    CHECK("a copy that one processor makes is what all in the space see", ring3_all_good(r));
+}
+
 void checks_ring3_fork(struct ring3_checks *r)
 {
     check_under_fire(r);
     check_family(r);
     check_pairs(r);
+    check_copies(r);
 }
