@@ -20,8 +20,8 @@
 #define OWN_PAGES 6  // of each processor in a space that all share
 #define ADDS      3000
 #define PRINTED   5u
-#define ROUNDS    4   // the option stress= says otherwise
-#define STEPS     500 // of that, for a round
+#define ROUNDS    4    // the option stress= says otherwise
+#define STEPS     1200 // of that, for a round
 
 #define SHARED ring3_page(PERCPU_MAX *OWN_PAGES)
 

@@ -65,12 +65,12 @@ static void use(struct ring3_checks *r, enum edit what, uint64_t pages, uint32_t
     ring3_expect(r, "pages that go", &user, stopped(r, what, pages, stores, &user));
 }
 
-// Until each of the others has been at each page twice.
-static void wait_for_others(struct ring3_checks *r, uint64_t pages)
+// Until each of the others has made so many accesses.
+static void wait_for_others(struct ring3_checks *r, uint64_t nr)
 {
     for (uint32_t cpu = 1; cpu < smp_nr(); cpu++) {
         uint64_t count = 0;
-        while (count < 2 * pages) {
+        while (count < nr) {
             must(mm_user_get(&r->memory->user, &count, mm_vaddr(COUNT(cpu)), sizeof(count)),
                  "a count");
             cpu_relax();
@@ -78,16 +78,20 @@ static void wait_for_others(struct ring3_checks *r, uint64_t pages)
     }
 }
 
-// The editor has used the pages itself: its own translations must go as well.
-static void edit_under_use(struct ring3_checks *r, enum edit what, uint64_t pages)
+// Settled: each of the others has been at each page twice, and the editor has used the pages itself, so
+// that its own translations must go as well. Else they still fault on pages that nobody has touched.
+static void edit_under_use(struct ring3_checks *r, enum edit what, uint64_t pages, bool settled)
 {
     bool stores = what != EDIT_UNMAP;
     struct trap_user user;
 
-    RING3_RUN(ring3_touch, &user, RING3_DATA, ring3_page(pages), CONTROL, COUNT(0), 1, 3 * pages);
-    ring3_expect(r, "pages before they go", &user, ring3_good(&user));
+    if (settled) {
+        RING3_RUN(ring3_touch, &user, RING3_DATA, ring3_page(pages), CONTROL, COUNT(0), 1,
+                  3 * pages);
+        ring3_expect(r, "pages before they go", &user, ring3_good(&user));
+    }
     cpu_interrupts_on();
-    wait_for_others(r, pages);
+    wait_for_others(r, settled ? 2 * pages : 1);
     edit(what, pages);
     set_control(r, CONTROL, 1);
     RING3_RUN(ring3_touch, &user, RING3_DATA, ring3_page(pages), CONTROL, COUNT(0), stores ? 1 : 0,
@@ -104,7 +108,7 @@ static void work(void *ctx, uint32_t cpu)
     ring3_enter(r, space);
     for (uint32_t round = 0; round < NR_EDITS * 2 * r->rounds; round++) {
         enum edit what = (enum edit)(round % NR_EDITS);
-        uint64_t pages = round % 2 == 0 ? FEW : MANY;
+        uint64_t pages = round / NR_EDITS % 4 < 2 ? FEW : MANY;
         if (cpu == 0) {
             ring3_map_pages(space, 0, pages, MM_PROT_RW, 0);
             set_control(r, CONTROL, 0);
@@ -112,9 +116,9 @@ static void work(void *ctx, uint32_t cpu)
         set_control(r, COUNT(cpu), 0);
         smp_barrier();
         if (cpu == 0) {
-            edit_under_use(r, what, pages);
+            edit_under_use(r, what, pages, round % (2 * NR_EDITS) < NR_EDITS);
         } else {
-            use(r, what, pages, cpu, (cpu + round / NR_EDITS) % 2 == 0);
+            use(r, what, pages, cpu, (cpu + round / NR_EDITS / 4) % 2 == 0);
         }
         smp_barrier();
         if (cpu == 0) {

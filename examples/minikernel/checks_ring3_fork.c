@@ -357,10 +357,78 @@ static void check_copies(struct ring3_checks *r)
     CHECK("a copy that one processor makes is what all in the space see", ring3_all_good(r));
 }
 
+// ---- all fault at once ----------------------------------------------------------------------------
+//
+// On pages that nobody has touched, and on pages that are shared with a child: of two that bring one
+// at the same time one must win, or what was added in the other's is lost.
+
+#define RUSH_PAGES 8
+#define RUSH_TURNS 2
+
+static void rush(struct ring3_checks *r, struct mm_space *space, uint32_t cpu)
+{
+    struct trap_user user;
+
+    ring3_enter(r, space);
+    smp_barrier();
+    RING3_RUN(ring3_rush, &user, RING3_DATA, ring3_page(RUSH_PAGES), RUSH_TURNS * RUSH_PAGES,
+              ring3_page(cpu / 2 % RUSH_PAGES));
+    ring3_expect(r, "faults at the same time", &user, ring3_good(&user));
+    ring3_enter(r, NULL);
+    smp_barrier();
+}
+
+// Each page is there once, and holds what so many processors have added.
+static void rushed(struct ring3_checks *r, struct mm_space *space, uint64_t nr_cpus)
+{
+    struct mm_space_stats s;
+
+    ring3_enter(r, space);
+    for (uint64_t page = 0; page < RUSH_PAGES; page++) {
+        must_be(r, ring3_word(r, ring3_page(page)) == nr_cpus * RUSH_TURNS);
+    }
+    ring3_enter(r, NULL);
+    must(mm_space_get_stats(space, &s), "statistics of a space");
+    must_be(r, s.resident_bytes == (RUSH_PAGES + 1) * MM_PAGE_SIZE);
+}
+
+static void work_rush(void *ctx, uint32_t cpu)
+{
+    struct ring3_checks *r = ctx;
+    uint32_t nr_odd = smp_nr() / 2;
+
+    for (uint32_t round = 0; round < 2 * r->rounds; round++) {
+        if (cpu == 0) {
+            shared.parent = ring3_space(r, RUSH_PAGES);
+        }
+        smp_barrier();
+        rush(r, shared.parent, cpu);
+        if (cpu == 0) {
+            rushed(r, shared.parent, smp_nr());
+            must(mm_space_clone(shared.parent, &shared.child), "a clone");
+        }
+        smp_barrier();
+        rush(r, cpu % 2 == 0 ? shared.parent : shared.child, cpu);
+        if (cpu == 0) {
+            rushed(r, shared.parent, smp_nr() + (smp_nr() - nr_odd));
+            rushed(r, shared.child, smp_nr() + nr_odd);
+            ring3_put(r, shared.parent);
+            ring3_put(r, shared.child);
+        }
+    }
+}
+
+static void check_rush(struct ring3_checks *r)
+{
+    smp_run(work_rush, r);
+    CHECK("processors that fault on the same pages at once lose nothing", ring3_all_good(r));
+}
+
 void checks_ring3_fork(struct ring3_checks *r)
 {
     check_under_fire(r);
     check_family(r);
     check_pairs(r);
     check_copies(r);
+    check_rush(r);
 }

@@ -25,6 +25,8 @@ extern const char ring3_walk[];
 extern const char ring3_add[];
 /** One word a page in [rdi, rsi), rdx times: each must hold r8, and gets one more. */
 extern const char ring3_tick[];
+/** Adds 1 to the first word of rdx pages in [rdi, rsi), from rcx on and round. */
+extern const char ring3_rush[];
 /**
  * Accesses the pages in [rdi, rsi) in turn, r9 times: stores r8, or loads if that is 0. rax: accesses
  * that succeeded, also stored at rcx after each; rbx: those begun while the word at rdx was 1; after

@@ -92,6 +92,19 @@ ring3_tick:
     jnz 1b
     ud2
 
+// rdi first page, rsi end, rdx pages to go, rcx page to begin with
+    .globl ring3_rush
+ring3_rush:
+    xorl %ebx, %ebx
+1:
+    lock incq (%rcx)
+    addq $4096, %rcx
+    cmpq %rsi, %rcx
+    cmoveq %rdi, %rcx
+    decq %rdx
+    jnz 1b
+    ud2
+
 // rdi first page, rsi end, rdx control, rcx own count, r8 value to store or 0, r9 turns
     .globl ring3_touch
 ring3_touch:
