@@ -23,7 +23,8 @@
 #define ROUNDS    4    // the option stress= says otherwise
 #define STEPS     1200 // of that, for a round
 
-#define SHARED ring3_page(PERCPU_MAX *OWN_PAGES)
+#define SHARED_PAGE ((uint64_t)OWN_PAGES * PERCPU_MAX)
+#define SHARED      ring3_page(SHARED_PAGE)
 
 // ---- what all of them use -------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ static void check_together(struct ring3_checks *r)
 {
     struct mm_space_stats s;
 
-    own[0] = ring3_space(r, PERCPU_MAX * OWN_PAGES + 1);
+    own[0] = ring3_space(r, SHARED_PAGE + 1);
     ring3_enter(r, NULL);
     smp_run(work_together, r);
     ring3_enter(r, own[0]);
