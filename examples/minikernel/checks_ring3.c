@@ -372,22 +372,25 @@ static void check_refusals(struct ring3_checks *r)
 
 static void start(struct ring3_checks *r)
 {
-    struct mm_spaces_config config = {
-        .frames = &r->memory->frames,
-        .physmap = &r->memory->physmap,
-        .kernel = &r->memory->kernel,
-        .pool = &r->memory->pool,
-        .platform = platform_ops(),
-    };
+    struct memory *m = r->memory;
+    struct mm_pool_config pool = {.platform = platform_ops(), .nr_cpus = m->nr_cpus};
+    struct mm_spaces_config config = {.frames = &m->frames,
+                                      .physmap = &m->physmap,
+                                      .kernel = &m->kernel,
+                                      .pool = &r->pool,
+                                      .platform = platform_ops()};
 
-    r->spaces = (struct mm_spaces){0};
+    must(mm_page_frames_init(&r->pages, &m->frames, &m->physmap), "page source of ring 3");
+    pool.source = mm_page_source_frames(&r->pages);
+    must(mm_pool_init(&r->pool, &pool), "pool of ring 3");
     must(mm_spaces_init(&r->spaces, &config), "spaces of ring 3");
 }
 
 static void stop(struct ring3_checks *r)
 {
     must(mm_spaces_destroy(&r->spaces), "end of the spaces of ring 3");
-    (void)mm_heap_reclaim(&r->memory->heap);
+    must(mm_pool_destroy(&r->pool), "end of the pool of ring 3");
+    must(mm_page_frames_destroy(&r->pages), "end of the page source of ring 3");
 }
 
 static uint64_t nr_interrupts(void)
@@ -404,13 +407,11 @@ void checks_ring3(struct memory *m, const struct options *options)
 {
     static struct ring3_checks checks;
     struct ring3_checks *r = &checks;
+    uint64_t before = memory_nr_free(m);
 
     r->memory = m;
     r->rounds = options->stress != 0 ? (uint32_t)options->stress / STEPS : ROUNDS;
     check_theme("programs in ring 3");
-    start(r); // what comes with the first space of all stays
-    stop(r);
-    uint64_t before = memory_nr_free(m);
     start(r);
     check_apart(r);
     check_together(r);

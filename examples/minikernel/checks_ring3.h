@@ -16,8 +16,11 @@
 
 struct ring3_checks {
     struct memory *memory;
-    struct mm_spaces spaces; /**< their own manager, so that nothing is left in its caches */
-    uint32_t rounds;         /**< of each check that repeats itself */
+    /** A manager over a pool of their own: what caches keep of objects that are gone ends with it. */
+    struct mm_page_frames pages;
+    struct mm_pool pool;
+    struct mm_spaces spaces;
+    uint32_t rounds; /**< of each check that repeats itself */
     atomic_uint nr_runs;
     atomic_uint nr_wrong;
 };
