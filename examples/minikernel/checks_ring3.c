@@ -15,15 +15,15 @@
 #include "percpu.h"
 #include "smp.h"
 
-#define PAGES     12 // of each space
-#define STEP      64 // from one word that is looked at to the next
-#define OWN_PAGES 6  // of each processor in a space that all share
+#define PAGES     12          // of each space
+#define STEP      64          // from one word that is looked at to the next
+#define OWN_PAGES UINT64_C(6) // of each processor in a space that all share
 #define ADDS      3000
 #define PRINTED   5u
 #define ROUNDS    4    // the option stress= says otherwise
 #define STEPS     1200 // of that, for a round
 
-#define SHARED_PAGE ((uint64_t)OWN_PAGES * PERCPU_MAX)
+#define SHARED_PAGE (OWN_PAGES * PERCPU_MAX)
 #define SHARED      ring3_page(SHARED_PAGE)
 
 // ---- what all of them use -------------------------------------------------------------------------
@@ -164,7 +164,7 @@ static void work_together(void *ctx, uint32_t cpu)
     ring3_enter(r, own[0]);
     smp_barrier();
     for (int turn = 0; turn < 2; turn++) {
-        RING3_RUN(ring3_add, &user, SHARED, SHARED + (cpu + 1) * MM_CACHE_LINE, ADDS);
+        RING3_RUN(ring3_add, &user, SHARED, ring3_line(SHARED, cpu + 1), ADDS);
         ring3_expect(r, "adding", &user, ring3_good(&user));
         ring3_walk_pages(r, "one's own pages", cpu * OWN_PAGES, OWN_PAGES, seed_of(cpu, 2),
                          turn == 0 ? 0 : seed_of(cpu, 2));
@@ -179,7 +179,7 @@ static bool sums_exact(struct ring3_checks *r)
     bool exact = ring3_word(r, SHARED) == UINT64_C(2) * ADDS * smp_nr();
 
     for (uint32_t cpu = 0; cpu < smp_nr(); cpu++) {
-        exact = ring3_word(r, SHARED + (cpu + 1) * MM_CACHE_LINE) == UINT64_C(2) * ADDS && exact;
+        exact = ring3_word(r, ring3_line(SHARED, cpu + 1)) == UINT64_C(2) * ADDS && exact;
     }
     return exact;
 }

@@ -31,6 +31,12 @@ static inline uint64_t ring3_page(uint64_t i)
     return RING3_DATA + i * MM_PAGE_SIZE;
 }
 
+/** Address of the line of a processor in the page at `at`. */
+static inline uint64_t ring3_line(uint64_t at, uint64_t cpu)
+{
+    return at + cpu * MM_CACHE_LINE;
+}
+
 /** A new space with the programs and so many pages of data, all lazy. It is active here then. */
 struct mm_space *ring3_space(struct ring3_checks *r, uint64_t pages);
 

@@ -14,7 +14,7 @@
 // One page beside: a word that says that the call is back, and a word of each processor that counts
 // its accesses.
 #define CONTROL   ring3_page(MANY + 16)
-#define COUNT(of) (CONTROL + ((of) + UINT64_C(1)) * MM_CACHE_LINE)
+#define COUNT(of) ring3_line(CONTROL, (of) + UINT64_C(1))
 
 #define FOR_EVER (UINT64_C(1) << 62)
 

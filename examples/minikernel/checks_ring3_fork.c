@@ -27,8 +27,7 @@ static void tick(struct ring3_checks *r, const char *what, uint32_t cpu, uint64_
 {
     struct trap_user user;
 
-    RING3_RUN(ring3_tick, &user, RING3_DATA + cpu * MM_CACHE_LINE, ring3_page(PAGES), rounds, 0,
-              *value);
+    RING3_RUN(ring3_tick, &user, ring3_line(RING3_DATA, cpu), ring3_page(PAGES), rounds, 0, *value);
     ring3_expect(r, what, &user, ring3_good(&user) && user.regs.r8 == *value + rounds);
     *value += rounds;
 }
@@ -46,7 +45,7 @@ static void keep_ticking(struct ring3_checks *r, uint32_t cpu)
 // Until each of the others has begun and ended a program.
 static void wait_for_others(void)
 {
-    unsigned before[PERCPU_MAX];
+    unsigned before[PERCPU_MAX] = {0};
 
     for (uint32_t cpu = 1; cpu < smp_nr(); cpu++) {
         before[cpu] = atomic_load(&nr_runs[cpu]);
@@ -65,7 +64,7 @@ static bool look(struct ring3_checks *r, uint64_t words[PERCPU_MAX][PAGES])
 
     for (uint32_t cpu = 1; cpu < smp_nr(); cpu++) {
         for (uint64_t page = 0; page < PAGES; page++) {
-            words[cpu][page] = ring3_word(r, ring3_page(page) + cpu * MM_CACHE_LINE);
+            words[cpu][page] = ring3_word(r, ring3_line(ring3_page(page), cpu));
             good =
                 good &&
                 (page == 0 || words[cpu][page] == words[cpu][page - 1] ||
@@ -363,7 +362,7 @@ static void check_copies(struct ring3_checks *r)
 // at the same time one must win, or what was added in the other's is lost.
 
 #define RUSH_PAGES 8
-#define RUSH_TURNS 2
+#define RUSH_TURNS UINT64_C(2)
 
 static void rush(struct ring3_checks *r, struct mm_space *space, uint32_t cpu)
 {
