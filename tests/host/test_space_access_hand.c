@@ -99,14 +99,14 @@ static void test_moved_under_the_lock(void **state)
 static void give_up(struct mm_space *s, uint64_t at, uint64_t len)
 {
     assert_int_equal(mm_paging_set_software(mm_space_table(s), mm_vrange(mm_vaddr(at), len),
-                                            MMI_SPACE_GIVEN_UP, 0, 0),
+                                            MMI_SOFTWARE_GIVEN_UP, 0, 0),
                      MM_OK);
     s->nr_given_up = 1;
 }
 
 static bool is_given_up(struct mm_space *s, uint64_t at)
 {
-    return (leaf_at(s, at).software & MMI_SPACE_GIVEN_UP) != 0;
+    return (leaf_at(s, at).software & MMI_SOFTWARE_GIVEN_UP) != 0;
 }
 
 /* What is written is kept; what is read is not. */
@@ -146,7 +146,7 @@ static mm_status_t of_device(struct fixture *f, mm_memtype_t type, mm_prot_t pro
     struct mm_frame_request request = {.flags = MM_FRAME_ZERO};
     struct mmi_region_list nodes = {NULL, 0};
     struct mmi_region_attr attr = {.object = 1,
-                                   .prot = prot,
+                                   .prot = (uint16_t)prot,
                                    .flags = MM_REGION_DEVICE << MMI_REGION_KIND_SHIFT |
                                             (uint32_t)type << MMI_REGION_TYPE_SHIFT};
     struct mm_vrange page = mm_vrange(mm_vaddr(AT), PAGE);

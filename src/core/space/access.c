@@ -61,7 +61,8 @@ static void keep(struct mm_space *space, uint64_t page)
 
     mmi_space_must(space, mm_paging_translate(space->table, mm_vaddr(page), &leaf),
                    "a page is gone that was there", page);
-    mmi_space_must(space, mm_paging_set_software(space->table, leaf.page, 0, MMI_SOFTWARE_GIVEN_UP, 0),
+    mmi_space_must(space,
+                   mm_paging_set_software(space->table, leaf.page, 0, MMI_SOFTWARE_GIVEN_UP, 0),
                    "a page cannot be kept", page);
 }
 

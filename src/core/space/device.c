@@ -410,12 +410,3 @@ bool mmi_space_devices_check(struct mm_space *space)
     }
     return c.good;
 }
-
-void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
-                                   struct mmi_region *node)
-{
-    (void)space;
-    node->start = region->attr.offset;
-    node->len = region->len;
-    region->attr.object = (uint64_t)(uintptr_t)node;
-}
