@@ -334,11 +334,12 @@ MM_MUST_CHECK
 mm_status_t mm_space_activate(struct mm_space *space);
 
 /**
- * The space's page table, to look at; whoever edits it holds no region there.
+ * The space's page table, to look at while nobody faults in the space; mm_space_with_table() to look
+ * at any time, and to edit it.
  *
  * @return NULL for no space
  * Owner:  the space.
- * Locks:  none; any context. Cost: O(1).
+ * Locks:  the space's, for a moment: what faults put there is counted in the table. Cost: O(1).
  */
 struct mm_pagetable *mm_space_table(struct mm_space *space);
 

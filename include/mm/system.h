@@ -92,6 +92,9 @@ struct mm_system_config {
      * none. With neither this nor `user`, `spaces` is not initialised.
      */
     struct mm_vrange kernel_space;
+    /** As in struct mm_spaces_config: how much memory may be promised. */
+    enum mm_commit commit;
+    uint64_t commit_pages;
     struct mm_system_arena arena;
     /**
      * What `heap` checks, records, samples, reports and sets aside. All zero: the default tier, no

@@ -193,6 +193,9 @@ static mm_status_t start_users(struct mm_system *system, const struct mm_system_
         .pool = &system->pool,
         .platform = config->platform,
         .kernel_range = config->kernel_space,
+        .kva = config->arena.range.len != 0 ? &system->kva : NULL,
+        .commit = config->commit,
+        .commit_pages = config->commit_pages,
     };
     struct mm_dma_config dma = {
         .frames = &system->frames, .physmap = config->physmap, .platform = config->platform};

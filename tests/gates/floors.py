@@ -21,7 +21,7 @@ ROOMS = {
     "paging": (3, "paging.h paging_audit.h paging_ops.h paging_slots.h tlb.h", "core/paging/"),
     "arch": (4, "arch/x86_64.h user_ops.h", "arch/x86_64/"),
     "heap": (5, "cache.h heap.h heap_report.h kva.h percpu.h", "heap/"),
-    "space": (6, "object.h space.h", "core/space/"),
+    "space": (6, "object.h space.h space_map.h", "core/space/"),
     "dma": (6, "dma.h", "dma/"),
     "user": (7, "user.h", "core/user/"),
     "system": (8, "system.h mm.h", "core/system.c"),

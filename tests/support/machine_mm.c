@@ -52,7 +52,7 @@ static void start_frames(struct t_machine *m, const struct t_machine_config *con
                                       .platform = m->platform,
                                       .nr_cpus = 1,
                                       .flags = (config->no_counts ? 0 : MM_FRAMES_REFCOUNTS) |
-                                                (config->owners ? MM_FRAMES_OWNERS : 0)};
+                                               (config->owners ? MM_FRAMES_OWNERS : 0)};
 
     m->ram = t_ram_new(0, MIB + len);
     must(m->ram != NULL, "no room for its RAM");

@@ -222,7 +222,14 @@ mm_status_t mm_space_activate(struct mm_space *space)
 
 struct mm_pagetable *mm_space_table(struct mm_space *space)
 {
-    return space == NULL ? NULL : space->table;
+    if (space == NULL) {
+        return NULL;
+    }
+    /* Who looks finds all that is there counted. */
+    mmi_space_lock(space);
+    mmi_space_fold(space);
+    mmi_space_unlock(space);
+    return space->table;
 }
 
 struct mm_vrange mm_space_range(const struct mm_space *space)
