@@ -517,11 +517,7 @@ static unsigned put_row(struct mm_frames *f, uint64_t pfn, uint64_t slot, unsign
                         struct mmi_claim claim)
 {
     uint64_t mask = mmi_mask((unsigned)(slot % MMI_ROW_FRAMES), nr);
-    uint64_t bits = mmi_row_free(f, slot / MMI_ROW_FRAMES) & mask;
 
-    if (MMI_UNLIKELY(bits != 0)) {
-        panic_double(f, pfn, slot, bits, claim);
-    }
     if (MMI_LIKELY(all_last(f, slot, nr))) {
         if (mmi_load(&f->flags) != 0) {
             let_go(f, pfn, slot, nr);
