@@ -84,6 +84,20 @@ static int do_map(const uint64_t *a)
     return (int)mm_space_map(space_of(a, 0), a[1] == 0 ? NULL : &request, T_P(8));
 }
 
+static int do_map_physical(const uint64_t *a)
+{
+    struct mm_space_request request = {.at = {a[2]},
+                                       .len = a[3],
+                                       .prot = T_W32(4),
+                                       .flags = T_W32(5),
+                                       .align = a[6],
+                                       .tag = a[7],
+                                       .kind = (enum mm_region_kind)T_W32(9)};
+
+    return (int)mm_space_map_physical(space_of(a, 0), a[1] == 0 ? NULL : &request, mm_paddr(a[10]),
+                                      (mm_memtype_t)T_W32(11), T_P(8));
+}
+
 static int do_unmap(const uint64_t *a)
 {
     return (int)mm_space_unmap(space_of(a, 0), T_RANGE(1));
@@ -154,6 +168,31 @@ static void far_region(void)
     mm_vaddr_t out;
 
     (void)!mm_space_map(t_w.lone, &request, &out);
+}
+
+static void lone_full(void)
+{
+    struct mm_vrange all = mm_space_range(t_w.lone);
+    struct mm_space_request request = {
+        .at = all.start, .len = all.len, .prot = RW, .flags = MM_SPACE_FIXED};
+    mm_vaddr_t out;
+
+    (void)!mm_space_map(t_w.lone, &request, &out);
+}
+
+static void lone_limited(void)
+{
+    const struct mm_space_limits limits = {.mapped_bytes = PAGE};
+
+    (void)!mm_space_set_limits(t_w.lone, &limits);
+}
+
+static void device_taken(void)
+{
+    struct mm_space_request request = {.len = PAGE, .prot = RW};
+    mm_vaddr_t out;
+
+    (void)!mm_space_map_physical(t_w.space, &request, mm_paddr(T_DEVICE), MM_MEMTYPE_WT, &out);
 }
 
 /* All nodes that a cache can give without more pages are out. */
@@ -293,6 +332,12 @@ static unsigned user_ats(uint64_t *v)
     T_GIVEN("request"), T_NUM("at", at), T_NUM("len", len), T_BITS("prot", RW, 7u),                \
         T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0), T_OUT
 
+#define KIND         T_ENUM("kind", MM_REGION_DEVICE, MM_REGION_KINDS)
+#define TYPE         T_ENUM("type", MM_MEMTYPE_UC, MM_MEMTYPE_COUNT)
+#define PADDR(paddr) T_NUM("paddr", paddr)
+#define DEVICE(space, at, flags, paddr)                                                            \
+    T_VAR(space), REQUEST(at, 2 * PAGE, flags), KIND, PADDR(paddr), TYPE
+
 /* The tables have a tlb, in which no CPU is online. */
 static void not_online(void)
 {
@@ -405,6 +450,54 @@ static const struct t_call space[] = {
      .setup = narrow_kernel,
      .flags = T_BAD_ONLY | T_COMPOSED,
      .args = {T_VAR(other), REQUEST(T_ARENA + PAGE, 2 * PAGE, MM_SPACE_FIXED)}},
+    {.name = "mm_space_map_physical",
+     .invoke = do_map_physical,
+     .setup = no_free_nodes,
+     .flags = T_CAN_FAIL,
+     .args = {T_OF("space", spaces), REQUEST(T_SPACE_FREE, 3 * PAGE, MM_SPACE_FIXED), KIND,
+              PADDR(T_DEVICE), TYPE}},
+    {.name = "mm_space_map_physical",
+     .note = "instead of what is there",
+     .invoke = do_map_physical,
+     .setup = no_free_nodes,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {T_VAR(space),
+              REQUEST(T_SPACE_AT + 3 * PAGE, 2 * PAGE, MM_SPACE_FIXED | MM_SPACE_REPLACE), KIND,
+              PADDR(T_DEVICE + 16 * PAGE), TYPE}},
+    {.name = "mm_space_map_physical",
+     .note = "tables beyond reach",
+     .invoke = do_map_physical,
+     .setup = short_reach,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {DEVICE(lone, T_SPACE_FREE, MM_SPACE_FIXED, T_DEVICE)}},
+    {.name = "mm_space_map_physical",
+     .note = "something is there",
+     .invoke = do_map_physical,
+     .flags = T_BAD_ONLY,
+     .args = {DEVICE(space, T_SPACE_AT, MM_SPACE_FIXED, T_DEVICE)}},
+    {.name = "mm_space_map_physical",
+     .note = "no room",
+     .invoke = do_map_physical,
+     .setup = lone_full,
+     .flags = T_BAD_ONLY,
+     .args = {DEVICE(lone, T_SPACE_FREE, 0, T_DEVICE)}},
+    {.name = "mm_space_map_physical",
+     .note = "memory, and not as memory",
+     .invoke = do_map_physical,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {DEVICE(lone, T_SPACE_FREE, MM_SPACE_FIXED, T_RAM_START)}},
+    {.name = "mm_space_map_physical",
+     .note = "more than is allowed",
+     .invoke = do_map_physical,
+     .setup = lone_limited,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {DEVICE(lone, T_SPACE_FREE, MM_SPACE_FIXED, T_DEVICE)}},
+    {.name = "mm_space_map_physical",
+     .note = "mapped with another type",
+     .invoke = do_map_physical,
+     .setup = device_taken,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {DEVICE(lone, T_SPACE_FREE, MM_SPACE_FIXED, T_DEVICE)}},
     {.name = "mm_space_unmap",
      .invoke = do_unmap,
      .args = {SPACE, T_OF("start", user_ats), T_NUM("len", 8 * PAGE)}},
