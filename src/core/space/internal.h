@@ -367,9 +367,9 @@ void mmi_space_devices_settle(struct mm_space *space, uint64_t start, uint64_t l
                               struct mmi_region_list *gone, struct mmi_region_list *nodes);
 /**
  * `region` names the claim of another region, which holds all of its memory: `node` becomes a claim
- * of its own, that one stays the other's. So a region is copied (fork), or a part of one is put
- * elsewhere: before it is linked, or else two would release one claim. device_bytes is the
- * caller's to count.
+ * of its own, that one stays the other's. So it is with a region that was copied (fork), and with a
+ * part that was put elsewhere, before its old place is settled. device_bytes is the caller's to
+ * count.
  */
 void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
                                    struct mmi_region *node);

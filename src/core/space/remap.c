@@ -215,7 +215,7 @@ static uint64_t need_tables(const struct move *m)
 }
 
 /** What is unmapped at the new place, what is cut off at the old one, two cuts, the new region; and
- * for the claims of devices at both places. */
+ * for the claims of the pieces of a device. */
 static uint64_t need_nodes(const struct move *m)
 {
     const struct mm_space *space = m->space;
@@ -227,7 +227,7 @@ static uint64_t need_nodes(const struct move *m)
     if (m->old_len > m->moved) {
         need += mmi_space_nodes_to_remove(space, m->old + m->moved, m->old_len - m->moved);
     }
-    return need + 2 * mmi_space_devices_need(space, m->old, m->moved);
+    return need + mmi_space_devices_need(space, m->old, m->moved);
 }
 
 /* --- moving: leaves --------------------------------------------------------------------------- */
@@ -317,10 +317,10 @@ static void move_region(struct move *m)
     m->attr = gone.head->attr;
     mmi_regions_insert(&space->regions, m->to, m->new_len, &m->attr, &m->edit.nodes);
     if (device && !whole) {
-        /* Pieces at both places name one claim: each gets its own, and then it goes. */
-        mmi_space_devices_settle(space, m->to, m->new_len, &none, &m->edit.nodes);
-        mmi_space_devices_settle(space, m->old, m->moved, &gone, &m->edit.nodes);
-        return;
+        /* Pieces at both places name one claim: each gets its own before that goes. */
+        mmi_space_devices_claim_again(space, mmi_regions_find(&space->regions, m->to),
+                                      mmi_region_pop(&m->edit.nodes));
+        mmi_space_devices_settle(space, m->old, m->moved, &none, &m->edit.nodes);
     }
     mmi_region_push(&m->edit.nodes, mmi_region_pop(&gone));
 }
