@@ -212,6 +212,81 @@ static void test_replaced_parts(void **state)
     fixture_stop(f);
 }
 
+/* --- what is moved and what is copied --------------------------------------------------------------
+ */
+
+static mm_status_t move(struct mm_space *s, uint64_t from, uint64_t len, uint64_t to)
+{
+    mm_vaddr_t out;
+
+    return mm_space_remap(s, mm_vrange(mm_vaddr(from), len), len,
+                          MM_SPACE_REMAP_MOVE | MM_SPACE_REMAP_FIXED, mm_vaddr(to), &out);
+}
+
+static void test_moved(void **state)
+{
+    struct fixture *f = start(true);
+    struct mm_space *s = new_space(f);
+
+    (void)state;
+    assert_int_equal(map_device(s, AT, 8 * PAGE, REGISTERS, UC, 0), MM_OK);
+    assert_int_equal(move(s, AT, 8 * PAGE, AT + 32 * PAGE), MM_OK);
+    assert_int_equal(nr_claims(f, UC), 1);
+    all_well(f, s);
+    /* The middle: three pieces, a claim each. */
+    assert_int_equal(move(s, AT + 34 * PAGE, 2 * PAGE, AT), MM_OK);
+    assert_int_equal(nr_claims(f, UC), 3);
+    assert_int_equal(device_bytes(s), 8 * PAGE);
+    assert_int_equal(reached(f, s, AT + PAGE, T_MMU_WRITE), REGISTERS + 3 * PAGE);
+    assert_int_equal(reached(f, s, AT + 34 * PAGE, 0), 0);
+    all_well(f, s);
+    /* Over a piece of itself. */
+    assert_int_equal(move(s, AT + 36 * PAGE, 2 * PAGE, AT + PAGE), MM_OK);
+    assert_int_equal(device_bytes(s), 7 * PAGE);
+    assert_true(could_map(f, REGISTERS + 3 * PAGE, PAGE, WC));
+    assert_false(could_map(f, REGISTERS + 2 * PAGE, PAGE, WC));
+    assert_false(could_map(f, REGISTERS + 5 * PAGE, PAGE, WC));
+    all_well(f, s);
+    assert_int_equal(unmap(s, AT, 64 * PAGE), MM_OK);
+    assert_int_equal(nr_claims(f, UC), 0);
+    all_well(f, s);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+static void test_child_keeps_it(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture *f = start(i == 1);
+        struct mm_space *s = new_space(f);
+        struct mm_space *child;
+
+        assert_int_equal(map_device(s, AT, 8 * PAGE, REGISTERS, UC, 0), MM_OK);
+        assert_int_equal(protect(s, AT + 2 * PAGE, PAGE, MM_PROT_READ), MM_OK);
+        child = clone_of(s);
+        assert_int_equal(nr_claims(f, UC), 6);
+        assert_int_equal(device_bytes(child), 8 * PAGE);
+        all_well(f, s);
+        all_well(f, child);
+        /* In both, at once, and written without a fault. */
+        assert_int_equal(reached(f, s, AT, T_MMU_WRITE), REGISTERS);
+        assert_int_equal(reached(f, child, AT, T_MMU_WRITE), REGISTERS);
+        assert_int_equal(reached(f, child, AT + 2 * PAGE, T_MMU_WRITE), 0);
+        assert_int_equal(fault_at(child, AT + 2 * PAGE, MM_FAULT_WRITE | MM_FAULT_PRESENT),
+                         MM_FAULT_SIGNAL_ACCESS);
+        put_last(f, s);
+        assert_false(could_map(f, REGISTERS + 7 * PAGE, PAGE, WC));
+        assert_int_equal(unmap(child, AT + 4 * PAGE, 4 * PAGE), MM_OK);
+        assert_true(could_map(f, REGISTERS + 4 * PAGE, 4 * PAGE, WC));
+        assert_false(could_map(f, REGISTERS + 3 * PAGE, PAGE, WC));
+        all_well(f, child);
+        put_last(f, child);
+        assert_true(could_map(f, REGISTERS, 8 * PAGE, WC));
+        fixture_stop(f);
+    }
+}
+
 /* --- nothing to be had -----------------------------------------------------------------------------
  */
 
@@ -247,8 +322,14 @@ static mm_status_t do_map_memory(struct mm_space *s)
                   MM_SPACE_REPLACE | MM_SPACE_POPULATE);
 }
 
+static mm_status_t do_move(struct mm_space *s)
+{
+    return move(s, LARGE_AT + 3 * PAGE, 2 * PAGE, LARGE_AT + 4 * MM_SIZE_1G);
+}
+
 static const struct victim victims[] = {
-    {do_map, true},     {do_map, false},    {do_unmap, true},     {do_unmap, false},
+    {do_move, true},    {do_move, false},   {do_map, true},
+    {do_map, false},    {do_unmap, true},   {do_unmap, false},
     {do_protect, true}, {do_replace, true}, {do_map_memory, true}};
 
 /* Two devices that touch, of large leaves or of small ones. */
@@ -355,7 +436,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_between_spaces),    cmocka_unit_test(test_between_space_and_arena),
         cmocka_unit_test(test_what_goes_is_free), cmocka_unit_test(test_protected_pieces),
-        cmocka_unit_test(test_replaced_parts),    cmocka_unit_test(test_nothing_to_be_had),
+        cmocka_unit_test(test_replaced_parts),    cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_child_keeps_it),    cmocka_unit_test(test_nothing_to_be_had),
         cmocka_unit_test(test_after_the_flush),
     };
 

@@ -106,6 +106,34 @@ static uint64_t address(uint64_t page)
     return AT + page * PAGE;
 }
 
+/* --- compared ----------------------------------------------------------------------------------- */
+
+static void compare(struct world *w, unsigned who)
+{
+    struct mm_space *s = w->spaces[who];
+    uint64_t nr_devices = 0;
+
+    for (uint64_t i = 0; i < NR_PAGES; i++) {
+        const struct page *p = &w->pages[who][i];
+        struct mm_mapping leaf;
+        mm_status_t status = mm_paging_translate(mm_space_table(s), mm_vaddr(address(i)), &leaf);
+
+        if (p->what == HOLE) {
+            assert_int_equal(status, MM_ERR_NOT_MAPPED);
+        }
+        if (p->what == DEVICE) {
+            nr_devices++;
+            assert_int_equal(status, MM_OK);
+            assert_int_equal(leaf.paddr.raw + (address(i) - leaf.page.start.raw),
+                             BUFFER + p->paddr * PAGE);
+            assert_int_equal(leaf.type, p->type);
+            assert_int_equal(leaf.prot & RWX & ~MM_PROT_EXEC, p->prot);
+        }
+    }
+    assert_int_equal(device_bytes(s), nr_devices * PAGE);
+    all_well(w->f, s);
+}
+
 /* --- operations --------------------------------------------------------------------------------- */
 
 static void op_device(struct world *w, unsigned who)
@@ -189,6 +217,59 @@ static void op_protect(struct world *w, unsigned who)
     }
 }
 
+/* All of one region, to a place of its own or over what is there. */
+static void op_remap(struct world *w, unsigned who)
+{
+    struct page *pages = w->pages[who];
+    struct page moved[NR_PAGES];
+    struct mm_region_info info;
+    mm_vaddr_t out = {7};
+    mm_status_t status;
+    uint64_t first;
+    uint64_t nr;
+    uint64_t to;
+
+    random_range(w, NR_PAGES, &first, &nr);
+    if (mm_space_find(w->spaces[who], mm_vaddr(address(first)), &info) != MM_OK) {
+        return;
+    }
+    if (info.range.start.raw + info.range.len < address(first + nr)) {
+        nr = (info.range.start.raw + info.range.len - address(first)) / PAGE;
+    }
+    to = below(w, NR_PAGES - nr);
+    if (to < first + nr && first < to + nr) {
+        return; /* not over itself */
+    }
+    status =
+        mm_space_remap(w->spaces[who], mm_vrange(mm_vaddr(address(first)), nr * PAGE), nr * PAGE,
+                       MM_SPACE_REMAP_MOVE | MM_SPACE_REMAP_FIXED, mm_vaddr(address(to)), &out);
+    assert_true(status == MM_OK || status == MM_ERR_NO_MEMORY);
+    if (status == MM_OK) {
+        assert_int_equal(out.raw, address(to));
+        memcpy(moved, &pages[first], nr * sizeof(*pages));
+        memset(&pages[first], 0, nr * sizeof(*pages));
+        memcpy(&pages[to], moved, nr * sizeof(*pages));
+    }
+}
+
+/* Instead of another space. */
+static void op_clone(struct world *w, unsigned who)
+{
+    unsigned child = (who + 1) % NR_SPACES;
+    struct mm_space *made = NULL;
+    mm_status_t status = mm_space_clone(w->spaces[who], &made);
+
+    assert_true(status == MM_OK || status == MM_ERR_NO_MEMORY);
+    if (status == MM_OK) {
+        if (w->spaces[child] != NULL) {
+            put_last(w->f, w->spaces[child]);
+        }
+        w->spaces[child] = made;
+        memcpy(w->pages[child], w->pages[who], sizeof(w->pages[who]));
+        compare(w, child);
+    }
+}
+
 static void op_make(struct world *w, unsigned who)
 {
     w->spaces[who] = new_space(w->f);
@@ -226,33 +307,7 @@ static void op_arena(struct world *w)
     a->at = status == MM_OK ? at.raw : 0;
 }
 
-/* --- compared ----------------------------------------------------------------------------------- */
-
-static void compare(struct world *w, unsigned who)
-{
-    struct mm_space *s = w->spaces[who];
-    uint64_t nr_devices = 0;
-
-    for (uint64_t i = 0; i < NR_PAGES; i++) {
-        const struct page *p = &w->pages[who][i];
-        struct mm_mapping leaf;
-        mm_status_t status = mm_paging_translate(mm_space_table(s), mm_vaddr(address(i)), &leaf);
-
-        if (p->what == HOLE) {
-            assert_int_equal(status, MM_ERR_NOT_MAPPED);
-        }
-        if (p->what == DEVICE) {
-            nr_devices++;
-            assert_int_equal(status, MM_OK);
-            assert_int_equal(leaf.paddr.raw + (address(i) - leaf.page.start.raw),
-                             BUFFER + p->paddr * PAGE);
-            assert_int_equal(leaf.type, p->type);
-            assert_int_equal(leaf.prot & RWX & ~MM_PROT_EXEC, p->prot);
-        }
-    }
-    assert_int_equal(device_bytes(s), nr_devices * PAGE);
-    all_well(w->f, s);
-}
+/* --- all together -------------------------------------------------------------------------------- */
 
 static void step(struct world *w)
 {
@@ -275,7 +330,11 @@ static void step(struct world *w)
         op_unmap(w, who);
     } else if (k < 85) {
         op_protect(w, who);
-    } else if (k < 97) {
+    } else if (k < 91) {
+        op_remap(w, who);
+    } else if (k < 93) {
+        op_clone(w, who);
+    } else if (k < 98) {
         op_arena(w);
     } else {
         op_put(w, who);
