@@ -548,8 +548,8 @@ static inline void prepare(unsigned nr, unsigned touched)
     config.frames = &w->frames;
     config.kernel = &w->kernel;
     config.pool = &w->pool;
-    w->nr_free_at_start = free_frames();
     assert_int_equal(mm_spaces_init(&w->spaces, &config), MM_OK);
+    w->nr_free_at_start = free_frames(); /* without the zero page */
     do_step(0, &(struct step){.what = CREATE, .space = 0});
     do_step(0, &(struct step){.what = MAP, .nr = nr});
     for (unsigned page = 0; page < touched; page++) {
