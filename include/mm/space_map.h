@@ -133,18 +133,23 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
  * released: a clone has it too, at the same memory.
  *
  * No two memory types of one physical page are in use at once (SDM vol. 3A, 12.12.4), in all spaces
- * of the manager and in the arena that its configuration names.
+ * of the manager and in the arena that its configuration names. Memory of the frame allocator is
+ * write-back, because the direct map shows it so.
  *
- * @param request  flags: FIXED, REPLACE. Without FIXED and `align`, at least 2 MiB long, the place
- *                 lies in a large page as `paddr` does
+ * @param request  flags: FIXED, REPLACE. Without `align`, and at least 2 MiB long, a place that is
+ *                 not given lies in a large page as `paddr` does, if there is one
  * @param paddr    page-aligned
  * @return as mm_space_map(), and MM_ERR_NOT_ALIGNED (paddr) | MM_ERR_INVALID_SIZE (paddr and len
  *         wrap) | MM_ERR_INVALID_ADDRESS (paddr: beyond the CPU's) | MM_ERR_INVALID_FLAGS (flags)
  *         | MM_ERR_INVALID_ARGUMENT (kind other than ANONYMOUS and DEVICE; type)
  *         | MM_ERR_UNSUPPORTED (a type that the CPU lacks; the kernel's space) | MM_ERR_BUSY (a page
- *         of it is mapped with another type)
+ *         of it is mapped with another type, be it in what would be replaced)
+ *         | MM_ERR_PERMISSION_DENIED (a page of it is the frame allocator's, and `type` is not
+ *         write-back) | MM_ERR_ALREADY_MAPPED (also if somebody mapped a page there without a
+ *         region)
  * Owner:  the memory stays whose it is; it outlives the region.
- * Locks:  the space's, and the claims' for moments. Sleeps: never.
+ * Locks:  the space's, and the claims' for moments; if the arena has claimed it with another type
+ *         also as mm_kva_purge(). Sleeps: never.
  * Cost:   as mm_space_map(), a store a leaf, and O(log n) in the devices that are mapped.
  */
 MM_MUST_CHECK
