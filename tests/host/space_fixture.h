@@ -219,7 +219,7 @@ static inline bool touch(struct fixture *f, struct mm_space *space, uint64_t at,
         assert_in_range(f->nr_faults, 0, 2);
         f->nr_faults++;
         assert_int_equal(mm_space_fault(space, &fault, &f->last), MM_OK);
-        if (f->last > MM_FAULT_COW) {
+        if (!mm_fault_resolved(f->last)) {
             return false;
         }
     }
