@@ -202,13 +202,13 @@ mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_
  * @param flags    MM_SPACE_REMAP_...
  * @param to       with FIXED: where to, page-aligned, not overlapping `old`; else ignored
  * @param[out] out where it is now; untouched on error
- * @return MM_OK | MM_ERR_NOT_MAPPED (`old` begins in a hole, or reaches into one) | MM_ERR_NO_MEMORY
- *         (also: it cannot grow and may not move) | MM_ERR_REGION_NOT_FOUND (no gap is large
- *         enough) | MM_ERR_LIMIT | MM_ERR_PERMISSION_DENIED (`old` lies in several regions; a
- *         device's would grow) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (a length is 0 or wraps)
- *         | MM_ERR_INVALID_ADDRESS (outside the space's range; FIXED: the ranges overlap)
- *         | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the
- *         kernel's space) | MM_ERR_FAULT (as for mm_space_map())
+ * @return MM_OK | MM_ERR_NOT_MAPPED (`old` begins in a hole, or reaches into one)
+ *         | MM_ERR_NO_MEMORY (also: it cannot grow and may not move) | MM_ERR_REGION_NOT_FOUND (no
+ *         gap is large enough) | MM_ERR_LIMIT | MM_ERR_PERMISSION_DENIED (`old` lies in several
+ *         regions; a device's would grow) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (a length is 0
+ *         or wraps) | MM_ERR_INVALID_ADDRESS (outside the space's range; FIXED: outside its layout,
+ *         or the ranges overlap) | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_ARGUMENT (null)
+ *         | MM_ERR_UNSUPPORTED (the kernel's space) | MM_ERR_FAULT (as for mm_space_map())
  * Locks:  the space's. Sleeps: never.
  * Cost:   O(log regions); moved: two exchanges a touched page, a table for each 2 MiB, one flush.
  */

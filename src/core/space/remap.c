@@ -36,7 +36,7 @@ struct move {
 static mm_status_t check(const struct mm_space *space, struct mm_vrange old, uint32_t flags,
                          uint64_t to, struct move *m)
 {
-    const struct mm_vrange window = space->regions.window;
+    const struct mm_space_layout *layout = &space->layout;
     mm_status_t status;
 
     if ((flags & ~MM_SPACE_REMAP_FLAGS_ALL) != 0 ||
@@ -53,7 +53,7 @@ static mm_status_t check(const struct mm_space *space, struct mm_vrange old, uin
     if (!mm_is_aligned(to, MM_PAGE_SIZE)) {
         return MM_ERR_NOT_ALIGNED;
     }
-    if (!mm_vrange_covers(window, mm_vrange(mm_vaddr(to), m->new_len)) ||
+    if (!mm_range_covers(layout->lowest, layout->top - layout->lowest, to, m->new_len) ||
         (to < m->old + m->old_len && m->old < to + m->new_len)) {
         return MM_ERR_INVALID_ADDRESS;
     }
@@ -215,10 +215,11 @@ static uint64_t need_tables(const struct move *m)
 }
 
 /** What is unmapped at the new place, what is cut off at the old one, two cuts, the new region; and
- * for the claims of the pieces of a device. */
+ * for the claims of a device at both places. */
 static uint64_t need_nodes(const struct move *m)
 {
     const struct mm_space *space = m->space;
+    uint64_t claims = mmi_space_devices_need(space, m->old, m->moved);
     uint64_t need = mmi_regions_need_take(&space->regions, m->old, m->moved) + 1;
 
     if (!mmi_regions_free(&space->regions, m->to, m->new_len)) {
@@ -227,7 +228,7 @@ static uint64_t need_nodes(const struct move *m)
     if (m->old_len > m->moved) {
         need += mmi_space_nodes_to_remove(space, m->old + m->moved, m->old_len - m->moved);
     }
-    return need + mmi_space_devices_need(space, m->old, m->moved);
+    return need + (claims != 0 ? claims + 1 : 0);
 }
 
 /* --- moving: leaves --------------------------------------------------------------------------- */
@@ -308,21 +309,20 @@ static void move_region(struct move *m)
 {
     struct mm_space *space = m->space;
     const struct mmi_region *n = mmi_regions_find(&space->regions, m->old);
-    bool whole = n->start == m->old && n->len == m->moved;
+    /* Pieces of a device's region name one claim: each gets its own, and then that one goes. */
+    bool claims = mmi_region_is_device(n) && n->len != m->moved;
     struct mmi_region_list gone = {NULL, 0};
-    struct mmi_region_list none = {NULL, 0};
-    bool device = mmi_region_is_device(n);
 
     mmi_regions_take(&space->regions, m->old, m->moved, &gone, &m->edit.nodes);
-    m->attr = gone.head->attr;
-    mmi_regions_insert(&space->regions, m->to, m->new_len, &m->attr, &m->edit.nodes);
-    if (device && !whole) {
-        /* Pieces at both places name one claim: each gets its own before that goes. */
-        mmi_space_devices_claim_again(space, mmi_regions_find(&space->regions, m->to),
-                                      mmi_region_pop(&m->edit.nodes));
-        mmi_space_devices_settle(space, m->old, m->moved, &none, &m->edit.nodes);
+    if (claims) {
+        mmi_space_devices_claim_again(space, gone.head, mmi_region_pop(&m->edit.nodes));
     }
+    m->attr = gone.head->attr;
     mmi_region_push(&m->edit.nodes, mmi_region_pop(&gone));
+    mmi_regions_insert(&space->regions, m->to, m->new_len, &m->attr, &m->edit.nodes);
+    if (claims) {
+        mmi_space_devices_settle(space, m->old, m->moved, &gone, &m->edit.nodes);
+    }
 }
 
 /* --- moving ----------------------------------------------------------------------------------- */
