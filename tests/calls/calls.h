@@ -137,6 +137,7 @@ struct t_call {
     void (*scarce)(uint64_t nr); /**< leave so much memory; NULL: frames of the world */
     unsigned flags;
     uint32_t tells;     /**< statuses with which it still says something through `out` */
+    uint32_t partial;   /**< statuses with which it has done a part: the contract says so */
     const char *panics; /**< room that it panics in when what is released is not owned */
     struct t_argument args[T_MAX_ARGS];
 };
@@ -167,6 +168,7 @@ struct t_call_list {
     X(kva)                                                                                         \
     X(percpu)                                                                                      \
     X(space)                                                                                       \
+    X(space_map)                                                                                   \
     X(dma)                                                                                         \
     X(user)                                                                                        \
     X(system)                                                                                      \

@@ -215,13 +215,18 @@ void t_ledger_root(struct t_ledger *l, const struct mm_pagetable *pt,
 void t_ledger_space(struct t_ledger *l, struct mm_space *space, const struct mm_pagetable *kernel)
 {
     struct mm_space_stats stats;
+    uint64_t nr_pages = 0;
 
     t_ledger_root(l, mm_space_table(space), kernel, mm_space_range(space));
+    for (unsigned i = 0; i < 3; i++) {
+        nr_pages += l->nr_leaves[i] << 9 * i;
+    }
     if (mm_space_get_stats(space, &stats) != MM_OK ||
-        stats.resident_bytes != l->nr_leaves[0] * 4096 || l->nr_leaves[1] + l->nr_leaves[2] != 0) {
-        complain(l, "space %llu counts %llu resident bytes, and has %llu pages",
-                 (unsigned long long)mm_space_id(space), (unsigned long long)stats.resident_bytes,
-                 (unsigned long long)l->nr_leaves[0]);
+        stats.resident_bytes + stats.device_bytes != nr_pages * 4096) {
+        complain(l, "space %llu counts %llu bytes there, and has %llu pages",
+                 (unsigned long long)mm_space_id(space),
+                 (unsigned long long)(stats.resident_bytes + stats.device_bytes),
+                 (unsigned long long)nr_pages);
     }
 }
 
