@@ -1,412 +1,131 @@
 // SPDX-License-Identifier: MIT
 /**
- * Random operations on several spaces, related by clones, against a model so flat that it is
- * plainly right: for each space an array of pages, each with its rights and the number that was
- * stored last. A clone copies the array. Memory is so scarce that calls fail now and then: those
- * must change nothing.
+ * Random operations on spaces that are related by clones, against the flat model
+ * (tests/support/model_space.h), on one to eight simulated CPUs. What is done is in space_stream.h.
  *
- * Four CPUs run in the spaces, several in one at a time, and also while it is cloned or a page of
- * it is copied. They keep translations until they are told to drop them, look ahead and forget at
- * random. After each operation the sweep finds nothing in any cache that disagrees with the tables:
- * a stale right to write would store into the page that a clone shares. A frame that is freed is in
- * no cache at that moment (machine_mm.h).
+ * After each operation the pages at its ends are compared; after each 64th the sweep finds nothing
+ * in any cache that disagrees with the tables; after each 1000th all regions, pages, contents,
+ * references, sums and statistics are, and the library's own checks find nothing. At the end every
+ * frame is back.
  */
-#include "space_fixture.h"
+#include "space_random.h"
 
-#define NR_SPACES 6u
-#define NR_PAGES  600u /* from page 1: on both sides of 2 MiB, so several tables */
-#define NR_FRAMES 240u /* too few for all of them at once */
-#define NR_OPS    (MM_TEST_SANITIZED ? 10000u : 100000u)
-#define NR_CPUS   4u
-#define FULL      100u /* times as many in the long campaign */
+#define NR_OPS (MM_TEST_SANITIZED ? 100000u : 1000000u) /* of all worlds together */
+#define FULL   20u                                      /* times as many in the long campaign */
 
-struct page {
-    uint64_t stamp; /* what was stored last; 0: nothing */
-    uint32_t used;
-    mm_prot_t prot;
-    uint32_t flags;
-    uint32_t tag;
+#define GIB UINT64_C(0x40000000)
+#define MIB UINT64_C(0x100000)
+
+/* The window lies around a boundary of 1 GiB, with two leaves of 2 MiB in it; at the lowest address;
+ * at the highest; and where 57 bits are needed. */
+static const struct setup setups[] = {
+    {.name = "one CPU",
+     .nr_cpus = 1,
+     .ram_len = 24 * MIB,
+     .divisor = 5,
+     .world = {.start = GIB - 256 * PAGE, .nr = 1024, .max_spaces = 16}},
+    {.name = "four CPUs",
+     .nr_cpus = 4,
+     .ram_len = 16 * MIB,
+     .divisor = 5,
+     .world = {.start = PAGE,
+               .nr = 700,
+               .max_spaces = 12,
+               .commit = MM_COMMIT_NEVER,
+               .commit_pages = 2500}},
+    {.name = "eight CPUs with a tlb",
+     .nr_cpus = 8,
+     .ram_len = 24 * MIB,
+     .divisor = 5,
+     .world = {.start = 3 * GIB - 512 * PAGE, .nr = 1024, .max_spaces = 16, .tlb = true}},
+    {.name = "57 bits",
+     .nr_cpus = 3,
+     .la57 = true,
+     .ram_len = 24 * MIB,
+     .divisor = 10,
+     .world = {.start = (UINT64_C(1) << 47) - 300 * PAGE,
+               .nr = 900,
+               .max_spaces = 10,
+               .tlb = true,
+               .commit = MM_COMMIT_ALWAYS}},
+    {.name = "64 spaces at the top",
+     .nr_cpus = 4,
+     .ram_len = 32 * MIB,
+     .divisor = 5,
+     .world = {.start = T_USER_LEN - 401 * PAGE, .nr = 400, .max_spaces = 64, .tlb = true}},
+    {.name = "short of memory",
+     .nr_cpus = 2,
+     .short_of_memory = true,
+     .ram_len = 8 * MIB,
+     .divisor = 10,
+     .world = {.start = GIB - 100 * PAGE,
+               .nr = 300,
+               .max_spaces = 8,
+               .commit = MM_COMMIT_NEVER,
+               .commit_pages = 800}},
 };
 
-struct world {
-    struct fixture *f;
+static void look_at(const struct stream *s, const struct run *run)
+{
+    print_message(
+        "%s: no memory %llu, limit %llu, copied %llu, 2 MiB %llu, stacks grown %llu, "
+        "reclaimed %llu, moved %llu, devices %llu, clones %llu (depth %llu), forced %llu, "
+        "pinned %llu, spaces %llu\n",
+        run->setup->name, (unsigned long long)s->nr_no_memory, (unsigned long long)s->nr_limit,
+        (unsigned long long)s->nr_cow, (unsigned long long)s->nr_huge,
+        (unsigned long long)s->nr_grown, (unsigned long long)s->nr_reclaimed,
+        (unsigned long long)s->nr_moved, (unsigned long long)s->nr_device,
+        (unsigned long long)s->nr_clones, (unsigned long long)s->deepest,
+        (unsigned long long)s->nr_forced, (unsigned long long)s->nr_pinned,
+        (unsigned long long)s->most_alive);
+}
+
+static void test_world(void **state)
+{
+    struct stream *s = calloc(1, sizeof(*s));
     struct t_prng prng;
-    struct mm_space *spaces[NR_SPACES]; /* NULL: none */
-    struct page pages[NR_SPACES][NR_PAGES];
-    uint64_t next_stamp;
-    uint64_t hot; /* the first of the pages that are touched most */
-    uint64_t nr_no_memory;
-    uint64_t nr_cow;
-};
+    struct run run = {.setup = *state};
 
-static uint64_t address(uint64_t page)
-{
-    return (page + 1) * PAGE;
-}
-
-static mm_prot_t random_prot(struct world *w)
-{
-    static const mm_prot_t prots[] = {RW, RW, RW, RW, MM_PROT_READ, RWX, RX, MM_PROT_NONE};
-
-    return prots[t_prng_below(&w->prng, sizeof(prots) / sizeof(prots[0]))];
-}
-
-static void random_range(struct world *w, uint64_t *page, uint64_t *nr)
-{
-    *page = t_prng_below(&w->prng, NR_PAGES);
-    *nr = 1 + t_prng_below(&w->prng, t_prng_chance(&w->prng, 1, 20) ? 200 : 16);
-    if (*nr > NR_PAGES - *page) {
-        *nr = NR_PAGES - *page;
-    }
-}
-
-/* --- the model's answers ------------------------------------------------------------------------
- */
-
-static bool model_free(const struct page *pages, uint64_t page, uint64_t nr)
-{
-    for (uint64_t i = 0; i < nr; i++) {
-        if (pages[page + i].used != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The lowest place of `nr` pages, NR_PAGES if it lies behind what the model knows. */
-static uint64_t model_room(const struct page *pages, uint64_t nr)
-{
-    for (uint64_t page = 0; page + nr <= NR_PAGES; page++) {
-        if (model_free(pages, page, nr)) {
-            return page;
-        }
-    }
-    return NR_PAGES;
-}
-
-static mm_status_t model_protectable(const struct page *pages, uint64_t page, uint64_t nr)
-{
-    for (uint64_t i = page; i < page + nr; i++) {
-        if (pages[i].used == 0) {
-            return MM_ERR_NOT_MAPPED;
-        }
-        if (pages[i].flags == MM_SPACE_GUARD) {
-            return MM_ERR_PERMISSION_DENIED;
-        }
-    }
-    return MM_OK;
-}
-
-static bool model_agrees(const struct page *a, const struct page *b)
-{
-    return a->used == b->used && a->prot == b->prot && a->flags == b->flags && a->tag == b->tag;
-}
-
-/* --- operations ---------------------------------------------------------------------------------
- */
-
-static void op_map(struct world *w, unsigned who)
-{
-    struct mm_space_request r = {.prot = random_prot(w), .tag = t_prng_below(&w->prng, 2)};
-    struct page *pages = w->pages[who];
-    mm_status_t want = MM_OK;
-    mm_status_t status;
-    mm_vaddr_t at = {0};
-    uint64_t page;
-    uint64_t nr;
-
-    random_range(w, &page, &nr);
-    r.at = mm_vaddr(address(page));
-    r.len = nr * PAGE - t_prng_below(&w->prng, PAGE);
-    r.flags = t_prng_chance(&w->prng, 2, 3) ? MM_SPACE_FIXED : 0;
-    if (t_prng_chance(&w->prng, 1, 10)) {
-        r.flags |= MM_SPACE_GUARD;
-        r.prot = MM_PROT_NONE;
-    } else if (t_prng_chance(&w->prng, 1, 5)) {
-        r.flags |= MM_SPACE_POPULATE;
-    }
-    if (!model_free(pages, page, nr)) {
-        page = model_room(pages, nr);
-        want = (r.flags & MM_SPACE_FIXED) != 0 ? MM_ERR_ALREADY_MAPPED : MM_OK;
-    }
-    status = mm_space_map(w->spaces[who], &r, &at);
-    if (status == MM_ERR_NO_MEMORY) {
-        w->nr_no_memory++;
-        assert_true((r.flags & MM_SPACE_POPULATE) != 0 && want == MM_OK);
-        return;
-    }
-    assert_int_equal(status, want);
-    if (status != MM_OK) {
-        return;
-    }
-    if (page == NR_PAGES) { /* behind the model: not kept */
-        assert_true(at.raw >= address(NR_PAGES) - (nr - 1) * PAGE);
-        assert_int_equal(unmap(w->spaces[who], at.raw, r.len), MM_OK);
-        return;
-    }
-    assert_int_equal(at.raw, address(page));
-    for (uint64_t i = page; i < page + nr; i++) {
-        pages[i] = (struct page){
-            .used = 1, .prot = r.prot, .flags = r.flags & MM_SPACE_GUARD, .tag = (uint32_t)r.tag};
-    }
-}
-
-static void op_unmap(struct world *w, unsigned who)
-{
-    uint64_t page;
-    uint64_t nr;
-
-    random_range(w, &page, &nr);
-    assert_int_equal(unmap(w->spaces[who], address(page), nr * PAGE), MM_OK);
-    memset(&w->pages[who][page], 0, nr * sizeof(struct page));
-}
-
-static void op_protect(struct world *w, unsigned who)
-{
-    mm_prot_t prot = random_prot(w);
-    struct page *pages = w->pages[who];
-    mm_status_t want;
-    uint64_t page;
-    uint64_t nr;
-
-    random_range(w, &page, &nr);
-    want = model_protectable(pages, page, nr);
-    assert_int_equal(protect(w->spaces[who], address(page), nr * PAGE, prot), want);
-    for (uint64_t i = page; i < page + nr && want == MM_OK; i++) {
-        pages[i].prot = prot;
-    }
-}
-
-/* Mostly one of a few pages that stay the same for a while: what is cached is used again. */
-static uint64_t choose_page(struct world *w, unsigned who)
-{
-    if (t_prng_chance(&w->prng, 1, 3)) {
-        return t_prng_below(&w->prng, NR_PAGES);
-    }
-    for (unsigned i = 0; i < 8; i++) {
-        if (w->pages[who][w->hot].stamp != 0 && !t_prng_chance(&w->prng, 1, 64)) {
-            break;
-        }
-        w->hot = t_prng_below(&w->prng, NR_PAGES);
-    }
-    return (w->hot + t_prng_below(&w->prng, 4)) % NR_PAGES;
-}
-
-static void op_touch(struct world *w, unsigned who)
-{
-    unsigned cpu = (unsigned)t_prng_below(&w->prng, NR_CPUS);
-    uint64_t n = choose_page(w, who);
-    struct page *page = &w->pages[who][n];
-    unsigned kind = (unsigned)t_prng_below(&w->prng, 3);
-    unsigned access = T_MMU_USER | (kind == 0 ? T_MMU_WRITE : kind == 1 ? T_MMU_FETCH : 0);
-    mm_prot_t need = kind == 0 ? MM_PROT_WRITE : kind == 1 ? MM_PROT_EXEC : MM_PROT_READ;
-    bool allowed = page->used != 0 && (page->prot & need) != 0;
-    uint64_t *p = NULL;
-    bool done;
-
-    /* Every now and then the CPU was elsewhere: it changes over. */
-    if (runs(w->f, cpu, w->spaces[who]) || t_prng_chance(&w->prng, 1, 8)) {
-        w->f->m.cpus.now = cpu;
+    assert_non_null(s);
+    t_prng_start(&prng, run.setup->name);
+    run.seed = t_prng_u64(&prng);
+    run.nr_ops = NR_OPS / run.setup->divisor * (getenv("MM_TEST_FULL") != NULL ? FULL : 1);
+    if (getenv("MM_TEST_SHRINK") != NULL) {
+        shrink_world(&run);
     } else {
-        run_in(w->f, w->spaces[who]);
+        run_world(&run, s);
+        look_at(s, &run);
     }
-    done = touch(w->f, w->spaces[who], address(n), access, &p);
-
-    if (!done && w->f->last == MM_FAULT_NO_MEMORY) {
-        w->nr_no_memory++;
-        assert_true(allowed);
-        return;
-    }
-    assert_int_equal(done, allowed);
-    if (!done) {
-        assert_int_equal(w->f->last,
-                         page->used != 0 ? MM_FAULT_SIGNAL_ACCESS : MM_FAULT_SIGNAL_MAP);
-        return;
-    }
-    w->nr_cow += w->f->nr_faults != 0 && w->f->last == MM_FAULT_COW ? 1 : 0;
-    assert_int_equal(*p, page->stamp);
-    assert_int_equal(p[511], page->stamp);
-    if (kind == 0) {
-        page->stamp = w->next_stamp++;
-        *p = page->stamp;
-        p[511] = page->stamp;
-    }
+    free(s);
 }
 
-static void op_clone(struct world *w, unsigned who)
+static int start(void **state, unsigned n)
 {
-    unsigned to = (unsigned)t_prng_below(&w->prng, NR_SPACES);
-    mm_status_t status;
+    static struct setup setup[sizeof(setups) / sizeof(setups[0])];
 
-    if (w->spaces[to] != NULL) {
-        return;
-    }
-    status = mm_space_clone(w->spaces[who], &w->spaces[to]);
-    if (status != MM_OK) {
-        w->nr_no_memory++;
-        assert_int_equal(status, MM_ERR_NO_MEMORY);
-        assert_null(w->spaces[to]);
-        return;
-    }
-    memcpy(w->pages[to], w->pages[who], sizeof(w->pages[to]));
+    setup[n] = setups[n];
+    *state = &setup[n];
+    return 0;
 }
 
-static void op_put(struct world *w, unsigned who)
-{
-    put_last(w->f, w->spaces[who]);
-    w->spaces[who] = NULL;
-    memset(w->pages[who], 0, sizeof(w->pages[who]));
-}
-
-/* --- looking ------------------------------------------------------------------------------------
- */
-
-static void same_regions(struct world *w, unsigned who)
-{
-    const struct page *pages = w->pages[who];
-    struct mm_region_info info;
-    mm_vaddr_t at = {0};
-    uint64_t n = 0;
-
-    while (n < NR_PAGES) {
-        uint64_t first = n;
-
-        while (n < NR_PAGES && model_agrees(&pages[n], &pages[first])) {
-            n++;
-        }
-        if (pages[first].used != 0) {
-            assert_int_equal(mm_space_next(w->spaces[who], at, &info), MM_OK);
-            assert_int_equal(info.range.start.raw, address(first));
-            assert_int_equal(info.range.len, (n - first) * PAGE);
-            assert_int_equal(info.prot, pages[first].prot);
-            assert_int_equal(info.flags, pages[first].flags);
-            assert_int_equal(info.tag, pages[first].tag);
-            at = mm_vaddr(info.range.start.raw + info.range.len);
-        }
+#define WORLD(n)                                                                                   \
+    static int start_##n(void **state)                                                             \
+    {                                                                                              \
+        return start(state, n);                                                                    \
     }
-    assert_int_equal(mm_space_next(w->spaces[who], at, &info), MM_ERR_REGION_NOT_FOUND);
-}
-
-/* Every page that was ever stored to is there, rights or no rights, with what was stored. */
-static void same_contents(struct world *w, unsigned who)
-{
-    for (uint64_t n = 0; n < NR_PAGES; n++) {
-        const struct page *page = &w->pages[who][n];
-        uint64_t frame = frame_at(w->spaces[who], address(n));
-
-        assert_true(frame == 0 || page->used != 0);
-        assert_true(frame != 0 || page->stamp == 0);
-        if (frame != 0) {
-            assert_int_equal(*(uint64_t *)t_machine_ptr(&w->f->m, frame << 12), page->stamp);
-        }
-    }
-}
-
-static void check_all(struct world *w)
-{
-    for (unsigned i = 0; i < NR_SPACES; i++) {
-        if (w->spaces[i] != NULL) {
-            same_regions(w, i);
-            same_contents(w, i);
-            assert_int_equal(mm_space_check(w->spaces[i]), MM_OK);
-        }
-    }
-    assert_int_equal(mm_frame_check(&w->f->m.frames), MM_OK);
-    T_LEGAL(t_machine_audit(&w->f->m, w->spaces, NR_SPACES, mm_space_kernel(&w->f->spaces), 0));
-}
-
-static void step(struct world *w)
-{
-    unsigned who = (unsigned)t_prng_below(&w->prng, NR_SPACES);
-
-    if (w->spaces[who] == NULL) {
-        if (t_prng_chance(&w->prng, 1, 20)) {
-            mm_status_t status = mm_space_create(&w->f->spaces, &w->spaces[who]);
-
-            assert_true(status == MM_OK || status == MM_ERR_NO_MEMORY);
-        }
-        return;
-    }
-    run_in(w->f, w->spaces[who]);
-    switch (t_prng_below(&w->prng, 40)) {
-    case 0:
-        op_clone(w, who);
-        break;
-    case 1:
-        if (t_prng_chance(&w->prng, 1, 2)) {
-            op_put(w, who);
-        }
-        break;
-    case 2:
-    case 3:
-    case 4:
-    case 5:
-    case 6:
-        op_map(w, who);
-        break;
-    case 7:
-        op_unmap(w, who);
-        break;
-    case 8:
-    case 9:
-    case 10:
-        op_protect(w, who);
-        break;
-    case 11:
-        same_regions(w, who);
-        assert_int_equal(mm_space_check(w->spaces[who]), MM_OK);
-        break;
-    default:
-        /* Many touches of one space in a row: translations stay in the TLB between edits. */
-        for (unsigned i = 0; i < 8; i++) {
-            op_touch(w, who);
-        }
-    }
-}
-
-static void test_random(void **state)
-{
-    struct t_machine_config machine = {.ram_len = UINT64_C(8) << 20, .nr_cpus = NR_CPUS};
-    struct world *w = calloc(1, sizeof(*w));
-    uint64_t nr_hits = 0;
-
-    (void)state;
-    assert_non_null(w);
-    t_prng_start(&w->prng, "space");
-    w->f = fixture_start(&machine);
-    t_machine_leave_frames(&w->f->m, NR_FRAMES);
-    t_cpus_noise(&w->f->m.cpus, t_prng_u64(&w->prng), 8);
-    w->next_stamp = 1;
-    w->spaces[0] = new_space(w->f);
-    for (unsigned op = 0; op < NR_OPS * (getenv("MM_TEST_FULL") != NULL ? FULL : 1); op++) {
-        step(w);
-        nothing_stale(w->f);
-        if (op % 1000 == 0) {
-            check_all(w);
-        }
-    }
-    check_all(w);
-    for (unsigned i = 0; i < NR_SPACES; i++) {
-        if (w->spaces[i] != NULL) {
-            op_put(w, i);
-        }
-    }
-    print_message("out of memory %llu times, copied or taken %llu times\n",
-                  (unsigned long long)w->nr_no_memory, (unsigned long long)w->nr_cow);
-    for (unsigned i = 0; i < NR_CPUS; i++) {
-        nr_hits += w->f->m.cpus.cpu[i].nr_hits;
-    }
-    assert_true(nr_hits > NR_OPS / 50);
-    assert_true(w->nr_cow > 50);
-    assert_true(w->nr_no_memory > 10);
-    t_machine_leave_frames(&w->f->m, UINT64_MAX);
-    fixture_stop(w->f);
-    free(w);
-}
+WORLD(0)
+WORLD(1)
+WORLD(2)
+WORLD(3)
+WORLD(4)
+WORLD(5)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_world, start_0), cmocka_unit_test_setup(test_world, start_1),
+        cmocka_unit_test_setup(test_world, start_2), cmocka_unit_test_setup(test_world, start_3),
+        cmocka_unit_test_setup(test_world, start_4), cmocka_unit_test_setup(test_world, start_5)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

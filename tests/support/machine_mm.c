@@ -50,7 +50,7 @@ static void start_frames(struct t_machine *m, const struct t_machine_config *con
     struct mm_frames_config frames = {.map = &m->map,
                                       .physmap = &m->physmap,
                                       .platform = m->platform,
-                                      .nr_cpus = 1,
+                                      .nr_cpus = config->tlb ? config->nr_cpus : 1,
                                       .flags = (config->no_counts ? 0 : MM_FRAMES_REFCOUNTS) |
                                                (config->owners ? MM_FRAMES_OWNERS : 0)};
 
@@ -103,6 +103,81 @@ static void source_free(void *ctx, mm_pfn_t frame)
 
 static const struct mm_frame_source_ops source_ops = {.alloc = source_alloc, .free = source_free};
 
+/* --- shootdown: interrupts run the library's handler at once --------------------------------- */
+
+static uint32_t tlb_this_cpu(void *ctx)
+{
+    const struct t_machine *m = ctx;
+
+    return m->cpus.now;
+}
+
+static void tlb_interrupt(void *ctx, const struct mm_cpu_mask *cpus)
+{
+    struct t_machine *m = ctx;
+    unsigned now = m->cpus.now;
+
+    must(m->nr_off == 0, "interrupts are off, and others are waited for");
+    for (unsigned i = 0; i < m->cpus.nr; i++) {
+        if ((cpus->bits[0] >> i & 1) != 0) {
+            m->cpus.now = i;
+            mm_tlb_service(&m->tlb);
+        }
+    }
+    m->cpus.now = now;
+}
+
+static uintptr_t interrupts_off(void *ctx)
+{
+    struct t_machine *m = ctx;
+
+    return (uintptr_t)m->nr_off++;
+}
+
+static void interrupts_back(void *ctx, uintptr_t saved)
+{
+    struct t_machine *m = ctx;
+
+    m->nr_off--;
+    must(m->nr_off == saved, "interrupts are restored in another order");
+}
+
+static struct mm_platform platform_of_cpus(struct t_machine *m)
+{
+    static const struct mm_platform_ops ops = {.panic = t_platform_panic,
+                                               .cpu_number = tlb_this_cpu,
+                                               .interrupt_save = interrupts_off,
+                                               .interrupt_restore = interrupts_back};
+
+    return (struct mm_platform){&ops, m};
+}
+
+static void start_tlb(struct t_machine *m)
+{
+    static const struct mm_tlb_ops ops = {.this_cpu = tlb_this_cpu, .interrupt = tlb_interrupt};
+    const struct mm_tlb_config tlb = {.backend = mm_x86_64_backend(&m->arch),
+                                      .cpus = m->tlb_cpu,
+                                      .nr_cpus = m->cpus.nr,
+                                      .ops = &ops,
+                                      .ctx = m,
+                                      .platform = m->platform,
+                                      .first_generation = UINT64_MAX - 100};
+
+    m->cpus.asleep = true;
+    must(mm_tlb_init(&m->tlb, &tlb) == MM_OK, "tlb");
+}
+
+static void stop_tlb(struct t_machine *m)
+{
+    for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        must(mm_paging_leave(&m->kernel) == MM_OK, "kernel root: leave");
+        must(mm_paging_load_root(mm_x86_64_backend(&m->arch), mm_paging_root(&m->kernel)) == MM_OK,
+             "a root of the boot loader");
+        must(mm_tlb_offline(&m->tlb) == MM_OK, "tlb: offline");
+    }
+    m->cpus.now = 0;
+}
+
 /* --- bringing up ------------------------------------------------------------------------------- */
 
 static bool is_free(void *ctx, uint64_t paddr)
@@ -117,6 +192,7 @@ static void start_cpus(struct t_machine *m, const struct t_machine_config *confi
 {
     struct t_cpu_features has = t_cpu_full;
     unsigned nr = config->nr_cpus == 0 ? 1 : config->nr_cpus;
+    bool broadcasts = nr > 1 && !config->tlb;
 
     has.nx = !config->no_nx;
     has.pat = !config->no_pat;
@@ -127,7 +203,8 @@ static void start_cpus(struct t_machine *m, const struct t_machine_config *confi
     }
     m->cpus.is_free = is_free;
     m->cpus.ctx = m;
-    must(mm_x86_64_init(&m->arch, nr > 1 ? &t_cpu_broadcast_ops : &t_cpu_ops, &m->cpus) == MM_OK,
+    must(mm_x86_64_init(&m->arch, broadcasts ? &t_cpu_broadcast_ops : &t_cpu_ops, &m->cpus) ==
+             MM_OK,
          "CPU");
     for (m->cpus.now = nr; m->cpus.now-- > 0;) {
         must(mm_x86_64_enable(&m->arch) == MM_OK, "CPU features");
@@ -152,8 +229,13 @@ static void start_tables(struct t_machine *m, const struct t_machine_config *con
     if (!config->no_user) {
         paging.user = mm_vrange(mm_vaddr(0), config->user_len == 0 ? T_USER_LEN : config->user_len);
     }
+    if (config->tlb) {
+        start_tlb(m);
+        paging.tlb = &m->tlb;
+    }
     must(mm_paging_init_kernel(&m->kernel, &paging) == MM_OK, "kernel root");
     for (m->cpus.now = m->cpus.nr; m->cpus.now-- > 0;) {
+        must(!config->tlb || mm_tlb_online(&m->tlb) == MM_OK, "tlb: online");
         must(mm_paging_activate(&m->kernel) == MM_OK, "kernel root: activate");
     }
     m->cpus.now = 0;
@@ -163,7 +245,8 @@ static void start_pool(struct t_machine *m, const struct t_machine_config *confi
 {
     uint64_t len = config->pool_len == 0 ? 4 * MIB : config->pool_len;
     struct mm_page_source range;
-    struct mm_pool_config pool = {.platform = m->platform, .nr_cpus = 1};
+    struct mm_pool_config pool = {.platform = m->platform,
+                                  .nr_cpus = config->tlb ? config->nr_cpus : 1};
 
     m->pool_buffer = aligned_alloc(4096, len);
     must(m->pool_buffer != NULL, "pool buffer");
@@ -185,7 +268,7 @@ void t_machine_start(struct t_machine *m, const struct t_machine_config *config)
         config = &defaults;
     }
     memset(m, 0, sizeof(*m));
-    m->platform = t_platform();
+    m->platform = config->tlb ? platform_of_cpus(m) : t_platform();
     start_frames(m, config);
     start_tables(m, config);
     start_pool(m, config);
@@ -222,11 +305,15 @@ void t_machine_stop(struct t_machine *m)
     must(mm_page_range_destroy(&m->pool_range) == MM_OK, "a page of the pool is out");
     wrong = t_machine_audit(m, NULL, 0, NULL, 0);
     must(wrong == NULL, wrong);
+    if (m->tlb.magic != 0) {
+        stop_tlb(m);
+    }
     for (unsigned i = 0; i < m->cpus.nr; i++) {
         m->cpus.cpu[i].mmu.cr3 = 0; /* the boot loader's root, wherever that is */
         t_cpu_drop_all(&m->cpus.cpu[i]);
     }
     must(mm_paging_destroy(&m->kernel) == MM_OK, "kernel root: destroy");
+    must(m->tlb.magic == 0 || mm_tlb_destroy(&m->tlb) == MM_OK, "tlb: destroy");
     must(mm_frame_check(&m->frames) == MM_OK, "frames: check");
     must(mm_frame_get_stats(&m->frames, &stats) == MM_OK, "frames: statistics");
     must(stats.nr_allocated == 0, "a frame is out");

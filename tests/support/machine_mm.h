@@ -25,6 +25,7 @@
 #include <mm/frame.h>
 #include <mm/paging.h>
 #include <mm/space.h>
+#include <mm/tlb.h>
 
 MM_BEGIN_DECLS
 
@@ -49,6 +50,9 @@ struct t_machine {
     struct mm_pool pool;
     mm_pfn_t *held; /**< frames taken to make them scarce */
     uint64_t nr_held;
+    struct mm_tlb tlb; /**< of all CPUs, if the machine has one */
+    struct mm_tlb_cpu tlb_cpu[T_CPUS_MAX];
+    uint64_t nr_off; /**< interrupt_save without interrupt_restore */
 };
 
 struct t_machine_config {
@@ -62,6 +66,7 @@ struct t_machine_config {
     bool no_counts;    /**< frames without reference counts */
     bool no_user;      /**< no user range at all */
     bool owners;       /**< frames know whose they are */
+    bool tlb;          /**< flushes are the library's own: each CPU is online and interrupted */
     bool threads;      /**< used by several at once: the simulated CPUs are not told of frames */
 };
 
