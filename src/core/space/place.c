@@ -44,19 +44,31 @@ bool mmi_space_is_free(const struct mm_space *space, uint64_t start, uint64_t le
     return stack_above(space, start, len) == NULL && !(stack && crowds_below(space, start));
 }
 
+/** Where the gap below a stack begins, or what lies in it ends. */
+static uint64_t end_below(const struct mm_space *space, const struct mmi_region *stack)
+{
+    const struct mmi_region *below = mmi_region_prev(stack);
+    uint64_t gap = space->layout.stack_gap;
+    uint64_t end = stack->start > gap ? stack->start - gap : 0;
+
+    return below != NULL && below->start + below->len > end ? below->start + below->len : end;
+}
+
 static bool find_high(const struct mm_space *space, struct mmi_regions_place place, uint64_t *out)
 {
     const struct mmi_region *stack;
+    uint64_t end;
 
     while (mmi_regions_find_place_high(&space->regions, &place, out)) {
         stack = stack_above(space, *out, place.len);
         if (stack == NULL) {
             return true;
         }
-        if (stack->start - place.lowest <= space->layout.stack_gap) {
+        end = end_below(space, stack);
+        if (end <= place.lowest) {
             return false;
         }
-        place.highest = stack->start - space->layout.stack_gap - 1;
+        place.highest = end - 1;
     }
     return false;
 }
