@@ -182,10 +182,11 @@ static inline struct st_leaf st_look(struct stream *s, unsigned i, uint32_t page
         MM_OK) {
         return (struct st_leaf){0};
     }
-    return (struct st_leaf){.there = true,
-                            .number = mapping.paddr.raw >> 12,
-                            .prot = mapping.prot,
-                            .type = (uint32_t)mapping.type};
+    return (struct st_leaf){
+        .there = true,
+        .number = (mapping.paddr.raw + (st_address(s, page) - mapping.page.start.raw)) >> 12,
+        .prot = mapping.prot,
+        .type = (uint32_t)mapping.type};
 }
 
 static inline uint64_t *st_words(struct stream *s, uint64_t number)
@@ -207,7 +208,7 @@ static inline void st_is_short(struct stream *s, uint64_t nr_frames)
 static inline bool st_expect(struct stream *s, mm_status_t status, mm_status_t want,
                              uint64_t nr_frames)
 {
-    if (status == MM_ERR_NO_MEMORY && want == MM_OK) {
+    if (status == MM_ERR_NO_MEMORY && (want == MM_OK || want == MM_ERR_LIMIT)) {
         st_is_short(s, nr_frames);
         return false;
     }

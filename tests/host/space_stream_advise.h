@@ -26,15 +26,24 @@ static inline uint64_t st_missing(const struct t_ms_space *m, uint32_t page, uin
     return missing;
 }
 
-/* 2 MiB may have come with a page. */
-static inline void st_learn_around(struct stream *s, unsigned i, uint32_t page)
+/* 2 MiB may have come with a page: the others of them, but for those up to `end`. */
+static inline void st_learn_around(struct stream *s, unsigned i, uint32_t page, uint32_t end)
 {
-    const struct t_ms_page *p = &s->ms.spaces[i].pages[page];
+    struct t_ms_page *pages = s->ms.spaces[i].pages;
     uint32_t first = st_large_first(s, page);
+    uint64_t nr = 0;
 
-    if ((p->flags & MM_SPACE_HUGE) != 0 && p->frame == 0 && first != T_MS_NONE) {
-        st_learn_some(s, i, first, T_MS_LARGE);
+    if ((pages[page].flags & MM_SPACE_HUGE) == 0 || pages[page].frame != 0 || first == T_MS_NONE) {
+        return;
     }
+    for (uint32_t n = first; n < first + T_MS_LARGE; n++) {
+        if ((n < page || n >= end) && pages[n].frame == 0 && t_ms_agree(&pages[n], &pages[page]) &&
+            st_look(s, i, n).there) {
+            st_learn_range(s, i, n, 1, true);
+            nr += pages[n].frame != T_MS_ZERO ? 1 : 0;
+        }
+    }
+    pages[page].large = nr != 0 ? 1 : 0;
 }
 
 /* Every page up to `end` is there, as after a read or a write. */
@@ -46,7 +55,7 @@ static inline void st_faulted(struct stream *s, unsigned i, uint32_t page, uint3
         if (st_has_pages(&pages[n]) && pages[n].prot != MM_PROT_NONE) {
             bool writes = write && (pages[n].prot & MM_PROT_WRITE) != 0;
 
-            st_learn_around(s, i, n);
+            st_learn_around(s, i, n, n + 1);
             st_settle(s, i, n, writes);
         }
     }
@@ -67,7 +76,7 @@ static inline void st_faulted_some(struct stream *s, unsigned i, uint32_t page, 
         }
         leaf = st_look(s, i, n);
         if (leaf.there && p->frame == 0) {
-            st_learn_around(s, i, n);
+            st_learn_around(s, i, n, n + 1);
             st_learn_some(s, i, n, 1);
         } else if (leaf.there && write && (p->prot & MM_PROT_WRITE) != 0 &&
                    leaf.number != s->ms.frames[p->frame].number) {

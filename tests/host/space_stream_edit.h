@@ -199,6 +199,14 @@ static inline void st_op_map(struct stream *s, unsigned i)
     if (want == MM_OK && may != MM_OK && status == may) {
         return;
     }
+    if (status == MM_ERR_NO_MEMORY && want == MM_ERR_LIMIT && map.commits &&
+        t_ms_promised(&s->ms) + map.nr > s->ms.most_promised) {
+        return; /* both are used up */
+    }
+    if (status == MM_OK && want != MM_OK) {
+        st_fail(s, __FILE__, __LINE__, "mapped at page %lld, base %u, lowest of all free: %d",
+                (long long)((at.raw - s->ms.start) / PAGE), m->base, m->has_base);
+    }
     if (!st_expect(s, status, want, (map.populates ? map.nr : 0) + 16)) {
         return;
     }

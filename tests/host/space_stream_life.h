@@ -279,7 +279,6 @@ static inline void st_edit(struct stream *s, unsigned i)
     case 8:
         st_op_protect(s, i);
         break;
-#ifndef ST_WITHOUT_REST
     case 9:
     case 10:
         st_op_remap(s, i);
@@ -304,14 +303,11 @@ static inline void st_edit(struct stream *s, unsigned i)
     case 14:
         st_op_brk(s, i);
         break;
-#endif
     default:
-#ifndef ST_WITHOUT_DEVICES
         if (st_once_in(s, 2)) {
             st_op_physical(s, i);
             break;
         }
-#endif
         st_op_protect(s, i);
     }
 }
@@ -327,37 +323,33 @@ static inline void st_step(struct stream *s)
         }
         return;
     }
-    switch (st_below(s, 16)) {
+    switch (st_below(s, 64)) {
     case 0:
     case 1:
-    case 2:
-    case 3:
-        st_edit(s, i);
+        st_op_clone(s, i);
         break;
+    case 2:
+        st_op_resident(s, i);
+        break;
+    case 3:
     case 4:
+    case 5:
+    case 6:
         st_rare(s, i);
         break;
-    case 5:
-        if (st_once_in(s, 2)) {
-            st_op_clone(s, i);
-            break;
-        }
-        /* fallthrough */
-#ifndef ST_WITHOUT_OUTSIDE
-    case 6:
+    case 7:
+    case 8:
+    case 9:
+    case 10:
+    case 11:
         st_op_outside(s, i);
         break;
-#endif
-#ifndef ST_WITHOUT_REST
-    case 7:
-        if (st_once_in(s, 4)) {
-            st_op_resident(s, i);
-            break;
-        }
-        /* fallthrough */
-#endif
     default:
-        st_op_touches(s, i);
+        if (st_below(s, 3) == 0) {
+            st_edit(s, i);
+        } else {
+            st_op_touches(s, i);
+        }
     }
 }
 

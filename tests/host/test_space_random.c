@@ -99,33 +99,20 @@ static void test_world(void **state)
     free(s);
 }
 
-static int start(void **state, unsigned n)
-{
-    static struct setup setup[sizeof(setups) / sizeof(setups[0])];
-
-    setup[n] = setups[n];
-    *state = &setup[n];
-    return 0;
-}
-
-#define WORLD(n)                                                                                   \
-    static int start_##n(void **state)                                                             \
-    {                                                                                              \
-        return start(state, n);                                                                    \
-    }
-WORLD(0)
-WORLD(1)
-WORLD(2)
-WORLD(3)
-WORLD(4)
-WORLD(5)
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_world, start_0), cmocka_unit_test_setup(test_world, start_1),
-        cmocka_unit_test_setup(test_world, start_2), cmocka_unit_test_setup(test_world, start_3),
-        cmocka_unit_test_setup(test_world, start_4), cmocka_unit_test_setup(test_world, start_5)};
+    struct CMUnitTest tests[sizeof(setups) / sizeof(setups[0])];
+    static struct setup setup[sizeof(setups) / sizeof(setups[0])];
+    const char *one = getenv("MM_TEST_WORLD");
+    size_t nr = 0;
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t n = 0; n < sizeof(setups) / sizeof(setups[0]); n++) {
+        if (one == NULL || strtoul(one, NULL, 0) == n) {
+            setup[nr] = setups[n];
+            tests[nr] = (struct CMUnitTest){
+                .name = setups[n].name, .test_func = test_world, .initial_state = &setup[nr]};
+            nr++;
+        }
+    }
+    return _cmocka_run_group_tests("spaces", tests, nr, NULL, NULL);
 }

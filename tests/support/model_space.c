@@ -300,6 +300,12 @@ bool t_ms_place(const struct t_ms *ms, const struct t_ms_space *s, uint32_t nr, 
             return true;
         }
     }
+    for (uint32_t i = 0; s->has_base && i + nr <= ms->nr; i++) { /* across the base */
+        if ((first + i - residue) % align == 0 && t_ms_fits(ms, s, i, nr, false)) {
+            *out = i;
+            return true;
+        }
+    }
     return false;
 }
 
@@ -453,6 +459,7 @@ void t_ms_clone(struct t_ms *ms, const struct t_ms_space *parent, struct t_ms_sp
     for (uint32_t i = 0; i < ms->nr; i++) {
         struct t_ms_page *p = &child->pages[i];
 
+        p->flags &= ~MM_SPACE_WIRED; /* POSIX: the child inherits no memory locks */
         if (p->frame > T_MS_ZERO && ms->frames[p->frame].pins != 0) {
             p->frame = 0;
         }
