@@ -293,6 +293,26 @@ static void test_regions(void **state)
     fixture_stop(f);
 }
 
+static void test_given_up(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mmi_region *region;
+
+    (void)state;
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_true(store(f, s, 16 * PAGE, 1));
+    assert_int_equal(mm_space_advise(s, mm_vrange(mm_vaddr(16 * PAGE), PAGE), MM_ADVICE_FREE),
+                     MM_OK);
+    region = mmi_regions_first(&s->regions);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    NAMES(s, "page given up, and none is counted", s->nr_given_up, 0);
+    NAMES(s, "page given up, and its region is wired", region->attr.flags,
+          region->attr.flags | MM_SPACE_WIRED);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 static void test_charges(void **state)
 {
     const struct mm_space_limits limits = {.resident_bytes = 64 * PAGE};
@@ -325,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_frames_of_large_leaves),
         cmocka_unit_test(test_zero_page),
         cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_given_up),
         cmocka_unit_test(test_charges),
     };
 

@@ -261,6 +261,42 @@ static void test_tags(void **state)
     fixture_stop(f);
 }
 
+/* Pages that the parent gave up may be taken from the child too, until it writes. */
+static void test_given_up(void **state)
+{
+    const struct mm_vrange all = mm_vrange(mm_vaddr(AT), 3 * PAGE);
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mm_space *child;
+    uint64_t nr = 0;
+
+    (void)state;
+    assert_int_equal(map_at(s, AT, 3 * PAGE, RW, 0), MM_OK);
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_true(store(f, s, AT + i * PAGE, i + 1));
+    }
+    assert_int_equal(mm_space_advise(s, all, MM_ADVICE_FREE), MM_OK);
+    assert_true(store(f, s, AT, 11)); /* kept, and so in the child */
+    child = clone_of(s);
+    assert_true(store(f, child, AT + PAGE, 12));
+    assert_int_equal(mm_space_reclaim(child, UINT64_MAX, &nr), MM_OK);
+    assert_int_equal(nr, 1);
+    check(child);
+    assert_int_equal(loaded(f, child, AT), 11);
+    assert_int_equal(loaded(f, child, AT + PAGE), 12);
+    assert_int_equal(loaded(f, child, AT + 2 * PAGE), 0);
+    run_in(f, s);
+    assert_int_equal(mm_space_reclaim(s, UINT64_MAX, &nr), MM_OK);
+    assert_int_equal(nr, 2);
+    check(s);
+    assert_int_equal(loaded(f, s, AT), 11);
+    assert_int_equal(loaded(f, s, AT + PAGE), 0);
+    assert_int_equal(loaded(f, child, AT + PAGE), 12);
+    put_last(f, child);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 /* --- vfork() ---------------------------------------------------------------------------------- */
 
 /* The child has its parent's handle: it sees and writes the parent's memory until it lets go. */
@@ -326,7 +362,7 @@ int main(void)
         cmocka_unit_test(test_not_wired),      cmocka_unit_test(test_regions_are_copied),
         cmocka_unit_test(test_group_is_asked), cmocka_unit_test(test_above_its_limits),
         cmocka_unit_test(test_tags),           cmocka_unit_test(test_vfork),
-        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_given_up),       cmocka_unit_test(test_layout),
     };
 
     return cmocka_run_group_tests_name("space_clone_child", tests, NULL, NULL);

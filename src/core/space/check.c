@@ -62,6 +62,21 @@ static void check_frames(struct checking *c, const struct mm_mapping *leaf)
     }
 }
 
+/** Whether a page may be given up, and reclaim would find it. */
+static void check_mark(struct checking *c, const struct mm_mapping *leaf,
+                       const struct mmi_region *region)
+{
+    if ((leaf->software & MMI_SOFTWARE_GIVEN_UP) == 0) {
+        return;
+    }
+    if (mmi_load(&c->space->nr_given_up) == 0) {
+        complain(c, "page given up, and none is counted", leaf->page.start.raw);
+    }
+    if ((region->attr.flags & MM_SPACE_WIRED) != 0) {
+        complain(c, "page given up, and its region is wired", leaf->page.start.raw);
+    }
+}
+
 static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
 {
     struct checking *c = ctx;
@@ -79,6 +94,7 @@ static bool check_leaf(void *ctx, const struct mm_mapping *leaf)
         complain(c, "leaf readable, and its region is not", at);
     } else if (!mmi_region_is_device(region)) {
         check_frames(c, leaf); /* a device's memory is nobody's frames */
+        check_mark(c, leaf, region);
     }
     if ((leaf->prot & MM_PROT_EXEC) == 0) {
         c->can_forbid_exec = true;
