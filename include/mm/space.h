@@ -428,17 +428,19 @@ mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
  * page table included.
  *
  * The child has the parent's layout, limits, group, break and devices. A page that is pinned
- * (mm_frame_pin(): a device reads or writes it) stays the parent's, writable, and the child has a
- * copy of it at once.
+ * (mm_frame_pin(): a device reads or writes it) stays the parent's, with its rights, and the child
+ * has a copy of it at once, of the whole leaf if it lies in one of 2 MiB. Who pins while the space
+ * may be cloned does so under its lock (mm_space_with_table()). No region of the child is wired.
  *
  * @param[out] out  the child, reference count 1; untouched on error
- * @return MM_OK | MM_ERR_NO_MEMORY (also: the commit charge) | MM_ERR_LIMIT (the group's)
+ * @return MM_OK | MM_ERR_NO_MEMORY (also: the commit charge) | MM_ERR_LIMIT (the group's; the
+ *         space's own are not asked)
  *         | MM_ERR_INVALID_ARGUMENT (null, or the kernel's space)
  *         | MM_ERR_FAULT (a frame that cannot be a table) | what the source of the kernel's root
  *         answers
  * Owner:  the caller, of one reference to the child.
- * Locks:  the parent's. Sleeps: never.
- * Cost:   O(regions + touched pages).
+ * Locks:  the parent's, and with devices the claims' for moments. Sleeps: never.
+ * Cost:   O(regions + touched pages), and a copy of each pinned page.
  */
 MM_MUST_CHECK
 mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
@@ -525,8 +527,8 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
 
 /**
  * Walk tree and tables: order, balance, gaps, no page outside a region, no right that its region
- * lacks, every frame allocated and counted, every device claimed and mapped as its region says.
- * Each contradiction is one line to the log op.
+ * lacks, every frame allocated and counted, every device claimed and mapped as its region says, and
+ * charges and promises as regions and pages are. Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_INVALID_ARGUMENT (null)
  * Locks:  the space's. Sleeps: never.
