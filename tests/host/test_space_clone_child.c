@@ -81,8 +81,15 @@ static void test_regions_are_copied(void **state)
     struct fixture *f = fixture_start(NULL);
     struct mm_space *s = new_space(f);
     struct mm_space *child = clone_of(s);
+    const struct mm_space_request tagged = {.at = mm_vaddr(AT + 8 * PAGE),
+                                            .len = PAGE,
+                                            .prot = RW,
+                                            .flags = MM_SPACE_FIXED,
+                                            .tag = 4711,
+                                            .kind = MM_REGION_DATA};
     struct mm_region_info a;
     struct mm_region_info b;
+    mm_vaddr_t out;
 
     (void)state;
     check(child);
@@ -92,6 +99,7 @@ static void test_regions_are_copied(void **state)
     assert_int_equal(map_at(s, AT + PAGE, PAGE, RX, MM_SPACE_NO_HUGE), MM_OK);
     assert_int_equal(map_at(s, AT + 2 * PAGE, PAGE, MM_PROT_NONE, MM_SPACE_GUARD), MM_OK);
     assert_int_equal(map_at(s, UINT64_C(1) << 40, PAGE, RW, MM_SPACE_STACK), MM_OK);
+    assert_int_equal(mm_space_map(s, &tagged, &out), MM_OK);
     child = clone_of(s);
     for (mm_vaddr_t at = {0}; mm_space_next(s, at, &a) == MM_OK;
          at = mm_vaddr(a.range.start.raw + a.range.len)) {
@@ -101,6 +109,7 @@ static void test_regions_are_copied(void **state)
         assert_int_equal(a.prot, b.prot);
         assert_int_equal(a.flags, b.flags);
         assert_int_equal(a.kind, b.kind);
+        assert_int_equal(a.tag, b.tag);
     }
     /* Its stack grows as the parent's. */
     assert_true(store(f, child, (UINT64_C(1) << 40) - PAGE, 1));

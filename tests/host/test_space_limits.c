@@ -246,6 +246,34 @@ static void test_group(void **state)
     fixture_stop(f);
 }
 
+/* What the group refuses is not charged to the space, also where no call has it alone since. */
+static void test_refused_by_group(void **state)
+{
+    struct mm_space_limits limits = {.resident_bytes = PAGE};
+    struct mm_space_group group = {0};
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s;
+
+    (void)state;
+    assert_int_equal(mm_space_group_init(&group, &limits), MM_OK);
+    s = space_in(f, &group);
+    limit(s, 0, 3 * PAGE);
+    assert_int_equal(map_at(s, AT, 8 * PAGE, RW, 0), MM_OK);
+    assert_true(store(f, s, AT, 1));
+    for (unsigned i = 0; i < 5; i++) {
+        assert_false(store(f, s, AT + PAGE, 1));
+        assert_int_equal(f->last, MM_FAULT_LIMIT);
+    }
+    assert_int_equal(mm_space_group_set_limits(&group, NULL), MM_OK);
+    assert_true(store(f, s, AT + PAGE, 1));
+    assert_true(store(f, s, AT + 2 * PAGE, 1));
+    fault_refused(f, s, AT + 3 * PAGE);
+    assert_int_equal(group_of(&group).resident_bytes, 3 * PAGE);
+    put_last(f, s);
+    assert_int_equal(mm_space_group_destroy(&group), MM_OK);
+    fixture_stop(f);
+}
+
 /* --- commit charge ---------------------------------------------------------------------------- */
 
 static void test_commit_never(void **state)
@@ -560,15 +588,11 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mapped),
-        cmocka_unit_test(test_resident),
-        cmocka_unit_test(test_resident_huge),
-        cmocka_unit_test(test_stack),
-        cmocka_unit_test(test_group),
-        cmocka_unit_test(test_commit_never),
-        cmocka_unit_test(test_commit_heuristic),
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_mapped),        cmocka_unit_test(test_resident),
+        cmocka_unit_test(test_resident_huge), cmocka_unit_test(test_stack),
+        cmocka_unit_test(test_group),         cmocka_unit_test(test_refused_by_group),
+        cmocka_unit_test(test_commit_never),  cmocka_unit_test(test_commit_heuristic),
+        cmocka_unit_test(test_random),        cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests_name("space_limits", tests, NULL, NULL);
