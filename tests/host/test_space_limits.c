@@ -109,6 +109,8 @@ static void test_resident(void **state)
     limit(s, 0, 3 * PAGE + 1);       /* whole pages count */
     assert_true(store(f, s, AT + PAGE, 1));
     assert_int_equal(loaded(f, s, AT + 2 * PAGE), 0); /* the zero page is a page */
+    assert_false(store(f, s, AT + 3 * PAGE, 1));      /* before anybody counts again */
+    assert_int_equal(f->last, MM_FAULT_LIMIT);
     fault_refused(f, s, AT + 3 * PAGE);
     REFUSED(f, s, map_at(s, AT + 70 * PAGE, PAGE, RW, MM_SPACE_POPULATE), MM_ERR_LIMIT);
     REFUSED(f, s, map_at(s, AT + 70 * PAGE, PAGE, RW, MM_SPACE_WIRED), MM_ERR_LIMIT);
