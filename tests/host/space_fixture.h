@@ -351,6 +351,7 @@ static inline uint64_t state_hash(struct fixture *f, struct mm_space *space)
     h.hash = t_hash_u64(h.hash, stats.device_bytes);
     h.hash = t_hash_u64(h.hash, stats.nr_regions);
     h.hash = t_hash_u64(h.hash, stats.nr_tables);
+    h.hash = t_hash_u64(h.hash, stats.committed_bytes);
     h.hash = t_hash_u64(h.hash, stats.refs);
     h.hash = t_hash_u64(h.hash, t_machine_free_frames(&f->m));
     return t_hash_finish(h.hash);

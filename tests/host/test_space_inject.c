@@ -24,9 +24,13 @@ static struct mm_space_group group; /* of the space */
 static mm_pfn_t pinned[8];
 static unsigned nr_pinned;
 
+#define P2M UINT64_C(0x200000)
+
+static const struct t_machine_config machine = {.ram_len = 16 * P2M};
+
 static struct fixture *start(struct mm_space **s)
 {
-    struct fixture *f = fixture_start_promising(NULL, MM_COMMIT_NEVER, 4096);
+    struct fixture *f = fixture_start_promising(&machine, MM_COMMIT_NEVER, 4096);
     const struct mm_space_config config = {.group = &group};
 
     assert_int_equal(mm_space_group_init(&group, NULL), MM_OK);
@@ -183,6 +187,82 @@ static mm_status_t do_protect_split(struct fixture *f, struct mm_space *s)
     return protect(s, AT + PAGE, 2 * PAGE, MM_PROT_READ); /* two splits */
 }
 
+/* Regions of several kinds, two leaves of 2 MiB that the call cuts, a hole, and written pages. */
+#define BIG     (P2M * 8)
+#define CUT     (BIG + 300 * PAGE)
+#define CUT_LEN (P2M + 16 * PAGE)
+
+static void large_and_small(struct fixture *f, struct mm_space *s)
+{
+    assert_int_equal(map_at(s, BIG, 2 * P2M, RW, MM_SPACE_HUGE | MM_SPACE_POPULATE), MM_OK);
+    assert_true(store(f, s, CUT, 5));
+    assert_true(store(f, s, CUT + CUT_LEN, 6));
+    assert_int_equal(map_at(s, BIG + 2 * P2M, 8 * PAGE, RW, 0), MM_OK);
+    assert_true(store(f, s, BIG + 2 * P2M, 7));
+}
+
+static void over_a_hole(struct fixture *f, struct mm_space *s)
+{
+    regions_with_pages(f, s);
+    assert_int_equal(map_at(s, AT + 5 * PAGE, PAGE, MM_PROT_NONE, MM_SPACE_GUARD), MM_OK);
+}
+
+static mm_status_t do_replace(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return map_at(s, AT + 2 * PAGE, 17 * PAGE, MM_PROT_READ, MM_SPACE_REPLACE);
+}
+
+static mm_status_t do_replace_populated(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return map_at(s, AT + 2 * PAGE, 17 * PAGE, RX, MM_SPACE_REPLACE | MM_SPACE_POPULATE);
+}
+
+static mm_status_t do_replace_cutting(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return map_at(s, CUT, CUT_LEN, RW, MM_SPACE_REPLACE);
+}
+
+static mm_status_t do_replace_inside(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return map_at(s, CUT, 3 * PAGE, RX, MM_SPACE_REPLACE | MM_SPACE_POPULATE);
+}
+
+static mm_status_t do_unmap_cutting(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return unmap(s, CUT, CUT_LEN);
+}
+
+static mm_status_t do_protect_cutting(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return protect(s, CUT, CUT_LEN, MM_PROT_READ);
+}
+
+static mm_status_t do_make_cow(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return mm_space_make_cow(s, mm_vrange(mm_vaddr(CUT), CUT_LEN));
+}
+
+static mm_status_t do_write(struct fixture *f, struct mm_space *s)
+{
+    uint64_t value = 1;
+
+    (void)f;
+    return mm_space_write(s, mm_vaddr(UINT64_C(1) << 45), &value, sizeof(value), 0, NULL);
+}
+
+static mm_status_t do_clear_shared(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    return mm_space_clear(s, mm_vaddr(AT + 8), 8, 0, NULL);
+}
+
 static const struct victim victims[] = {
     {do_populate, nothing, true, true},
     {do_populate, neighbours, true, true},
@@ -196,6 +276,17 @@ static const struct victim victims[] = {
     {do_fault_cow, regions_shared, true, false},
     {do_unmap_split, regions_with_pages, false, true},
     {do_protect_split, regions_with_pages, false, true},
+    {do_replace, regions_with_pages, false, true},
+    {do_replace, over_a_hole, false, true},
+    {do_replace_populated, regions_with_pages, true, true},
+    {do_replace_populated, regions_shared, true, true},
+    {do_replace_cutting, large_and_small, true, true},
+    {do_replace_inside, large_and_small, true, true},
+    {do_unmap_cutting, large_and_small, true, true},
+    {do_protect_cutting, large_and_small, true, true},
+    {do_make_cow, large_and_small, true, false},
+    {do_write, far_region, true, false},
+    {do_clear_shared, regions_shared, true, false},
 };
 
 #define NR_VICTIMS (sizeof(victims) / sizeof(victims[0]))
