@@ -348,7 +348,7 @@ struct mm_pagetable *mm_space_table(struct mm_space *space);
  * no region is.
  *
  * @param change  called once, with the space's lock held; must not call back into the space
- * @return what `change` answers | MM_ERR_INVALID_ARGUMENT (null)
+ * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) | what `change` answers
  * Locks:  the space's. Sleeps: if `change` does. Cost: that of `change`.
  */
 MM_MUST_CHECK

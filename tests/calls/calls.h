@@ -169,6 +169,8 @@ struct t_call_list {
     X(percpu)                                                                                      \
     X(space)                                                                                       \
     X(space_map)                                                                                   \
+    X(layout)                                                                                      \
+    X(access)                                                                                      \
     X(dma)                                                                                         \
     X(user)                                                                                        \
     X(system)                                                                                      \

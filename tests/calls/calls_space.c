@@ -78,10 +78,15 @@ static int do_id(const uint64_t *a)
 
 static int do_map(const uint64_t *a)
 {
-    struct mm_space_request request = {
-        .at = {a[2]}, .len = a[3], .prot = T_W32(4), .flags = T_W32(5), .align = a[6], .tag = a[7]};
+    struct mm_space_request request = {.at = {a[2]},
+                                       .len = a[3],
+                                       .prot = T_W32(4),
+                                       .flags = T_W32(5),
+                                       .align = a[6],
+                                       .tag = a[7],
+                                       .kind = (enum mm_region_kind)a[8]};
 
-    return (int)mm_space_map(space_of(a, 0), a[1] == 0 ? NULL : &request, T_P(8));
+    return (int)mm_space_map(space_of(a, 0), a[1] == 0 ? NULL : &request, T_P(9));
 }
 
 static int do_map_physical(const uint64_t *a)
@@ -151,6 +156,13 @@ static int do_check(const uint64_t *a)
 static void in_kernel_space(void)
 {
     t_w.other = mm_space_kernel(&t_w.spaces);
+}
+
+static void at_its_limit(void)
+{
+    struct mm_space_limits limits = {.mapped_bytes = PAGE};
+
+    (void)!mm_space_set_limits(t_w.lone, &limits);
 }
 
 /* Somebody else mapped a page where the kernel's space maps. */
@@ -330,7 +342,8 @@ static unsigned user_ats(uint64_t *v)
      MM_FAULT_PKEY | MM_FAULT_OTHER)
 #define REQUEST(at, len, flags)                                                                    \
     T_GIVEN("request"), T_NUM("at", at), T_NUM("len", len), T_BITS("prot", RW, 7u),                \
-        T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0), T_OUT
+        T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0),            \
+        T_ENUM("kind", MM_REGION_DATA, MM_REGION_HEAP + 1), T_OUT
 
 #define KIND         T_ENUM("kind", MM_REGION_DEVICE, MM_REGION_KINDS)
 #define TYPE         T_ENUM("type", MM_MEMTYPE_UC, MM_MEMTYPE_COUNT)
@@ -426,6 +439,19 @@ static const struct t_call space[] = {
      .note = "beside what is there",
      .invoke = do_map,
      .args = {T_VAR(space), REQUEST(T_SPACE_AT + 8 * PAGE, 2 * PAGE, 0)}},
+    {.name = "mm_space_map",
+     .note = "over what is there",
+     .invoke = do_map,
+     .setup = no_free_nodes,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {T_VAR(space), REQUEST(T_SPACE_AT + 2 * PAGE, 3 * PAGE,
+                                    MM_SPACE_FIXED | MM_SPACE_REPLACE | MM_SPACE_POPULATE)}},
+    {.name = "mm_space_map",
+     .note = "more than its limit",
+     .invoke = do_map,
+     .setup = at_its_limit,
+     .flags = T_BAD_ONLY | T_COMPOSED,
+     .args = {T_VAR(lone), REQUEST(T_SPACE_FREE, 2 * PAGE, MM_SPACE_FIXED)}},
     {.name = "mm_space_map",
      .note = "in the kernel's space",
      .invoke = do_map,

@@ -279,7 +279,11 @@ static void start_spaces(void)
     struct mm_space_request guard = {.at = mm_vaddr(T_SPACE_AT + 64 * PAGE),
                                      .len = PAGE,
                                      .flags = MM_SPACE_FIXED | MM_SPACE_GUARD};
+    struct mm_space_limits limits = {.mapped_bytes = 64 * PAGE};
 
+    MUST(mm_space_group_init(&t_w.spare.group, &limits));
+    MUST(mm_space_group_init(&t_w.gone.group, NULL));
+    MUST(mm_space_group_destroy(&t_w.gone.group));
     MUST(mm_spaces_init(&t_w.spare.spaces, &config));
     MUST(mm_spaces_init(&t_w.gone.spaces, &config));
     MUST(mm_spaces_destroy(&t_w.gone.spaces));

@@ -83,6 +83,7 @@ struct t_kinds {
     struct mm_kva kva;
     struct mm_percpu percpu;
     struct mm_spaces spaces;
+    struct mm_space_group group;
     struct mm_dma dma;
     struct mm_dma_region region;
     struct mm_user user;

@@ -79,6 +79,12 @@ mm_status_t mmi_space_spare_fill(struct mmi_space_spare *spare, enum mm_frame_ow
             return status;
         }
         push(spare, frame);
+        if (owner == MM_OWNER_PAGE_TABLE &&
+            !mm_physmap_covers(&spare->spaces->kernel_table->physmap,
+                               mm_prange(mm_pfn_addr(frame), MM_PAGE_SIZE))) {
+            mmi_space_spare_drop(spare);
+            return MM_ERR_FAULT; /* no table can lie there */
+        }
     }
     return MM_OK;
 }
