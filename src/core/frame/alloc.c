@@ -13,6 +13,8 @@
  */
 #include "state.h"
 
+#include "core/base/mem.h"
+
 /* --- within a row, within a line -------------------------------------------------------------- */
 
 static bool claim_in_row(struct mm_frames *f, uint64_t row, unsigned order, uint64_t *slot)
@@ -419,23 +421,78 @@ MMI_NOINLINE static mm_status_t alloc_slow(struct mm_frames *f, uint32_t cpu, mm
                : alloc_elsewhere(f, cpu, out);
 }
 
-MMI_HOT mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)
+/* One frame from the row that the hint names; false: look elsewhere. */
+static inline bool claim_hot(struct mm_frames *f, uint32_t cpu, uint64_t *pfn)
 {
-    uint64_t hint = mmi_load(mmi_hint_of(mmi_frame_cpu(frames, cpu), MM_LIFETIME_ANY, 0));
-    uint64_t *row = &frames->rows[mmi_hint_row(hint)];
-    uint64_t base = mmi_hint_row(hint) * MMI_ROW_FRAMES + mmi_hint_span(frames, hint)->bias;
+    uint64_t hint = mmi_load(mmi_hint_of(mmi_frame_cpu(f, cpu), MM_LIFETIME_ANY, 0));
+    uint64_t *row = &f->rows[mmi_hint_row(hint)];
+    uint64_t base = mmi_hint_row(hint) * MMI_ROW_FRAMES + mmi_hint_span(f, hint)->bias;
     uint64_t old = mmi_load(row);
     uint64_t found = old;
     uint64_t frame;
 
     if (MMI_UNLIKELY(old == 0)) {
-        return alloc_slow(frames, cpu, out);
+        return false;
     }
     /* From what was read, not from what the exchange found, which is the same and comes later. */
     frame = base + mmi_ctz_word(old);
     if (MMI_UNLIKELY(!mmi_cas(row, &found, old & (old - 1)))) {
-        return alloc_slow(frames, cpu, out);
+        return false;
     }
-    out->raw = frame;
+    *pfn = frame;
+    return true;
+}
+
+MMI_HOT mm_status_t mm_frame_alloc_on(struct mm_frames *frames, uint32_t cpu, mm_pfn_t *out)
+{
+    return MMI_LIKELY(claim_hot(frames, cpu, &out->raw)) ? MM_OK : alloc_slow(frames, cpu, out);
+}
+
+/* --- single frames: for a page ----------------------------------------------------------------- */
+
+/* The row of the hint has none. Withheld lines have no hints, so only what is searched for must know
+ * who asks. */
+MMI_NOINLINE static mm_status_t page_slow(struct mm_frames *f, uint32_t cpu, uint32_t owner,
+                                          mm_pfn_t *out)
+{
+    const struct mm_frame_request request = {.owner = owner};
+
+    if (MMI_LIKELY(alloc_in_line(f, mmi_frame_cpu(f, cpu), &out->raw))) {
+        return MM_OK;
+    }
+    return f->nr_withheld == 0 ? alloc_elsewhere(f, cpu, out) : mm_frame_alloc(f, &request, out);
+}
+
+/* Not every frame can be zeroed here. */
+MMI_NOINLINE static mm_status_t page_asked(struct mm_frames *f, uint32_t owner, uint64_t tag,
+                                           mm_pfn_t *out)
+{
+    const struct mm_frame_request request = {.flags = MM_FRAME_ZERO, .owner = owner, .tag = tag};
+
+    return mm_frame_alloc(f, &request, out);
+}
+
+mm_status_t mmi_frame_alloc_page(struct mm_frames *f, uint32_t cpu, uint32_t owner, uint64_t tag,
+                                 bool zero, mm_pfn_t *out)
+{
+    mm_status_t status = MM_OK;
+    mm_pfn_t frame;
+
+    if (MMI_UNLIKELY(zero && f->physmap_reaches == 0)) {
+        return page_asked(f, owner, tag, out);
+    }
+    if (MMI_UNLIKELY(!claim_hot(f, cpu, &frame.raw))) {
+        status = page_slow(f, cpu, owner, &frame);
+    }
+    if (MMI_UNLIKELY(status != MM_OK)) {
+        return status;
+    }
+    if (zero) {
+        memset(mm_physmap_ptr(&f->physmap, mm_pfn_addr(frame)), 0, MM_PAGE_SIZE);
+    }
+    if (MMI_UNLIKELY(f->tags != NULL)) {
+        mmi_owners_set(f, mmi_frame_slot(f, frame.raw), 1, owner, tag);
+    }
+    *out = frame;
     return MM_OK;
 }

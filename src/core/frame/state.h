@@ -568,6 +568,12 @@ void mmi_settle_in(struct mmi_ask *ask, uint64_t *hint, uint64_t line, uint64_t 
 void mmi_hints_return(struct mm_frames *f, uint32_t node);
 /* A request has failed: count it and say so. */
 mm_status_t mmi_frame_failed(struct mm_frames *f, enum mm_frame_cause cause, uint64_t nr_frames);
+
+/* One frame for a page, near this CPU: as mm_frame_alloc() of a request with this owner and tag, and
+ * MM_FRAME_ZERO or not, which wants a physmap. */
+MM_MUST_CHECK
+mm_status_t mmi_frame_alloc_page(struct mm_frames *f, uint32_t cpu, uint32_t owner, uint64_t tag,
+                                 bool zero, mm_pfn_t *out);
 /* Frames have been claimed for a caller, not by the hot path: the tiers look at them. */
 void mmi_frames_taken(struct mm_frames *f, uint64_t pfn, uint64_t slot, uint64_t nr);
 

@@ -25,6 +25,8 @@
  */
 #include "fault.h"
 
+#include "core/base/compiler.h"
+
 #define FAULT_FLAGS_ALL                                                                            \
     (MM_FAULT_PRESENT | MM_FAULT_WRITE | MM_FAULT_EXEC | MM_FAULT_USER | MM_FAULT_RESERVED |       \
      MM_FAULT_PKEY | MM_FAULT_OTHER)
@@ -127,11 +129,35 @@ static mm_status_t fill(struct mmi_space_fault *fault, const struct mmi_region *
 
 /* --- a page that forbids what its region allows ----------------------------------------------- */
 
+/*
+ * A CPU that knows the old frame must not read there what another has written to the new one. So a
+ * copy can be written to only after no CPU knows the frame before it:
+ *
+ *     copy       nobody of this space can write to the old frame: it is read-only in all CPUs
+ *     exchange   the copy is there, and read-only: what CPUs read is the same in both
+ *     flush      no CPU knows the old frame any more
+ *     give up    the reference to it: a relative may find itself alone, and write there
+ *     allow      the copy may be written
+ *
+ * A CPU that finds the copy before it may be written takes it for a frame that is its own, and
+ * cannot know that the flush has not been. So who takes a frame flushes first, too: before anything
+ * is written, again no CPU knows what was there before. A right too few that is cached after that is
+ * a spurious fault at most.
+ *
+ * Who loses the race for a page may have read an old frame that was given up meanwhile; it throws
+ * the copy away.
+ */
+
+static bool is_zero_page(const struct mm_space *space, mm_paddr_t paddr)
+{
+    return mm_pfn_of(paddr).raw == space->spaces->zero_page.raw;
+}
+
 /** A copy of a page's frame; of the zero page a zeroed frame. */
 static mm_status_t copy_of(struct mm_space *space, uint64_t page, mm_paddr_t from, mm_pfn_t *out)
 {
     const struct mm_physmap *physmap = &space->spaces->physmap;
-    bool zero = mm_pfn_of(from).raw == space->spaces->zero_page.raw;
+    bool zero = is_zero_page(space, from);
     mm_status_t status = mmi_space_alloc_page(space, page, zero, out);
 
     if (status == MM_OK && !zero) {
@@ -141,10 +167,25 @@ static mm_status_t copy_of(struct mm_space *space, uint64_t page, mm_paddr_t fro
     return status;
 }
 
-/** The old frame is given up only after no CPU can read it here. */
+/** Let a page that is this space's alone be written, if its region lets it; nothing is stale. */
+static mm_status_t allow(struct mmi_space_fault *fault, struct mmi_page *seen, mm_prot_t prot)
+{
+    mm_status_t status = MM_OK;
+
+    prot = mmi_space_leaf_prot(fault->space, prot);
+    while (seen->prot != prot) {
+        status = mmi_page_swap(fault->space->table, fault->page, seen, seen->paddr, prot);
+        if (status != MM_ERR_BUSY) {
+            break; /* else the hardware has used it, or another CPU was faster */
+        }
+    }
+    return status;
+}
+
 static mm_status_t take_copy(struct mmi_space_fault *fault, struct mmi_page *seen, mm_prot_t prot)
 {
     struct mm_space *space = fault->space;
+    mm_prot_t until = (prot & ~(mm_prot_t)MM_PROT_WRITE) | (seen->prot & MM_PROT_READ);
     mm_paddr_t old = seen->paddr;
     mm_pfn_t copy = {0};
     mm_status_t status = copy_of(space, fault->page, old, &copy);
@@ -153,14 +194,17 @@ static mm_status_t take_copy(struct mmi_space_fault *fault, struct mmi_page *see
         return status;
     }
     status = mmi_page_swap(space->table, fault->page, seen, mm_pfn_addr(copy),
-                           mmi_space_leaf_prot(space, prot));
+                           mmi_space_leaf_prot(space, until));
     if (status != MM_OK) {
         (void)mm_frame_put(space->spaces->frames, copy);
         return status;
     }
     mmi_page_flush(space->table, fault->page);
-    (void)mm_frame_put(space->spaces->frames, mm_pfn_of(old));
-    return MM_OK;
+    if (!is_zero_page(space, old)) {
+        (void)mm_frame_put(space->spaces->frames, mm_pfn_of(old));
+    }
+    mmi_page_look(space->table, fault->page, seen);
+    return allow(fault, seen, prot);
 }
 
 /** MM_ERR_BUSY: the page has changed since it was looked at. */
@@ -172,10 +216,10 @@ static mm_status_t unshare(struct mmi_space_fault *fault, struct mmi_page *seen,
     if (!is_private(space, seen->paddr)) {
         return take_copy(fault, seen, prot);
     }
+    mmi_page_flush(space->table, fault->page);
     status = mmi_page_swap(space->table, fault->page, seen, seen->paddr,
                            mmi_space_leaf_prot(space, prot));
     if (status == MM_OK) {
-        mmi_page_flush(space->table, fault->page);
         mmi_space_tag_page(space, fault->page, mm_pfn_of(seen->paddr));
         fault->reused = true;
     }
@@ -206,17 +250,30 @@ static enum mm_fault_result fill_hole(struct mmi_space_fault *fault,
     return result_of(status);
 }
 
+/** A device's page is there from the start, with what its region allows. */
+static enum mm_fault_result of_device(const struct mmi_space_fault *fault,
+                                      const struct mmi_page *seen)
+{
+    mm_prot_t need = needs(fault->flags);
+
+    return fault->force || (seen->prot & need) == need ? MM_FAULT_MINOR : MM_FAULT_SIGNAL_ACCESS;
+}
+
 /** Whatever is there is a leaf of 4 KiB. */
 static enum mm_fault_result use_leaf(struct mmi_space_fault *fault, struct mmi_page *seen,
                                      const struct mmi_region *region, bool *again)
 {
     mm_status_t status;
 
-    if (mmi_space_serves(fault, seen->prot, seen->paddr)) {
-        return MM_FAULT_MINOR;
-    }
     if (mmi_region_is_device(region)) {
-        return MM_FAULT_SIGNAL_ACCESS;
+        return of_device(fault, seen);
+    }
+    if (mmi_space_serves(fault, seen->prot, seen->paddr)) {
+        if (fault->force && (fault->flags & MM_FAULT_WRITE) != 0 &&
+            (seen->prot & MM_PROT_WRITE) == 0) {
+            mmi_page_flush(fault->space->table, fault->page); /* as who takes a frame */
+        }
+        return MM_FAULT_MINOR;
     }
     status = unshare(fault, seen, region->attr.prot);
     *again = status == MM_ERR_BUSY;
@@ -244,10 +301,10 @@ static enum mm_fault_result look(struct mmi_space_fault *fault, const struct mmi
     case MMI_PAGE_LEAF:
         return use_leaf(fault, &seen, region, again);
     case MMI_PAGE_LARGE:
-        if (mmi_space_serves(fault, seen.prot, seen.paddr)) {
-            return MM_FAULT_MINOR;
+        if (mmi_region_is_device(region)) {
+            return of_device(fault, &seen);
         }
-        return mmi_region_is_device(region) ? MM_FAULT_SIGNAL_ACCESS : alone(fault);
+        return mmi_space_serves(fault, seen.prot, seen.paddr) ? MM_FAULT_MINOR : alone(fault);
     case MMI_PAGE_SOFT:
     default:
         return MM_FAULT_SIGNAL_ACCESS;
@@ -280,9 +337,14 @@ enum mm_fault_result mmi_space_resolve(struct mmi_space_fault *fault)
 
 /* --- the calls -------------------------------------------------------------------------------- */
 
+/** What is filled counts as MM_FAULT_ZERO by itself, so it is taken off where nothing counts. */
 static void count(struct mmi_space_slot *slot, const struct mmi_space_fault *fault,
-                  enum mm_fault_result result)
+                  enum mm_fault_result result, bool counts)
 {
+    if (MMI_UNLIKELY(!counts)) {
+        (void)mmi_fetch_sub(&slot->nr_faults[MM_FAULT_ZERO], fault->nr_filled);
+        return;
+    }
     if (fault->nr_filled == 0 || result != MM_FAULT_ZERO) {
         (void)mmi_fetch_add(&slot->nr_faults[result], 1);
     }
@@ -301,18 +363,14 @@ static enum mm_fault_result handle(struct mmi_space_fault *fault, bool counts)
     enum mm_fault_result result = mmi_space_resolve(fault);
 
     if (!fault->needs_alone) {
-        if (counts) {
-            count(slot, fault, result);
-        }
+        count(slot, fault, result, counts);
         mmi_space_lock_unshare(slot, fault->nr_filled);
         return result;
     }
     mmi_space_unshare(slot);
     mmi_space_lock(space);
     result = mmi_space_resolve_alone(fault);
-    if (counts) {
-        count(slot, fault, result);
-    }
+    count(slot, fault, result, counts);
     (void)mmi_fetch_add(&slot->word, fault->nr_filled << MMI_SPACE_FILLED_SHIFT);
     mmi_space_unlock(space);
     return result;

@@ -31,9 +31,10 @@ static struct mmi_region *growing(const struct mm_space *space, uint64_t page)
     return n;
 }
 
-/** MM_FAULT_MINOR: it has grown. */
+/** MM_FAULT_MINOR: it has grown; MM_FAULT_ZERO: and has its pages. */
 static enum mm_fault_result grow(struct mm_space *space, struct mmi_region *stack, uint64_t page)
 {
+    bool is_wired = (stack->attr.flags & MM_SPACE_WIRED) != 0;
     uint64_t more = stack->start - page;
     uint64_t nr_committed = mmi_space_promise(space, &stack->attr, more);
     mm_status_t status = mmi_space_charge(space, more, nr_committed);
@@ -41,7 +42,7 @@ static enum mm_fault_result grow(struct mm_space *space, struct mmi_region *stac
     if (status != MM_OK) {
         return status == MM_ERR_LIMIT ? MM_FAULT_LIMIT : MM_FAULT_NO_MEMORY;
     }
-    if ((stack->attr.flags & MM_SPACE_WIRED) != 0 && stack->attr.prot != MM_PROT_NONE) {
+    if (is_wired) {
         status = mmi_space_populate(space, page, more, stack->attr.prot, stack->attr.flags);
         if (status != MM_OK) {
             mmi_space_uncharge(space, more, nr_committed);
@@ -50,7 +51,17 @@ static enum mm_fault_result grow(struct mm_space *space, struct mmi_region *stac
     }
     mmi_regions_resize(&space->regions, stack, page, stack->len + more);
     space->nr_stack_growths++;
-    return MM_FAULT_MINOR;
+    return is_wired ? MM_FAULT_ZERO : MM_FAULT_MINOR;
+}
+
+/** The page for which it grew could not be had, so it has not grown. */
+static void shrink_back(struct mm_space *space, struct mmi_region *stack, uint64_t start)
+{
+    uint64_t more = start - stack->start;
+
+    mmi_regions_resize(&space->regions, stack, start, stack->len - more);
+    mmi_space_uncharge(space, more, mmi_space_promise(space, &stack->attr, more));
+    space->nr_stack_growths--;
 }
 
 /* --- leaves of 2 MiB -------------------------------------------------------------------------- */
@@ -116,6 +127,35 @@ static mm_status_t copy_out_of_leaf(struct mm_space *space, uint64_t page, mm_pa
     return status;
 }
 
+/** Give a part of large leaves, whose frames are nobody else's, the right to write. */
+static void take_frames(struct mmi_space_fault *fault, uint64_t start, uint64_t len, mm_prot_t prot)
+{
+    struct mm_space *space = fault->space;
+    struct mm_gather *gather = mmi_space_gather(space);
+
+    mmi_space_must(space,
+                   mm_paging_protect(space->table, mm_vrange(mm_vaddr(start), len),
+                                     mmi_space_leaf_prot(space, prot), MM_PAGING_SPLIT, gather),
+                   "a large leaf cannot be made writable", start);
+    mm_gather_end(gather);
+    fault->reused = true;
+}
+
+/** The page alone becomes writable, with the frame that it has. */
+static mm_status_t take_out_of_leaf(struct mmi_space_fault *fault, mm_paddr_t frame, mm_prot_t prot)
+{
+    struct mm_space *space = fault->space;
+    struct mmi_space_edit edit;
+    mm_status_t status = mmi_space_edit_begin(space, &edit, fault->page, MM_PAGE_SIZE, 0, 0);
+
+    if (status == MM_OK) {
+        take_frames(fault, fault->page, MM_PAGE_SIZE, prot);
+        mmi_space_tag_page(space, fault->page, mm_pfn_of(frame));
+        mmi_space_edit_end(space, &edit);
+    }
+    return status;
+}
+
 /** A write to a leaf of 2 MiB that may not be written. */
 static enum mm_fault_result break_large(struct mmi_space_fault *fault,
                                         const struct mmi_region *region,
@@ -124,20 +164,16 @@ static enum mm_fault_result break_large(struct mmi_space_fault *fault,
     struct mm_space *space = fault->space;
     uint64_t start = mm_align_down(fault->page, MM_SIZE_2M);
     uint64_t first = mm_pfn_of(seen->paddr).raw - ((fault->page - start) >> MM_PAGE_SHIFT);
-    struct mm_gather *gather;
     mm_status_t status;
 
-    if (!fault->force && all_private(space, mm_pfn(first))) {
-        gather = mmi_space_gather(space);
-        mmi_space_must(space,
-                       mm_paging_protect(space->table, mm_vrange(mm_vaddr(start), MM_SIZE_2M),
-                                         mmi_space_leaf_prot(space, region->attr.prot), 0, gather),
-                       "a large leaf cannot be made writable", start);
-        mm_gather_end(gather);
-        fault->reused = true;
-        return MM_FAULT_COW;
+    if (mm_frame_refs(space->spaces->frames, mm_pfn_of(seen->paddr)) != 1) {
+        status = copy_out_of_leaf(space, fault->page, seen->paddr, region->attr.prot);
+    } else if (all_private(space, mm_pfn(first))) {
+        take_frames(fault, start, MM_SIZE_2M, region->attr.prot);
+        status = MM_OK;
+    } else {
+        status = take_out_of_leaf(fault, seen->paddr, region->attr.prot);
     }
-    status = copy_out_of_leaf(space, fault->page, seen->paddr, region->attr.prot);
     return status == MM_OK ? MM_FAULT_COW : MM_FAULT_NO_MEMORY;
 }
 
@@ -161,28 +197,44 @@ static enum mm_fault_result mend_large(struct mmi_space_fault *fault,
     return MM_FAULT_MINOR;
 }
 
+/** What a region allows is known, and large leaves are mended. */
+static enum mm_fault_result resolve_in(struct mmi_space_fault *fault,
+                                       const struct mmi_region *region)
+{
+    enum mm_fault_result result = MM_FAULT_MINOR;
+
+    if (!mmi_region_is_guard(region) && !mmi_region_is_device(region) &&
+        (fault->force || mmi_space_allows(fault->space, region, fault->flags))) {
+        result = mend_large(fault, region);
+    }
+    if (result != MM_FAULT_MINOR) {
+        return result;
+    }
+    fault->small = true;
+    return mmi_space_resolve(fault);
+}
+
 enum mm_fault_result mmi_space_resolve_alone(struct mmi_space_fault *fault)
 {
     struct mm_space *space = fault->space;
     struct mmi_region *stack = growing(space, fault->page);
-    enum mm_fault_result result = MM_FAULT_MINOR;
+    enum mm_fault_result grown = MM_FAULT_SIGNAL_MAP;
+    enum mm_fault_result result;
     const struct mmi_region *region;
+    uint64_t start = 0;
 
     /* The access is asked of the stack first: what it forbids does not make it grow. */
     if (stack != NULL && mmi_space_allows(space, stack, fault->flags)) {
-        result = grow(space, stack, fault->page);
+        start = stack->start;
+        grown = grow(space, stack, fault->page);
     }
     region = mmi_regions_find(&space->regions, fault->page);
     if (region == NULL) {
-        return result == MM_FAULT_MINOR ? MM_FAULT_SIGNAL_MAP : result;
+        return grown;
     }
-    if (!mmi_region_is_guard(region) && !mmi_region_is_device(region) &&
-        (fault->force || mmi_space_allows(space, region, fault->flags))) {
-        result = mend_large(fault, region);
-        if (result != MM_FAULT_MINOR) {
-            return result;
-        }
+    result = resolve_in(fault, region);
+    if (start != 0 && !mm_fault_resolved(result)) {
+        shrink_back(space, stack, start);
     }
-    fault->small = true;
-    return mmi_space_resolve(fault);
+    return result == MM_FAULT_MINOR && grown == MM_FAULT_ZERO ? MM_FAULT_ZERO : result;
 }

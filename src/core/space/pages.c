@@ -8,6 +8,8 @@
  */
 #include "internal.h"
 
+#include "core/frame/state.h"
+
 #define ORDER_2M 9u
 
 struct mm_gather *mmi_space_gather(struct mm_space *space)
@@ -202,9 +204,11 @@ static struct mm_frame_request request_for(const struct mm_space *space, uint64_
 
 mm_status_t mmi_space_alloc_page(struct mm_space *space, uint64_t at, bool zero, mm_pfn_t *out)
 {
+    struct mm_frames *frames = space->spaces->frames;
     const struct mm_frame_request request = request_for(space, at, zero);
 
-    return mm_frame_alloc(space->spaces->frames, &request, out);
+    return mmi_frame_alloc_page(frames, mmi_cpu_number(&frames->platform), request.owner,
+                                request.tag, zero, out);
 }
 
 void mmi_space_tag_page(struct mm_space *space, uint64_t at, mm_pfn_t frame)
