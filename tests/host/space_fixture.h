@@ -271,7 +271,7 @@ static inline uint64_t frame_at(struct mm_space *space, uint64_t at)
     struct mm_mapping mapping;
 
     return mm_paging_translate(mm_space_table(space), mm_vaddr(at), &mapping) == MM_OK
-               ? mapping.paddr.raw >> 12
+               ? (mapping.paddr.raw + (at - mapping.page.start.raw)) >> 12
                : 0;
 }
 
