@@ -170,16 +170,14 @@ static mm_status_t copy_of(struct mm_space *space, uint64_t page, mm_paddr_t fro
 /** Let a page that is this space's alone be written, if its region lets it; nothing is stale. */
 static mm_status_t allow(struct mmi_space_fault *fault, struct mmi_page *seen, mm_prot_t prot)
 {
-    mm_status_t status = MM_OK;
+    mm_status_t status = MM_ERR_BUSY;
 
     prot = mmi_space_leaf_prot(fault->space, prot);
-    while (seen->prot != prot) {
+    while (status == MM_ERR_BUSY && seen->prot != prot) {
+        /* Busy: the hardware has used it, or another CPU was faster. */
         status = mmi_page_swap(fault->space->table, fault->page, seen, seen->paddr, prot);
-        if (status != MM_ERR_BUSY) {
-            break; /* else the hardware has used it, or another CPU was faster */
-        }
     }
-    return status;
+    return status == MM_ERR_BUSY ? MM_OK : status;
 }
 
 static mm_status_t take_copy(struct mmi_space_fault *fault, struct mmi_page *seen, mm_prot_t prot)
