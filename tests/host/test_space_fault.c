@@ -196,6 +196,13 @@ static void test_odd_addresses(void **state)
         assert_int_equal(mm_space_fault(s, &fault, &got), MM_OK);
         assert_int_equal(got, MM_FAULT_SIGNAL_MAP);
     }
+    for (unsigned bit = 7; bit < 32; bit++) { /* nor may any code, that nobody knows */
+        struct mm_fault fault = {.at = mm_vaddr(PAGE), .flags = 1u << bit};
+        enum mm_fault_result got = MM_FAULT_PENDING;
+
+        assert_int_equal(mm_space_fault(s, &fault, &got), MM_ERR_INVALID_ARGUMENT);
+        assert_int_equal(got, MM_FAULT_PENDING);
+    }
     assert_true(store(f, s, PAGE, 1));
     assert_true(store(f, s, USER_LAST - 8, 1));
     put_last(f, s);
