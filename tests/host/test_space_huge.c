@@ -104,6 +104,8 @@ static void test_small_where_it_cannot_be(void **state)
     struct fixture *f = start_machine();
     struct mm_space *s = new_space(f);
     const struct mm_space_limits limits = {.resident_bytes = 16 * PAGE};
+    const struct mm_space_limits exactly = {.resident_bytes = HUGE_LEN};
+    struct mm_space *just;
     mm_pfn_t held[16];
     unsigned nr_held = 0;
 
@@ -147,6 +149,13 @@ static void test_small_where_it_cannot_be(void **state)
     assert_true(store(f, s, AT + 10 * HUGE_LEN + 9 * PAGE, 1));
     assert_int_equal(f->last, MM_FAULT_ZERO);
     assert_int_equal(stats_of(s).nr_faults[MM_FAULT_HUGE], 0);
+    /* Room for 2 MiB, and no more: what was asked for in vain leaves room for the page. */
+    just = new_space(f);
+    assert_int_equal(map_at(just, AT, HUGE_LEN, RW, MM_SPACE_HUGE), MM_OK);
+    assert_int_equal(mm_space_set_limits(just, &exactly), MM_OK);
+    assert_true(store(f, just, AT, 1));
+    assert_int_equal(f->last, MM_FAULT_ZERO);
+    put_last(f, just);
     while (nr_held != 0) {
         mm_frame_free(&f->m.frames, held[--nr_held], 9);
     }
