@@ -193,6 +193,7 @@ static void one_race(struct fixture *f, enum page_state page, enum moment moment
     race.moment = moment;
     f->m.cpus.now = 0;
     assert_true(touch(f, s, AT, T_MMU_USER | mine, &p));
+    assert_in_range(f->nr_faults, 0, 1); /* "go on" means that it can */
     race.nr_faults += f->nr_faults;
     race.moment = NEVER;
     race.old_frame = 0;
