@@ -104,6 +104,9 @@ static mm_status_t move_locked(const struct transfer *t)
         }
         keep(space, access.page);
     }
+    if (t->to == NULL && (seen.prot & MM_PROT_WRITE) == 0) {
+        mmi_page_flush(space->table, access.page); /* it may be a copy just made: fault.c */
+    }
     move(t, mm_physmap_ptr(&space->spaces->physmap,
                            mm_paddr(seen.paddr.raw + (t->at & (MM_PAGE_SIZE - 1)))));
     return MM_OK;

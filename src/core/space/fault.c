@@ -140,8 +140,9 @@ static mm_status_t fill(struct mmi_space_fault *fault, const struct mmi_region *
  *     allow      the copy may be written
  *
  * A CPU that finds the copy before it may be written takes it for a frame that is its own, and
- * cannot know that the flush has not been. So who takes a frame flushes first, too: before anything
- * is written, again no CPU knows what was there before. A right too few that is cached after that is
+ * cannot know that the flush has not been. So who takes a frame, or writes to it behind a leaf that
+ * forbids it (access.c), flushes first, too: before anything is written, again no CPU knows what was
+ * there before. A right too few that is cached after that is
  * a spurious fault at most.
  *
  * Who loses the race for a page may have read an old frame that was given up meanwhile; it throws
@@ -248,30 +249,17 @@ static enum mm_fault_result fill_hole(struct mmi_space_fault *fault,
     return result_of(status);
 }
 
-/** A device's page is there from the start, with what its region allows. */
-static enum mm_fault_result of_device(const struct mmi_space_fault *fault,
-                                      const struct mmi_page *seen)
-{
-    mm_prot_t need = needs(fault->flags);
-
-    return fault->force || (seen->prot & need) == need ? MM_FAULT_MINOR : MM_FAULT_SIGNAL_ACCESS;
-}
-
 /** Whatever is there is a leaf of 4 KiB. */
 static enum mm_fault_result use_leaf(struct mmi_space_fault *fault, struct mmi_page *seen,
                                      const struct mmi_region *region, bool *again)
 {
     mm_status_t status;
 
-    if (mmi_region_is_device(region)) {
-        return of_device(fault, seen);
-    }
     if (mmi_space_serves(fault, seen->prot, seen->paddr)) {
-        if (fault->force && (fault->flags & MM_FAULT_WRITE) != 0 &&
-            (seen->prot & MM_PROT_WRITE) == 0) {
-            mmi_page_flush(fault->space->table, fault->page); /* as who takes a frame */
-        }
         return MM_FAULT_MINOR;
+    }
+    if (mmi_region_is_device(region)) {
+        return MM_FAULT_SIGNAL_ACCESS;
     }
     status = unshare(fault, seen, region->attr.prot);
     *again = status == MM_ERR_BUSY;
@@ -299,10 +287,10 @@ static enum mm_fault_result look(struct mmi_space_fault *fault, const struct mmi
     case MMI_PAGE_LEAF:
         return use_leaf(fault, &seen, region, again);
     case MMI_PAGE_LARGE:
-        if (mmi_region_is_device(region)) {
-            return of_device(fault, &seen);
+        if (mmi_space_serves(fault, seen.prot, seen.paddr)) {
+            return MM_FAULT_MINOR;
         }
-        return mmi_space_serves(fault, seen.prot, seen.paddr) ? MM_FAULT_MINOR : alone(fault);
+        return mmi_region_is_device(region) ? MM_FAULT_SIGNAL_ACCESS : alone(fault);
     case MMI_PAGE_SOFT:
     default:
         return MM_FAULT_SIGNAL_ACCESS;
