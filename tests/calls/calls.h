@@ -171,6 +171,7 @@ struct t_call_list {
     X(space_map)                                                                                   \
     X(layout)                                                                                      \
     X(access)                                                                                      \
+    X(clone)                                                                                       \
     X(dma)                                                                                         \
     X(user)                                                                                        \
     X(system)                                                                                      \

@@ -143,7 +143,8 @@ struct t_world {
     struct mm_space *space; /* regions with touched pages, shared with `child` */
     struct mm_space *child;
     struct mm_space *lone;  /* an empty one */
-    struct mm_space *other; /* of a scenario: a kernel's */
+    struct mm_space *other; /* of a scenario: a kernel's, or one of `full` */
+    struct mm_space_group full;
     struct mm_dma dma;
     struct mm_dma_region region;
     struct mm_user uaccess;
