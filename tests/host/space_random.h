@@ -102,10 +102,10 @@ static inline void run_world(struct run *run, struct stream *s)
         }
         t_prng_seed(&run->prng, run->seed + s->op * UINT64_C(0x9e3779b97f4a7c15));
         st_step(s);
-        if (s->op % 64 == 0 || run->closely) {
+        if (s->op % 16 == 0 || run->closely) {
             nothing_stale(f);
         }
-        if (s->op % 1000 == 0 || run->closely) {
+        if (s->op % 250 == 0 || run->closely) {
             st_same_all(s);
         }
     }

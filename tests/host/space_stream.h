@@ -199,8 +199,9 @@ static inline void st_is_short(struct stream *s, uint64_t nr_frames)
 {
     s->nr_no_memory++;
     if (!s->fails && t_machine_free_frames(&s->f->m) >= nr_frames) {
-        st_fail(s, __FILE__, __LINE__, "no memory, and %llu frames are free",
-                (unsigned long long)t_machine_free_frames(&s->f->m));
+        st_fail(s, __FILE__, __LINE__, "no memory, and %llu frames are free, %llu of %llu promised",
+                (unsigned long long)t_machine_free_frames(&s->f->m),
+                (unsigned long long)t_ms_promised(&s->ms), (unsigned long long)s->ms.most_promised);
     }
 }
 
@@ -208,6 +209,9 @@ static inline void st_is_short(struct stream *s, uint64_t nr_frames)
 static inline bool st_expect(struct stream *s, mm_status_t status, mm_status_t want,
                              uint64_t nr_frames)
 {
+    if (status == MM_ERR_NO_MEMORY && want == MM_ERR_LIMIT && s->ms.counts_promises) {
+        return false; /* limits and promises may both be used up */
+    }
     if (status == MM_ERR_NO_MEMORY && (want == MM_OK || want == MM_ERR_LIMIT)) {
         st_is_short(s, nr_frames);
         return false;

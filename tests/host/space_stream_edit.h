@@ -71,6 +71,13 @@ static inline void st_choose_map(struct stream *s, struct st_map *map)
         map->page = s->ms.nr > map->nr ? s->ms.nr - map->nr : 0;
         map->nr = s->ms.nr > map->nr ? map->nr : s->ms.nr;
     }
+    if ((r->flags & MM_SPACE_HUGE) != 0 && st_once_in(s, 2)) { /* around a leaf of 2 MiB */
+        uint32_t first = (uint32_t)(-(s->ms.start / PAGE) % T_MS_LARGE);
+
+        map->page = first + T_MS_LARGE <= s->ms.nr ? first : map->page;
+        map->nr = first + T_MS_LARGE <= s->ms.nr ? T_MS_LARGE : map->nr;
+        map->nr += map->page + map->nr < s->ms.nr ? 1 : 0;
+    }
     r->at = mm_vaddr(st_address(s, map->page));
     if ((r->flags & MM_SPACE_FIXED) == 0 && ((r->flags & MM_SPACE_HUGE) != 0 || st_once_in(s, 3))) {
         r->at = mm_vaddr(0);
@@ -198,10 +205,6 @@ static inline void st_op_map(struct stream *s, unsigned i)
     }
     if (want == MM_OK && may != MM_OK && status == may) {
         return;
-    }
-    if (status == MM_ERR_NO_MEMORY && want == MM_ERR_LIMIT && map.commits &&
-        t_ms_promised(&s->ms) + map.nr > s->ms.most_promised) {
-        return; /* both are used up */
     }
     if (status == MM_OK && want != MM_OK) {
         st_fail(s, __FILE__, __LINE__, "mapped at page %lld, base %u, lowest of all free: %d",

@@ -326,7 +326,11 @@ static inline void st_step(struct stream *s)
     switch (st_below(s, 64)) {
     case 0:
     case 1:
+    case 13:
         st_op_clone(s, i);
+        break;
+    case 12:
+        st_op_put(s, i);
         break;
     case 2:
         st_op_resident(s, i);

@@ -3,8 +3,8 @@
  * Random operations on spaces that are related by clones, against the flat model
  * (tests/support/model_space.h), on one to eight simulated CPUs. What is done is in space_stream.h.
  *
- * After each operation the pages at its ends are compared; after each 64th the sweep finds nothing
- * in any cache that disagrees with the tables; after each 1000th all regions, pages, contents,
+ * After each operation the pages at its ends are compared; after each 16th the sweep finds nothing
+ * in any cache that disagrees with the tables; after each 250th all regions, pages, contents,
  * references, sums and statistics are, and the library's own checks find nothing. At the end every
  * frame is back.
  */
@@ -21,7 +21,7 @@
 static const struct setup setups[] = {
     {.name = "one CPU",
      .nr_cpus = 1,
-     .ram_len = 24 * MIB,
+     .ram_len = 48 * MIB,
      .divisor = 5,
      .world = {.start = GIB - 256 * PAGE, .nr = 1024, .max_spaces = 16}},
     {.name = "four CPUs",
