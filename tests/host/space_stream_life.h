@@ -81,16 +81,36 @@ static inline void st_op_create(struct stream *s, unsigned i)
     }
 }
 
-/* Pages of the child that its parent has pinned are copies. */
+/* Whether a page of the 2 MiB around one is pinned. */
+static inline bool st_pinned_around(const struct stream *s, unsigned i, uint32_t page)
+{
+    uint32_t first = st_large_first(s, page);
+
+    for (uint32_t n = first; first != T_MS_NONE && n < first + T_MS_LARGE; n++) {
+        if (s->ms.frames[s->ms.spaces[i].pages[n].frame].pins != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Pages of the child that its parent has pinned are copies; and those that lie in a leaf of 2 MiB
+ * with a pinned page may be. */
 static inline void st_learn_clone(struct stream *s, unsigned from, unsigned to)
 {
     for (uint32_t n = 0; n < s->ms.nr; n++) {
         const struct t_ms_page *p = &s->ms.spaces[from].pages[n];
+        struct t_ms_page *copy = &s->ms.spaces[to].pages[n];
         const struct t_ms_frame was = s->ms.frames[p->frame];
 
-        if (p->frame != 0 && s->ms.spaces[to].pages[n].frame == 0) {
+        if (copy->frame > T_MS_ZERO && p->large != 0 && st_look(s, to, n).number != was.number &&
+            st_pinned_around(s, from, n)) {
+            t_ms_frame_put(&s->ms, copy->frame);
+            copy->frame = 0;
+        }
+        if (p->frame != 0 && copy->frame == 0) {
             st_learn(s, to, n, false, was.word[0], was.word[1]);
-            s->ms.spaces[to].pages[n].large = 0;
+            copy->large = 0;
         }
     }
 }
