@@ -298,16 +298,7 @@ static inline void reclaim(unsigned space)
     }
 }
 
-static inline unsigned *free_link(struct cell *c)
-{
-    return c->link[0] == 0 ? &c->link[0] : &c->link[1];
-}
-
-static inline void unlink_cell(struct cell *c, unsigned link)
-{
-    *(c->link[0] == link ? &c->link[0] : &c->link[1]) = 0;
-}
-
+/* Until the flush, a page may be reached at both places. */
 static inline void remap(unsigned cpu, const struct step *step)
 {
     const struct step to = {.space = step->space, .page = step->arg, .nr = step->nr};
@@ -318,19 +309,26 @@ static inline void remap(unsigned cpu, const struct step *step)
     edit_all_begin(cpu, &to, WR, true);
     for (unsigned i = 0; i < step->nr; i++) {
         struct cell *from = cell_of(step->space, step->page + i);
+        struct cell *there = cell_of(step->space, to.page + i);
 
         for (unsigned k = 0; k < from->nr; k++) {
-            add_value(cell_of(step->space, step->arg + i), from->value[k]);
+            add_value(there, from->value[k]);
         }
-        *free_link(from) = step->space * PAGES + step->arg + i;
+        link_cell(from, there);
+        link_cell(there, from);
     }
     status =
         mm_space_remap(w->of[step->space], range_of(step->page, step->nr), step->nr * PAGE,
-                       MM_SPACE_REMAP_MOVE | MM_SPACE_REMAP_FIXED, mm_vaddr(place(step->arg)), &at);
+                       MM_SPACE_REMAP_MOVE | MM_SPACE_REMAP_FIXED, mm_vaddr(place(to.page)), &at);
     expect(status, MM_ERR_NOT_MAPPED);
     for (unsigned i = 0; i < step->nr; i++) {
-        unlink_cell(cell_of(step->space, step->page + i), step->space * PAGES + step->arg + i);
-        cell_of(step->space, step->arg + i)->seq++; /* what it holds then is not zero */
+        struct cell *from = cell_of(step->space, step->page + i);
+        struct cell *there = cell_of(step->space, to.page + i);
+
+        unlink_cell(from, there);
+        unlink_cell(there, from);
+        from->seq++;
+        there->seq++; /* what it holds then is not zero */
     }
     edit_all_end(cpu, step, NONE, true, status == MM_OK);
     edit_all_end(cpu, &to, WR, true, status == MM_OK);
@@ -385,12 +383,12 @@ static inline void clone(const struct step *step)
         *cell_of(child, page) = (struct cell){.nr = from->nr, .states = from->states, .unsure = 1};
         memcpy(cell_of(child, page)->value, from->value, sizeof(from->value));
         cell_of(child, page)->given = from->given;
-        *free_link(from) = child * PAGES + page;
+        link_cell(from, cell_of(child, page));
     }
     status = mm_space_clone(w->of[step->space], &space);
     expect(status, MM_OK);
     for (unsigned page = 0; page < PAGES; page++) {
-        unlink_cell(cell_of(step->space, page), child * PAGES + page);
+        unlink_cell(cell_of(step->space, page), cell_of(child, page));
         cell_of(child, page)->unsure = 0;
     }
     if (status != MM_OK) {
@@ -491,20 +489,21 @@ static inline mm_status_t look_twice(void *ctx, struct mm_pagetable *table)
 {
     const unsigned *space = ctx;
     uint64_t before[PAGES];
-    uint64_t paddr = 0;
+    mm_prot_t prot[PAGES];
+    mm_prot_t now;
 
     (void)table;
     if (w->inside[*space]++ != 0) {
         t_schedule_fail("two have the lock alone");
     }
     for (unsigned page = 0; page < PAGES; page++) {
-        before[page] = entry_of(*space, place(page), &paddr) & ~(T_MMU_A | T_MMU_D);
+        before[page] = leaf_of(*space, page, &prot[page]);
     }
     for (unsigned i = 0; i < 4; i++) {
         t_schedule_point();
     }
     for (unsigned page = 0; page < PAGES; page++) {
-        if (before[page] != (entry_of(*space, place(page), &paddr) & ~(T_MMU_A | T_MMU_D))) {
+        if (before[page] != leaf_of(*space, page, &now) || now != prot[page]) {
             t_schedule_fail("page %u changes while somebody has the lock alone", page);
         }
     }

@@ -26,19 +26,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE       UINT64_C(4096)
-#define BLOCK_AT   UINT64_C(0x200000) /* 2 MiB that a large leaf may have */
-#define RAM_START  UINT64_C(0x400000)
-#define RAM_FRAMES 80u
-#define RAM_END    (RAM_START + RAM_FRAMES * PAGE)
-#define POOL_PAGES 24u
-#define ARENA      UINT64_C(0xffffc00000000000)
-#define SPACES     4u
-#define PAGES      24u
-#define VALUES     10u
-#define STEPS      8u
-#define RO         MM_PROT_READ
-#define RW         (MM_PROT_READ | MM_PROT_WRITE)
+#define PAGE         UINT64_C(4096)
+#define BLOCK_AT     UINT64_C(0x200000) /* 2 MiB that a large leaf may have */
+#define BLOCK_FRAMES 512u
+#define RAM_START    UINT64_C(0x400000)
+#define RAM_FRAMES   80u
+#define RAM_END      (RAM_START + RAM_FRAMES * PAGE)
+#define POOL_PAGES   24u
+#define ARENA        UINT64_C(0xffffc00000000000)
+#define SPACES       4u
+#define PAGES        24u
+#define VALUES       10u
+#define STEPS        8u
+#define RO           MM_PROT_READ
+#define RW           (MM_PROT_READ | MM_PROT_WRITE)
 
 /* Pages by their numbers: 0 to 7 side by side, and
  *     FAR    4 in another part of the tables     STACK  4 side by side, the last one mapped
@@ -61,9 +62,9 @@ struct cell {
     unsigned unsure; /* calls under way that change it */
     unsigned seq;    /* changes so far */
     unsigned states, base, outcome, changing;
-    unsigned link[2]; /* cells that get its values too, while it is cloned or moved; 0: none */
-    unsigned freeing; /* MM_ADVICE_FREE is under way */
-    bool given;       /* MM_ADVICE_FREE gave it up, and nobody stored since */
+    struct cell *link[2]; /* these get its values too, while it is cloned or moved */
+    unsigned freeing;     /* MM_ADVICE_FREE is under way */
+    bool given;           /* MM_ADVICE_FREE gave it up, and nobody stored since */
     bool reclaiming;
     bool wired;
 };
@@ -144,10 +145,13 @@ struct space_world {
     bool wanders;         /* the CPU's number is another each time */
     unsigned nr_asked;
     bool with_block;
+    mm_pfn_t block;
+    uint64_t in_block[BLOCK_FRAMES]; /* the first words of its frames */
     /* The machine. */
     unsigned loaded[T_SCHEDULE_CPUS]; /* number of a space; SPACES: none */
     unsigned off[T_SCHEDULE_CPUS];    /* interrupts: how often they were forbidden */
     bool pending[T_SCHEDULE_CPUS];
+    uint32_t nr_rung; /* interrupts sent */
     bool racing, interrupted, delayed, plainly;
     struct step steps[T_SCHEDULE_CPUS][STEPS];
     void *at_start, *ram_at_start;
@@ -276,11 +280,16 @@ static inline bool world_is_free(void *ctx, uint64_t paddr)
 
 /* ---- ops --------------------------------------------------------------------------------------- */
 
+uint32_t __tsan_atomic32_fetch_add(volatile uint32_t *at, uint32_t v, int order);
+uint32_t __tsan_atomic32_load(const volatile uint32_t *at, int order);
+
+/* The turn looks for interrupts too: who has looked at one word alone may sleep until it changes. */
 static inline void world_relax(void *ctx)
 {
     unsigned cpu = this_cpu();
 
     (void)ctx;
+    (void)__tsan_atomic32_load(&w->nr_rung, __ATOMIC_RELAXED);
     if (w->pending[cpu]) {
         take_interrupt(cpu);
     }
@@ -301,6 +310,7 @@ static inline uint32_t world_cpu_number(void *ctx)
     return w->wanders && w->racing ? w->nr_asked++ % 5 : this_cpu();
 }
 
+/* An event, so that it wakes who waits. */
 static inline void world_interrupt(void *ctx, const struct mm_cpu_mask *cpus)
 {
     (void)ctx;
@@ -309,7 +319,7 @@ static inline void world_interrupt(void *ctx, const struct mm_cpu_mask *cpus)
             w->pending[i] = true;
         }
     }
-    t_schedule_point();
+    (void)__tsan_atomic32_fetch_add(&w->nr_rung, 1, __ATOMIC_RELAXED);
 }
 
 static inline uintptr_t world_interrupt_save(void *ctx)
@@ -345,44 +355,35 @@ static inline struct mm_platform world_platform(void)
 
 /* ---- what the tables say, without a point ------------------------------------------------------- */
 
-/* The entry that maps a page, and where the page is; 0: none does. */
-static inline uint64_t entry_of(unsigned space, uint64_t at, uint64_t *paddr)
+/* The leaf of a page, whatever it allows; 0 or where the page is. */
+static inline uint64_t leaf_of(unsigned space, unsigned page, mm_prot_t *prot)
 {
     bool was = t_events_quiet(true);
-    uint64_t table = mm_paging_root(mm_space_table(w->of[space])).raw;
+    struct mm_mapping leaf;
+    mm_status_t status =
+        mm_paging_translate(mm_space_table(w->of[space]), mm_vaddr(place(page)), &leaf);
 
     (void)t_events_quiet(was);
-    for (unsigned shift = 39;; shift -= 9) {
-        uint64_t entry = ((const uint64_t *)t_ram_ptr(w->ram, table))[(at >> shift) & 511];
-
-        if ((entry & T_MMU_P) == 0) {
-            return 0;
-        }
-        table = entry & T_MMU_ADDRESS;
-        if (shift == 12 || (shift == 21 && (entry & T_MMU_PS) != 0)) {
-            uint64_t offset = at & ((UINT64_C(1) << shift) - 1);
-
-            *paddr = (table & ~((UINT64_C(1) << shift) - 1)) + (offset & ~(PAGE - 1));
-            return entry;
-        }
-    }
+    *prot = status == MM_OK ? leaf.prot : MM_PROT_NONE;
+    return status == MM_OK ? leaf.paddr.raw + (place(page) - leaf.page.start.raw) : 0;
 }
 
 /* What a page holds; nothing there: zero. */
 static inline uint64_t peek(unsigned space, unsigned page)
 {
-    uint64_t paddr = 0;
+    mm_prot_t prot;
+    uint64_t paddr = leaf_of(space, page, &prot);
 
-    return entry_of(space, place(page), &paddr) == 0 ? 0 : *(uint64_t *)t_ram_ptr(w->ram, paddr);
+    return paddr == 0 ? 0 : *(uint64_t *)t_ram_ptr(w->ram, paddr);
 }
 
 static inline unsigned nr_there(unsigned space)
 {
-    uint64_t paddr;
+    mm_prot_t prot;
     unsigned nr = 0;
 
     for (unsigned page = 0; page < PAGES; page++) {
-        nr += entry_of(space, place(page), &paddr) != 0 ? 1 : 0;
+        nr += leaf_of(space, page, &prot) != 0 ? 1 : 0;
     }
     return nr;
 }
@@ -392,11 +393,6 @@ static inline unsigned nr_there(unsigned space)
 static inline struct cell *cell_of(unsigned space, unsigned page)
 {
     return &w->cells[space][page];
-}
-
-static inline struct cell *cell_at(unsigned link)
-{
-    return &w->cells[link / PAGES][link % PAGES];
 }
 
 static inline bool has_value(const struct cell *c, uint64_t value)
@@ -419,35 +415,52 @@ static inline void put_value(struct cell *c, uint64_t value)
     }
 }
 
-/* A value that may be there from now on: also for whoever looks just now. */
-static inline void add_value(struct cell *c, uint64_t value)
+static inline void may_see(struct cell *c, unsigned states, const uint64_t *value)
 {
-    put_value(c, value);
+    c->states |= states;
+    if (value != NULL) {
+        put_value(c, *value);
+    }
     for (unsigned i = 0; i < w->nr_cpus; i++) {
         if (w->looking[i].cell == c) {
-            put_value(&w->looking[i].seen, value);
+            w->looking[i].seen.states |= states;
+            if (value != NULL) {
+                put_value(&w->looking[i].seen, *value);
+            }
         }
     }
+}
+
+/* A value that may be there from now on: also for whoever looks just now, and where the page is
+ * copied or moved to. */
+static inline void add_value(struct cell *c, uint64_t value)
+{
+    may_see(c, 0, &value);
     for (unsigned i = 0; i < 2; i++) {
-        if (c->link[i] != 0) {
-            put_value(cell_at(c->link[i]), value);
+        if (c->link[i] != NULL) {
+            may_see(c->link[i], 0, &value);
         }
     }
 }
 
 static inline void add_states(struct cell *c, unsigned states)
 {
-    c->states |= states;
-    for (unsigned i = 0; i < w->nr_cpus; i++) {
-        if (w->looking[i].cell == c) {
-            w->looking[i].seen.states |= states;
-        }
-    }
+    may_see(c, states, NULL);
     for (unsigned i = 0; i < 2; i++) {
-        if (c->link[i] != 0) {
-            cell_at(c->link[i])->states |= states;
+        if (c->link[i] != NULL) {
+            may_see(c->link[i], states, NULL);
         }
     }
+}
+
+static inline void link_cell(struct cell *c, struct cell *to)
+{
+    c->link[c->link[0] == NULL ? 0 : 1] = to;
+}
+
+static inline void unlink_cell(struct cell *c, const struct cell *to)
+{
+    c->link[c->link[0] == to ? 0 : 1] = NULL;
 }
 
 static inline void only_value(struct cell *c, uint64_t value)
@@ -561,7 +574,7 @@ static inline void check_limits(void)
 static inline void check_always(void)
 {
     const char *wrong = t_cpus_sweep(&w->cpus, T_SWEEP_FREED);
-    uint64_t paddr;
+    mm_prot_t prot;
 
     if (wrong != NULL) {
         t_schedule_fail("%s", wrong);
@@ -569,7 +582,7 @@ static inline void check_always(void)
     check_limits();
     for (unsigned space = 0; space < SPACES; space++) {
         for (unsigned page = 0; page < PAGES; page++) {
-            if (w->cells[space][page].wired && entry_of(space, place(page), &paddr) == 0) {
+            if (w->cells[space][page].wired && leaf_of(space, page, &prot) == 0) {
                 t_schedule_fail("page %u of space %u is wired, and not there", page, space);
             }
         }
