@@ -255,7 +255,7 @@ static uint64_t leaf_len(struct mm_space *space, uint64_t at)
 /* The frame of a page, also within a large leaf. */
 static mm_pfn_t page_frame(struct mm_space *space, uint64_t at)
 {
-    return mm_pfn(frame_at(space, at) + (at % leaf_len(space, at)) / PAGE);
+    return mm_pfn(frame_at(space, at));
 }
 
 /* What a page begins with. */
