@@ -3,33 +3,9 @@
  * What a child has from its parent: layout, limits and group, but no locks of memory; what it is
  * charged; whose its frames are; and the child of vfork(), which has the parent itself.
  */
-#include "space_fixture.h"
+#include "space_counts.h"
 
 #define AT (32 * PAGE)
-
-static struct mm_space_stats stats_of(struct mm_space *s)
-{
-    struct mm_space_stats stats;
-
-    assert_int_equal(mm_space_get_stats(s, &stats), MM_OK);
-    return stats;
-}
-
-static struct mm_space_group_stats group_of(const struct mm_space_group *group)
-{
-    struct mm_space_group_stats stats;
-
-    assert_int_equal(mm_space_group_get_stats(group, &stats), MM_OK);
-    return stats;
-}
-
-static uint64_t promised(const struct fixture *f)
-{
-    struct mm_spaces_stats stats;
-
-    assert_int_equal(mm_spaces_get_stats(&f->spaces, &stats), MM_OK);
-    return stats.nr_committed;
-}
 
 static struct mm_region_info region_at(struct mm_space *s, uint64_t at)
 {

@@ -252,16 +252,10 @@ static uint64_t leaf_len(struct mm_space *space, uint64_t at)
     return leaf.page.len;
 }
 
-/* The frame of a page, also within a large leaf. */
-static mm_pfn_t page_frame(struct mm_space *space, uint64_t at)
-{
-    return mm_pfn(frame_at(space, at));
-}
-
 /* What a page begins with. */
 static uint64_t *first_word(struct fixture *f, struct mm_space *space, uint64_t at)
 {
-    return t_machine_ptr(&f->m, mm_pfn_addr(page_frame(space, at)).raw);
+    return t_machine_ptr(&f->m, frame_at(space, at) * PAGE);
 }
 
 /* One frame of each 2 MiB that are free: no large leaf is to be had. Its frames come back. */
@@ -300,7 +294,7 @@ static void test_clone_of_large(void **state)
         for (uint64_t i = 0; i < NR_LARGE * 512; i++) {
             *first_word(f, s, LARGE + i * PAGE) = i;
         }
-        pinned = page_frame(s, LARGE + P2M + PIN_INDEX * PAGE);
+        pinned = mm_pfn(frame_at(s, LARGE + P2M + PIN_INDEX * PAGE));
         mm_frame_pin(&f->m.frames, pinned);
         if (scarce != 0) {
             nr_held = take_one_of_each(f, held);
@@ -318,10 +312,11 @@ static void test_clone_of_large(void **state)
 
             assert_int_equal(leaf_len(s, at), P2M);
             assert_int_equal(writable(s, at), copied);
-            assert_int_equal(mm_frame_refs(&f->m.frames, page_frame(s, at)), copied ? 1 : 2);
-            assert_int_equal(page_frame(child, at).raw == page_frame(s, at).raw, !copied);
+            assert_int_equal(mm_frame_refs(&f->m.frames, mm_pfn(frame_at(s, at))), copied ? 1 : 2);
+            assert_int_equal(frame_at(child, at) == frame_at(s, at), !copied);
             assert_int_equal(*first_word(f, child, at), i);
-            assert_int_equal(mm_frame_refs(&f->m.frames, page_frame(child, at)), copied ? 1 : 2);
+            assert_int_equal(mm_frame_refs(&f->m.frames, mm_pfn(frame_at(child, at))),
+                             copied ? 1 : 2);
         }
         assert_int_equal(leaf_len(child, LARGE + P2M), scarce != 0 ? PAGE : P2M);
         assert_true(store(f, s, LARGE + P2M + PIN_INDEX * PAGE, 4711));
