@@ -115,12 +115,15 @@ static inline enum mm_fault_result st_want_growth(struct stream *s, unsigned i, 
     status = t_ms_allowed(&s->ms, m, *stack - page,
                           (m->pages[*stack].flags & MM_SPACE_WIRED) != 0 ? *stack - page : 0,
                           commits ? *stack - page : 0);
+    if (status == MM_OK && t_ms_allowed(&s->ms, m, 0, 1, 0) != MM_OK) {
+        status = MM_ERR_LIMIT; /* the page cannot be had, so it does not grow */
+    }
     return status == MM_OK          ? MM_FAULT_MINOR
            : status == MM_ERR_LIMIT ? MM_FAULT_LIMIT
                                     : MM_FAULT_NO_MEMORY;
 }
 
-/* A stack has grown down to a page: also if the page itself could not be had then. */
+/* A stack has grown down to a page. */
 static inline void st_grown(struct stream *s, unsigned i, uint32_t page, uint32_t stack)
 {
     struct t_ms_space *m = &s->ms.spaces[i];
