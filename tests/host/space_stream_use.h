@@ -113,7 +113,7 @@ static inline enum mm_fault_result st_want_growth(struct stream *s, unsigned i, 
     }
     commits = s->ms.counts_promises && m->pages[*stack].committed != 0;
     status = t_ms_allowed(&s->ms, m, *stack - page,
-                          (m->pages[*stack].flags & MM_SPACE_WIRED) != 0 ? *stack - page : 0,
+                          (m->pages[*stack].flags & MM_SPACE_WIRED) != 0 ? *stack - page : 1,
                           commits ? *stack - page : 0);
     if (status == MM_OK && t_ms_allowed(&s->ms, m, 0, 1, 0) != MM_OK) {
         status = MM_ERR_LIMIT; /* the page cannot be had, so it does not grow */
@@ -144,7 +144,10 @@ static inline void st_grown(struct stream *s, unsigned i, uint32_t page, uint32_
 static inline void st_failed_access(struct stream *s, unsigned i, uint32_t page,
                                     enum mm_fault_result want)
 {
-    if (s->last == MM_FAULT_NO_MEMORY && want == MM_FAULT_MINOR) {
+    if (s->last == MM_FAULT_NO_MEMORY && want == MM_FAULT_LIMIT && s->ms.counts_promises) {
+        s->nr_no_memory++; /* limits and promises may both be used up */
+    } else if (s->last == MM_FAULT_NO_MEMORY &&
+               (want == MM_FAULT_MINOR || want == MM_FAULT_LIMIT)) {
         st_is_short(s, 8 + s->ms.spaces[i].max); /* of a wired stack all that it grows by comes */
     } else {
         ST_EQUAL(s, s->last, want);

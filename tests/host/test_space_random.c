@@ -16,6 +16,11 @@
 #define GIB UINT64_C(0x40000000)
 #define MIB UINT64_C(0x100000)
 
+/* What the worlds must have seen together, or the test proves less than it says. */
+static struct {
+    uint64_t deepest, most_alive, nr_huge, nr_grown, nr_reclaimed;
+} all;
+
 /* The window lies around a boundary of 1 GiB, with two leaves of 2 MiB in it; at the lowest address;
  * at the highest; and where 57 bits are needed. */
 static const struct setup setups[] = {
@@ -80,6 +85,18 @@ static void look_at(const struct stream *s, const struct run *run)
         (unsigned long long)s->most_alive);
 }
 
+static void look_at_all(void **state)
+{
+    (void)state;
+    if (MM_TEST_SANITIZED == 0) {
+        assert_true(all.deepest >= 4);
+        assert_true(all.most_alive >= 50);
+        assert_true(all.nr_huge > 10);
+        assert_true(all.nr_grown > 100);
+        assert_true(all.nr_reclaimed > 50);
+    }
+}
+
 static void test_world(void **state)
 {
     struct stream *s = calloc(1, sizeof(*s));
@@ -101,7 +118,7 @@ static void test_world(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[sizeof(setups) / sizeof(setups[0])];
+    struct CMUnitTest tests[sizeof(setups) / sizeof(setups[0]) + 1];
     static struct setup setup[sizeof(setups) / sizeof(setups[0])];
     const char *one = getenv("MM_TEST_WORLD");
     size_t nr = 0;
@@ -113,6 +130,9 @@ int main(void)
                 .name = setups[n].name, .test_func = test_world, .initial_state = &setup[nr]};
             nr++;
         }
+    }
+    if (one == NULL && getenv("MM_TEST_SHRINK") == NULL) {
+        tests[nr++] = (struct CMUnitTest)cmocka_unit_test(look_at_all);
     }
     return _cmocka_run_group_tests("spaces", tests, nr, NULL, NULL);
 }
