@@ -97,10 +97,10 @@ static int do_map_physical(const uint64_t *a)
                                        .flags = T_W32(5),
                                        .align = a[6],
                                        .tag = a[7],
-                                       .kind = (enum mm_region_kind)T_W32(9)};
+                                       .kind = (enum mm_region_kind)T_W32(8)};
 
     return (int)mm_space_map_physical(space_of(a, 0), a[1] == 0 ? NULL : &request, mm_paddr(a[10]),
-                                      (mm_memtype_t)T_W32(11), T_P(8));
+                                      (mm_memtype_t)T_W32(11), T_P(9));
 }
 
 static int do_unmap(const uint64_t *a)
@@ -340,16 +340,18 @@ static unsigned user_ats(uint64_t *v)
 #define ALL_FAULTS                                                                                 \
     (MM_FAULT_PRESENT | MM_FAULT_WRITE | MM_FAULT_EXEC | MM_FAULT_USER | MM_FAULT_RESERVED |       \
      MM_FAULT_PKEY | MM_FAULT_OTHER)
-#define REQUEST(at, len, flags)                                                                    \
+#define REQUEST_OF(at, len, flags, kind)                                                           \
     T_GIVEN("request"), T_NUM("at", at), T_NUM("len", len), T_BITS("prot", RW, 7u),                \
-        T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0),            \
-        T_ENUM("kind", MM_REGION_DATA, MM_REGION_HEAP + 1), T_OUT
+        T_BITS("flags", flags, MM_SPACE_FLAGS_ALL), T_NUM("align", 0), T_NUM("tag", 0), kind,      \
+        T_OUT
+#define REQUEST(at, len, flags)                                                                    \
+    REQUEST_OF(at, len, flags, T_ENUM("kind", MM_REGION_DATA, MM_REGION_HEAP + 1))
 
 #define KIND         T_ENUM("kind", MM_REGION_DEVICE, MM_REGION_KINDS)
 #define TYPE         T_ENUM("type", MM_MEMTYPE_UC, MM_MEMTYPE_COUNT)
 #define PADDR(paddr) T_NUM("paddr", paddr)
 #define DEVICE(space, at, flags, paddr)                                                            \
-    T_VAR(space), REQUEST(at, 2 * PAGE, flags), KIND, PADDR(paddr), TYPE
+    T_VAR(space), REQUEST_OF(at, 2 * PAGE, flags, KIND), PADDR(paddr), TYPE
 
 /* The tables have a tlb, in which no CPU is online. */
 static void not_online(void)
@@ -480,7 +482,7 @@ static const struct t_call space[] = {
      .invoke = do_map_physical,
      .setup = no_free_nodes,
      .flags = T_CAN_FAIL,
-     .args = {T_OF("space", spaces), REQUEST(T_SPACE_FREE, 3 * PAGE, MM_SPACE_FIXED), KIND,
+     .args = {T_OF("space", spaces), REQUEST_OF(T_SPACE_FREE, 3 * PAGE, MM_SPACE_FIXED, KIND),
               PADDR(T_DEVICE), TYPE}},
     {.name = "mm_space_map_physical",
      .note = "instead of what is there",
@@ -488,7 +490,7 @@ static const struct t_call space[] = {
      .setup = no_free_nodes,
      .flags = T_CAN_FAIL | T_VARIANT,
      .args = {T_VAR(space),
-              REQUEST(T_SPACE_AT + 3 * PAGE, 2 * PAGE, MM_SPACE_FIXED | MM_SPACE_REPLACE), KIND,
+              REQUEST_OF(T_SPACE_AT + 3 * PAGE, 2 * PAGE, MM_SPACE_FIXED | MM_SPACE_REPLACE, KIND),
               PADDR(T_DEVICE + 16 * PAGE), TYPE}},
     {.name = "mm_space_map_physical",
      .note = "tables beyond reach",
