@@ -83,6 +83,14 @@ static void look_at(const struct stream *s, const struct run *run)
         (unsigned long long)s->nr_clones, (unsigned long long)s->deepest,
         (unsigned long long)s->nr_forced, (unsigned long long)s->nr_pinned,
         (unsigned long long)s->most_alive);
+    all.deepest = s->deepest > all.deepest ? s->deepest : all.deepest;
+    all.most_alive = s->most_alive > all.most_alive ? s->most_alive : all.most_alive;
+    all.nr_huge += s->nr_huge;
+    all.nr_grown += s->nr_grown;
+    all.nr_reclaimed += s->nr_reclaimed;
+    assert_true(s->nr_cow > run->nr_ops / 200);
+    assert_true(s->nr_no_memory > 10 && s->nr_limit > 10 && s->nr_moved > 10);
+    assert_true(s->nr_device > 10 && s->nr_forced > 10 && s->nr_pinned > 10);
 }
 
 static void look_at_all(void **state)
