@@ -305,6 +305,7 @@ static inline void create(unsigned space)
                                      .group = w->group.magic != 0 ? &w->group : NULL};
 
     must(mm_space_create_with(&w->spaces, &config, &w->of[space]));
+    w->table[space] = mm_space_table(w->of[space]);
     w->puts[space] = 1;
     for (unsigned page = 0; page < PAGES; page++) {
         *cell_of(space, page) = (struct cell){.nr = 1, .states = NONE};

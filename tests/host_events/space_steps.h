@@ -395,6 +395,7 @@ static inline void clone(const struct step *step)
         return;
     }
     w->of[child] = space;
+    w->table[child] = mm_space_table(space);
     w->puts[child] = 1;
     w->bound[child] = w->bound[step->space];
     for (unsigned page = 0; page < PAGES; page++) {

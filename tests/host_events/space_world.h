@@ -128,6 +128,7 @@ struct space_world {
     uint64_t nr_free_at_start;
     uint64_t nr_stores;
     struct mm_space *of[SPACES];
+    struct mm_pagetable *table[SPACES]; /* theirs */
     unsigned puts[SPACES]; /* references that the end of the run has to drop; 0: gone */
     unsigned freed[SPACES];
     unsigned bound[SPACES]; /* pages that may be there; 0: any number */
@@ -289,6 +290,12 @@ static inline void world_relax(void *ctx)
     unsigned cpu = this_cpu();
 
     (void)ctx;
+    /* Before the race, all CPUs serve who prepares it. */
+    for (unsigned i = 0; !w->racing && i < w->nr_cpus; i++) {
+        w->cpus.now = i;
+        take_interrupt(i);
+        w->cpus.now = cpu;
+    }
     (void)__tsan_atomic32_load(&w->nr_rung, __ATOMIC_RELAXED);
     if (w->pending[cpu]) {
         take_interrupt(cpu);
@@ -360,8 +367,7 @@ static inline uint64_t leaf_of(unsigned space, unsigned page, mm_prot_t *prot)
 {
     bool was = t_events_quiet(true);
     struct mm_mapping leaf;
-    mm_status_t status =
-        mm_paging_translate(mm_space_table(w->of[space]), mm_vaddr(place(page)), &leaf);
+    mm_status_t status = mm_paging_translate(w->table[space], mm_vaddr(place(page)), &leaf);
 
     (void)t_events_quiet(was);
     *prot = status == MM_OK ? leaf.prot : MM_PROT_NONE;

@@ -89,6 +89,26 @@ static void test_break(void **state)
     SCRIPT(1, {STORE, 0, 0, 0, 0}, {STORE, 0, 1, 0, 0});
     SCRIPT(2, {STORE, 1, 0, 0, 0}, {STORE, 1, 1, 0, 0});
     race("space.copies.threads-break");
+    /* A third reads by what its CPU remembers, while a second writes to the copy of the first. */
+    prepare_for(3);
+    warm(0, 0, 1);
+    watch(2, 0, 1);
+    on_cpu(1, (struct step){ENTER, 0, 0, 0, 0});
+    clone_now(0, 1);
+    on_cpu(2, (struct step){LOAD, 0, 0, 0, 0});
+    SCRIPT(0, {STORE, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0});
+    SCRIPT(1, {STORE, 0, 0, 0, 0}, {STORE, 0, 0, 0, 0});
+    SCRIPT(2, {LOAD, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0});
+    race("space.copies.stale-reader");
+    prepare_for(3);
+    warm(0, 0, 1);
+    watch(2, 0, 1);
+    clone_now(0, 1);
+    on_cpu(2, (struct step){LOAD, 0, 0, 0, 0});
+    SCRIPT(0, {STORE, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0});
+    SCRIPT(1, {WRITE, 0, 0, 0, 0}, {STORE, 1, 0, 0, 0});
+    SCRIPT(2, {LOAD, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0});
+    race("space.copies.stale-reader-outside");
     /* A thread reads by what its CPU remembers of the frame that is given up. */
     prepare_for(3);
     warm(0, 0, 2);
