@@ -180,7 +180,10 @@ static inline void st_advised(struct stream *s, unsigned i, uint32_t page, uint3
         st_will_need(s, i, page, nr, nr_free);
     } else {
         for (uint32_t n = page; n < page + nr; n++) {
-            m->pages[n].given = m->pages[n].frame != 0 ? 1 : 0;
+            const struct t_ms_frame *frame = &s->ms.frames[m->pages[n].frame];
+            bool alone = frame->refs == 1 && frame->pins == 0 && m->pages[n].large == 0;
+
+            m->pages[n].given = m->pages[n].frame == 0 ? 0 : alone ? 2 : 1;
         }
     }
 }
@@ -232,6 +235,7 @@ static inline void st_op_reclaim(struct stream *s, unsigned i)
             t_ms_drop(&s->ms, m, n, 1);
             taken++;
         }
+        ST_TRUE(s, most != UINT64_MAX || m->pages[n].given != 2);
     }
     ST_EQUAL(s, out, taken);
     ST_TRUE(s, taken <= most);

@@ -81,19 +81,6 @@ static inline void st_op_create(struct stream *s, unsigned i)
     }
 }
 
-/* Whether a page of the 2 MiB around one is pinned. */
-static inline bool st_pinned_around(const struct stream *s, unsigned i, uint32_t page)
-{
-    uint32_t first = st_large_first(s, page);
-
-    for (uint32_t n = first; first != T_MS_NONE && n < first + T_MS_LARGE; n++) {
-        if (s->ms.frames[s->ms.spaces[i].pages[n].frame].pins != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Pages of the child that its parent has pinned are copies; and those that lie in a leaf of 2 MiB
  * with a pinned page may be. */
 static inline void st_learn_clone(struct stream *s, unsigned from, unsigned to)
@@ -152,6 +139,7 @@ static inline void st_op_clone(struct stream *s, unsigned i)
     }
     s->space[to] = child;
     s->handles[to] = 1;
+    t_ms_doubt(&s->ms.spaces[i], 0, s->ms.nr);
     t_ms_clone(&s->ms, m, &s->ms.spaces[to]);
     st_learn_clone(s, i, to);
     s->nr_clones++;

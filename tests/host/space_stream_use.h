@@ -319,6 +319,19 @@ static inline void st_op_device(struct stream *s)
     note->frame = 0;
 }
 
+/* Whether a page of the 2 MiB around one is pinned. */
+static inline bool st_pinned_around(const struct stream *s, unsigned i, uint32_t page)
+{
+    uint32_t first = st_large_first(s, page);
+
+    for (uint32_t n = first; first != T_MS_NONE && n < first + T_MS_LARGE; n++) {
+        if (s->ms.frames[s->ms.spaces[i].pages[n].frame].pins != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Somebody shares a page to write it elsewhere, as mm_space_make_cow() is for. */
 static inline void st_op_hold(struct stream *s, unsigned i)
 {
@@ -337,9 +350,11 @@ static inline void st_op_hold(struct stream *s, unsigned i)
         return;
     }
     st_same_ends(s, i, page, nr);
+    t_ms_doubt(&s->ms.spaces[i], page, nr);
     p = &s->ms.spaces[i].pages[page];
     frame = &s->ms.frames[p->frame];
-    if (p->frame <= T_MS_ZERO || frame->pins != 0 || note == NULL) {
+    if (p->frame <= T_MS_ZERO || frame->pins != 0 || note == NULL ||
+        (p->large != 0 && st_pinned_around(s, i, page))) {
         return;
     }
     ST_TRUE(s, (st_look(s, i, page).prot & MM_PROT_WRITE) == 0);

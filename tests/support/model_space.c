@@ -428,6 +428,7 @@ static void cut_changed(struct t_ms *ms, struct t_ms_space *s, uint32_t page, ui
 void t_ms_protect(struct t_ms *ms, struct t_ms_space *s, uint32_t page, uint32_t nr, uint32_t prot)
 {
     cut_changed(ms, s, page, nr, true, prot, 0, 0);
+    t_ms_doubt(s, page, nr);
     for (uint32_t i = page; i < page + nr; i++) {
         change(ms, s, i, true, prot, 0, 0);
     }
@@ -445,9 +446,17 @@ void t_ms_flags(struct t_ms *ms, struct t_ms_space *s, uint32_t page, uint32_t n
     }
 }
 
+void t_ms_doubt(struct t_ms_space *s, uint32_t page, uint32_t nr)
+{
+    for (uint32_t i = page; i < page + nr; i++) {
+        s->pages[i].given = s->pages[i].given != 0 ? 1 : 0;
+    }
+}
+
 void t_ms_move(struct t_ms *ms, struct t_ms_space *s, uint32_t from, uint32_t nr, uint32_t to)
 {
     t_ms_cut(ms, s, from, nr);
+    t_ms_doubt(s, from, nr);
     memcpy(&s->pages[to], &s->pages[from], nr * sizeof(s->pages[0]));
     memset(&s->pages[from], 0, nr * sizeof(s->pages[0]));
 }

@@ -32,7 +32,7 @@ struct t_ms_page {
     uint8_t kind;
     uint8_t type;      /* of a device's */
     uint8_t committed; /* promised, where promises are counted */
-    uint8_t given;     /* MM_ADVICE_FREE, and not written since: what it holds may be lost */
+    uint8_t given;     /* MM_ADVICE_FREE, and not written since: 1: it may be lost, 2: it will be */
     uint8_t large;     /* it came in a leaf of 2 MiB */
     uint16_t prot;
     uint32_t flags; /* of MM_SPACE_REGION_FLAGS */
@@ -168,6 +168,8 @@ void t_ms_protect(struct t_ms *ms, struct t_ms_space *s, uint32_t page, uint32_t
 /** Flags of used pages change. */
 void t_ms_flags(struct t_ms *ms, struct t_ms_space *s, uint32_t page, uint32_t nr, uint32_t set,
                 uint32_t clear);
+/** What was given up is only perhaps so any more. */
+void t_ms_doubt(struct t_ms_space *s, uint32_t page, uint32_t nr);
 /** A range moves to a free one. */
 void t_ms_move(struct t_ms *ms, struct t_ms_space *s, uint32_t from, uint32_t nr, uint32_t to);
 /** Pages that are pinned are left without a frame in the child: the caller makes a copy. */
