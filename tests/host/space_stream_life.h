@@ -102,6 +102,17 @@ static inline void st_learn_clone(struct stream *s, unsigned from, unsigned to)
     }
 }
 
+/* Pages that came in leaves of 2 MiB: beside a pinned one each may be copied. */
+static inline uint64_t st_nr_large(const struct stream *s, unsigned i)
+{
+    uint64_t nr = 0;
+
+    for (uint32_t n = 0; n < s->ms.nr; n++) {
+        nr += s->ms.spaces[i].pages[n].large;
+    }
+    return nr;
+}
+
 static inline void st_op_clone(struct stream *s, unsigned i)
 {
     const struct t_ms_space *m = &s->ms.spaces[i];
@@ -133,7 +144,7 @@ static inline void st_op_clone(struct stream *s, unsigned i)
                                    (m->limit_resident != 0 && sums.resident > m->limit_resident))) {
         return; /* what exceeds a limit of its own need not be had twice */
     }
-    if (!st_expect(s, status, want, 64 + ST_PINS)) {
+    if (!st_expect(s, status, want, 64 + ST_PINS + st_nr_large(s, i))) {
         ST_TRUE(s, child == NULL);
         return;
     }
