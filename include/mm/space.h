@@ -468,7 +468,8 @@ mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
  *         space's range) | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_UNSUPPORTED (the kernel's space; memory of a device that the direct map does not
  *         reach as write-back memory)
- * Locks:  the space's, shared, as mm_space_fault(). Sleeps: never.
+ * Locks:  the space's, shared, as mm_space_fault(); exclusively for a page that is read-only there,
+ *         e.g. because a relative has it too. Sleeps: never.
  * Cost:   O(len), and for each page O(log regions) and a walk.
  */
 MM_MUST_CHECK

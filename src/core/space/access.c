@@ -7,6 +7,7 @@
  *         it serves the access      move the bytes while the lock is held
  *         it does not               leave, fault it in, look again
  *         it may be given up        have the lock alone: take the mark away, move the bytes
+ *         it may be exchanged       have the lock alone: its frame may be a relative's alone soon
  *
  * What may be written through the leaf may be written behind it: a leaf that is writable is of a
  * frame that is nobody else's. That stays so while the lock is shared, because to share the frame
@@ -75,6 +76,14 @@ static bool is_reachable(const struct mm_space *space, const struct mmi_region *
             mm_physmap_covers(&space->spaces->physmap, mm_prange(paddr, MM_PAGE_SIZE)));
 }
 
+/** Whether who shares the lock may exchange the frame that was seen, because a relative has it too:
+ * then it is no more ours, whoever else it has. The zero page stays what it is. */
+static bool may_be_given_up(const struct mm_space *space, const struct mmi_page *seen)
+{
+    return seen->kind == MMI_PAGE_LEAF && (seen->prot & MM_PROT_WRITE) == 0 &&
+           mm_pfn_of(seen->paddr).raw != space->spaces->zero_page.raw;
+}
+
 /** MM_OK: moved | MM_ERR_NOT_MAPPED: it must be faulted in | MM_ERR_BUSY: it must be done alone
  * | MM_ERR_UNSUPPORTED */
 static mm_status_t move_locked(const struct transfer *t)
@@ -97,6 +106,9 @@ static mm_status_t move_locked(const struct transfer *t)
     }
     if (!is_reachable(space, region, seen.paddr)) {
         return MM_ERR_UNSUPPORTED;
+    }
+    if (!t->alone && may_be_given_up(space, &seen)) {
+        return MM_ERR_BUSY;
     }
     if (t->to == NULL && mmi_load(&space->nr_given_up) != 0) {
         if (!t->alone) {
