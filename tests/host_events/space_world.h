@@ -89,7 +89,7 @@ enum what {
     CLONE,    /* into space number `arg` */
     HOLD,     /* one reference more */
     PUT,      /* one less */
-    WRITE,    /* from outside */
+    WRITE,    /* from outside; `arg` is flags */
     READ,     /* the same */
     REMAP,    /* `nr` pages from `page` to page `arg` */
     WIRE,     /* `nr` pages from `page` on */

@@ -106,7 +106,7 @@ static void test_break(void **state)
     clone_now(0, 1);
     on_cpu(2, (struct step){LOAD, 0, 0, 0, 0});
     SCRIPT(0, {STORE, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0});
-    SCRIPT(1, {WRITE, 0, 0, 0, 0}, {STORE, 1, 0, 0, 0});
+    SCRIPT(1, {WRITE, 0, 0, 0, MM_SPACE_FORCE}, {STORE, 1, 0, 0, 0});
     SCRIPT(2, {LOAD, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0}, {LOAD, 0, 0, 0, 0});
     race("space.copies.stale-reader-outside");
     /* A thread reads by what its CPU remembers of the frame that is given up. */
@@ -169,6 +169,20 @@ static void test_outside(void **state)
     SCRIPT(0, {WRITE, 0, 0, 0, 0}, {WRITE, 0, 1, 0, 0}, {READ, 0, 0, 0, 0}, {WRITE, 0, 0, 0, 0});
     SCRIPT(1, {CLONE, 0, 0, 0, 1}, {LOAD, 1, 0, 0, 0}, {STORE, 1, 1, 0, 0});
     race("space.copies.outside-clone");
+    prepare_for(2);
+    w->plainly = true;
+    warm(0, 0, 1);
+    SCRIPT(0, {WRITE, 0, 0, 0, 0});
+    SCRIPT(1, {CLONE, 0, 0, 0, 1}, {LOAD, 1, 0, 0, 0});
+    race("space.copies.outside-clone-plainly");
+    prepare_for(3);
+    w->plainly = true;
+    warm(0, 0, 1);
+    clone_now(0, 1);
+    SCRIPT(0, {READ, 0, 0, 0, 0});
+    SCRIPT(1, {STORE, 0, 0, 0, 0});
+    SCRIPT(2, {STORE, 1, 0, 0, 0});
+    race("space.copies.outside-reads-given-up");
     prepare_for(2);
     warm(0, 0, 2);
     clone_now(0, 1);

@@ -109,6 +109,13 @@ static void test_advice(void **state)
     SCRIPT(1, {RECLAIM, 0, 0, 0, 0}, {RECLAIM, 0, 0, 0, 0});
     race("space.faults.reclaim");
     prepare_for(2);
+    watch(1, 0, 1);
+    warm(0, 0, 1);
+    on_cpu(0, (struct step){ADVISE, 0, 0, 1, MM_ADVICE_FREE});
+    SCRIPT(0, {RECLAIM, 0, 0, 0, 0});
+    SCRIPT(1, {STORE, 0, 0, 0, 0});
+    race("space.faults.reclaim-one");
+    prepare_for(2);
     warm(0, 0, 3);
     on_cpu(0, (struct step){ADVISE, 0, 0, 3, MM_ADVICE_FREE});
     SCRIPT(0, {WRITE, 0, 0, 0, 0}, {WRITE, 0, 1, 0, 0}, {READ, 0, 0, 0, 0}, {READ, 0, 2, 0, 0});
