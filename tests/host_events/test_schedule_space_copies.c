@@ -172,6 +172,7 @@ static void test_outside(void **state)
     prepare_for(2);
     w->plainly = true;
     warm(0, 0, 1);
+    on_cpu(0, (struct step){LEAVE, 0, 0, 0, 0}); /* or who flushes would wait for it */
     SCRIPT(0, {WRITE, 0, 0, 0, 0});
     SCRIPT(1, {CLONE, 0, 0, 0, 1}, {LOAD, 1, 0, 0, 0});
     race("space.copies.outside-clone-plainly");
@@ -179,6 +180,7 @@ static void test_outside(void **state)
     w->plainly = true;
     warm(0, 0, 1);
     clone_now(0, 1);
+    on_cpu(0, (struct step){LEAVE, 0, 0, 0, 0});
     SCRIPT(0, {READ, 0, 0, 0, 0});
     SCRIPT(1, {STORE, 0, 0, 0, 0});
     SCRIPT(2, {STORE, 1, 0, 0, 0});
