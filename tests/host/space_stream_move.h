@@ -297,11 +297,11 @@ static inline void st_op_brk(struct stream *s, unsigned i)
         t_ms_sum_range(m, 0, s->ms.nr, &sums);
         ST_TRUE(s, status == MM_ERR_NO_MEMORY || m->limit_resident != 0 || m->group != T_MS_NONE);
         if (status == MM_ERR_NO_MEMORY) {
-            st_is_short(s, 40);
+            st_is_short(s, 40 + at / PAGE); /* at most so many pages */
         }
         return;
     }
-    if (st_expect(s, status, want, 40)) {
+    if (st_expect(s, status, want, 40 + at / PAGE)) {
         st_brk_moved(s, i, at);
     }
     ST_EQUAL(s, mm_space_brk(s->space[i], mm_vaddr(0), &out), MM_OK);
