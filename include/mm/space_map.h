@@ -172,7 +172,7 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
 
 /**
  * Give every page of the range this protection. Pages shared by copy-on-write stay read-only until
- * they are written. Where Linux changes what lies below a hole before it fails, this changes
+ * they are written; wired ones that get a right are put there, as long as there is memory. Where Linux changes what lies below a hole before it fails, this changes
  * nothing.
  *
  * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range)

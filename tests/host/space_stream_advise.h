@@ -78,9 +78,9 @@ static inline void st_faulted_some(struct stream *s, unsigned i, uint32_t page, 
         if (leaf.there && p->frame == 0) {
             st_learn_around(s, i, n, n + 1);
             st_learn_some(s, i, n, 1);
-        } else if (leaf.there && write && (p->prot & MM_PROT_WRITE) != 0 &&
-                   leaf.number != s->ms.frames[p->frame].number) {
-            st_settle(s, i, n, true);
+        } else if (leaf.there && leaf.number != s->ms.frames[p->frame].number &&
+                   ((write && (p->prot & MM_PROT_WRITE) != 0) || p->frame == T_MS_ZERO)) {
+            st_settle(s, i, n, write && (p->prot & MM_PROT_WRITE) != 0);
         }
     }
 }
@@ -267,6 +267,9 @@ static inline void st_wired(struct stream *s, unsigned i, uint32_t page, uint32_
         st_faulted_some(s, i, page, end, true);
     } else {
         st_faulted(s, i, page, end, true);
+        for (n = page; n < end; n++) {
+            ST_TRUE(s, m->pages[n].prot == MM_PROT_NONE || m->pages[n].frame != T_MS_ZERO);
+        }
     }
 }
 

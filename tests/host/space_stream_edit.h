@@ -6,7 +6,7 @@
 #ifndef SPACE_STREAM_EDIT_H
 #define SPACE_STREAM_EDIT_H
 
-#include "space_stream.h"
+#include "space_stream_advise.h"
 
 /* --- map -------------------------------------------------------------------------------------- */
 
@@ -256,6 +256,11 @@ static inline void st_op_protect(struct stream *s, unsigned i)
     status = mm_space_protect(s->space[i], st_vrange(s, page, nr), prot);
     if (st_expect(s, status, want, 8)) {
         t_ms_protect(&s->ms, m, page, nr, prot);
+        for (uint32_t n = page; n < page + nr; n++) {
+            if ((m->pages[n].flags & MM_SPACE_WIRED) != 0) {
+                st_faulted_some(s, i, n, n + 1, true);
+            }
+        }
     }
     st_same_ends(s, i, page, nr);
 }

@@ -84,6 +84,13 @@ static inline void st_settle(struct stream *s, unsigned i, uint32_t page, bool w
         return;
     }
     ST_TRUE(s, leaf.there);
+    if (!write && old == T_MS_ZERO && (p->flags & MM_SPACE_WIRED) != 0 &&
+        leaf.number != was.number) {
+        /* What is wired gets a frame of its own. */
+        p->frame = 0;
+        st_learn(s, i, page, false, 0, 0);
+        t_ms_frame_put(&s->ms, old);
+    }
     if (write && (shared || (p->large != 0 && leaf.number != was.number && was.pins == 0))) {
         ST_TRUE(s, leaf.number != was.number);
         p->frame = 0;

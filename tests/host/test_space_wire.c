@@ -79,6 +79,30 @@ static void test_pages_are_there(void **state)
 }
 
 /* What lies below a hole is done. */
+/* A page that was read before has a frame of its own after; one that gets a right later is there. */
+static void test_later(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    uint64_t zero_page = f->spaces.zero_page.raw;
+
+    (void)state;
+    assert_int_equal(map_at(s, AT, PAGE, MM_PROT_READ, 0), MM_OK);
+    assert_int_equal(map_at(s, AT + PAGE, PAGE, MM_PROT_NONE, 0), MM_OK);
+    assert_int_equal(loaded(f, s, AT), 0);
+    assert_int_equal(frame_at(s, AT), zero_page);
+    assert_int_equal(wire(s, AT, 2 * PAGE), MM_OK);
+    assert_int_not_equal(frame_at(s, AT), zero_page);
+    assert_int_equal(loaded(f, s, AT), 0);
+    assert_int_equal(frame_at(s, AT + PAGE), 0);
+    assert_int_equal(protect(s, AT, 2 * PAGE, RW), MM_OK);
+    is_ready(f, s, AT, true);
+    is_ready(f, s, AT + PAGE, true);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 static void test_holes(void **state)
 {
     struct fixture *f = fixture_start(NULL);
@@ -214,9 +238,9 @@ static void test_large_leaves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pages_are_there), cmocka_unit_test(test_holes),
-        cmocka_unit_test(test_runs_out),        cmocka_unit_test(test_forked),
-        cmocka_unit_test(test_large_leaves),
+        cmocka_unit_test(test_pages_are_there), cmocka_unit_test(test_later),
+        cmocka_unit_test(test_holes),           cmocka_unit_test(test_runs_out),
+        cmocka_unit_test(test_forked),          cmocka_unit_test(test_large_leaves),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -255,7 +255,11 @@ static enum mm_fault_result use_leaf(struct mmi_space_fault *fault, struct mmi_p
 {
     mm_status_t status;
 
-    if (mmi_space_serves(fault, seen->prot, seen->paddr)) {
+    /* What is wired has a frame of its own, so that no later access needs one. */
+    bool wired_zero =
+        (region->attr.flags & MM_SPACE_WIRED) != 0 && is_zero_page(fault->space, seen->paddr);
+
+    if (!wired_zero && mmi_space_serves(fault, seen->prot, seen->paddr)) {
         return MM_FAULT_MINOR;
     }
     if (mmi_region_is_device(region)) {

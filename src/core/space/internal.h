@@ -344,9 +344,6 @@ void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
 mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,
                                  const struct mmi_region_attr *attr, bool populate);
 
-/** Bytes of regions in a range. */
-uint64_t mmi_space_bytes_in(const struct mm_space *space, uint64_t start, uint64_t len);
-
 /* --- protect.c: lock held alone --------------------------------------------------------------- */
 
 /** Give the leaves of a part of one region this protection: frames with other references, and the

@@ -197,6 +197,20 @@ static void protect_regions(struct mm_space *space, uint64_t start, uint64_t las
     }
 }
 
+/** Wired pages that got a right are put there, as long as there is memory (as on Linux). */
+static void fill_wired(struct mm_space *space, uint64_t start, uint64_t last)
+{
+    for (const struct mmi_region *n = mmi_regions_from(&space->regions, start);
+         n != NULL && n->start <= last; n = mmi_region_next(n)) {
+        uint32_t write = (n->attr.prot & MM_PROT_WRITE) != 0 ? MM_FAULT_WRITE : 0;
+
+        if ((n->attr.flags & MM_SPACE_WIRED) != 0 && n->attr.prot != MM_PROT_NONE) {
+            (void)!mmi_space_fault_pages(space, n->start > start ? n->start : start,
+                                         part_end(n, last), MM_FAULT_USER | write);
+        }
+    }
+}
+
 static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64_t len,
                                   mm_prot_t prot)
 {
@@ -227,6 +241,7 @@ static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64
     mm_gather_end(gather);
     mmi_space_devices_settle(space, start, len, &gone, &edit.nodes);
     mmi_space_edit_end(space, &edit);
+    fill_wired(space, start, last);
     return MM_OK;
 }
 
