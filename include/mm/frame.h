@@ -264,7 +264,7 @@ struct mm_frames {
     uint64_t strayed;
     uint64_t fresh;    /**< atomic: a line in which frames were freed lately; a hint for runs */
     uint64_t changing; /**< atomic: a call that adds or removes memory is in progress */
-    uint64_t nr_pins;  /**< atomic: of all frames */
+    uint64_t nr_pins;  /**< atomic: of all frames; top bit: some are lost */
 };
 
 /**

@@ -46,6 +46,7 @@ static void runs(void **state)
                             : 0);
         }
         assert_int_equal(mmi_frame_nr_pins(&rig.frames), len > 1 ? 1 : 0);
+        assert_true(mmi_frame_any_pinned(&rig.frames));
         COUNTS(rig, mm_pfn(first - 1), 1, 0);
         mmi_frame_share(&rig.frames, mm_pfn(first), len + 1);
         COUNTS(rig, mm_pfn(first + len), MM_FRAME_REF_IMMORTAL, MM_FRAME_REF_IMMORTAL);

@@ -392,6 +392,37 @@ static void test_zero_page_is_shared(void **state)
     fixture_stop(f);
 }
 
+/* Pinned once too often, a frame is immortal, and counts no pin: the device goes on to use it. */
+static void test_pinned_too_often(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    mm_pfn_t frame = touched_and_pinned(f, s);
+    struct mm_space *child;
+
+    (void)state;
+    for (unsigned i = 0; i < MM_FRAME_PINS_MAX; i++) {
+        mm_frame_pin(&f->m.frames, frame);
+    }
+    assert_int_equal(mm_frame_pins(&f->m.frames, frame), MM_FRAME_REF_IMMORTAL);
+    assert_int_equal(mm_space_make_cow(s, mm_vrange(mm_vaddr(AT), PAGE)), MM_OK);
+    assert_true(writable(s, AT));
+    child = clone_of(s);
+    assert_int_equal(frame_at(s, AT), frame.raw);
+    assert_true(writable(s, AT));
+    assert_int_not_equal(frame_at(child, AT), frame.raw);
+    assert_true(store(f, s, AT, 2));
+    assert_int_equal(seen(f, frame), 2);
+    assert_int_equal(loaded(f, child, AT), 1);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    assert_int_equal(mm_space_check(child), MM_OK);
+    put_last(f, child);
+    put_last(f, s);
+    mm_frame_make_mortal(&f->m.frames, frame);
+    assert_true(mm_frame_put(&f->m.frames, frame));
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_clone_of_large),
         cmocka_unit_test(test_copy_after_flush),
         cmocka_unit_test(test_zero_page_is_shared),
+        cmocka_unit_test(test_pinned_too_often),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,8 @@
 #include "space_devices.h"
 #include "space_scarce.h"
 
+#include <mm/paging_slots.h>
+
 #define TO    (UINT64_C(1) << 40)
 #define P2M   UINT64_C(0x200000)
 #define THERE (MM_SPACE_REMAP_MOVE | MM_SPACE_REMAP_FIXED)
@@ -104,6 +106,38 @@ static void test_large(void **state)
     fixture_stop(f);
 }
 
+/* A table that is there, with nothing in it: what is left of a page that came and went. */
+static void leave_table(struct mm_space *s, uint64_t at)
+{
+    const struct mm_slot soft = mm_slot_soft(1, 1);
+    const struct mm_slot none = mm_slot_empty();
+    struct mm_pagetable *table = mm_space_table(s);
+    struct mm_slot seen = none;
+
+    assert_int_equal(mm_paging_slot_cas(table, mm_vaddr(at), PAGE, &seen, &soft, NULL), MM_OK);
+    assert_int_equal(mm_paging_slot_get(table, mm_vaddr(at), &seen), MM_OK);
+    assert_int_equal(mm_paging_slot_cas(table, mm_vaddr(at), PAGE, &seen, &none, NULL), MM_OK);
+}
+
+/* Only what such a table stands for is in small pieces; there is no memory for more tables. */
+static void test_large_on_empty_table(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+
+    (void)state;
+    assert_int_equal(map_device(s, LARGE_AT, MM_SIZE_1G, BUFFER, UC, 0), MM_OK);
+    leave_table(s, TO + 3 * P2M);
+    assert_int_equal(remap(s, LARGE_AT, MM_SIZE_1G, MM_SIZE_1G, THERE, TO), MM_OK);
+    for (uint64_t i = 0; i < MM_SIZE_1G / P2M; i++) {
+        assert_int_equal(leaf_size(s, TO + i * P2M), i == 3 ? PAGE : P2M);
+        assert_int_equal(reached(f, s, TO + i * P2M + 5 * PAGE, 0), BUFFER + i * P2M + 5 * PAGE);
+    }
+    all_well(f, s);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 /* Pages of a device are none that advice takes, and none that are wired. */
 static void test_advice(void **state)
 {
@@ -166,6 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moves),
         cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large_on_empty_table),
         cmocka_unit_test(test_advice),
         cmocka_unit_test(test_runs_out),
     };

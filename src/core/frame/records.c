@@ -175,7 +175,12 @@ static void add(struct mm_frames *f, uint64_t slot, uint32_t what)
         now = word == MM_FRAME_REF_IMMORTAL ? word : one_more(word, what);
     } while (now != word && !mmi_cas(&f->refs[slot], &word, now));
     if (MMI_UNLIKELY(now == MM_FRAME_REF_IMMORTAL)) {
-        pins_gone(f, mmi_refs_pins(word) + (what == ONE_PIN ? 1 : 0)); /* it counts none */
+        uint64_t lost = mmi_refs_pins(word) + (what == ONE_PIN ? 1 : 0);
+
+        if (lost != 0 && word != MM_FRAME_REF_IMMORTAL) {
+            (void)mmi_fetch_or(&f->nr_pins, MMI_PINS_LOST); /* before they are counted no more */
+        }
+        pins_gone(f, lost); /* it counts none */
     }
 }
 
@@ -233,7 +238,12 @@ void mmi_frame_share(struct mm_frames *f, mm_pfn_t first, uint64_t nr)
 
 uint64_t mmi_frame_nr_pins(const struct mm_frames *f)
 {
-    return mmi_load_acquire(&f->nr_pins);
+    return mmi_load_acquire(&f->nr_pins) & ~MMI_PINS_LOST;
+}
+
+bool mmi_frame_any_pinned(const struct mm_frames *f)
+{
+    return mmi_load_acquire(&f->nr_pins) != 0;
 }
 
 void mm_frame_pin(struct mm_frames *frames, mm_pfn_t frame)

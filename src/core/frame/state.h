@@ -70,6 +70,9 @@
 /* Turns of a search when frames came back meanwhile, behind where it looked. */
 #define MMI_TRIES_MAX 16
 
+/* In mm_frames.nr_pins, above the count: pins have made a frame immortal. */
+#define MMI_PINS_LOST (UINT64_C(1) << 63)
+
 /* In mm_frames.flags beside the public ones: each of them sends frees the long way. */
 #define MMI_FRAMES_ABSENT      (UINT32_C(1) << 16)  /* some lines are absent */
 #define MMI_FRAMES_PRESSED     UINT32_C(0xfffe0000) /* so many zones are below a watermark, */
@@ -616,8 +619,11 @@ uint64_t mmi_refs_pins(uint32_t refs);
 /* mm_frame_get() of each frame of a run, which one look finds. Those before one that makes it panic
  * may have got their reference. */
 void mmi_frame_share(struct mm_frames *f, mm_pfn_t first, uint64_t nr);
-/* Pins of all frames now. 0: no frame is pinned, but by who begins to at this moment. */
+/* Pins of all frames now, but of those that are immortal. */
 uint64_t mmi_frame_nr_pins(const struct mm_frames *f);
+/* Whether a frame may be pinned now; who begins to at this moment may be missed. From when pins have
+ * made a frame immortal it is so for ever, because nobody knows when the last of them goes. */
+bool mmi_frame_any_pinned(const struct mm_frames *f);
 
 /* What the caller of a free says, for the panic. */
 struct mmi_claim {

@@ -195,7 +195,7 @@ static mm_status_t prepare(struct mmi_clone *clone)
     if (!mmi_space_take_nodes(parent, &clone->nodes, nodes_for(parent))) {
         return MM_ERR_NO_MEMORY;
     }
-    if (mmi_frame_nr_pins(parent->spaces->frames) != 0) {
+    if (mmi_frame_any_pinned(parent->spaces->frames)) {
         status = mmi_clone_find_pinned(clone);
     }
     if (status == MM_OK && in_pieces(clone)) {

@@ -23,10 +23,7 @@ static bool has_pins(const struct mm_spaces *spaces, const struct mm_mapping *le
     uint64_t first = mm_pfn_of(leaf->paddr).raw;
 
     for (uint64_t i = 0; i < leaf->page.len >> MM_PAGE_SHIFT; i++) {
-        uint32_t pins = mm_frame_pins(spaces->frames, mm_pfn(first + i));
-
-        /* Nobody writes to what lives for ever. */
-        if (pins != 0 && pins != MM_FRAME_REF_IMMORTAL) {
+        if (mmi_space_is_pinned(spaces, mm_pfn(first + i))) {
             return true;
         }
     }

@@ -132,6 +132,13 @@ static inline bool mmi_region_is_guard(const struct mmi_region *region)
     return (region->attr.flags & MM_SPACE_GUARD) != 0;
 }
 
+/** Whether a device may use a frame. One that was pinned too often is immortal, and may be in use
+ * for ever; the zero page is immortal, and nobody writes to it. */
+static inline bool mmi_space_is_pinned(const struct mm_spaces *spaces, mm_pfn_t frame)
+{
+    return mm_frame_pins(spaces->frames, frame) != 0 && frame.raw != spaces->zero_page.raw;
+}
+
 /* --- space.c ---------------------------------------------------------------------------------- */
 
 /** A new space with no region, not yet counted or announced. NULL: no memory. */

@@ -14,21 +14,16 @@
 
 /** Leaves in a row that answer a question alike. */
 struct run {
-    const struct mm_frames *frames;
-    bool (*asks)(const struct mm_frames *frames, mm_pfn_t frame);
+    const struct mm_spaces *spaces;
+    bool (*asks)(const struct mm_spaces *spaces, mm_pfn_t frame);
     bool any;
     bool answer;  /* of one frame of a leaf: of the leaf */
     uint64_t end; /* where the first leaf that answers otherwise begins */
 };
 
-static bool is_shared(const struct mm_frames *frames, mm_pfn_t frame)
+static bool is_shared(const struct mm_spaces *spaces, mm_pfn_t frame)
 {
-    return mm_frame_refs(frames, frame) > 1;
-}
-
-static bool is_pinned(const struct mm_frames *frames, mm_pfn_t frame)
-{
-    return mm_frame_pins(frames, frame) != 0;
+    return mm_frame_refs(spaces->frames, frame) > 1;
 }
 
 static bool extend_run(void *ctx, const struct mm_mapping *leaf)
@@ -38,7 +33,7 @@ static bool extend_run(void *ctx, const struct mm_mapping *leaf)
     bool answer = false;
 
     for (uint64_t i = 0; i < leaf->page.len >> MM_PAGE_SHIFT && !answer; i++) {
-        answer = run->asks(run->frames, mm_pfn(first.raw + i));
+        answer = run->asks(run->spaces, mm_pfn(first.raw + i));
     }
     if (run->any && answer != run->answer) {
         run->end = leaf->page.start.raw;
@@ -61,11 +56,11 @@ static void protect_leaves(struct mm_space *space, uint64_t start, uint64_t len,
 
 /** Runs that answer yes get one protection, the others another; MM_PROT_GLOBAL: they are left. */
 static void protect_by(struct mm_space *space, uint64_t start, uint64_t len,
-                       bool (*asks)(const struct mm_frames *, mm_pfn_t), mm_prot_t yes,
+                       bool (*asks)(const struct mm_spaces *, mm_pfn_t), mm_prot_t yes,
                        mm_prot_t no, struct mm_gather *gather)
 {
     uint64_t end = start + len;
-    struct run run = {.frames = space->spaces->frames, .asks = asks, .end = start};
+    struct run run = {.spaces = space->spaces, .asks = asks, .end = start};
 
     while (run.end != end) {
         uint64_t from = run.end;
@@ -285,8 +280,8 @@ static mm_status_t make_cow_locked(struct mm_space *space, uint64_t start, uint6
         mm_prot_t prot = (n->attr.prot & ~(mm_prot_t)MM_PROT_WRITE) | MM_PROT_READ;
 
         if ((n->attr.prot & MM_PROT_WRITE) != 0 && !mmi_region_is_device(n)) {
-            protect_by(space, first, part_end(n, last) - first + 1, is_pinned, MM_PROT_GLOBAL, prot,
-                       gather);
+            protect_by(space, first, part_end(n, last) - first + 1, mmi_space_is_pinned,
+                       MM_PROT_GLOBAL, prot, gather);
         }
     }
     mm_gather_end(gather);

@@ -242,7 +242,8 @@ static void tag(const struct move *m, uint64_t at, mm_paddr_t paddr)
 }
 
 /** Write a leaf that was taken out, whole or in pieces. A table that is there already, and empty,
- * wants pieces that fit into it. */
+ * wants pieces that fit into it; behind it they are as large as they were counted, because no table
+ * was put aside for smaller ones. */
 static void put(const struct move *m, const struct mm_slot *was)
 {
     uint64_t at = was->page.start.raw + (m->to - m->old);
@@ -265,6 +266,9 @@ static void put(const struct move *m, const struct mm_slot *was)
             tag(m, at + done, now.paddr);
         }
         done += size;
+        if (mm_is_aligned(done, MM_SIZE_2M)) {
+            size = piece_size(was->page.len - done, m->to - m->old);
+        }
     }
 }
 
