@@ -150,22 +150,6 @@ class Memory
     uint64_t len_;
 };
 
-// Whether a fault was answered so that the access succeeds now.
-inline bool goes_on(mm_fault_result result)
-{
-    switch (result) {
-    case MM_FAULT_PENDING:
-    case MM_FAULT_SIGNAL_MAP:
-    case MM_FAULT_SIGNAL_ACCESS:
-    case MM_FAULT_SIGNAL_BUS:
-    case MM_FAULT_NO_MEMORY:
-    case MM_FAULT_CORRUPT:
-        return false;
-    default:
-        return true;
-    }
-}
-
 // `live`: the CPU of the thread that makes it runs in the space, so that leaves are changed in one step.
 class World
 {
@@ -228,7 +212,7 @@ class World
         mm_fault_result got = MM_FAULT_CORRUPT;
 
         check(mm_space_fault(space, &what, &got));
-        return goes_on(got);
+        return mm_fault_resolved(got);
     }
     bool fault_all(uint64_t at, uint64_t nr_pages)
     {

@@ -15,27 +15,12 @@
 
 static struct memory *memory;
 
-// Whether the access can be made again. A kernel with processes would put one that waits for a pager
-// to sleep, and make room or kill when there is no frame.
-static bool resolved(enum mm_fault_result result)
-{
-    switch (result) {
-    case MM_FAULT_SIGNAL_MAP:
-    case MM_FAULT_SIGNAL_ACCESS:
-    case MM_FAULT_SIGNAL_BUS:
-    case MM_FAULT_NO_MEMORY:
-    case MM_FAULT_CORRUPT:
-        return false;
-    default:
-        return true;
-    }
-}
-
 static bool resolve(struct mm_space *space, const struct mm_fault *fault)
 {
     enum mm_fault_result result;
 
-    return space != NULL && mm_space_fault(space, fault, &result) == MM_OK && resolved(result);
+    return space != NULL && mm_space_fault(space, fault, &result) == MM_OK &&
+           mm_fault_resolved(result);
 }
 
 // Wherever a program reaches, it is the user's space that answers: also for addresses of the kernel.
@@ -45,7 +30,8 @@ static bool handle_user(const struct mm_fault *fault)
     enum mm_fault_result result;
 
     must(mm_space_fault(memory->current[cpu], fault, &result), "a fault of ring 3");
-    if (!resolved(result)) {
+    // A kernel with processes would make room or kill when there is no frame.
+    if (!mm_fault_resolved(result)) {
         memory->refused[cpu] = result;
         return false;
     }

@@ -7,12 +7,18 @@
  *         it serves the access      move the bytes while the lock is held
  *         it does not               leave, fault it in, look again
  *         it may be given up        have the lock alone: take the mark away, move the bytes
- *         it may be exchanged       have the lock alone: its frame may be a relative's alone soon
+ *         it may be exchanged       have the lock alone, read or write: see below
  *
  * What may be written through the leaf may be written behind it: a leaf that is writable is of a
  * frame that is nobody else's. That stays so while the lock is shared, because to share the frame
  * anew (clone, make_cow) takes the lock alone; so the bytes are moved under it, and never into a
  * frame that a child has as well. Each further turn is one that another CPU was faster than.
+ *
+ * A leaf that is not writable may be exchanged by who shares the lock: a write fault puts a copy
+ * there and gives up the frame, which a relative, now alone with it, may write or free while its
+ * bytes are moved. So such a leaf is read, and by force written, with the lock alone. No fault of
+ * the space is half done then, so that no flush of a copy is owed either. The zero page is exchanged
+ * too, but its bytes stay.
  *
  * No accessed or dirty bit is set: those are what the hardware says of the space's own accesses,
  * and private memory is written back to nothing. The one that asks for dirty is
@@ -115,9 +121,6 @@ static mm_status_t move_locked(const struct transfer *t)
             return MM_ERR_BUSY;
         }
         keep(space, access.page);
-    }
-    if (t->to == NULL && (seen.prot & MM_PROT_WRITE) == 0) {
-        mmi_page_flush(space->table, access.page); /* it may be a copy just made: fault.c */
     }
     move(t, mm_physmap_ptr(&space->spaces->physmap,
                            mm_paddr(seen.paddr.raw + (t->at & (MM_PAGE_SIZE - 1)))));

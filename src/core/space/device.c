@@ -17,7 +17,7 @@
 
 #include <mm/paging_ops.h>
 
-/** Pieces that one edit can leave at each of its two ends. */
+/** Pieces that one edit can leave, at both its ends together. */
 #define PIECES_MAX 4u
 
 /** Regions that the ends of one edit can cut. */

@@ -140,10 +140,10 @@ static mm_status_t fill(struct mmi_space_fault *fault, const struct mmi_region *
  *     allow      the copy may be written
  *
  * A CPU that finds the copy before it may be written takes it for a frame that is its own, and
- * cannot know that the flush has not been. So who takes a frame, or writes to it behind a leaf that
- * forbids it (access.c), flushes first, too: before anything is written, again no CPU knows what was
- * there before. A right too few that is cached after that is
- * a spurious fault at most.
+ * cannot know that the flush has not been. So who takes a frame flushes first, too: before anything
+ * is written, again no CPU knows what was there before. A right too few that is cached after that is
+ * a spurious fault at most. Who writes behind a leaf that forbids it (access.c) has the lock alone:
+ * no copy is half made then.
  *
  * Who loses the race for a page may have read an old frame that was given up meanwhile; it throws
  * the copy away.

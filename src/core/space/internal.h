@@ -213,8 +213,8 @@ static inline uint64_t mmi_space_promise(const struct mm_space *space,
 bool mmi_space_charge_pages(struct mm_space *space, uint64_t nr_pages);
 void mmi_space_refund_pages(struct mm_space *space, uint64_t nr_pages);
 
-/** Be of the parent's group and limits, and charge what the parent has. Both held alone; the child
- * has no region. MM_OK | MM_ERR_LIMIT | MM_ERR_NO_MEMORY */
+/** Be of the parent's group and limits, and charge what the parent has. The parent held alone;
+ * nobody else knows the child, which has no region. MM_OK | MM_ERR_LIMIT | MM_ERR_NO_MEMORY */
 mm_status_t mmi_space_charge_copy(struct mm_space *parent, struct mm_space *child);
 
 /** Pages that are there now, but a device's. */
@@ -267,8 +267,8 @@ mm_pfn_t mmi_space_spare_take(struct mmi_space_spare *spare);
 /** Give back what is left. */
 void mmi_space_spare_drop(struct mmi_space_spare *spare);
 
-/** Tables that a call needs at most to split the large leaves that the ends of a range cut, and the
- * ends of the regions in it; 0: there are none. */
+/** Tables that a call needs at most to split the large leaves that the ends of a range cut; 0: there
+ * are none. */
 uint64_t mmi_space_need_tables(const struct mm_space *space, uint64_t start, uint64_t len);
 
 /** Tables that mapping a range takes at most, where nothing is; `large`: with leaves of 2 MiB where
@@ -280,7 +280,7 @@ uint64_t mmi_space_tables_to_map(uint64_t start, uint64_t len, bool large);
 void mmi_space_cut_leaves(struct mm_space *space, uint64_t start, uint64_t len,
                           struct mm_gather *gather);
 
-/** A zeroed frame for a page of the space, tagged with it. */
+/** A frame for a page of the space, zeroed if asked, tagged with it. */
 mm_status_t mmi_space_alloc_page(struct mm_space *space, uint64_t at, bool zero, mm_pfn_t *out);
 
 /** Record that a frame is this page's alone. Lock held, shared or alone. */

@@ -158,11 +158,17 @@ void mmi_space_fold(struct mm_space *space)
     uint64_t nr = 0;
 
     for (unsigned i = 0; i < MMI_SPACE_SLOTS; i++) {
-        nr += mmi_load(&space->lock.slots[i].word) >> MMI_SPACE_FILLED_SHIFT;
+        struct mmi_space_slot *slot = &space->lock.slots[i];
+        uint64_t filled = mmi_load(&slot->word) >> MMI_SPACE_FILLED_SHIFT;
+
+        if (filled != slot->nr_folded) {
+            nr += (filled - slot->nr_folded) & (UINT64_MAX >> MMI_SPACE_FILLED_SHIFT);
+            slot->nr_folded = filled;
+        }
     }
-    if (nr != space->nr_folded) {
-        mmi_page_count(space->table, nr - space->nr_folded);
-        space->nr_folded = nr;
+    if (nr != 0) {
+        mmi_page_count(space->table, nr);
+        space->nr_folded += nr;
     }
 }
 

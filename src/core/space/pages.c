@@ -136,11 +136,6 @@ uint64_t mmi_space_need_tables(const struct mm_space *space, uint64_t start, uin
     }
     need += cuts_leaf(space, start) ? TABLES_OF_A_CUT : 0;
     need += cuts_leaf(space, start + len) ? TABLES_OF_A_CUT : 0;
-    /* A leaf may be of two regions by now: advice and wiring cut regions, not leaves. */
-    for (const struct mmi_region *n = mmi_regions_from(&space->regions, start);
-         n != NULL && n->start < start + len; n = mmi_region_next(n)) {
-        need += n->start > start && cuts_leaf(space, n->start) ? TABLES_OF_A_CUT : 0;
-    }
     return need;
 }
 

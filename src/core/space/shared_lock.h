@@ -25,16 +25,18 @@
 #include <mm/space.h>
 
 #define MMI_SPACE_SLOTS        8u
-#define MMI_SPACE_HOLDERS      UINT64_C(0xffff) /* of `word`: not more than CPUs */
+#define MMI_SPACE_HOLDERS      UINT64_C(0xffff) /* of `word`: holders at once, far below 65536 */
 #define MMI_SPACE_FILLED_SHIFT 16u
 
-/** What CPUs of one slot count. All atomic. */
+/** What CPUs of one slot count. `a` = atomic, `l` = under the lock, alone. */
 struct mmi_space_slot {
-    uint64_t word; /* holders; above them pages filled since the space was made */
-    uint64_t nr_reused;
-    uint64_t nr_zero_page;
-    uint64_t pad;
-    uint64_t nr_faults[MM_FAULT_COUNT]; /* MM_FAULT_ZERO: those that filled no page of a slot */
+    uint64_t word; /* a: holders; above them pages filled since the space was made, modulo 2^48 */
+    uint64_t nr_reused;    /* a */
+    uint64_t nr_zero_page; /* a */
+    uint64_t nr_folded;    /* l: of the pages filled, those that the table has counted */
+    /* a: of MM_FAULT_ZERO only what `word` does not count. A fill that must not count takes one off,
+     * so only the sum is right. */
+    uint64_t nr_faults[MM_FAULT_COUNT];
 } __attribute__((aligned(MM_CACHE_LINE)));
 
 struct mmi_space_lock {
