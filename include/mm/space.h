@@ -344,8 +344,10 @@ mm_status_t mm_space_activate(struct mm_space *space);
 struct mm_pagetable *mm_space_table(struct mm_space *space);
 
 /**
- * Change the space's page table under its lock: for kernels that map something by themselves where
- * no region is.
+ * Do something with the space's page table under its lock. Kernels that map something by themselves
+ * do it outside of mm_space_range(): what lies in it is taken for a page of a region.
+ * mm_space_check() tells of it, a clone shares it and an unmap releases it as a frame. Who pins a
+ * frame of the space, or takes a reference to it, does so here.
  *
  * @param change  called once, with the space's lock held; must not call back into the space
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null) | what `change` answers

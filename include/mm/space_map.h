@@ -219,7 +219,8 @@ mm_status_t mm_space_remap(struct mm_space *space, struct mm_vrange old, uint64_
 /**
  * Make private pages of the range copy-on-write: the next write to each faults, and copies it if
  * its frame has another reference then. For whoever shares frames by mm_frame_get(), e.g. to write
- * a consistent picture of them elsewhere. Holes, devices and pages that nobody touched are passed
+ * a consistent picture of them elsewhere: references are taken before this call, inside of
+ * mm_space_with_table(). Holes, devices and pages that nobody touched are passed
  * over; pinned pages stay writable, and so does a leaf of 2 MiB with a pinned page in it.
  *
  * @return as mm_space_unmap(), and MM_ERR_UNSUPPORTED (the kernel's space)

@@ -28,7 +28,7 @@ static void give(void *ctx, mm_pfn_t frame)
 
 int main(void)
 {
-    static const struct mm_frame_source_ops source_ops = {take, give};
+    static const struct mm_frame_source_ops source_ops = {take, give, NULL};
     static struct host_cpu cpu;
     static struct mm_x86_64 arch;
     static struct mm_pagetable pt;

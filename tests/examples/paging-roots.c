@@ -65,7 +65,7 @@ int main(void)
 {
     static const struct mm_x86_64_cpu_ops cpu_ops = {cpuid,     read_any, write_any, read_any,
                                                      write_any, invlpg,   invpcid};
-    static const struct mm_frame_source_ops source_ops = {take, give};
+    static const struct mm_frame_source_ops source_ops = {take, give, NULL};
     static struct mm_x86_64 arch;
     static struct mm_pagetable kernel, user, child;
     struct mm_physmap physmap = mm_physmap_direct((uint64_t)(uintptr_t)memory);

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Calls the example of docs/spaces.md over 64 MiB of the host's memory and a CPU that
+// remembers its registers.
+#include <mm/arch/x86_64.h>
+#include <mm/mm.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define MEMORY UINT64_C(0x600000000000)
+#define LEN    (UINT64_C(64) << 20)
+
+struct cpu {
+    uint64_t cr[5];
+    uint64_t efer;
+};
+
+static struct mm_x86_64_cpuid cpuid(void *ctx, uint32_t leaf, uint32_t subleaf)
+{
+    struct mm_x86_64_cpuid none = {0, 0, 0, 0};
+
+    (void)ctx;
+    (void)subleaf;
+    switch (leaf) {
+    case 0:
+        none.eax = 7;
+        break;
+    case 1:
+        none.edx = 1u << 13 | 1u << 16;
+        break;
+    case 0x80000000u:
+        none.eax = 0x80000008u;
+        break;
+    case 0x80000001u:
+        none.edx = 1u << 20 | 1u << 26;
+        break;
+    case 0x80000008u:
+        none.eax = 46 | 48 << 8;
+        break;
+    }
+    return none;
+}
+
+static uint64_t read_msr(void *ctx, uint32_t msr)
+{
+    return msr == 0xc0000080u ? ((struct cpu *)ctx)->efer : 0;
+}
+
+static void write_msr(void *ctx, uint32_t msr, uint64_t value)
+{
+    if (msr == 0xc0000080u)
+        ((struct cpu *)ctx)->efer = value;
+}
+
+static uint64_t read_cr(void *ctx, unsigned cr)
+{
+    return ((struct cpu *)ctx)->cr[cr];
+}
+
+static void write_cr(void *ctx, unsigned cr, uint64_t value)
+{
+    ((struct cpu *)ctx)->cr[cr] = value;
+}
+
+static void invlpg(void *ctx, uint64_t vaddr)
+{
+    (void)ctx;
+    (void)vaddr;
+}
+
+static void invpcid(void *ctx, uint64_t type, uint64_t pcid, uint64_t vaddr)
+{
+    (void)ctx;
+    (void)type;
+    (void)pcid;
+    (void)vaddr;
+}
+
+static struct mm_system host;
+
+static mm_status_t start(struct mm_paging_backend backend)
+{
+    static struct mm_boot_entry entries[MM_BOOTMAP_CAPACITY(8)];
+    static struct mm_bootmap map;
+    struct mm_physmap physmap = mm_physmap_direct(MEMORY);
+    struct mm_vrange range = mm_vrange(mm_vaddr(MEMORY), UINT64_C(512) << 30);
+    struct mm_system_config config = {
+        .map = &map,
+        .physmap = &physmap,
+        .mapped = mm_prange(mm_paddr(0), LEN),
+        .nr_cpus = 1,
+        .backend = backend,
+        .kernel_ranges = &range,
+        .nr_kernel_ranges = 1,
+        .user = mm_vrange(mm_vaddr(2u << 20), (UINT64_C(64) << 40) - (2u << 20))};
+    mm_status_t status = mm_bootmap_init(&map, entries, MM_BOOTMAP_CAPACITY(8));
+
+    if (status == MM_OK)
+        status = mm_bootmap_add(&map, mm_prange(mm_paddr(0), LEN), MM_BOOT_USABLE);
+    return status == MM_OK ? mm_system_init(&host, &config) : status;
+}
+
+int main(void)
+{
+    static const struct mm_x86_64_cpu_ops ops = {cpuid,    read_msr, write_msr, read_cr,
+                                                 write_cr, invlpg,   invpcid};
+    static const struct segment segments[] = {
+        {{0x400000}, 0x1000, "code", 4, MM_PROT_RX, MM_REGION_CODE},
+        {{0x401000}, 0x3000, "data", 4, MM_PROT_RW, MM_REGION_DATA},
+    };
+    static struct mm_x86_64 x86;
+    static struct process p;
+    static struct cpu cpu;
+    char code[5] = "";
+    mm_status_t status;
+    void *memory = mmap((void *)MEMORY, LEN, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+    if (memory != (void *)MEMORY)
+        return 2;
+    status = mm_x86_64_init(&x86, &ops, &cpu);
+    if (status == MM_OK)
+        status = mm_x86_64_enable(&x86);
+    if (status == MM_OK)
+        status = start(mm_x86_64_backend(&x86));
+    if (status == MM_OK)
+        status = make_process(&host.spaces, segments, 2, UINT64_C(32) << 40, &p);
+    if (status == MM_OK)
+        status = mm_space_activate(p.space);
+    if (status == MM_OK)
+        status = mm_space_read(p.space, code, mm_vaddr(0x400000), 4, 0, NULL);
+    if (status == MM_OK)
+        status = end_process(&host.kernel, &p);
+    if (status == MM_OK)
+        status = mm_system_destroy(&host);
+    printf("process: %s, %s\n", mm_status_str(status), code);
+    return status == MM_OK && strcmp(code, "code") == 0 ? 0 : 1;
+}
