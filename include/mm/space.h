@@ -21,9 +21,10 @@
  * a kernel that faults in its own fault handler has no way out.
  *
  * Locking: each space has one lock that is shared or exclusive and spins. Faults of pages that are
- * there or missing share it, so that threads of one space fault in parallel; what edits regions or
- * tables has it alone. Get, put, range and id take none; clone holds the parent's, and the child is
- * nobody else's yet. The kernel's root is edited under the kernel space's lock alone as long as
+ * there or missing share it, so that threads of one space fault in parallel, and so do find, next,
+ * list, read, write and clear; what edits regions or tables has it alone. Get, put, range and id
+ * take none; clone holds the parent's, and the child is nobody else's yet. What meets a device takes
+ * the lock of the devices for moments, the arena's or the manager's own. The kernel's root is edited under the kernel space's lock alone as long as
  * that space exists. Calls may be made on any CPU, not from interrupt handlers that may interrupt a
  * call on the same space. None sleeps. docs/decisions/0016-space-locks.md says where this goes.
  */
@@ -116,7 +117,7 @@ mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_conf
  *
  * @return MM_OK | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_BUSY (a user
  *         space is alive, or a reference to the kernel's: nothing was done)
- * Locks:  none; no other CPU uses the manager. Sleeps: never.
+ * Locks:  none; no other CPU uses the manager; as mm_gather_end(). Sleeps: never.
  * Cost:   O(regions and pages of the kernel's space).
  */
 MM_MUST_CHECK
@@ -315,7 +316,8 @@ void mm_space_get(struct mm_space *space);
  * manager's; null is an illegal instruction.
  *
  * @return true if this was the last
- * Locks:  none; the space's not held. Sleeps: never.
+ * Locks:  none, the space's not held; the last one those of devices for moments, and as
+ *         mm_gather_end(). Sleeps: never.
  * Cost:   O(1); the last one O(regions + touched pages).
  */
 bool mm_space_put(struct mm_space *space);
@@ -413,7 +415,7 @@ static inline bool mm_fault_resolved(enum mm_fault_result result)
  *
  * @param[out] out  what became of it; untouched on error
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, unknown flags)
- * Locks:  the space's, shared; exclusively where a stack grows or a leaf of 2 MiB is made or split.
+ * Locks:  the space's, shared; exclusively where a stack may grow or a leaf of 2 MiB is made or split.
  *         Where a shared page is broken off, it waits for other CPUs as mm_gather_end() does.
  *         Interrupts as the caller likes. Sleeps: never.
  * Cost:   O(log regions), one walk, and the zeroing or copying of a page.
@@ -441,7 +443,7 @@ mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
  *         | MM_ERR_FAULT (a frame that cannot be a table) | what the source of the kernel's root
  *         answers
  * Owner:  the caller, of one reference to the child.
- * Locks:  the parent's, and with devices the claims' for moments. Sleeps: never.
+ * Locks:  the parent's, and with devices theirs for moments; as mm_gather_end(). Sleeps: never.
  * Cost:   O(regions + touched pages), and a copy of each pinned page.
  */
 MM_MUST_CHECK
@@ -470,8 +472,8 @@ mm_status_t mm_space_clone(struct mm_space *space, struct mm_space **out);
  *         space's range) | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_UNSUPPORTED (the kernel's space; memory of a device that the direct map does not
  *         reach as write-back memory)
- * Locks:  the space's, shared, as mm_space_fault(); exclusively for a page that is read-only there,
- *         e.g. because a relative has it too. Sleeps: never.
+ * Locks:  the space's, shared, as mm_space_fault(); exclusively for a leaf that is not writable,
+ *         e.g. because a relative has it too, but the zero page. Sleeps: never.
  * Cost:   O(len), and for each page O(log regions) and a walk.
  */
 MM_MUST_CHECK
@@ -484,7 +486,8 @@ mm_status_t mm_space_read(struct mm_space *space, void *to, mm_vaddr_t from, uin
  *
  * @param[out] residue  bytes not written, as for mm_space_read()
  * @return as mm_space_read()
- * Locks:  as mm_space_read(). Sleeps: never. Cost: as mm_space_read().
+ * Locks:  as mm_space_read(); exclusively also while a page of the space is given up
+ *         (MM_ADVICE_FREE). Sleeps: never. Cost: as mm_space_read().
  */
 MM_MUST_CHECK
 mm_status_t mm_space_write(struct mm_space *space, mm_vaddr_t to, const void *from, uint64_t len,
@@ -495,7 +498,7 @@ mm_status_t mm_space_write(struct mm_space *space, mm_vaddr_t to, const void *fr
  *
  * @param[out] residue  bytes not cleared, as for mm_space_read()
  * @return as mm_space_read()
- * Locks:  as mm_space_read(). Sleeps: never. Cost: as mm_space_read().
+ * Locks:  as mm_space_write(). Sleeps: never. Cost: as mm_space_read().
  */
 MM_MUST_CHECK
 mm_status_t mm_space_clear(struct mm_space *space, mm_vaddr_t to, uint64_t len, uint32_t flags,
@@ -534,7 +537,7 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
  * charges and promises as regions and pages are. Each contradiction is one line to the log op.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the space's. Sleeps: never.
+ * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   O(regions + slots of all tables).
  */
 MM_MUST_CHECK

@@ -18,9 +18,10 @@
  * Ranges: the start is page-aligned, the length is rounded up to pages, and all of it lies in
  * mm_space_range(). Addresses of a request are page-aligned.
  *
- * Locking: every call here takes the space's lock, exclusively, but those that say otherwise. None
- * sleeps. No lock that is ever taken with interrupts off is held, because most end a gather
- * (tlb.h).
+ * Locking: every call here takes the space's lock, exclusively, but those that say otherwise; that
+ * of the devices (kva.h; the manager's own, without an arena) for moments where a device is mapped,
+ * cut, moved or given up. None sleeps. No lock that is ever taken with interrupts off is held,
+ * because most end a gather (tlb.h).
  */
 #ifndef MM_SPACE_MAP_H
 #define MM_SPACE_MAP_H
@@ -118,7 +119,7 @@ struct mm_region_info {
  *         cannot be a table, or cannot be zeroed) | MM_ERR_PERMISSION_DENIED (as for
  *         mm_paging_map()) | what the source of the kernel's root answers
  * Owner:  the space, until mm_space_unmap(). Contents: zero.
- * Locks:  the space's. Sleeps: never.
+ * Locks:  the space's, and where REPLACE meets devices theirs for moments. Sleeps: never.
  * Cost:   O(log regions), and a step more for each gap that is large enough and wrongly aligned or
  *         too near to a stack; with POPULATE a frame and a store for each page; with REPLACE that
  *         of mm_space_unmap().
@@ -148,7 +149,7 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
  *         write-back) | MM_ERR_ALREADY_MAPPED (also if somebody mapped a page there without a
  *         region)
  * Owner:  the memory stays whose it is; it outlives the region.
- * Locks:  the space's, and the claims' for moments; if the arena has claimed it with another type
+ * Locks:  the space's, and the devices' for moments; if the arena has claimed it with another type
  *         also as mm_kva_purge(). Sleeps: never.
  * Cost:   as mm_space_map(), a store a leaf, and O(log n) in the devices that are mapped.
  */
@@ -164,7 +165,7 @@ mm_status_t mm_space_map_physical(struct mm_space *space, const struct mm_space_
  *         (outside the space's range) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NO_MEMORY (a region
  *         or a large leaf must be split and there is no node or no table) | MM_ERR_FAULT (a frame
  *         that cannot be a table)
- * Locks:  the space's. Sleeps: never.
+ * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   O(log regions + regions removed + touched pages), one flush.
  */
 MM_MUST_CHECK
@@ -178,7 +179,7 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
  * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range)
  *         | MM_ERR_PERMISSION_DENIED (a guard region; if there are both a hole and a guard, what
  *         comes first) | MM_ERR_INVALID_FLAGS (prot)
- * Locks:  the space's. Sleeps: never.
+ * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   O(log regions + regions and touched pages in the range), one flush.
  */
 MM_MUST_CHECK
@@ -209,7 +210,7 @@ mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_
  *         or wraps) | MM_ERR_INVALID_ADDRESS (outside the space's range; FIXED: outside its layout,
  *         or the ranges overlap) | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_ARGUMENT (null)
  *         | MM_ERR_UNSUPPORTED (the kernel's space) | MM_ERR_FAULT (as for mm_space_map())
- * Locks:  the space's. Sleeps: never.
+ * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   O(log regions); moved: two exchanges a touched page, a table for each 2 MiB, one flush.
  */
 MM_MUST_CHECK
@@ -357,7 +358,7 @@ mm_status_t mm_space_set_brk_start(struct mm_space *space, mm_vaddr_t start);
  *         | MM_ERR_NO_MEMORY | MM_ERR_REGION_NOT_FOUND (no start was told)
  *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's space)
  *         | MM_ERR_FAULT (as for mm_space_unmap())
- * Locks:  the space's. Sleeps: never.
+ * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   as mm_space_map(), mm_space_unmap().
  */
 MM_MUST_CHECK
@@ -368,7 +369,7 @@ mm_status_t mm_space_brk(struct mm_space *space, mm_vaddr_t at, mm_vaddr_t *out)
  *
  * @param[out] out  the break before: where the new memory begins; untouched on error
  * @return as mm_space_brk()
- * Locks:  the space's. Sleeps: never. Cost: as mm_space_brk().
+ * Locks:  the space's, and with devices theirs for moments. Sleeps: never. Cost: as mm_space_brk().
  */
 MM_MUST_CHECK
 mm_status_t mm_space_sbrk(struct mm_space *space, int64_t by, mm_vaddr_t *out);
