@@ -89,18 +89,18 @@ struct mm_kva_config {
     void *ctx;
 };
 
-/** Physical ranges that are mapped, by memory type: by the arena, and by spaces. All under a lock of
- * its own. */
+/** Physical ranges that are mapped, by memory type: by the arena, and by spaces. `a` = atomic, `d` =
+ * under `lock`. */
 struct mm_kva_devices {
-    uint32_t lock;
-    uint64_t nr_foreign; /**< by others than the arena */
-    struct mm_regions by_type[MM_MEMTYPE_COUNT];
+    uint32_t lock;                               /**< a */
+    uint64_t nr_foreign;                         /**< d: by others than the arena */
+    struct mm_regions by_type[MM_MEMTYPE_COUNT]; /**< d */
 };
 
 struct mmi_kva_range;
 
 /** An arena. Storage is the caller's; fields are the library's: `c` = constant after init, `l` =
- * under the lock, `p` = under the purge lock, `a` = atomic. */
+ * under the lock, `p` = under the purge lock, `a` = atomic; `devices` has a lock of its own. */
 struct mm_kva {
     uint32_t magic;               /**< c */
     uint32_t lock;                /**< a */

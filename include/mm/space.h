@@ -24,9 +24,10 @@
  * there or missing share it, so that threads of one space fault in parallel, and so do find, next,
  * list, read, write and clear; what edits regions or tables has it alone. Get, put, range and id
  * take none; clone holds the parent's, and the child is nobody else's yet. What meets a device takes
- * the lock of the devices for moments, the arena's or the manager's own. The kernel's root is edited under the kernel space's lock alone as long as
- * that space exists. Calls may be made on any CPU, not from interrupt handlers that may interrupt a
- * call on the same space. None sleeps. docs/decisions/0016-space-locks.md says where this goes.
+ * the lock of the devices for moments, the arena's or the manager's own. The kernel's root is edited
+ * under the kernel space's lock alone as long as that space exists. Calls may be made on any CPU,
+ * not from interrupt handlers that may interrupt a call on the same space. None sleeps.
+ * docs/decisions/0016-space-locks.md says where this goes.
  */
 #ifndef MM_SPACE_H
 #define MM_SPACE_H
@@ -87,10 +88,11 @@ struct mm_spaces {
     uint64_t next_id;            /**< a */
     mm_pfn_t zero_page;          /**< c: immortal; 0: none, because there are no user spaces */
     struct mm_kva *kva;          /**< c */
-    struct mm_kva_devices own_devices; /**< without kva: what spaces have mapped */
-    enum mm_commit commit;             /**< c */
-    uint64_t commit_pages;             /**< c */
-    uint64_t nr_committed;             /**< a: pages promised */
+    struct mm_kva_devices
+        own_devices;       /**< without kva: what spaces have mapped; `d`: its own lock */
+    enum mm_commit commit; /**< c */
+    uint64_t commit_pages; /**< c */
+    uint64_t nr_committed; /**< a: pages promised */
 };
 
 /**
@@ -105,7 +107,7 @@ struct mm_spaces {
  *         | MM_ERR_UNSUPPORTED (frames without counts or without a physmap; physmap with ops)
  *         | MM_ERR_NOT_ALIGNED (kernel_range) | MM_ERR_INVALID_ADDRESS (kernel_range: not in one
  *         kernel range; physmap: does not reach all frames) | MM_ERR_NO_MEMORY
- * Owner:  frames, kernel and pool outlive the manager.
+ * Owner:  frames, kernel, pool and kva outlive the manager.
  * Locks:  none; one CPU. Sleeps: never.
  * Cost:   O(1).
  */
@@ -151,14 +153,14 @@ struct mm_space_limits {
 
 /**
  * Spaces that have limits together: a job, a container, a user. Storage is the caller's; fields are
- * the library's, all atomic but magic.
+ * the library's: `c` = constant after init, `a` = atomic.
  */
 struct mm_space_group {
-    uint32_t magic;
-    uint32_t nr_spaces;
-    struct mm_space_limits limits;
-    uint64_t mapped_bytes;
-    uint64_t resident_bytes;
+    uint32_t magic;                /**< c */
+    uint32_t nr_spaces;            /**< a */
+    struct mm_space_limits limits; /**< a: each field */
+    uint64_t mapped_bytes;         /**< a */
+    uint64_t resident_bytes;       /**< a */
 };
 
 struct mm_space_group_stats {
@@ -386,11 +388,11 @@ enum mm_fault_result {
     MM_FAULT_PENDING = 3, /**< a pager works on it (not in this version) */
     MM_FAULT_SIGNAL_MAP = 4,    /**< no region there: a Unix would send SIGSEGV, SEGV_MAPERR */
     MM_FAULT_SIGNAL_ACCESS = 5, /**< the region forbids it: SIGSEGV, SEGV_ACCERR */
-    MM_FAULT_SIGNAL_BUS = 6,    /**< the object ends before it: SIGBUS (not in this version) */
-    MM_FAULT_NO_MEMORY = 7,     /**< no frame: reclaim or kill, then retry */
-    MM_FAULT_CORRUPT = 8,       /**< a reserved bit was set in a table */
-    MM_FAULT_HUGE = 9,          /**< 2 MiB of zeroed frames were put there; go on */
-    MM_FAULT_LIMIT = 10, /**< a limit of the space or its group: kill, or raise it and retry */
+    MM_FAULT_SIGNAL_BUS = 6, /**< a device's page is missing, or an object ends before it: SIGBUS */
+    MM_FAULT_NO_MEMORY = 7,  /**< no frame: reclaim or kill, then retry */
+    MM_FAULT_CORRUPT = 8,    /**< a reserved bit was set in a table */
+    MM_FAULT_HUGE = 9,       /**< 2 MiB of zeroed frames were put there; go on */
+    MM_FAULT_LIMIT = 10,     /**< a limit of the space or its group: kill, or raise it and retry */
 };
 
 #define MM_FAULT_COUNT 11
@@ -428,8 +430,8 @@ mm_status_t mm_space_fault(struct mm_space *space, const struct mm_fault *fault,
 
 /**
  * A copy-on-write copy of a user space: what fork() needs; a child of vfork() shares its parent's
- * handle instead: mm_space_get(). One flush of the parent. On error the parent is as it was, its
- * page table included.
+ * handle instead: mm_space_get(). One flush of the parent, and one more where pinned pages were
+ * copied. On error the parent is as it was, its page table included.
  *
  * The child has the parent's layout, limits, group, break and devices. A page that is pinned
  * (mm_frame_pin(): a device reads or writes it) stays the parent's, with its rights, and the child
@@ -509,7 +511,7 @@ mm_status_t mm_space_clear(struct mm_space *space, mm_vaddr_t to, uint64_t len, 
 struct mm_space_stats {
     uint64_t id;
     uint64_t mapped_bytes;   /**< in regions */
-    uint64_t resident_bytes; /**< in frames */
+    uint64_t resident_bytes; /**< in pages that are there, but a device's */
     uint64_t nr_regions;
     uint64_t nr_tables; /**< of the page table; for the kernel's space, of the kernel's root */
     uint64_t nr_faults[MM_FAULT_COUNT]; /**< by enum mm_fault_result */

@@ -58,7 +58,7 @@ enum mm_region_kind {
 #define MM_SPACE_GUARD   4u
 #define MM_SPACE_REPLACE 8u /**< with FIXED: regions that are there are unmapped, in one step */
 /** Grows down by itself when what is below is touched, up to the layout's stack_max bytes, and
- * never nearer to the region below than the layout's stack_gap. */
+ * never nearer to the region below than the layout's stack_gap. The kind is told separately. */
 #define MM_SPACE_STACK 16u
 /** Leaves of 2 MiB where alignment, length and memory allow it; else 4 KiB. */
 #define MM_SPACE_HUGE    32u
@@ -115,8 +115,9 @@ struct mm_region_info {
  *         | MM_ERR_INVALID_FLAGS (flags, prot; REPLACE without FIXED; HUGE with NO_HUGE; GUARD with
  *         another than FIXED, REPLACE and POPULATE, which has no effect) | MM_ERR_INVALID_ARGUMENT (null; kind)
  *         | MM_ERR_UNSUPPORTED (the kernel's space: all but FIXED, POPULATE and GUARD) | MM_ERR_LIMIT
- *         | MM_ERR_NO_MEMORY; where pages are put there at once, also MM_ERR_FAULT (a frame that
- *         cannot be a table, or cannot be zeroed) | MM_ERR_PERMISSION_DENIED (as for
+ *         | MM_ERR_NO_MEMORY; where pages are put there at once, or REPLACE cuts a large leaf, also
+ *         MM_ERR_FAULT (a frame that cannot be a table, or cannot be zeroed)
+ *         | MM_ERR_PERMISSION_DENIED (as for
  *         mm_paging_map()) | what the source of the kernel's root answers
  * Owner:  the space, until mm_space_unmap(). Contents: zero.
  * Locks:  the space's, and where REPLACE meets devices theirs for moments. Sleeps: never.
@@ -178,7 +179,7 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range);
  *
  * @return as mm_space_unmap(), and MM_ERR_NOT_MAPPED (a hole in the range)
  *         | MM_ERR_PERMISSION_DENIED (a guard region; if there are both a hole and a guard, what
- *         comes first) | MM_ERR_INVALID_FLAGS (prot)
+ *         comes first) | MM_ERR_INVALID_FLAGS (prot) | MM_ERR_NO_MEMORY (also: the commit charge)
  * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   O(log regions + regions and touched pages in the range), one flush.
  */
@@ -209,7 +210,8 @@ mm_status_t mm_space_protect(struct mm_space *space, struct mm_vrange range, mm_
  *         regions; a device's would grow) | MM_ERR_NOT_ALIGNED | MM_ERR_INVALID_SIZE (a length is 0
  *         or wraps) | MM_ERR_INVALID_ADDRESS (outside the space's range; FIXED: outside its layout,
  *         or the ranges overlap) | MM_ERR_INVALID_FLAGS | MM_ERR_INVALID_ARGUMENT (null)
- *         | MM_ERR_UNSUPPORTED (the kernel's space) | MM_ERR_FAULT (as for mm_space_map())
+ *         | MM_ERR_UNSUPPORTED (the kernel's space) | MM_ERR_FAULT (as for mm_space_map()) | where a
+ *         wired region grows, what the source of the kernel's root answers
  * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   O(log regions); moved: two exchanges a touched page, a table for each 2 MiB, one flush.
  */
@@ -290,7 +292,7 @@ mm_status_t mm_space_reclaim(struct mm_space *space, uint64_t nr_pages, uint64_t
 /**
  * mincore(): for each page of the range whether it is there now.
  *
- * @param[out] out  a byte a page, MM_SPACE_RESIDENT or 0; unspecified on MM_ERR_NOT_MAPPED
+ * @param[out] out  a byte a page, MM_SPACE_RESIDENT or 0; untouched on error
  * @return MM_OK | MM_ERR_NOT_MAPPED (a hole) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_NOT_ALIGNED
  *         | MM_ERR_INVALID_SIZE | MM_ERR_INVALID_ADDRESS
  * Locks:  the space's. Sleeps: never.
@@ -338,8 +340,8 @@ mm_status_t mm_space_unwire(struct mm_space *space, struct mm_vrange range);
  * clone has the same heap.
  *
  * @param start  any byte; the first page of the heap is the next page boundary
- * @return MM_OK | MM_ERR_INVALID_ADDRESS (outside the space's range) | MM_ERR_BUSY (the break has
- *         been moved) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's space)
+ * @return MM_OK | MM_ERR_INVALID_ADDRESS (outside the space's range) | MM_ERR_BUSY (the break is
+ *         not at its start) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's space)
  * Locks:  the space's. Sleeps: never. Cost: O(1).
  */
 MM_MUST_CHECK
@@ -352,12 +354,15 @@ mm_status_t mm_space_set_brk_start(struct mm_space *space, mm_vaddr_t start);
  *
  * @param at        the new break, any byte; 0 asks
  * @param[out] out  the break now: `at`, or, as a Unix's brk() tells its failure, the old one, which
- *                  is untouched. Untouched on MM_ERR_INVALID_ARGUMENT and MM_ERR_REGION_NOT_FOUND
+ *                  is untouched. Untouched on MM_ERR_INVALID_ARGUMENT, MM_ERR_UNSUPPORTED and
+ *                  MM_ERR_REGION_NOT_FOUND
  * @return MM_OK | MM_ERR_INVALID_ADDRESS (below the start, or outside the space's range)
- *         | MM_ERR_ALREADY_MAPPED (something is in the way, or a stack's gap) | MM_ERR_LIMIT
+ *         | MM_ERR_ALREADY_MAPPED (something is in the way, or a stack's gap; or outside of the
+ *         layout) | MM_ERR_LIMIT
  *         | MM_ERR_NO_MEMORY | MM_ERR_REGION_NOT_FOUND (no start was told)
  *         | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's space)
- *         | MM_ERR_FAULT (as for mm_space_unmap())
+ *         | MM_ERR_FAULT (as for mm_space_map()) | where a wired heap grows, what the source of the
+ *         kernel's root answers
  * Locks:  the space's, and with devices theirs for moments. Sleeps: never.
  * Cost:   as mm_space_map(), mm_space_unmap().
  */

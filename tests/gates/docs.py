@@ -19,7 +19,7 @@ MENTION = re.compile(
     r"(?![\w<*])[^`]*`")
 WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/**/*.h", "bench/*.h", "**/CMakeLists.txt",
                     "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json",
-                    "tests/preload/*.c")
+                    "tests/preload/*.c", "tests/host/*_random.c")
 
 
 def documents(root):
