@@ -79,7 +79,8 @@ struct mm_platform_ops {
     uint64_t (*clock)(void *ctx);
 
     /** 64 random bits. Default: 0: what is random can be computed by who knows the kernel's
-     * addresses. Called when a heap or cache is made that is hardened, samples or records. */
+     * addresses. Called when a heap or cache is made that is hardened, samples or records, and when
+     * a space is made whose layout has random_bits. */
     uint64_t (*random)(void *ctx);
 };
 

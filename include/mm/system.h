@@ -11,6 +11,8 @@
  *                     │              └──> spaces (user roots)
  *                     └──> dma
  *
+ * The spaces know the arena: a device that is mapped in both has one memory type.
+ *
  * This room holds no logic: it calls the others in the order in which a kernel would, and undoes
  * them in reverse. A kernel that wants another order, or only some of the rooms, calls them itself;
  * each field of struct mm_system is an object of its room, and may be used with that room's calls.
@@ -52,8 +54,9 @@ struct mm_system_arena {
     const void *percpu;  /**< template of the per-CPU areas; NULL: there are none */
     uint64_t percpu_len; /**< bytes; 0 without `percpu` */
 
-    /* As in struct mm_kva_config, and all zero is good. But with a kernel space the ops take the
-     * lock that the kernel holds for calls on it: both edit the kernel's root. */
+    /* As in struct mm_kva_config, and all zero is good. But with a kernel space both edit the
+     * kernel's root: the ops take a lock of the kernel's own, which it also takes around each call
+     * on mm_space_kernel(). */
     uint64_t purge_pages;
     const struct mm_kva_ops *ops;
     void *ops_ctx;

@@ -19,7 +19,7 @@ MENTION = re.compile(
     r"(?![\w<*])[^`]*`")
 WHERE_NAMES_LIVE = ("include/**/*.h", "tests/support/**/*.h", "bench/*.h", "**/CMakeLists.txt",
                     "cmake/*", "CMakePresets.json", "scripts/*.sh", "bench/figures.json",
-                    "tests/preload/*.c", "tests/host/*_random.c")
+                    "tests/preload/*.c", "tests/host/*_random.[ch]")
 
 
 def documents(root):
