@@ -82,10 +82,13 @@ static void test_pinned(void **state)
     assert_int_equal(map_at(s, AT, 5 * PAGE, RW, MM_SPACE_POPULATE), MM_OK);
     pinned = mm_pfn(frame_at(s, AT + 2 * PAGE));
     mm_frame_pin(&f->m.frames, pinned);
+    mm_frame_get(&f->m.frames, pinned); /* and somebody refers to it */
     assert_int_equal(make_cow(s, AT, 5 * PAGE), MM_OK);
     for (uint64_t i = 0; i < 5; i++) {
         assert_int_equal(is_writable(s, AT + i * PAGE), i == 2);
     }
+    assert_int_equal(mm_space_check(s), MM_OK);
+    assert_false(mm_frame_put(&f->m.frames, pinned));
     assert_true(store(f, s, AT + 2 * PAGE, 6));
     assert_int_equal(f->nr_faults, 0);
     assert_int_equal(seen(f, pinned), 6);

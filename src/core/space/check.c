@@ -32,6 +32,8 @@ static const struct mmi_region *region_of(struct checking *c, uint64_t at)
     return c->region;
 }
 
+static const char shared[] = "leaf writable, and its frame shared";
+
 /** What is wrong with one frame of a leaf; NULL: nothing. */
 static const char *wrong_with(const struct mm_spaces *spaces, mm_pfn_t frame, bool writable)
 {
@@ -46,9 +48,7 @@ static const char *wrong_with(const struct mm_spaces *spaces, mm_pfn_t frame, bo
         return "zero page writable";
     }
     /* How many refer to an immortal frame nobody knows: it may be one that was pinned too often. */
-    return writable && refs > 1 && refs != MM_FRAME_REF_IMMORTAL
-               ? "leaf writable, and its frame shared"
-               : NULL;
+    return writable && refs > 1 && refs != MM_FRAME_REF_IMMORTAL ? shared : NULL;
 }
 
 static void check_frames(struct checking *c, const struct mm_mapping *leaf)
@@ -56,9 +56,17 @@ static void check_frames(struct checking *c, const struct mm_mapping *leaf)
     bool writable = (leaf->prot & MM_PROT_WRITE) != 0;
     uint64_t first = mm_pfn_of(leaf->paddr).raw;
     const char *wrong = NULL;
+    bool pinned = false;
 
-    for (uint64_t i = 0; i < leaf->page.len >> MM_PAGE_SHIFT && wrong == NULL; i++) {
-        wrong = wrong_with(c->space->spaces, mm_pfn(first + i), writable);
+    for (uint64_t i = 0; i < leaf->page.len >> MM_PAGE_SHIFT; i++) {
+        const char *what = wrong_with(c->space->spaces, mm_pfn(first + i), writable);
+
+        wrong = wrong == NULL ? what : wrong;
+        pinned = pinned || mmi_space_is_pinned(c->space->spaces, mm_pfn(first + i));
+    }
+    /* A leaf with a pinned page stays writable, whoever refers to it (mm_space_make_cow()). */
+    if (wrong == shared && pinned) {
+        wrong = NULL;
     }
     if (wrong != NULL) {
         complain(c, wrong, leaf->page.start.raw);
