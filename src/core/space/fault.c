@@ -253,11 +253,10 @@ static enum mm_fault_result fill_hole(struct mmi_space_fault *fault,
 static enum mm_fault_result use_leaf(struct mmi_space_fault *fault, struct mmi_page *seen,
                                      const struct mmi_region *region, bool *again)
 {
-    mm_status_t status;
-
     /* What is wired has a frame of its own, so that no later access needs one. */
     bool wired_zero =
         (region->attr.flags & MM_SPACE_WIRED) != 0 && is_zero_page(fault->space, seen->paddr);
+    mm_status_t status;
 
     if (!wired_zero && mmi_space_serves(fault, seen->prot, seen->paddr)) {
         return MM_FAULT_MINOR;
