@@ -417,7 +417,8 @@ static inline bool mm_fault_resolved(enum mm_fault_result result)
  *
  * @param[out] out  what became of it; untouched on error
  * @return MM_OK | MM_ERR_INVALID_ARGUMENT (null, unknown flags)
- * Locks:  the space's, shared; exclusively where a stack may grow or a leaf of 2 MiB is made or split.
+ * Locks:  the space's, shared; exclusively where a stack may grow, or a leaf of 2 MiB is made or
+ *         split.
  *         Where a shared page is broken off, it waits for other CPUs as mm_gather_end() does.
  *         Interrupts as the caller likes. Sleeps: never.
  * Cost:   O(log regions), one walk, and the zeroing or copying of a page.

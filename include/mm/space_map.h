@@ -341,7 +341,8 @@ mm_status_t mm_space_unwire(struct mm_space *space, struct mm_vrange range);
  *
  * @param start  any byte; the first page of the heap is the next page boundary
  * @return MM_OK | MM_ERR_INVALID_ADDRESS (outside the space's range) | MM_ERR_BUSY (the break is
- *         not at its start) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's space)
+ *         not at its start) | MM_ERR_INVALID_ARGUMENT (null) | MM_ERR_UNSUPPORTED (the kernel's
+ *         space)
  * Locks:  the space's. Sleeps: never. Cost: O(1).
  */
 MM_MUST_CHECK
