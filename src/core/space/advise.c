@@ -24,11 +24,6 @@
 
 /* --- what regions say ------------------------------------------------------------------------- */
 
-static uint64_t part_end(const struct mmi_region *n, uint64_t last)
-{
-    return mmi_region_last(n) < last ? mmi_region_last(n) : last;
-}
-
 /** Whether no region of the range forbids it. POPULATE asks later, page after page. */
 static bool all_allow(const struct mm_space *space, uint64_t start, uint64_t last,
                       enum mm_space_advice advice)
@@ -249,7 +244,8 @@ static void read_ahead(struct mm_space *space, uint64_t start, uint64_t last)
         uint64_t first = n->start > start ? n->start : start;
 
         if (allows(space, n, MM_FAULT_USER) &&
-            mmi_space_fault_pages(space, first, part_end(n, last), MM_FAULT_USER) != MM_OK) {
+            mmi_space_fault_pages(space, first, mmi_region_part_end(n, last), MM_FAULT_USER) !=
+                MM_OK) {
             return;
         }
     }
@@ -270,7 +266,7 @@ static mm_status_t populate(struct mm_space *space, uint64_t start, uint64_t las
         if (!allows(space, n, flags)) {
             return MM_ERR_PERMISSION_DENIED;
         }
-        end = part_end(n, last);
+        end = mmi_region_part_end(n, last);
         if ((flags & MM_FAULT_WRITE) != 0) {
             mmi_space_keep(space, at, end - at + 1);
         }

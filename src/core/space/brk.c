@@ -25,19 +25,6 @@ static uint64_t range_end(const struct mm_space *space)
     return space->regions.window.start.raw + space->regions.window.len;
 }
 
-static mm_status_t shrink(struct mm_space *space, uint64_t end, uint64_t len)
-{
-    struct mmi_space_edit edit;
-    mm_status_t status =
-        mmi_space_edit_begin(space, &edit, end, len, mmi_space_nodes_to_remove(space, end, len), 0);
-
-    if (status == MM_OK) {
-        mmi_space_remove(space, end, len, &edit);
-        mmi_space_edit_end(space, &edit);
-    }
-    return status;
-}
-
 static mm_status_t grow(struct mm_space *space, uint64_t end, uint64_t len)
 {
     const struct mmi_region *below = mmi_regions_before(&space->regions, end);
@@ -68,7 +55,7 @@ static mm_status_t move(struct mm_space *space, uint64_t at)
     }
     end = pages_end(at);
     if (end < was) {
-        status = shrink(space, end, was - end);
+        status = mmi_space_remove_range(space, end, was - end);
     } else if (end > was) {
         status = grow(space, was, end - was);
     }

@@ -14,8 +14,6 @@
  */
 #include "clone.h"
 
-#define ORDER_2M 9u
-
 /* --- what must be copied ---------------------------------------------------------------------- */
 
 static bool has_pins(const struct mm_spaces *spaces, const struct mm_mapping *leaf)
@@ -45,7 +43,7 @@ static void append(struct mmi_clone *clone, mm_pfn_t frame, const struct mmi_clo
 static bool copy_large(struct mmi_clone *clone, const struct mmi_clone_copy *copy)
 {
     const struct mm_frame_request request = {
-        .order = ORDER_2M, .owner = MM_OWNER_ANONYMOUS, .lifetime = MM_LIFETIME_MOVABLE};
+        .order = MM_ORDER_2M, .owner = MM_OWNER_ANONYMOUS, .lifetime = MM_LIFETIME_MOVABLE};
     mm_pfn_t frame = {0};
 
     if (copy->len != MM_SIZE_2M ||
@@ -140,7 +138,8 @@ void mmi_clone_drop_copies(struct mmi_clone *clone)
         struct mmi_clone_copy copy;
         mm_pfn_t frame = take_first(clone, &copy);
 
-        mm_frame_free(clone->parent->spaces->frames, frame, copy.len == MM_SIZE_2M ? ORDER_2M : 0);
+        mm_frame_free(clone->parent->spaces->frames, frame,
+                      copy.len == MM_SIZE_2M ? MM_ORDER_2M : 0);
     }
 }
 

@@ -36,8 +36,6 @@
 /** Software bit of a leaf: MM_ADVICE_FREE gave its page up. If it is dirty, it was written since. */
 #define MMI_SOFTWARE_GIVEN_UP 1u
 
-_Static_assert(sizeof(struct mmi_region) <= 96, "a region takes 96 bytes");
-
 static inline enum mm_region_kind mmi_region_kind(const struct mmi_region *region)
 {
     return (enum mm_region_kind)((region->attr.flags >> MMI_REGION_KIND_SHIFT) & 7u);
@@ -51,6 +49,12 @@ static inline mm_memtype_t mmi_region_type(const struct mmi_region *region)
 static inline bool mmi_region_is_device(const struct mmi_region *region)
 {
     return mmi_region_kind(region) == MM_REGION_DEVICE;
+}
+
+/** The last byte of a region's part of a range that ends with `last`. */
+static inline uint64_t mmi_region_part_end(const struct mmi_region *region, uint64_t last)
+{
+    return mmi_region_last(region) < last ? mmi_region_last(region) : last;
 }
 
 /** `c` = constant after it was made, `a` = atomic, `l` = under the lock, alone. */
@@ -166,9 +170,6 @@ mm_status_t mmi_space_whole_pages(const struct mm_space *space, struct mm_vrange
 /** Whether regions cover a range without a hole; else where the first hole is. */
 bool mmi_space_covered(const struct mm_space *space, uint64_t start, uint64_t len, uint64_t *hole);
 
-/** A region as it is reported. */
-void mmi_space_describe(const struct mmi_region *region, struct mm_region_info *out);
-
 /* --- limits.c: lock held alone, but where it says otherwise ----------------------------------- */
 
 /** Whether so many more bytes of regions and pages of promises are allowed; they are charged. What
@@ -262,8 +263,6 @@ void mmi_space_spare_init(struct mm_space *space, struct mmi_space_spare *spare)
 /** Put so many frames aside, all or none. */
 mm_status_t mmi_space_spare_fill(struct mmi_space_spare *spare, enum mm_frame_owner owner,
                                  uint64_t nr);
-/** One of them, zeroed; there is one. */
-mm_pfn_t mmi_space_spare_take(struct mmi_space_spare *spare);
 /** Give back what is left. */
 void mmi_space_spare_drop(struct mmi_space_spare *spare);
 
@@ -286,9 +285,6 @@ mm_status_t mmi_space_alloc_page(struct mm_space *space, uint64_t at, bool zero,
 /** Record that a frame is this page's alone. Lock held, shared or alone. */
 void mmi_space_tag_page(struct mm_space *space, uint64_t at, mm_pfn_t frame);
 
-/** Put a zeroed frame at a page that has none. MM_OK, or what ran out. */
-mm_status_t mmi_space_put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t prot);
-
 /** Put zeroed frames everywhere in a range that has none, 2 MiB at a time where `flags` of the
  * region allow it; all or none, and charged. */
 mm_status_t mmi_space_populate(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot,
@@ -306,13 +302,10 @@ bool mmi_space_may_be_huge(const struct mm_space *space, const struct mmi_region
 mm_status_t mmi_space_put_huge(struct mm_space *space, uint64_t at, mm_prot_t prot);
 
 /**
- * Unmap what is there, in the regions that are still there, into the gather: private frames are
- * released after the flush, a device's are not. Tables for what the ends cut were put aside
+ * Unmap what is there, in the regions that are still there: private frames are released after the
+ * flush, a device's are not. Tables for what the ends cut were put aside
  * (mmi_space_need_tables()).
  */
-void mmi_space_unmap_pages(struct mm_space *space, uint64_t start, uint64_t len,
-                           struct mm_gather *gather);
-/** The same, with a gather of its own. */
 void mmi_space_drop_pages(struct mm_space *space, uint64_t start, uint64_t len);
 
 /* --- map.c: lock held alone ------------------------------------------------------------------- */
@@ -346,6 +339,8 @@ void mmi_space_edit_end(struct mm_space *space, struct mmi_space_edit *edit);
 /** Remove regions and pages of a range, for which an edit was begun; charges go. */
 void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
                       struct mmi_space_edit *edit);
+/** The same, with an edit of its own. MM_OK, or what ran out: nothing was done. */
+mm_status_t mmi_space_remove_range(struct mm_space *space, uint64_t start, uint64_t len);
 
 /** Make a free range a region, populated or not: charges, nodes and pages, all or nothing. */
 mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,

@@ -4,7 +4,7 @@
  */
 #include "internal.h"
 
-void mmi_space_describe(const struct mmi_region *region, struct mm_region_info *out)
+static void describe(const struct mmi_region *region, struct mm_region_info *out)
 {
     *out = (struct mm_region_info){
         .range = mm_vrange(mm_vaddr(region->start), region->len),
@@ -22,7 +22,7 @@ static mm_status_t report(const struct mmi_region *region, struct mm_region_info
     if (region == NULL) {
         return MM_ERR_REGION_NOT_FOUND;
     }
-    mmi_space_describe(region, out);
+    describe(region, out);
     return MM_OK;
 }
 

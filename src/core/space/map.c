@@ -309,7 +309,7 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
 
 /* --- unmap ------------------------------------------------------------------------------------ */
 
-static mm_status_t unmap_locked(struct mm_space *space, uint64_t start, uint64_t len)
+mm_status_t mmi_space_remove_range(struct mm_space *space, uint64_t start, uint64_t len)
 {
     struct mmi_space_edit edit;
     mm_status_t status;
@@ -340,7 +340,7 @@ mm_status_t mm_space_unmap(struct mm_space *space, struct mm_vrange range)
         return status;
     }
     mmi_space_lock(space);
-    status = unmap_locked(space, range.start.raw, len);
+    status = mmi_space_remove_range(space, range.start.raw, len);
     mmi_space_unlock(space);
     return status;
 }

@@ -10,8 +10,6 @@
 
 #include "core/frame/state.h"
 
-#define ORDER_2M 9u
-
 struct mm_gather *mmi_space_gather(struct mm_space *space)
 {
     mmi_space_must(space, mm_gather_begin(&space->gather, space->table), "no page table",
@@ -33,6 +31,18 @@ static void push(struct mmi_space_spare *spare, mm_pfn_t frame)
     spare->nr++;
 }
 
+/** One of them, zeroed; there is one. */
+static mm_pfn_t take_spare(struct mmi_space_spare *spare)
+{
+    uint64_t frame = spare->head;
+    uint64_t *link = link_of(spare, frame);
+
+    spare->head = *link;
+    spare->nr--;
+    *link = 0;
+    return mm_pfn(frame);
+}
+
 static mm_status_t source_alloc(void *ctx, enum mm_frame_owner owner, bool zeroed, mm_pfn_t *out)
 {
     struct mmi_space_spare *spare = ctx;
@@ -42,7 +52,7 @@ static mm_status_t source_alloc(void *ctx, enum mm_frame_owner owner, bool zeroe
     if (spare->nr == 0) {
         return MM_ERR_NO_MEMORY;
     }
-    *out = mmi_space_spare_take(spare);
+    *out = take_spare(spare);
     return MM_OK;
 }
 
@@ -91,21 +101,10 @@ mm_status_t mmi_space_spare_fill(struct mmi_space_spare *spare, enum mm_frame_ow
     return MM_OK;
 }
 
-mm_pfn_t mmi_space_spare_take(struct mmi_space_spare *spare)
-{
-    uint64_t frame = spare->head;
-    uint64_t *link = link_of(spare, frame);
-
-    spare->head = *link;
-    spare->nr--;
-    *link = 0;
-    return mm_pfn(frame);
-}
-
 void mmi_space_spare_drop(struct mmi_space_spare *spare)
 {
     while (spare->nr != 0) {
-        (void)mm_frame_put(spare->spaces->frames, mmi_space_spare_take(spare));
+        (void)mm_frame_put(spare->spaces->frames, take_spare(spare));
     }
 }
 
@@ -224,7 +223,8 @@ static mm_status_t put_frame(struct mm_space *space, uint64_t at, mm_pfn_t frame
                          mmi_space_leaf_prot(space, prot), MM_MEMTYPE_WB, MM_PAGING_ONLY_4K);
 }
 
-mm_status_t mmi_space_put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t prot)
+/** Put a zeroed frame at a page that has none. MM_OK, or what ran out. */
+static mm_status_t put_zeroed(struct mm_space *space, uint64_t at, mm_prot_t prot)
 {
     mm_pfn_t frame = {0};
     mm_status_t status = mmi_space_alloc_page(space, at, true, &frame);
@@ -243,7 +243,7 @@ void mmi_space_put_spares(struct mm_space *space, uint64_t start, mm_prot_t prot
                           struct mmi_space_spare *pages)
 {
     for (uint64_t at = start; pages->nr != 0; at += MM_PAGE_SIZE) {
-        mm_pfn_t frame = mmi_space_spare_take(pages);
+        mm_pfn_t frame = take_spare(pages);
 
         mmi_space_tag_page(space, at, frame);
         mmi_space_must(space, put_frame(space, at, frame, prot), "a page cannot be put there", at);
@@ -265,7 +265,7 @@ mm_status_t mmi_space_put_huge(struct mm_space *space, uint64_t at, mm_prot_t pr
     mm_pfn_t frame = {0};
     mm_status_t status;
 
-    request.order = ORDER_2M;
+    request.order = MM_ORDER_2M;
     request.tag = 0; /* it is one tag for all of them, and they lie at different pages */
     request.lifetime = MM_LIFETIME_MOVABLE;
     status = mm_frame_alloc(space->spaces->frames, &request, &frame);
@@ -275,7 +275,7 @@ mm_status_t mmi_space_put_huge(struct mm_space *space, uint64_t at, mm_prot_t pr
     status = mm_paging_map(space->table, mm_vrange(mm_vaddr(at), MM_SIZE_2M), mm_pfn_addr(frame),
                            mmi_space_leaf_prot(space, prot), MM_MEMTYPE_WB, MM_PAGING_MAX_2M);
     if (status != MM_OK) {
-        mm_frame_free(space->spaces->frames, frame, ORDER_2M);
+        mm_frame_free(space->spaces->frames, frame, MM_ORDER_2M);
     }
     return status;
 }
@@ -290,7 +290,7 @@ static mm_status_t populate_one(struct mm_space *space, uint64_t at, uint64_t le
         return MM_OK;
     }
     *len = MM_PAGE_SIZE;
-    return mmi_space_put_zeroed(space, at, prot);
+    return put_zeroed(space, at, prot);
 }
 
 mm_status_t mmi_space_populate(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot,
@@ -330,8 +330,8 @@ static void unmap_part(struct mm_space *space, uint64_t start, uint64_t len, uin
                    "pages of a region cannot be unmapped", start);
 }
 
-void mmi_space_unmap_pages(struct mm_space *space, uint64_t start, uint64_t len,
-                           struct mm_gather *gather)
+static void unmap_pages(struct mm_space *space, uint64_t start, uint64_t len,
+                        struct mm_gather *gather)
 {
     uint64_t last = start + (len - 1);
     uint64_t from = start;
@@ -363,6 +363,6 @@ void mmi_space_drop_pages(struct mm_space *space, uint64_t start, uint64_t len)
 {
     struct mm_gather *gather = mmi_space_gather(space);
 
-    mmi_space_unmap_pages(space, start, len, gather);
+    unmap_pages(space, start, len, gather);
     mm_gather_end(gather);
 }

@@ -114,12 +114,6 @@ static mm_status_t all_protectable(const struct mm_space *space, uint64_t start,
     }
 }
 
-/** What of a range is one region: to its end, or the range's. */
-static uint64_t part_end(const struct mmi_region *n, uint64_t last)
-{
-    return mmi_region_last(n) < last ? mmi_region_last(n) : last;
-}
-
 /** Pages of the range that were not promised and must be. */
 static uint64_t newly_committed(const struct mm_space *space, uint64_t start, uint64_t len,
                                 mm_prot_t prot)
@@ -136,7 +130,7 @@ static uint64_t newly_committed(const struct mm_space *space, uint64_t start, ui
 
         if (!mmi_space_commits(space, n->attr.prot, n->attr.flags) &&
             mmi_space_commits(space, prot, n->attr.flags)) {
-            nr += (part_end(n, last) - first + 1) >> MM_PAGE_SHIFT;
+            nr += (mmi_region_part_end(n, last) - first + 1) >> MM_PAGE_SHIFT;
         }
     }
     return nr;
@@ -156,8 +150,8 @@ static uint64_t nodes_for(const struct mm_space *space, uint64_t start, uint64_t
     const struct mmi_region *low = mmi_regions_find(&space->regions, start);
     const struct mmi_region *high = mmi_regions_find(&space->regions, last);
     struct mmi_region_change change = change_for(space, low, prot);
-    uint64_t need =
-        mmi_regions_need_change(&space->regions, start, part_end(low, last) - start + 1, &change);
+    uint64_t need = mmi_regions_need_change(&space->regions, start,
+                                            mmi_region_part_end(low, last) - start + 1, &change);
 
     if (high != low) {
         change = change_for(space, high, prot);
@@ -177,7 +171,7 @@ static void protect_regions(struct mm_space *space, uint64_t start, uint64_t las
     for (;;) {
         const struct mmi_region *n = mmi_regions_find(&space->regions, at);
         const struct mmi_region_change change = change_for(space, n, prot);
-        uint64_t end = part_end(n, last);
+        uint64_t end = mmi_region_part_end(n, last);
 
         if (mmi_region_is_device(n)) {
             protect_leaves(space, at, end - at + 1, prot, gather);
@@ -280,7 +274,7 @@ static mm_status_t make_cow_locked(struct mm_space *space, uint64_t start, uint6
         mm_prot_t prot = (n->attr.prot & ~(mm_prot_t)MM_PROT_WRITE) | MM_PROT_READ;
 
         if ((n->attr.prot & MM_PROT_WRITE) != 0 && !mmi_region_is_device(n)) {
-            protect_by(space, first, part_end(n, last) - first + 1, mmi_space_is_pinned,
+            protect_by(space, first, mmi_region_part_end(n, last) - first + 1, mmi_space_is_pinned,
                        MM_PROT_GLOBAL, prot, gather);
         }
     }

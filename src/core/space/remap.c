@@ -90,23 +90,12 @@ static mm_status_t shrink(const struct move *m)
     struct mm_space *space = m->space;
     uint64_t start = m->old + m->new_len;
     uint64_t len = m->old_len - m->new_len;
-    struct mmi_space_edit edit;
-    mm_status_t status;
     uint64_t hole;
 
     if (!mmi_space_covered(space, m->old, m->old_len, &hole)) {
         return MM_ERR_NOT_MAPPED;
     }
-    if (len == 0) {
-        return MM_OK;
-    }
-    status = mmi_space_edit_begin(space, &edit, start, len,
-                                  mmi_space_nodes_to_remove(space, start, len), 0);
-    if (status == MM_OK) {
-        mmi_space_remove(space, start, len, &edit);
-        mmi_space_edit_end(space, &edit);
-    }
-    return status;
+    return len == 0 ? MM_OK : mmi_space_remove_range(space, start, len);
 }
 
 static bool may_grow(const struct move *m, const struct mmi_region *n)

@@ -12,11 +12,6 @@
 
 /* --- flags of regions ------------------------------------------------------------------------- */
 
-static uint64_t part_end(const struct mmi_region *n, uint64_t last)
-{
-    return mmi_region_last(n) < last ? mmi_region_last(n) : last;
-}
-
 static bool has_pages(const struct mmi_region *n)
 {
     return !mmi_region_is_guard(n) && !mmi_region_is_device(n);
@@ -32,8 +27,8 @@ static uint64_t nodes_for(const struct mm_space *space, uint64_t start, uint64_t
     uint64_t need = 0;
 
     if (low != NULL && has_pages(low)) {
-        need += mmi_regions_need_change(&space->regions, start, part_end(low, last) - start + 1,
-                                        change);
+        need += mmi_regions_need_change(&space->regions, start,
+                                        mmi_region_part_end(low, last) - start + 1, change);
     }
     if (high != NULL && high != low && has_pages(high)) {
         need +=
@@ -58,7 +53,7 @@ static void change_regions(struct mm_space *space, uint64_t start, uint64_t len,
             return;
         }
         first = n->start > at ? n->start : at;
-        end = part_end(n, last);
+        end = mmi_region_part_end(n, last);
         if (has_pages(n)) {
             mmi_regions_change(&space->regions, first, end - first + 1, change, nodes);
         }
@@ -137,7 +132,7 @@ static mm_status_t fill(struct mm_space *space, uint64_t start, uint64_t last)
 
     for (;;) {
         const struct mmi_region *n = mmi_regions_find(&space->regions, at);
-        uint64_t end = part_end(n, last);
+        uint64_t end = mmi_region_part_end(n, last);
         mm_status_t status = MM_OK;
 
         if (has_pages(n) && n->attr.prot != MM_PROT_NONE) {
