@@ -68,6 +68,9 @@ static void test_put_while_active(void **state)
     assert_int_equal(mm_space_activate(a), MM_OK);
     T_EXPECT_PANIC((void)mm_space_put(a), &info);
     assert_string_equal(info.room, "space");
+    assert_string_equal(info.what, "freed while a CPU runs in it");
+    assert_int_equal(info.address, (uintptr_t)a);
+    assert_string_equal(info.claimed, "the last reference to it");
     /* The panic did not return in a kernel, and what it left behind is no state to go on from. */
     t_ram_delete(f->m.ram);
     free(f->m.pool_buffer);
@@ -86,7 +89,6 @@ static void test_init(void **state)
     struct mm_frames no_frames = {0};
     struct mm_pool no_pool = {0};
     struct mm_spaces_config config = fixture_config(f);
-    struct mm_space *space = NULL;
 
 #define REFUSED(want, field, value)                                                                \
     do {                                                                                           \
@@ -116,9 +118,20 @@ static void test_init(void **state)
     REFUSED(MM_ERR_INVALID_ADDRESS, kernel_range, mm_vrange(mm_vaddr(PAGE), PAGE));
     REFUSED(MM_ERR_INVALID_ADDRESS, kernel_range, mm_vrange(mm_vaddr(T_ARENA), T_ARENA_LEN + PAGE));
     REFUSED(MM_ERR_INVALID_ADDRESS, kernel_range, mm_vrange(mm_vaddr(0 - PAGE), 2 * PAGE));
+#undef REFUSED
+    fixture_stop(f);
+}
 
-    /* Without a range there is no kernel space, and user spaces all the same. */
-    config = fixture_config(f);
+/* Without a range there is no kernel space, and user spaces all the same. */
+static void test_init_without_range(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_spaces other = {0};
+    struct mm_spaces zero = {0};
+    struct mm_spaces_config config = fixture_config(f);
+    struct mm_space *space = NULL;
+
+    (void)state;
     config.kernel_range = mm_vrange(mm_vaddr(0), 0);
     assert_int_equal(mm_spaces_init(&other, &config), MM_OK);
     assert_null(mm_space_kernel(&other));
@@ -134,7 +147,6 @@ static void test_init(void **state)
     assert_int_equal(mm_space_create(NULL, &space), MM_ERR_INVALID_ARGUMENT);
     assert_int_equal(mm_space_create(&f->spaces, NULL), MM_ERR_INVALID_ARGUMENT);
     fixture_stop(f);
-#undef REFUSED
 }
 
 static void test_init_unsupported(void **state)
@@ -583,6 +595,7 @@ int main(void)
         cmocka_unit_test(test_bad_references),
         cmocka_unit_test(test_put_while_active),
         cmocka_unit_test(test_init),
+        cmocka_unit_test(test_init_without_range),
         cmocka_unit_test(test_init_unsupported),
         cmocka_unit_test(test_map_places),
         cmocka_unit_test(test_merge_and_split),

@@ -107,7 +107,11 @@ static inline void mmi_space_lock(struct mm_space *space)
     mmi_space_lock_alone(&space->lock, &space->spaces->platform);
 }
 
-/** Bring charges up to date (limits.c), and leave. */
+/** What was charged becomes what is there (limits.c). Lock held alone, or nobody else knows the
+ * space. */
+void mmi_space_settle(struct mm_space *space);
+
+/** Bring charges up to date, and leave. */
 void mmi_space_unlock(struct mm_space *space);
 
 /** Count in the table what sharers put there. Lock held alone. */

@@ -205,13 +205,16 @@ mm_status_t mmi_space_charge_copy(struct mm_space *parent, struct mm_space *chil
     return MM_OK;
 }
 
-/** What was charged becomes what is there. */
-static void settle(struct mm_space *space)
+void mmi_space_settle(struct mm_space *space)
 {
     struct mm_space_group *group = space->group;
-    uint64_t nr = mmi_space_nr_resident(space);
     uint64_t was = space->nr_resident;
+    uint64_t nr;
 
+    if (space->is_limited == 0) {
+        return;
+    }
+    nr = mmi_space_nr_resident(space);
     space->nr_resident = nr;
     if (group != NULL) {
         (void)mmi_fetch_add(&group->resident_bytes, (nr - was) << MM_PAGE_SHIFT);
@@ -222,9 +225,7 @@ static void settle(struct mm_space *space)
 
 void mmi_space_unlock(struct mm_space *space)
 {
-    if (space->is_limited != 0) {
-        settle(space);
-    }
+    mmi_space_settle(space);
     mmi_space_lock_leave(&space->lock);
 }
 

@@ -54,11 +54,31 @@ void mmi_space_announce(struct mm_space *space)
 
 static void leave_group(struct mm_space *space)
 {
-    mmi_space_lock(space);
-    mmi_space_unlock(space); /* brings the group's charges down to nothing */
+    mmi_space_settle(space); /* nothing is left of the group's charges */
     if (space->group != NULL) {
         (void)mmi_fetch_sub(&space->group->nr_spaces, 1);
     }
+}
+
+_Noreturn static void bad_reference(const struct mm_space *space, const char *what,
+                                    const char *claimed)
+{
+    /* What never was a space, or has been overwritten, knows no manager and no hook. */
+    struct mm_platform platform = {NULL, NULL};
+    struct mm_panic_info info = {.room = "space",
+                                 .what = what,
+                                 .address = (uint64_t)(uintptr_t)space,
+                                 .recorded = "no space, references",
+                                 .recorded_value = mmi_load(&space->refs),
+                                 .claimed = claimed,
+                                 .claimed_value = 1};
+
+    if (space->magic == MMI_SPACE_MAGIC || space->magic == MMI_SPACE_DEAD) {
+        platform = space->spaces->platform;
+        info.recorded = space->magic == MMI_SPACE_MAGIC ? "a live space, references"
+                                                        : "a space that was freed, references";
+    }
+    mmi_panic(&platform, &info);
 }
 
 void mmi_space_free(struct mm_space *space)
@@ -71,8 +91,9 @@ void mmi_space_free(struct mm_space *space)
     mmi_space_give_nodes(space, &edit.nodes);
     if (space->is_kernel == 0) {
         leave_group(space);
-        mmi_space_must(space, mm_paging_destroy(space->table), "freed while a CPU runs in it",
-                       space->id);
+        if (mm_paging_destroy(space->table) != MM_OK) {
+            bad_reference(space, "freed while a CPU runs in it", "the last reference to it");
+        }
     }
     space->magic = MMI_SPACE_DEAD;
     mm_cache_free(&space->spaces->space_cache, space);
@@ -128,27 +149,6 @@ mm_status_t mm_space_create(struct mm_spaces *spaces, struct mm_space **out)
 struct mm_space *mm_space_kernel(struct mm_spaces *spaces)
 {
     return spaces == NULL || !initialised(spaces) ? NULL : spaces->kernel_space;
-}
-
-_Noreturn static void bad_reference(const struct mm_space *space, const char *what,
-                                    const char *claimed)
-{
-    /* What never was a space, or has been overwritten, knows no manager and no hook. */
-    struct mm_platform platform = {NULL, NULL};
-    struct mm_panic_info info = {.room = "space",
-                                 .what = what,
-                                 .address = (uint64_t)(uintptr_t)space,
-                                 .recorded = "no space, references",
-                                 .recorded_value = mmi_load(&space->refs),
-                                 .claimed = claimed,
-                                 .claimed_value = 1};
-
-    if (space->magic == MMI_SPACE_MAGIC || space->magic == MMI_SPACE_DEAD) {
-        platform = space->spaces->platform;
-        info.recorded = space->magic == MMI_SPACE_MAGIC ? "a live space, references"
-                                                        : "a space that was freed, references";
-    }
-    mmi_panic(&platform, &info);
 }
 
 /* No space: no reference to it, and no hook to tell. As a panic without one. */
