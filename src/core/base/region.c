@@ -193,6 +193,7 @@ struct mmi_region *mmi_regions_from(const struct mm_regions *tree, uint64_t at)
     struct mmi_region *above = NULL;
 
     while (n != NULL) {
+        __builtin_prefetch(&n->attr); /* an edit that follows goes up by what lies there */
         if (n->start > at) {
             above = n;
             n = n->left;

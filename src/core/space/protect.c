@@ -195,7 +195,7 @@ static void fill_wired(struct mm_space *space, uint64_t start, uint64_t last)
 
         if ((n->attr.flags & MM_SPACE_WIRED) != 0 && n->attr.prot != MM_PROT_NONE) {
             (void)!mmi_space_fault_pages(space, n->start > start ? n->start : start,
-                                         part_end(n, last), MM_FAULT_USER | write);
+                                         mmi_region_part_end(n, last), MM_FAULT_USER | write);
         }
     }
 }
