@@ -54,6 +54,22 @@ static void listen(struct listener *l)
         assert_int_equal(mm_kva_check(&rig.kva), MM_OK);                                           \
     } while (0)
 
+/** What is recorded of two devices, beside a range of memory. */
+static void damage_devices(struct mmi_kva_range *range, struct mmi_kva_range *device,
+                           const struct mmi_kva_range *other)
+{
+    const struct mm_regions none = {0};
+
+    NAMES("a device is not mapped as recorded", device->paddr, device->paddr + PAGE);
+    NAMES("a device is not mapped as recorded", device->type, MM_MEMTYPE_WC);
+    NAMES("a device is not listed as recorded", device->twin->twin, range);
+    NAMES("region knows its end wrongly", device->twin->region.gap, device->paddr);
+    NAMES("a page of a device has two types", device->twin->region.start, other->paddr);
+    NAMES("devices are not all listed", rig.kva.devices.by_type[MM_MEMTYPE_UC], none);
+    NAMES("devices of others counted wrongly", rig.kva.devices.nr_foreign, 1);
+    NAMES("devices are not all listed", device->twin->region.attr.tag, 1);
+}
+
 static void test_check(void **state)
 {
     struct mmi_kva_range *range;
@@ -61,7 +77,6 @@ static void test_check(void **state)
     struct mmi_kva_range *other;
     struct mm_vrange stack;
     struct mm_page_source source;
-    const struct mm_regions none = {0};
     void *pages = NULL;
     mm_vaddr_t at;
     mm_vaddr_t registers;
@@ -97,14 +112,7 @@ static void test_check(void **state)
           *mmi_table_look(&rig.kva.table, (uint64_t)(uintptr_t)pages + PAGE), mmi_kva_entry(range));
     NAMES("pages of a run counted wrongly",
           *mmi_table_look(&rig.kva.table, (uint64_t)(uintptr_t)pages + PAGE), 0);
-    NAMES("a device is not mapped as recorded", device->paddr, device->paddr + PAGE);
-    NAMES("a device is not mapped as recorded", device->type, MM_MEMTYPE_WC);
-    NAMES("a device is not listed as recorded", device->twin->twin, range);
-    NAMES("region knows its end wrongly", device->twin->region.gap, device->paddr);
-    NAMES("a page of a device has two types", device->twin->region.start, other->paddr);
-    NAMES("devices are not all listed", rig.kva.devices.by_type[MM_MEMTYPE_UC], none);
-    NAMES("devices of others counted wrongly", rig.kva.devices.nr_foreign, 1);
-    NAMES("devices are not all listed", device->twin->region.attr.tag, 1);
+    damage_devices(range, device, other);
     NAMES("kept stacks counted wrongly", rig.kva.nr_stacks, 2);
     NAMES("a frame of the reserve is free", rig.kva.nr_reserve, 3);
     NAMES("ranges of a kind counted wrongly", rig.kva.nr_ranges[MM_KVA_DEVICE], 3);

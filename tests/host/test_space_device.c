@@ -333,53 +333,50 @@ static void test_refused_before_it_replaces(void **state)
 /* --- bad input -----------------------------------------------------------------------------------
  */
 
+static const struct {
+    struct mm_space_request request;
+    uint64_t paddr;
+    int type;
+    mm_status_t want;
+} bad_devices[] = {
+    {{.at = {AT}, .len = PAGE, .prot = RW, .kind = MM_REGION_CODE}, 0, 0, 0},
+    {{.at = {AT}, .len = PAGE, .prot = RW, .kind = (enum mm_region_kind)8}, 0, 0, 0},
+    {{.at = {AT}, .len = PAGE, .prot = RW}, 0, 6, MM_ERR_INVALID_ARGUMENT},
+    {{.at = {AT}, .len = PAGE, .prot = RW}, 0, -1, MM_ERR_INVALID_ARGUMENT},
+    {{.at = {AT}, .len = PAGE, .prot = RW}, 1, 0, MM_ERR_NOT_ALIGNED},
+    {{.at = {AT}, .len = PAGE, .prot = RW}, UINT64_MAX, 0, MM_ERR_NOT_ALIGNED},
+    {{.at = {AT}, .len = 2 * PAGE, .prot = RW}, -PAGE, 0, MM_ERR_INVALID_SIZE},
+    {{.at = {AT}, .len = PAGE, .prot = RW}, -PAGE, 0, MM_ERR_INVALID_ADDRESS},
+    {{.at = {AT}, .len = PAGE, .prot = RW}, UINT64_C(1) << 46, 0, MM_ERR_INVALID_ADDRESS},
+    {{.at = {AT}, .len = PAGE + 1, .prot = RW},
+     (UINT64_C(1) << 46) - PAGE,
+     0,
+     MM_ERR_INVALID_ADDRESS},
+    {{.at = {AT}, .prot = RW}, 0, 0, MM_ERR_INVALID_SIZE},
+    {{.at = {AT}, .len = UINT64_MAX, .prot = RW}, 0, 0, MM_ERR_INVALID_SIZE},
+    {{.at = {AT + 1}, .len = PAGE, .prot = RW}, 0, 0, MM_ERR_NOT_ALIGNED},
+    {{.at = {AT}, .len = PAGE, .prot = RW, .align = 3 * PAGE}, 0, 0, MM_ERR_NOT_ALIGNED},
+    {{.at = {0}, .len = PAGE, .prot = RW, .flags = MM_SPACE_FIXED}, 0, 0, MM_ERR_INVALID_ADDRESS},
+    {{.at = {AT}, .len = PAGE, .prot = RW | MM_PROT_USER}, 0, 0, MM_ERR_INVALID_FLAGS},
+    {{.at = {AT}, .len = PAGE, .prot = RW, .flags = MM_SPACE_REPLACE}, 0, 0, MM_ERR_INVALID_FLAGS},
+};
+
 static void test_bad_input(void **state)
 {
     struct fixture *f = fixture_start(NULL);
     struct mm_space *s = new_space(f);
     const struct mm_space_request good = {.at = {AT}, .len = PAGE, .prot = RW};
-    const struct {
-        struct mm_space_request request;
-        uint64_t paddr;
-        int type;
-        mm_status_t want;
-    } bad[] = {
-        {{.at = {AT}, .len = PAGE, .prot = RW, .kind = MM_REGION_CODE}, 0, 0, 0},
-        {{.at = {AT}, .len = PAGE, .prot = RW, .kind = (enum mm_region_kind)8}, 0, 0, 0},
-        {{.at = {AT}, .len = PAGE, .prot = RW}, 0, 6, MM_ERR_INVALID_ARGUMENT},
-        {{.at = {AT}, .len = PAGE, .prot = RW}, 0, -1, MM_ERR_INVALID_ARGUMENT},
-        {{.at = {AT}, .len = PAGE, .prot = RW}, 1, 0, MM_ERR_NOT_ALIGNED},
-        {{.at = {AT}, .len = PAGE, .prot = RW}, UINT64_MAX, 0, MM_ERR_NOT_ALIGNED},
-        {{.at = {AT}, .len = 2 * PAGE, .prot = RW}, -PAGE, 0, MM_ERR_INVALID_SIZE},
-        {{.at = {AT}, .len = PAGE, .prot = RW}, -PAGE, 0, MM_ERR_INVALID_ADDRESS},
-        {{.at = {AT}, .len = PAGE, .prot = RW}, UINT64_C(1) << 46, 0, MM_ERR_INVALID_ADDRESS},
-        {{.at = {AT}, .len = PAGE + 1, .prot = RW},
-         (UINT64_C(1) << 46) - PAGE,
-         0,
-         MM_ERR_INVALID_ADDRESS},
-        {{.at = {AT}, .prot = RW}, 0, 0, MM_ERR_INVALID_SIZE},
-        {{.at = {AT}, .len = UINT64_MAX, .prot = RW}, 0, 0, MM_ERR_INVALID_SIZE},
-        {{.at = {AT + 1}, .len = PAGE, .prot = RW}, 0, 0, MM_ERR_NOT_ALIGNED},
-        {{.at = {AT}, .len = PAGE, .prot = RW, .align = 3 * PAGE}, 0, 0, MM_ERR_NOT_ALIGNED},
-        {{.at = {0}, .len = PAGE, .prot = RW, .flags = MM_SPACE_FIXED},
-         0,
-         0,
-         MM_ERR_INVALID_ADDRESS},
-        {{.at = {AT}, .len = PAGE, .prot = RW | MM_PROT_USER}, 0, 0, MM_ERR_INVALID_FLAGS},
-        {{.at = {AT}, .len = PAGE, .prot = RW, .flags = MM_SPACE_REPLACE},
-         0,
-         0,
-         MM_ERR_INVALID_FLAGS},
-    };
     uint64_t before = state_hash(f, s);
     mm_vaddr_t out = {7};
 
     (void)state;
-    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        mm_status_t want = bad[i].want == MM_OK ? MM_ERR_INVALID_ARGUMENT : bad[i].want;
+    for (unsigned i = 0; i < sizeof(bad_devices) / sizeof(bad_devices[0]); i++) {
+        mm_status_t want =
+            bad_devices[i].want == MM_OK ? MM_ERR_INVALID_ARGUMENT : bad_devices[i].want;
 
-        assert_int_equal(mm_space_map_physical(s, &bad[i].request, mm_paddr(bad[i].paddr),
-                                               (mm_memtype_t)bad[i].type, &out),
+        assert_int_equal(mm_space_map_physical(s, &bad_devices[i].request,
+                                               mm_paddr(bad_devices[i].paddr),
+                                               (mm_memtype_t)bad_devices[i].type, &out),
                          want);
     }
     for (uint32_t flag = 1; flag != 0; flag <<= 1) {

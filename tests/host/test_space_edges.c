@@ -246,6 +246,32 @@ static void test_user_range_above_zero(void **state)
     fixture_stop(f);
 }
 
+/* The pages that a slot has counted begin at zero again: those of the space do not. */
+static void test_fills_wrap(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mm_space_stats stats;
+    const uint64_t most = UINT64_MAX >> MMI_SPACE_FILLED_SHIFT;
+
+    (void)state;
+    for (unsigned i = 0; i < MMI_SPACE_SLOTS; i++) {
+        s->lock.slots[i].word = most << MMI_SPACE_FILLED_SHIFT;
+        s->lock.slots[i].nr_folded = most;
+    }
+    assert_int_equal(map_at(s, PAGE, 3 * PAGE, RW, 0), MM_OK);
+    run_in(f, s);
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_true(store(f, s, i * PAGE, i));
+    }
+    assert_int_equal(resident(s), 3 * PAGE);
+    assert_int_equal(mm_space_get_stats(s, &stats), MM_OK);
+    assert_int_equal(stats.nr_faults[MM_FAULT_ZERO], 3);
+    assert_int_equal(mm_space_check(s), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_caches_without_memory),
         cmocka_unit_test(test_frames_out_of_reach),
         cmocka_unit_test(test_user_range_above_zero),
+        cmocka_unit_test(test_fills_wrap),
     };
 
     return cmocka_run_group_tests_name("space_edges", tests, NULL, NULL);

@@ -97,17 +97,12 @@ static void test_made_by_one_fault(void **state)
     fixture_stop(f);
 }
 
-/* Not advised, not all of 2 MiB in the region, forbidden, something there, no block, a limit: pages
- * of 4 KiB, and no other answer. */
+/* Not advised, not all of 2 MiB in the region, forbidden, something there: pages of 4 KiB, and no
+ * other answer. */
 static void test_small_where_it_cannot_be(void **state)
 {
     struct fixture *f = start_machine();
     struct mm_space *s = new_space(f);
-    const struct mm_space_limits limits = {.resident_bytes = 16 * PAGE};
-    const struct mm_space_limits exactly = {.resident_bytes = HUGE_LEN};
-    struct mm_space *just;
-    mm_pfn_t held[16];
-    unsigned nr_held = 0;
 
     (void)state;
     assert_int_equal(map_at(s, AT, HUGE_LEN, RW, 0), MM_OK);
@@ -130,9 +125,28 @@ static void test_small_where_it_cannot_be(void **state)
     assert_false(store(f, s, AT + 8 * HUGE_LEN, 1));
     assert_int_equal(f->last, MM_FAULT_SIGNAL_ACCESS);
     assert_int_equal(leaf_at(s, AT + 8 * HUGE_LEN), 0);
+    assert_int_equal(stats_of(s).nr_faults[MM_FAULT_HUGE], 0);
+    all_good(f, s, NULL);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* No block, or a limit: the same. */
+static void test_small_where_there_is_no_room(void **state)
+{
+    struct fixture *f = start_machine();
+    struct mm_space *s = new_space(f);
+    const struct mm_space_limits limits = {.resident_bytes = 16 * PAGE};
+    const struct mm_space_limits exactly = {.resident_bytes = HUGE_LEN};
+    struct mm_space *just;
+    mm_pfn_t held[16];
+    unsigned nr_held = 0;
+
+    (void)state;
     /* A limit below 2 MiB, and above a page. */
+    assert_int_equal(map_at(s, AT, HUGE_LEN, MM_PROT_READ, MM_SPACE_HUGE), MM_OK);
     assert_int_equal(mm_space_set_limits(s, &limits), MM_OK);
-    assert_int_equal(loaded(f, s, AT + 8 * HUGE_LEN), 0);
+    assert_int_equal(loaded(f, s, AT), 0);
     assert_int_equal(f->last, MM_FAULT_ZERO);
     assert_int_equal(mm_space_set_limits(s, NULL), MM_OK);
     /* No block of 2 MiB is left. */
@@ -145,8 +159,8 @@ static void test_small_where_it_cannot_be(void **state)
         nr_held++;
     }
     assert_in_range(nr_held, 1, 15);
-    assert_int_equal(map_at(s, AT + 10 * HUGE_LEN, HUGE_LEN, RW, MM_SPACE_HUGE), MM_OK);
-    assert_true(store(f, s, AT + 10 * HUGE_LEN + 9 * PAGE, 1));
+    assert_int_equal(map_at(s, AT + 2 * HUGE_LEN, HUGE_LEN, RW, MM_SPACE_HUGE), MM_OK);
+    assert_true(store(f, s, AT + 2 * HUGE_LEN + 9 * PAGE, 1));
     assert_int_equal(f->last, MM_FAULT_ZERO);
     assert_int_equal(stats_of(s).nr_faults[MM_FAULT_HUGE], 0);
     /* Room for 2 MiB, and no more: what was asked for in vain leaves room for the page. */
@@ -341,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made_by_one_fault),
         cmocka_unit_test(test_small_where_it_cannot_be),
+        cmocka_unit_test(test_small_where_there_is_no_room),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_clone_and_write),
         cmocka_unit_test(test_last_one_takes_it_whole),

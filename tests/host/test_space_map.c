@@ -340,76 +340,73 @@ static void test_promises(void **state)
 
 /* --- wrong ------------------------------------------------------------------------------------ */
 
+static const struct {
+    struct mm_space_request request;
+    mm_status_t want, in_kernel;
+} bad_requests[] = {
+    {{.len = PAGE, .flags = MM_SPACE_REPLACE}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .flags = MM_SPACE_HUGE | MM_SPACE_NO_HUGE},
+     MM_ERR_INVALID_FLAGS,
+     MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .flags = MM_SPACE_FLAGS_ALL + 1}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .flags = MM_SPACE_GUARD, .prot = MM_PROT_READ},
+     MM_ERR_INVALID_FLAGS,
+     MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .flags = MM_SPACE_GUARD | MM_SPACE_STACK},
+     MM_ERR_INVALID_FLAGS,
+     MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .flags = MM_SPACE_GUARD | MM_SPACE_HUGE},
+     MM_ERR_INVALID_FLAGS,
+     MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .flags = MM_SPACE_GUARD | MM_SPACE_WIRED},
+     MM_ERR_INVALID_FLAGS,
+     MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .prot = MM_PROT_USER}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .prot = MM_PROT_GLOBAL}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
+    {{.len = PAGE, .kind = MM_REGION_FILE}, MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_ARGUMENT},
+    {{.len = PAGE, .kind = MM_REGION_SHARED}, MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_ARGUMENT},
+    {{.len = PAGE, .kind = MM_REGION_DEVICE}, MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_ARGUMENT},
+    {{.len = PAGE, .kind = (enum mm_region_kind) - 1},
+     MM_ERR_INVALID_ARGUMENT,
+     MM_ERR_INVALID_ARGUMENT},
+    {{.len = PAGE, .flags = MM_SPACE_STACK}, MM_OK, MM_ERR_UNSUPPORTED},
+    {{.len = PAGE, .flags = MM_SPACE_HUGE}, MM_OK, MM_ERR_UNSUPPORTED},
+    {{.len = PAGE, .flags = MM_SPACE_NO_HUGE}, MM_OK, MM_ERR_UNSUPPORTED},
+    {{.len = PAGE, .flags = MM_SPACE_WIRED}, MM_OK, MM_ERR_UNSUPPORTED},
+    {{.len = PAGE, .flags = MM_SPACE_FIXED | MM_SPACE_REPLACE},
+     MM_ERR_INVALID_ADDRESS,
+     MM_ERR_UNSUPPORTED},
+    {{.len = PAGE, .align = PAGE / 2}, MM_ERR_NOT_ALIGNED, MM_ERR_NOT_ALIGNED},
+    {{.len = PAGE, .align = 3 * PAGE}, MM_ERR_NOT_ALIGNED, MM_ERR_NOT_ALIGNED},
+    {{.len = PAGE, .align = UINT64_MAX}, MM_ERR_NOT_ALIGNED, MM_ERR_NOT_ALIGNED},
+    {{.at = {PAGE}, .len = PAGE, .align = 2 * PAGE, .flags = MM_SPACE_FIXED},
+     MM_ERR_NOT_ALIGNED,
+     MM_ERR_NOT_ALIGNED},
+    {{.len = PAGE, .align = UINT64_C(1) << 63}, MM_ERR_REGION_NOT_FOUND, MM_ERR_REGION_NOT_FOUND},
+    {{.len = T_USER_LEN}, MM_ERR_REGION_NOT_FOUND, MM_ERR_REGION_NOT_FOUND},
+    {{.len = UINT64_MAX - PAGE + 1}, MM_ERR_REGION_NOT_FOUND, MM_ERR_REGION_NOT_FOUND},
+    {{.len = UINT64_MAX - PAGE + 1, .flags = MM_SPACE_STACK},
+     MM_ERR_REGION_NOT_FOUND,
+     MM_ERR_UNSUPPORTED},
+    {{.len = UINT64_MAX - PAGE + 2}, MM_ERR_INVALID_SIZE, MM_ERR_INVALID_SIZE},
+    {{.len = UINT64_MAX}, MM_ERR_INVALID_SIZE, MM_ERR_INVALID_SIZE},
+};
+
 static void test_bad_requests(void **state)
 {
-    static const struct {
-        struct mm_space_request request;
-        mm_status_t want, in_kernel;
-    } cases[] = {
-        {{.len = PAGE, .flags = MM_SPACE_REPLACE}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .flags = MM_SPACE_HUGE | MM_SPACE_NO_HUGE},
-         MM_ERR_INVALID_FLAGS,
-         MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .flags = MM_SPACE_FLAGS_ALL + 1},
-         MM_ERR_INVALID_FLAGS,
-         MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .flags = MM_SPACE_GUARD, .prot = MM_PROT_READ},
-         MM_ERR_INVALID_FLAGS,
-         MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .flags = MM_SPACE_GUARD | MM_SPACE_STACK},
-         MM_ERR_INVALID_FLAGS,
-         MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .flags = MM_SPACE_GUARD | MM_SPACE_HUGE},
-         MM_ERR_INVALID_FLAGS,
-         MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .flags = MM_SPACE_GUARD | MM_SPACE_WIRED},
-         MM_ERR_INVALID_FLAGS,
-         MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .prot = MM_PROT_USER}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .prot = MM_PROT_GLOBAL}, MM_ERR_INVALID_FLAGS, MM_ERR_INVALID_FLAGS},
-        {{.len = PAGE, .kind = MM_REGION_FILE}, MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_ARGUMENT},
-        {{.len = PAGE, .kind = MM_REGION_SHARED}, MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_ARGUMENT},
-        {{.len = PAGE, .kind = MM_REGION_DEVICE}, MM_ERR_INVALID_ARGUMENT, MM_ERR_INVALID_ARGUMENT},
-        {{.len = PAGE, .kind = (enum mm_region_kind) - 1},
-         MM_ERR_INVALID_ARGUMENT,
-         MM_ERR_INVALID_ARGUMENT},
-        {{.len = PAGE, .flags = MM_SPACE_STACK}, MM_OK, MM_ERR_UNSUPPORTED},
-        {{.len = PAGE, .flags = MM_SPACE_HUGE}, MM_OK, MM_ERR_UNSUPPORTED},
-        {{.len = PAGE, .flags = MM_SPACE_NO_HUGE}, MM_OK, MM_ERR_UNSUPPORTED},
-        {{.len = PAGE, .flags = MM_SPACE_WIRED}, MM_OK, MM_ERR_UNSUPPORTED},
-        {{.len = PAGE, .flags = MM_SPACE_FIXED | MM_SPACE_REPLACE},
-         MM_ERR_INVALID_ADDRESS,
-         MM_ERR_UNSUPPORTED},
-        {{.len = PAGE, .align = PAGE / 2}, MM_ERR_NOT_ALIGNED, MM_ERR_NOT_ALIGNED},
-        {{.len = PAGE, .align = 3 * PAGE}, MM_ERR_NOT_ALIGNED, MM_ERR_NOT_ALIGNED},
-        {{.len = PAGE, .align = UINT64_MAX}, MM_ERR_NOT_ALIGNED, MM_ERR_NOT_ALIGNED},
-        {{.at = {PAGE}, .len = PAGE, .align = 2 * PAGE, .flags = MM_SPACE_FIXED},
-         MM_ERR_NOT_ALIGNED,
-         MM_ERR_NOT_ALIGNED},
-        {{.len = PAGE, .align = UINT64_C(1) << 63},
-         MM_ERR_REGION_NOT_FOUND,
-         MM_ERR_REGION_NOT_FOUND},
-        {{.len = T_USER_LEN}, MM_ERR_REGION_NOT_FOUND, MM_ERR_REGION_NOT_FOUND},
-        {{.len = UINT64_MAX - PAGE + 1}, MM_ERR_REGION_NOT_FOUND, MM_ERR_REGION_NOT_FOUND},
-        {{.len = UINT64_MAX - PAGE + 1, .flags = MM_SPACE_STACK},
-         MM_ERR_REGION_NOT_FOUND,
-         MM_ERR_UNSUPPORTED},
-        {{.len = UINT64_MAX - PAGE + 2}, MM_ERR_INVALID_SIZE, MM_ERR_INVALID_SIZE},
-        {{.len = UINT64_MAX}, MM_ERR_INVALID_SIZE, MM_ERR_INVALID_SIZE},
-    };
     struct fixture *f = fixture_start(NULL);
     struct mm_space *spaces[] = {new_space(f), mm_space_kernel(&f->spaces)};
     struct mm_space_request good = {.len = PAGE};
     mm_vaddr_t out = {7};
 
     (void)state;
-    for (unsigned i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+    for (unsigned i = 0; i < 2 * sizeof(bad_requests) / sizeof(bad_requests[0]); i++) {
         struct mm_space *s = spaces[i % 2];
-        mm_status_t want = i % 2 == 0 ? cases[i / 2].want : cases[i / 2].in_kernel;
+        mm_status_t want = i % 2 == 0 ? bad_requests[i / 2].want : bad_requests[i / 2].in_kernel;
         uint64_t hash = state_hash(f, s);
 
         out.raw = 7;
-        assert_int_equal(mm_space_map(s, &cases[i / 2].request, &out), want);
+        assert_int_equal(mm_space_map(s, &bad_requests[i / 2].request, &out), want);
         if (want == MM_OK) {
             assert_int_equal(unmap(s, out.raw, PAGE), MM_OK);
         } else {
