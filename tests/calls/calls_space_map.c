@@ -142,6 +142,23 @@ static void heap_in_use(void)
     put_region(t_w.lone, T_SPACE_FREE + 16 * PAGE, PAGE, 0);
 }
 
+/* Two wired pages below 1 GiB, that grow over two tables. */
+static void wired_below_tables(void)
+{
+    put_region(t_w.lone, MM_SIZE_1G - 2 * PAGE, 2 * PAGE, MM_SPACE_WIRED);
+    no_free_nodes();
+}
+
+static void wired_heap(void)
+{
+    mm_vaddr_t out;
+
+    (void)!mm_space_set_brk_start(t_w.lone, mm_vaddr(MM_SIZE_1G - 2 * PAGE));
+    (void)!mm_space_brk(t_w.lone, mm_vaddr(MM_SIZE_1G), &out);
+    (void)!mm_space_wire(t_w.lone, mm_vrange(mm_vaddr(MM_SIZE_1G - 2 * PAGE), 2 * PAGE));
+    no_free_nodes();
+}
+
 static void limited_heap(void)
 {
     heap_in_use();
@@ -233,6 +250,13 @@ static const struct t_call space_map[] = {
      .invoke = do_remap,
      .flags = T_CAN_FAIL,
      .args = {REMAP(4 * PAGE, 4 * PAGE, THERE, T_SPACE_AT + 14 * PAGE)}},
+    {.name = "mm_space_remap",
+     .note = "wired, over two tables",
+     .invoke = do_remap,
+     .setup = wired_below_tables,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {T_VAR(lone), AT(MM_SIZE_1G - 2 * PAGE), LEN(2 * PAGE), T_NUM("new_len", 5 * PAGE),
+              T_BITS("flags", 0, MM_SPACE_REMAP_FLAGS_ALL), T_NUM("to", 0), T_OUT}},
     {.name = "mm_space_remap",
      .note = "in several regions",
      .invoke = do_remap,
@@ -339,6 +363,13 @@ static const struct t_call space_map[] = {
      .tells = BREAK_TOLD,
      .args = {HEAP, T_NUM("at", T_SPACE_FREE + 5 * PAGE), T_OUT}},
     {.name = "mm_space_brk",
+     .note = "of a wired heap",
+     .invoke = do_brk,
+     .setup = wired_heap,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .tells = BREAK_TOLD | T_BIT(MM_ERR_IO),
+     .args = {HEAP, T_NUM("at", MM_SIZE_1G + 3 * PAGE), T_OUT}},
+    {.name = "mm_space_brk",
      .note = "a device is in it",
      .invoke = do_brk,
      .setup = device_in_heap,
@@ -367,6 +398,12 @@ static const struct t_call space_map[] = {
      .setup = limited_heap,
      .flags = T_BAD_ONLY,
      .args = {HEAP, T_NUM("by", 5 * PAGE), T_OUT}},
+    {.name = "mm_space_sbrk",
+     .note = "of a wired heap",
+     .invoke = do_sbrk,
+     .setup = wired_heap,
+     .flags = T_CAN_FAIL | T_VARIANT,
+     .args = {HEAP, T_NUM("by", 3 * PAGE), T_OUT}},
     {.name = "mm_space_sbrk",
      .note = "a device is in it",
      .invoke = do_sbrk,

@@ -119,6 +119,10 @@ static inline void st_advise_populate(struct stream *s, unsigned i, uint32_t pag
         st_is_short(s, nr + 16);
     }
     if (status == MM_ERR_NO_MEMORY || limit != MM_OK) {
+        /* What was given up and not reached is kept, or not. */
+        for (uint32_t n = page; write && n < end; n++) {
+            m->pages[n].given = m->pages[n].given != 0 ? 1 : 0;
+        }
         st_faulted_some(s, i, page, end, write);
     } else {
         st_faulted(s, i, page, end, write);

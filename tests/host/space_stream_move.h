@@ -177,7 +177,10 @@ static inline void st_op_remap(struct stream *s, unsigned i)
     status = mm_space_remap(s->space[i], st_vrange(s, r.page, r.nr), r.new_nr * PAGE, r.flags,
                             mm_vaddr(st_address(s, r.to)), &out);
     ST_TRUE(s, status == MM_OK || out.raw == 7);
-    if (r.unsure || (want == MM_OK && must == MM_OK && status != MM_OK && status == may) ||
+    /* What is replaced may be asked again: then which of two sums is too large first is open. */
+    if (r.unsure ||
+        (want == MM_OK && must == MM_OK && may != MM_OK &&
+         (status == MM_ERR_LIMIT || status == MM_ERR_NO_MEMORY)) ||
         (want == MM_OK && r.moves && r.where == T_MS_NONE && status == MM_ERR_REGION_NOT_FOUND)) {
         ST_TRUE(s, status != MM_OK);
         return;
