@@ -9,6 +9,13 @@
 #include <atomic>
 #include <vector>
 
+namespace space_bench
+{
+
+bool without_bytes;
+
+}
+
 namespace
 {
 
@@ -17,10 +24,6 @@ using namespace space_bench;
 void nothing()
 {
 }
-
-// The library calls the memset and the memcpy of whoever links it, and the linker sends its calls
-// here. Set: those of a whole page do nothing.
-bool without_bytes;
 
 // ---- regions ------------------------------------------------------------------------------------
 

@@ -27,6 +27,10 @@
 namespace space_bench
 {
 
+// The library calls the memset and the memcpy of whoever links it, and the linker sends its calls
+// to bench_space.cc. Set: those of a whole page do nothing.
+extern bool without_bytes;
+
 constexpr uint64_t Page = MM_PAGE_SIZE;
 constexpr uint64_t MiB = UINT64_C(1) << 20;
 constexpr uint64_t Base = UINT64_C(1) << 32;

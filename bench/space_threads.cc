@@ -88,19 +88,27 @@ class Team
     std::thread other_;
 };
 
-void fault_scale(benchmark::State &state, unsigned nr_threads)
+void fault_scale(benchmark::State &state, unsigned nr_threads, bool bare)
 {
-    const Pinned pinned(0);
     World world;
     Team team(world, nr_threads);
+    const Pinned pinned(0); // after the other thread began, which would have only this core
     const uint64_t nr_pages = team.nr() * Batch;
 
     world.map_written(Base + 2 * Batch * Page, 1, 1); // keeps the tables above
     measure(
-        state, nr_pages, [&] { world.map(Base, nr_pages, 0); }, [&] { return team.run(); },
+        state, nr_pages, [&] { world.map(Base, nr_pages, 0); },
+        [&] {
+            without_bytes = bare;
+            const bool good = team.run();
+            without_bytes = false;
+            return good;
+        },
         [&] { world.unmap(Base, nr_pages); });
 }
-BENCHMARK_CAPTURE(fault_scale, 1cpu, 1)->Name("space_fault_1cpu")->UseManualTime();
-BENCHMARK_CAPTURE(fault_scale, 2cpu, 2)->Name("space_fault_2cpu")->UseManualTime();
+BENCHMARK_CAPTURE(fault_scale, 1cpu, 1, false)->Name("space_fault_1cpu")->UseManualTime();
+BENCHMARK_CAPTURE(fault_scale, 2cpu, 2, false)->Name("space_fault_2cpu")->UseManualTime();
+BENCHMARK_CAPTURE(fault_scale, 1cpu_bare, 1, true)->Name("space_fault_1cpu_bare")->UseManualTime();
+BENCHMARK_CAPTURE(fault_scale, 2cpu_bare, 2, true)->Name("space_fault_2cpu_bare")->UseManualTime();
 
 } // namespace
