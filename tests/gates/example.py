@@ -55,8 +55,8 @@ def main():
             source.write_text(f'#line {line} "{document}"\n{code}{tail}', encoding="utf-8")
             program = arguments.directory / name
             for command in (
-                    [arguments.cc, *FLAGS, f"-I{root}/include", source, arguments.archive,
-                     "-o", program],
+                    [arguments.cc, *FLAGS, f"-I{root}/include", f"-I{root}/tests/examples", source,
+                     arguments.archive, "-o", program],
                     [program]):
                 done = subprocess.run(command, capture_output=True, text=True, timeout=60)
                 print(done.stdout, end="")

@@ -524,57 +524,6 @@ static void test_check_finds(void **state)
     fixture_stop(f);
 }
 
-/* Where a space keeps its count: the one word of the object that is as often referenced. */
-static uint32_t *count_of(struct fixture *f, struct mm_space *space, uint32_t refs)
-{
-    struct mm_cache_stats stats;
-    uint32_t *words = (uint32_t *)(void *)space;
-    uint32_t *found = NULL;
-
-    assert_int_equal(mm_cache_get_stats(&f->spaces.space_cache, &stats), MM_OK);
-    for (uint64_t i = 0; i < stats.object_size / sizeof(*words); i++) {
-        if (words[i] == refs) {
-            assert_null(found);
-            found = &words[i];
-        }
-    }
-    assert_non_null(found);
-    return found;
-}
-
-static uint64_t refs_of(struct mm_space *space)
-{
-    struct mm_space_stats stats;
-
-    assert_int_equal(mm_space_get_stats(space, &stats), MM_OK);
-    return stats.refs;
-}
-
-/* Hazard 5: a count that reaches the top stays there, and the space is never freed. */
-static void test_references_saturate(void **state)
-{
-    struct fixture *f = fixture_start(NULL);
-    struct mm_space *s = new_space(f);
-    const uint32_t many = 7919; /* no other word of a space is that */
-    uint32_t *count;
-
-    (void)state;
-    for (uint32_t i = 1; i < many; i++) {
-        mm_space_get(s);
-    }
-    count = count_of(f, s, many);
-    *count = UINT32_MAX - 1;
-    mm_space_get(s);
-    assert_int_equal(refs_of(s), UINT32_MAX);
-    mm_space_get(s);
-    assert_int_equal(refs_of(s), UINT32_MAX);
-    assert_false(mm_space_put(s));
-    assert_int_equal(refs_of(s), UINT32_MAX);
-    *count = 1;
-    put_last(f, s);
-    fixture_stop(f);
-}
-
 /* No space has no table, no range, and no number that a space ever has; a reference to it traps. */
 static void test_null_is_no_space(void **state)
 {
@@ -606,7 +555,6 @@ int main(void)
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_check_finds),
         cmocka_unit_test(test_null_is_no_space),
-        cmocka_unit_test(test_references_saturate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

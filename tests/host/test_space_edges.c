@@ -74,6 +74,7 @@ static void test_saturated_count(void **state)
 {
     struct fixture *f = fixture_start(NULL);
     struct mm_space *s = new_space(f);
+    struct mm_space_stats stats;
 
     (void)state;
     s->refs = UINT32_MAX - 1;
@@ -83,6 +84,8 @@ static void test_saturated_count(void **state)
     assert_int_equal(s->refs, UINT32_MAX);
     assert_false(mm_space_put(s));
     assert_int_equal(s->refs, UINT32_MAX);
+    assert_int_equal(mm_space_get_stats(s, &stats), MM_OK);
+    assert_int_equal(stats.refs, UINT32_MAX);
     s->refs = 1;
     put_last(f, s);
     fixture_stop(f);
