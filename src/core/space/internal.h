@@ -350,13 +350,6 @@ mm_status_t mmi_space_remove_range(struct mm_space *space, uint64_t start, uint6
 mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,
                                  const struct mmi_region_attr *attr, bool populate);
 
-/* --- protect.c: lock held alone --------------------------------------------------------------- */
-
-/** Give the leaves of a part of one region this protection: frames with other references, and the
- * zero page, without the right to write. */
-void mmi_space_set_leaves(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot,
-                          struct mm_gather *gather);
-
 /* --- device.c: lock held alone ---------------------------------------------------------------- */
 
 /** Nodes that mmi_space_devices_settle() may take after an edit of this range. */

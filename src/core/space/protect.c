@@ -79,8 +79,10 @@ static void protect_by(struct mm_space *space, uint64_t start, uint64_t len,
     }
 }
 
-void mmi_space_set_leaves(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot,
-                          struct mm_gather *gather)
+/** Give the leaves of a part of one region this protection: frames with other references, and the
+ * zero page, without the right to write. */
+static void set_leaves(struct mm_space *space, uint64_t start, uint64_t len, mm_prot_t prot,
+                       struct mm_gather *gather)
 {
     if ((prot & MM_PROT_WRITE) == 0) {
         protect_leaves(space, start, len, prot, gather);
@@ -176,7 +178,7 @@ static void protect_regions(struct mm_space *space, uint64_t start, uint64_t las
         if (mmi_region_is_device(n)) {
             protect_leaves(space, at, end - at + 1, prot, gather);
         } else {
-            mmi_space_set_leaves(space, at, end - at + 1, prot, gather);
+            set_leaves(space, at, end - at + 1, prot, gather);
         }
         mmi_regions_change(&space->regions, at, end - at + 1, &change, nodes);
         if (end == last) {
