@@ -292,10 +292,10 @@ static inline bool mm_vrange_overlaps(struct mm_vrange a, struct mm_vrange b)
     return mm_range_overlaps(a.start.raw, a.len, b.start.raw, b.len);
 }
 
-/** The head of a balanced tree of ranges: internal, and here only because objects of several rooms
- * embed one. */
-struct mm_regions {
-    struct mmi_region *root;
+/** The head of a balanced tree of ranges: internal, and here only because public objects embed it. Of
+ * ranges that may overlap, `window` does not count. */
+struct mm_ranges {
+    struct mmi_avl *root;
     struct mm_vrange window; /**< all of them lie in it */
     uint64_t nr;
     uint64_t bytes; /**< of all of them */

@@ -92,9 +92,9 @@ struct mm_kva_config {
 /** Physical ranges that are mapped, by memory type: by the arena, and by spaces. `a` = atomic, `d` =
  * under `lock`. */
 struct mm_kva_devices {
-    uint32_t lock;                               /**< a */
-    uint64_t nr_foreign;                         /**< d: by others than the arena */
-    struct mm_regions by_type[MM_MEMTYPE_COUNT]; /**< d */
+    uint32_t lock;                              /**< a */
+    uint64_t nr_foreign;                        /**< d: by others than the arena */
+    struct mm_ranges by_type[MM_MEMTYPE_COUNT]; /**< d */
 };
 
 struct mmi_kva_range;
@@ -119,7 +119,7 @@ struct mm_kva {
     struct mm_platform platform;  /**< c */
     const struct mm_kva_ops *ops; /**< c */
     void *ctx;                    /**< c */
-    struct mm_regions ranges;     /**< l: guards are part of a range */
+    struct mm_ranges ranges;      /**< l: guards are part of a range */
     struct mm_kva_devices devices;
     struct mm_slab_table table;       /**< entries atomic: by page, the range that begins there */
     uint64_t table_pages;             /**< c */

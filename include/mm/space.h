@@ -83,6 +83,8 @@ struct mm_spaces {
     struct mm_platform platform;       /**< c */
     struct mm_cache space_cache;       /**< a */
     struct mm_cache region_cache;      /**< a */
+    struct mm_cache bucket_cache;      /**< a */
+    struct mm_cache claim_cache;       /**< a */
     struct mm_space *kernel_space;     /**< c */
     struct mm_vrange user_range; /**< c: what a user space may hold; length 0: no user spaces */
     uint64_t next_id;            /**< a */

@@ -298,6 +298,7 @@ static bool in_use(struct mm_system *system)
     return system->pages.nr_pages_out * MM_PAGE_SIZE !=
            pool.nr_meta_pages * MM_PAGE_SIZE + heap.slab_bytes + heap.kept_bytes +
                slab_bytes(&system->spaces.space_cache) + slab_bytes(&system->spaces.region_cache) +
+               slab_bytes(&system->spaces.bucket_cache) + slab_bytes(&system->spaces.claim_cache) +
                slab_bytes(&system->kva.nodes);
 }
 

@@ -17,13 +17,13 @@ static void unlock(struct mmi_devices devices)
 }
 
 /** Whether the range has memory that the direct map shows as write-back. */
-static bool has_memory(struct mmi_devices devices, const struct mmi_region *node)
+static bool has_memory(struct mmi_devices devices, const struct mmi_range *node)
 {
     struct mm_prange managed;
 
-    return mm_frame_next_memory(devices.frames, mm_pfn_of(mm_paddr(node->start)), &managed, NULL,
-                                NULL) == MM_OK &&
-           managed.start.raw <= mmi_region_last(node);
+    return mm_frame_next_memory(devices.frames, mm_pfn_of(mm_paddr(node->node.start)), &managed,
+                                NULL, NULL) == MM_OK &&
+           managed.start.raw <= mmi_range_last(node);
 }
 
 static bool conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t len, mm_memtype_t type)
@@ -38,24 +38,23 @@ static bool conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t len, 
 }
 
 /** Under the lock. */
-static void link_part(struct mmi_devices devices, struct mmi_region *node, mm_memtype_t type)
+static void link_part(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
 {
     mmi_overlaps_link(&devices.claims->by_type[type], node);
-    devices.claims->nr_foreign += node->attr.tag != 0 ? 1 : 0;
+    devices.claims->nr_foreign += node->tag != 0 ? 1 : 0;
 }
 
 /** Under the lock. */
-static mm_status_t link_claim(struct mmi_devices devices, struct mmi_region *node,
-                              mm_memtype_t type)
+static mm_status_t link_claim(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
 {
-    if (conflicts(devices, node->start, node->len, type)) {
+    if (conflicts(devices, node->node.start, node->len, type)) {
         return MM_ERR_ALREADY_MAPPED;
     }
     link_part(devices, node, type);
     return MM_OK;
 }
 
-mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_region *node, mm_memtype_t type)
+mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
 {
     mm_status_t status;
 
@@ -68,7 +67,7 @@ mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_region *node
     return status;
 }
 
-mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_region *node,
+mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_range *node,
                                  mm_memtype_t type)
 {
     mm_status_t status;
@@ -84,18 +83,18 @@ mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_region *
     return status;
 }
 
-void mmi_device_claim_part(struct mmi_devices devices, struct mmi_region *node, mm_memtype_t type)
+void mmi_device_claim_part(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
 {
     lock(devices);
     link_part(devices, node, type);
     unlock(devices);
 }
 
-void mmi_device_release(struct mmi_devices devices, struct mmi_region *node, mm_memtype_t type)
+void mmi_device_release(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
 {
     lock(devices);
     mmi_overlaps_unlink(&devices.claims->by_type[type], node);
-    devices.claims->nr_foreign -= node->attr.tag != 0 ? 1 : 0;
+    devices.claims->nr_foreign -= node->tag != 0 ? 1 : 0;
     unlock(devices);
 }
 
@@ -122,19 +121,12 @@ mm_status_t mmi_device_settle(struct mm_kva *kva, uint64_t paddr, uint64_t len, 
     return mmi_device_conflicts(devices, paddr, len, type) ? MM_ERR_ALREADY_MAPPED : MM_OK;
 }
 
-bool mmi_device_has(struct mmi_devices devices, const struct mmi_region *node, mm_memtype_t type)
+bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *node, mm_memtype_t type)
 {
-    const struct mmi_region *first = NULL;
-    const struct mmi_region *n;
+    bool has;
 
     lock(devices);
-    for (n = devices.claims->by_type[type].root; n != NULL;
-         n = n->start >= node->start ? n->left : n->right) {
-        first = n->start >= node->start ? n : first;
-    }
-    while (first != NULL && first != node && first->start == node->start) {
-        first = mmi_region_next(first);
-    }
+    has = mmi_overlaps_has(&devices.claims->by_type[type], node);
     unlock(devices);
-    return first == node;
+    return has;
 }

@@ -239,7 +239,7 @@ mm_status_t mm_kva_init(struct mm_kva *kva, const struct mm_kva_config *config)
     kva->spare = (struct mm_frame_source){&spare_ops, kva};
     kva->table.base = config->range.start.raw;
     kva->table.len = config->range.len;
-    mmi_regions_init(&kva->ranges, config->range);
+    mmi_ranges_init(&kva->ranges, config->range);
     status = make(kva, config);
     if (status != MM_OK) {
         memset(kva, 0, sizeof(*kva));

@@ -24,7 +24,7 @@
 #include "core/base/atomic.h"
 #include "core/base/lock.h"
 #include "core/base/mem.h"
-#include "core/base/region.h"
+#include "core/base/range.h"
 #include "core/base/report.h"
 
 #include <mm/kva.h>
@@ -35,7 +35,7 @@
 
 /** `c` = constant once it is in the table, `l` = under the lock, `p` = under the purge lock. */
 struct mmi_kva_range {
-    struct mmi_region region;   /* l: with guards; first, so that it is the range */
+    struct mmi_range whole;     /* l: with guards; first, so that it is the range */
     uint64_t start;             /* c: without guards */
     uint64_t len;               /* c; of a run of pages `l`, because it can grow */
     uint64_t offset;            /* c: of a device's first byte in its page */
@@ -85,9 +85,9 @@ static inline mm_status_t mmi_kva_check_arena(const struct mm_kva *kva)
     return kva->magic == MMI_KVA_MAGIC ? MM_OK : MM_ERR_NOT_INITIALIZED;
 }
 
-static inline struct mmi_kva_range *mmi_kva_of_region(struct mmi_region *region)
+static inline struct mmi_kva_range *mmi_kva_of_whole(struct mmi_range *whole)
 {
-    return (struct mmi_kva_range *)(void *)region;
+    return (struct mmi_kva_range *)(void *)whole;
 }
 
 static inline struct mmi_kva_range *mmi_kva_of_entry(uint64_t entry)

@@ -80,14 +80,14 @@ static void check_pages(struct checking *c, const struct mmi_kva_range *range)
 
 static void check_range(struct checking *c, const struct mmi_kva_range *range)
 {
-    uint64_t before = range->start - range->region.start;
+    uint64_t before = range->start - range->whole.node.start;
     uint64_t end = range->start + range->len;
     const uint64_t *entry = mmi_table_look(&c->kva->table, range->start);
 
     expect(c,
            (unsigned)range->kind < MM_KVA_KINDS &&
-               mm_range_covers(range->region.start, range->region.len, range->start, range->len),
-           "a range makes no sense", range->region.start);
+               mm_range_covers(range->whole.node.start, range->whole.len, range->start, range->len),
+           "a range makes no sense", range->whole.node.start);
     if (!c->good) {
         return;
     }
@@ -100,22 +100,22 @@ static void check_range(struct checking *c, const struct mmi_kva_range *range)
     }
     expect(c, mapped_in(c, range->start, range->len) == range->nr_left,
            "a range has other pages than it counts", range->start);
-    expect(c, mapped_in(c, range->region.start, before) == 0, "a guard is mapped",
-           range->region.start);
-    expect(c, mapped_in(c, end, range->region.len - before - range->len) == 0, "a guard is mapped",
+    expect(c, mapped_in(c, range->whole.node.start, before) == 0, "a guard is mapped",
+           range->whole.node.start);
+    expect(c, mapped_in(c, end, range->whole.len - before - range->len) == 0, "a guard is mapped",
            end);
     c->nr_ranges[range->kind]++;
     c->nr_pages[range->kind] += range->nr_left;
 }
 
-static void check_device(struct checking *c, unsigned type, struct mmi_region *node)
+static void check_device(struct checking *c, unsigned type, struct mmi_range *node)
 {
-    const struct mmi_kva_range *device = mmi_kva_of_region(node)->twin;
+    const struct mmi_kva_range *device = mmi_kva_of_whole(node)->twin;
     struct mm_mapping mapping;
 
     expect(c,
-           (unsigned)device->type == type && device->twin == mmi_kva_of_region(node) &&
-               device->paddr == node->start && device->len == node->len,
+           (unsigned)device->type == type && device->twin == mmi_kva_of_whole(node) &&
+               device->paddr == node->node.start && device->len == node->len,
            "a device is not listed as recorded", device->start);
     expect(c,
            mm_paging_translate(c->kva->kernel, mm_vaddr(device->start), &mapping) == MM_OK &&
@@ -125,14 +125,15 @@ static void check_device(struct checking *c, unsigned type, struct mmi_region *n
 }
 
 /** A claim of the arena has a range; what others have claimed is theirs to check. */
-static void check_claim(struct checking *c, unsigned type, struct mmi_region *node)
+static void check_claim(struct checking *c, unsigned type, struct mmi_range *node)
 {
     for (unsigned other = type + 1; other < MM_MEMTYPE_COUNT; other++) {
         expect(c,
-               mmi_overlaps_find(&c->kva->devices.by_type[other], node->start, node->len) == NULL,
-               "a page of a device has two types", node->start);
+               mmi_overlaps_find(&c->kva->devices.by_type[other], node->node.start, node->len) ==
+                   NULL,
+               "a page of a device has two types", node->node.start);
     }
-    if (node->attr.tag == 0) {
+    if (node->tag == 0) {
         check_device(c, type, node);
     }
 }
@@ -144,13 +145,13 @@ static void check_claims(struct checking *c)
     uint64_t nr = 0;
 
     for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
-        const struct mm_regions *tree = &c->kva->devices.by_type[type];
+        const struct mm_ranges *tree = &c->kva->devices.by_type[type];
 
         c->good = c->good && mmi_overlaps_check(tree, &c->kva->platform, "kva");
-        for (struct mmi_region *r = c->good ? mmi_regions_first(tree) : NULL; r != NULL;
-             r = mmi_region_next(r)) {
+        for (struct mmi_range *r = c->good ? mmi_ranges_first(tree) : NULL; r != NULL;
+             r = mmi_range_next(r)) {
             check_claim(c, type, r);
-            nr_foreign += r->attr.tag != 0 ? 1 : 0;
+            nr_foreign += r->tag != 0 ? 1 : 0;
         }
         nr += tree->nr;
     }
@@ -201,10 +202,10 @@ mm_status_t mm_kva_check(struct mm_kva *kva)
         return mmi_kva_check_arena(kva);
     }
     (void)mmi_kva_enter(kva, false);
-    c.good = mmi_regions_check_tree(&kva->ranges, &kva->platform, "kva", false);
-    for (struct mmi_region *r = c.good ? mmi_regions_first(&kva->ranges) : NULL;
-         r != NULL && c.good; r = mmi_region_next(r)) {
-        check_range(&c, mmi_kva_of_region(r));
+    c.good = mmi_ranges_check(&kva->ranges, &kva->platform, "kva");
+    for (struct mmi_range *r = c.good ? mmi_ranges_first(&kva->ranges) : NULL; r != NULL && c.good;
+         r = mmi_range_next(r)) {
+        check_range(&c, mmi_kva_of_whole(r));
     }
     if (c.good) {
         check_devices(&c);
@@ -225,7 +226,7 @@ static void begin_range(struct mmi_line *line, uint64_t start, uint64_t len)
 
 static void print_range(const struct mm_kva *kva, const struct mmi_kva_range *range)
 {
-    uint64_t before = range->start - range->region.start;
+    uint64_t before = range->start - range->whole.node.start;
     struct mmi_line line;
 
     mmi_line_begin(&line);
@@ -243,7 +244,7 @@ static void print_range(const struct mm_kva *kva, const struct mmi_kva_range *ra
     mmi_line_str(&line, "  guards ");
     mmi_line_u64(&line, before >> MM_PAGE_SHIFT);
     mmi_line_str(&line, "+");
-    mmi_line_u64(&line, (range->region.len - before - range->len) >> MM_PAGE_SHIFT);
+    mmi_line_u64(&line, (range->whole.len - before - range->len) >> MM_PAGE_SHIFT);
     if (range->kind != MM_KVA_PAGES && mmi_kva_is_freed(kva, range)) {
         mmi_line_str(&line, mmi_load(&range->nr_pending) == 0 ? ", kept" : ", freed");
     } else if (mmi_load(&range->nr_pending) != 0 || range->nr_left != mmi_kva_pages(range)) {
@@ -286,9 +287,8 @@ mm_status_t mm_kva_dump(struct mm_kva *kva)
     mmi_line_str(&line, ", ");
     mmi_line_size(&line, kva->ranges.window.len);
     mmi_line_log(&line, &kva->platform);
-    for (struct mmi_region *r = mmi_regions_first(&kva->ranges); r != NULL;
-         r = mmi_region_next(r)) {
-        print_range(kva, mmi_kva_of_region(r));
+    for (struct mmi_range *r = mmi_ranges_first(&kva->ranges); r != NULL; r = mmi_range_next(r)) {
+        print_range(kva, mmi_kva_of_whole(r));
     }
     print_totals(kva);
     mmi_unlock(&kva->lock);

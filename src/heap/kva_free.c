@@ -23,9 +23,9 @@ const char *mmi_kva_kind_str(enum mm_kva_kind kind)
 
 struct mmi_kva_range *mmi_kva_find(const struct mm_kva *kva, uint64_t at)
 {
-    struct mmi_region *region = mmi_regions_find(&kva->ranges, at);
+    struct mmi_range *whole = mmi_ranges_find(&kva->ranges, at);
 
-    return region == NULL ? NULL : mmi_kva_of_region(region);
+    return whole == NULL ? NULL : mmi_kva_of_whole(whole);
 }
 
 bool mmi_kva_is_freed(const struct mm_kva *kva, const struct mmi_kva_range *range)
@@ -317,12 +317,12 @@ static void fill_gather(struct mm_kva *kva, struct purge *p)
 static void forget(struct mm_kva *kva, struct mmi_kva_range *range)
 {
     if (range->kind == MM_KVA_DEVICE) {
-        mmi_device_release(mmi_devices_of(kva), &range->twin->region, range->type);
+        mmi_device_release(mmi_devices_of(kva), &range->twin->whole, range->type);
     }
     if (range->kind != MM_KVA_PAGES) {
         mmi_store_release(mmi_table_look(&kva->table, range->start), UINT64_C(0));
     }
-    mmi_regions_unlink(&kva->ranges, &range->region);
+    mmi_ranges_unlink(&kva->ranges, &range->whole);
     mmi_fetch_sub(&kva->nr_ranges[range->kind], UINT64_C(1));
 }
 

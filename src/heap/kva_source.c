@@ -77,7 +77,7 @@ struct growth {
 static mm_status_t find_run(const struct mm_kva *kva, const struct growth *growth,
                             struct mmi_kva_range **out)
 {
-    const struct mm_regions *ranges = &kva->ranges;
+    const struct mm_ranges *ranges = &kva->ranges;
     const uint64_t *first = mmi_table_look(&kva->table, growth->start);
     const uint64_t *last = mmi_table_look(&kva->table, growth->start + (growth->len - 1));
     struct mmi_kva_range *range = first == NULL ? NULL : mmi_kva_of_entry(mmi_load_acquire(first));
@@ -88,9 +88,9 @@ static mm_status_t find_run(const struct mm_kva *kva, const struct growth *growt
         mmi_load_acquire(last) != mmi_kva_entry(range)) {
         return MM_ERR_INVALID_ARGUMENT;
     }
-    used = range->region.start + range->region.len - ranges->window.start.raw;
+    used = range->whole.node.start + range->whole.len - ranges->window.start.raw;
     if (range->len != growth->len || growth->more.request.len > ranges->window.len - used ||
-        !mmi_regions_free(ranges, ranges->window.start.raw + used, growth->more.request.len)) {
+        !mmi_ranges_free(ranges, ranges->window.start.raw + used, growth->more.request.len)) {
         return MM_ERR_REGION_NOT_FOUND;
     }
     *out = range;
@@ -119,8 +119,7 @@ static mm_status_t grow(struct mm_kva *kva, const struct growth *growth,
     }
     status = mmi_kva_map_at(kva, &growth->more, at, frames);
     if (status == MM_OK) {
-        mmi_regions_resize(&kva->ranges, &range->region, range->region.start,
-                           range->region.len + more);
+        mmi_ranges_resize(&kva->ranges, &range->whole, range->whole.len + more);
         range->len += more;
         range->nr_left += more >> MM_PAGE_SHIFT;
         mmi_fetch_add(&kva->nr_pages[MM_KVA_PAGES], more >> MM_PAGE_SHIFT);

@@ -20,9 +20,9 @@ static bool find_place(const struct mm_kva *kva, const struct mmi_kva_spec *spec
 {
     const struct mm_kva_request *asked = &spec->request;
     uint64_t before = guard_bytes(asked->guard_before);
-    struct mmi_regions_place place = {.len = before + asked->len + guard_bytes(asked->guard_after),
-                                      .lowest = asked->lowest.raw,
-                                      .highest = asked->highest.raw};
+    struct mmi_place place = {.len = before + asked->len + guard_bytes(asked->guard_after),
+                              .lowest = asked->lowest.raw,
+                              .highest = asked->highest.raw};
     uint64_t at;
 
     place.align = asked->align != 0          ? asked->align
@@ -30,13 +30,13 @@ static bool find_place(const struct mm_kva *kva, const struct mmi_kva_spec *spec
                                              : MM_PAGE_SIZE;
     /* A device lies in a large page as it does in memory, so that large leaves fit. */
     place.residue = (spec->paddr - before) & (place.align - 1);
-    if (!mmi_regions_find_place(&kva->ranges, &place, &at)) {
+    if (!mmi_ranges_find_place(&kva->ranges, &place, &at)) {
         if (asked->align != 0) {
             return false;
         }
         place.align = MM_PAGE_SIZE; /* nobody asked for more */
         place.residue = 0;
-        if (!mmi_regions_find_place(&kva->ranges, &place, &at)) {
+        if (!mmi_ranges_find_place(&kva->ranges, &place, &at)) {
             return false;
         }
     }
@@ -99,11 +99,11 @@ static mm_status_t claim_device(struct mm_kva *kva, const struct mmi_kva_spec *s
 {
     struct mmi_kva_range *twin = range->twin;
 
-    *twin = (struct mmi_kva_range){.region = {.start = spec->paddr, .len = spec->request.len},
+    *twin = (struct mmi_kva_range){.whole = {.node.start = spec->paddr, .len = spec->request.len},
                                    .twin = range};
     return (spec->request.flags & MM_KVA_ATOMIC) != 0
-               ? mmi_device_try_claim(mmi_devices_of(kva), &twin->region, spec->type)
-               : mmi_device_claim(mmi_devices_of(kva), &twin->region, spec->type);
+               ? mmi_device_try_claim(mmi_devices_of(kva), &twin->whole, spec->type)
+               : mmi_device_claim(mmi_devices_of(kva), &twin->whole, spec->type);
 }
 
 /* --- taking ----------------------------------------------------------------------------------- */
@@ -162,13 +162,13 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
     status = map_somewhere(kva, spec, frames, &at, missing);
     if (status != MM_OK) {
         if (is_device) {
-            mmi_device_release(mmi_devices_of(kva), &range->twin->region, spec->type);
+            mmi_device_release(mmi_devices_of(kva), &range->twin->whole, spec->type);
         }
         return status;
     }
-    *range = (struct mmi_kva_range){.region = {.start = at - guard_bytes(asked->guard_before),
-                                               .len = guard_bytes(asked->guard_before) +
-                                                      asked->len + guard_bytes(asked->guard_after)},
+    *range = (struct mmi_kva_range){.whole = {.node.start = at - guard_bytes(asked->guard_before),
+                                              .len = guard_bytes(asked->guard_before) + asked->len +
+                                                     guard_bytes(asked->guard_after)},
                                     .start = at,
                                     .len = asked->len,
                                     .offset = spec->offset,
@@ -179,7 +179,7 @@ static mm_status_t place(struct mm_kva *kva, const struct mmi_kva_spec *spec,
                                     .type = spec->type,
                                     .twin = range->twin};
     range->nr_left = mmi_kva_pages(range);
-    mmi_regions_link(&kva->ranges, &range->region);
+    mmi_ranges_link(&kva->ranges, &range->whole);
     mmi_fetch_add(&kva->nr_ranges[spec->kind], UINT64_C(1));
     mmi_fetch_add(&kva->nr_pages[spec->kind], range->nr_left);
     mmi_kva_set_entries(kva, range, at, spec->kind == MM_KVA_PAGES ? asked->len : MM_PAGE_SIZE);

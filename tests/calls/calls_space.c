@@ -210,10 +210,11 @@ static void device_taken(void)
 /* All nodes that a cache can give without more pages are out. */
 static void no_free_nodes(void)
 {
-    struct mm_cache *caches[] = {&t_w.spaces.region_cache, &t_w.spaces.space_cache};
+    struct mm_cache *caches[] = {&t_w.spaces.region_cache, &t_w.spaces.bucket_cache,
+                                 &t_w.spaces.claim_cache, &t_w.spaces.space_cache};
     struct mm_cache_stats stats;
 
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < sizeof(caches) / sizeof(caches[0]); i++) {
         while (mm_cache_get_stats(caches[i], &stats) == MM_OK && stats.nr_free != 0) {
             (void)mm_cache_alloc(caches[i]);
         }

@@ -52,7 +52,8 @@ struct mask {
     MASK(field.nr_failed_by, "statistic"), MASK(field.unsettled, "statistic of corrections"),      \
         MASK(field.strayed, "hint of hints"), MASK(field.fresh, "hint")
 #define MASK_SPACES(field)                                                                         \
-    MASK_CACHE(field.space_cache), MASK_CACHE(field.region_cache),                                 \
+    MASK_CACHE(field.space_cache), MASK_CACHE(field.region_cache), MASK_CACHE(field.bucket_cache), \
+        MASK_CACHE(field.claim_cache),                                                             \
         MASK(field.next_id, "numbers are never used twice, also that of a space that failed")
 
 /* In the order of struct t_world. */
@@ -150,7 +151,7 @@ static const struct mask members[] = {
 
 /* --- the view ---------------------------------------------------------------------------------- */
 
-#define NR_CACHES 11
+#define NR_CACHES 15
 #define NR_HEAPS  5
 #define NR_SPACES 4
 #define NR_MAPS   5
@@ -180,8 +181,12 @@ static const struct mm_cache *caches[NR_CACHES] = {
     &t_w.fresh.cache,
     &t_w.spaces.space_cache,
     &t_w.spaces.region_cache,
+    &t_w.spaces.bucket_cache,
+    &t_w.spaces.claim_cache,
     &t_w.spare.spaces.space_cache,
     &t_w.spare.spaces.region_cache,
+    &t_w.spare.spaces.bucket_cache,
+    &t_w.spare.spaces.claim_cache,
     &t_w.kva.nodes,
     &t_w.spare.kva.nodes,
     &t_w.watched_cache,
@@ -426,6 +431,7 @@ static bool pages_balance(void)
     const struct mm_heap *all[] = {&t_w.heap,      &t_w.spare.heap, &t_w.fresh.heap,
                                    &t_w.cold_heap, &t_w.large_heap, &t_w.watched_heap};
     const struct mm_cache *more[] = {&t_w.fresh.spaces.space_cache, &t_w.fresh.spaces.region_cache,
+                                     &t_w.fresh.spaces.bucket_cache, &t_w.fresh.spaces.claim_cache,
                                      &t_w.fresh.kva.nodes};
     struct mm_cache_stats cache;
     struct mm_heap_stats heap;
@@ -443,7 +449,7 @@ static bool pages_balance(void)
     for (unsigned i = 0; i < NR_CACHES; i++) {
         known += mm_cache_get_stats(caches[i], &cache) == MM_OK ? cache.slab_bytes / PAGE : 0;
     }
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
         known += mm_cache_get_stats(more[i], &cache) == MM_OK ? cache.slab_bytes / PAGE : 0;
     }
     return known == out ||

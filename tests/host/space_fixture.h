@@ -327,8 +327,23 @@ static inline uint64_t nr_claims(const struct fixture *f, mm_memtype_t type)
     return devices->by_type[type].nr;
 }
 
-/* All that a failing call may not change: regions, leaves, counts, contents, tables, claims, free
- * frames. */
+/* Spaces, regions, buckets and claims that are allocated. */
+static inline uint64_t nr_nodes(const struct fixture *f)
+{
+    const struct mm_cache *caches[] = {&f->spaces.space_cache, &f->spaces.region_cache,
+                                       &f->spaces.bucket_cache, &f->spaces.claim_cache};
+    struct mm_cache_stats stats;
+    uint64_t nr = 0;
+
+    for (unsigned i = 0; i < sizeof(caches) / sizeof(caches[0]); i++) {
+        assert_int_equal(mm_cache_get_stats(caches[i], &stats), MM_OK);
+        nr += stats.nr_objects;
+    }
+    return nr;
+}
+
+/* All that a failing call may not change: regions, leaves, counts, contents, tables, claims, nodes,
+ * free frames. */
 static inline uint64_t state_hash(struct fixture *f, struct mm_space *space)
 {
     struct space_hash h = {f, T_HASH_START};
@@ -359,6 +374,7 @@ static inline uint64_t state_hash(struct fixture *f, struct mm_space *space)
     h.hash = t_hash_u64(h.hash, stats.committed_bytes);
     h.hash = t_hash_u64(h.hash, stats.refs);
     h.hash = t_hash_u64(h.hash, t_machine_free_frames(&f->m));
+    h.hash = t_hash_u64(h.hash, nr_nodes(f));
     return t_hash_finish(h.hash);
 }
 

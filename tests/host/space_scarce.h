@@ -6,6 +6,7 @@
 #define SPACE_SCARCE_H
 
 #include "space_fixture.h"
+#include "space_nodes.h"
 
 #define SCARCE_STEPS 400
 
@@ -40,44 +41,33 @@ static inline uint64_t scarce_frames(struct fixture *f, struct mm_space *space, 
     return nr;
 }
 
-/** Nodes of regions, likewise. */
+/** Nodes of one kind after the other, likewise (see nodes_leave()). Returns how often it failed. */
 static inline unsigned scarce_nodes(struct fixture *f, struct mm_space *space, scarce_fn call)
 {
-    struct mm_cache *cache = &f->spaces.region_cache;
-    static void *nodes[4096];
-    unsigned nr = 0;
-    unsigned left = 0;
+    static struct nodes_taken taken[NR_NODE_KINDS];
+    unsigned nr_failed = 0;
+    mm_status_t status;
 
-    /* So many that some are left in slabs when the last page is gone. */
-    while (nr < 64) {
-        nodes[nr++] = mm_cache_alloc(cache);
-        assert_non_null(nodes[nr - 1]);
-    }
-    t_inject_from(&f->m.pool_inject, 1);
-    while ((nodes[nr] = mm_cache_alloc(cache)) != NULL) {
-        assert_in_range(++nr, 0, 4095);
-    }
-    for (;; left++) {
-        uint64_t before = state_hash(f, space);
-        mm_status_t status;
+    /* Edits of regions make no spaces. */
+    for (unsigned step = NODES_STEPS;; step++) {
+        uint64_t before;
 
+        assert_in_range(step, 0, NR_NODE_KINDS * NODES_STEPS - 1);
+        nodes_leave(f, taken, step);
+        before = state_hash(f, space);
         run_in(f, space);
         status = call(f, space);
-        if (status == MM_OK) {
-            break;
+        if (status != MM_OK) {
+            assert_int_equal(status, MM_ERR_NO_MEMORY);
+            assert_int_equal(state_hash(f, space), before);
+            nr_failed++;
         }
-        assert_int_equal(status, MM_ERR_NO_MEMORY);
-        assert_int_equal(state_hash(f, space), before);
         assert_int_equal(mm_space_check(space), MM_OK);
-        assert_in_range(left, 0, SCARCE_STEPS);
-        mm_cache_free(cache, nodes[--nr]);
+        nodes_return(f, taken);
+        if (status == MM_OK) {
+            return nr_failed;
+        }
     }
-    t_inject_never(&f->m.pool_inject);
-    while (nr > 0) {
-        mm_cache_free(cache, nodes[--nr]);
-    }
-    assert_int_equal(mm_space_check(space), MM_OK);
-    return left;
 }
 
 #endif

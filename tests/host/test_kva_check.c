@@ -58,16 +58,16 @@ static void listen(struct listener *l)
 static void damage_devices(struct mmi_kva_range *range, struct mmi_kva_range *device,
                            const struct mmi_kva_range *other)
 {
-    const struct mm_regions none = {0};
+    const struct mm_ranges none = {0};
 
     NAMES("a device is not mapped as recorded", device->paddr, device->paddr + PAGE);
     NAMES("a device is not mapped as recorded", device->type, MM_MEMTYPE_WC);
     NAMES("a device is not listed as recorded", device->twin->twin, range);
-    NAMES("region knows its end wrongly", device->twin->region.gap, device->paddr);
-    NAMES("a page of a device has two types", device->twin->region.start, other->paddr);
+    NAMES("range knows its end wrongly", device->twin->whole.node.value, device->paddr);
+    NAMES("a page of a device has two types", device->twin->whole.node.start, other->paddr);
     NAMES("devices are not all listed", rig.kva.devices.by_type[MM_MEMTYPE_UC], none);
     NAMES("devices of others counted wrongly", rig.kva.devices.nr_foreign, 1);
-    NAMES("devices are not all listed", device->twin->region.attr.tag, 1);
+    NAMES("devices are not all listed", device->twin->whole.tag, 1);
 }
 
 static void test_check(void **state)
@@ -117,7 +117,7 @@ static void test_check(void **state)
     NAMES("a frame of the reserve is free", rig.kva.nr_reserve, 3);
     NAMES("ranges of a kind counted wrongly", rig.kva.nr_ranges[MM_KVA_DEVICE], 3);
     NAMES("ranges of a kind counted wrongly", rig.kva.nr_pages[MM_KVA_MEMORY], 1);
-    NAMES("regions counted wrongly", rig.kva.ranges.nr, 1);
+    NAMES("ranges counted wrongly", rig.kva.ranges.nr, 1);
     rig.kva.platform = rig.m.platform;
     mm_kva_free(&rig.kva, at);
     mm_kva_free(&rig.kva, registers);

@@ -27,15 +27,15 @@ static mm_status_t map_device(uint64_t paddr, uint64_t nr, mm_memtype_t type, ui
 }
 
 /* As a space does. */
-static mm_status_t claim(struct mmi_region *node, uint64_t paddr, uint64_t nr, mm_memtype_t type)
+static mm_status_t claim(struct mmi_range *node, uint64_t paddr, uint64_t nr, mm_memtype_t type)
 {
-    *node = (struct mmi_region){.start = paddr, .len = nr * PAGE, .attr = {.tag = 7}};
+    *node = (struct mmi_range){.node = {.start = paddr}, .len = nr * PAGE, .tag = 7};
     return mmi_device_claim(mmi_devices_of(&rig.kva), node, type);
 }
 
 static void test_the_arena_sees_a_claim(void **state)
 {
-    struct mmi_region node;
+    struct mmi_range node;
     mm_vaddr_t at;
     mm_vaddr_t behind;
 
@@ -67,7 +67,7 @@ static void test_the_arena_sees_a_claim(void **state)
 
 static void test_a_claim_sees_the_arena(void **state)
 {
-    struct mmi_region node;
+    struct mmi_range node;
     mm_vaddr_t at;
 
     (void)state;
@@ -145,7 +145,7 @@ static void test_what_fails_claims_nothing(void **state)
 enum state { NONE, CLAIMED, MAPPED, FREED };
 
 static struct entry {
-    struct mmi_region node;
+    struct mmi_range node;
     uint64_t first; /* page, from DEVICE on */
     uint64_t nr;
     mm_vaddr_t at;

@@ -220,9 +220,9 @@ static uint64_t state_hash(void)
     hash = t_hash_more(hash, &stats, sizeof(stats));
     hash = t_hash_more(hash, &tables, sizeof(tables));
     hash = t_hash_u64(hash, rig_free_frames(&rig));
-    for (const struct mmi_region *r = mmi_regions_first(&rig.kva.ranges); r != NULL;
-         r = mmi_region_next(r)) {
-        hash = t_hash_u64(t_hash_u64(hash, r->start), r->len);
+    for (const struct mmi_range *r = mmi_ranges_first(&rig.kva.ranges); r != NULL;
+         r = mmi_range_next(r)) {
+        hash = t_hash_u64(t_hash_u64(hash, r->node.start), r->len);
     }
     return hash;
 }

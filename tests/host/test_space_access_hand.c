@@ -145,6 +145,7 @@ static mm_status_t of_device(struct fixture *f, mm_memtype_t type, mm_prot_t pro
     struct mmi_region *node = mm_cache_alloc(&f->spaces.region_cache);
     struct mm_frame_request request = {.flags = MM_FRAME_ZERO};
     struct mmi_region_list nodes = {NULL, 0};
+    struct mmi_bucket *bucket = mm_cache_alloc(&f->spaces.bucket_cache);
     struct mmi_region_attr attr = {.object = 1,
                                    .prot = (uint16_t)prot,
                                    .flags = MM_REGION_DEVICE << MMI_REGION_KIND_SHIFT |
@@ -157,7 +158,8 @@ static mm_status_t of_device(struct fixture *f, mm_memtype_t type, mm_prot_t pro
 
     assert_int_equal(mm_frame_alloc(&f->m.frames, &request, &frame), MM_OK);
     mmi_region_push(&nodes, node);
-    mmi_regions_insert(&s->regions, AT, PAGE, &attr, &nodes);
+    mmi_regions_push_bucket(&s->regions, bucket);
+    mmi_regions_insert(&s->regions, mmi_regions_spot(&s->regions, AT), AT, PAGE, &attr, &nodes);
     assert_int_equal(mm_paging_map(s->table, page, mm_pfn_addr(frame), prot | MM_PROT_USER, type,
                                    MM_PAGING_ONLY_4K),
                      MM_OK);
@@ -171,7 +173,7 @@ static mm_status_t of_device(struct fixture *f, mm_memtype_t type, mm_prot_t pro
     assert_int_equal(mm_paging_unmap(s->table, page, 0, &gather), MM_OK);
     mm_gather_end(&gather);
     assert_true(mm_frame_put(&f->m.frames, frame));
-    mmi_regions_remove(&s->regions, AT, PAGE, &nodes);
+    mmi_regions_remove(&s->regions, mmi_regions_find(&s->regions, AT), AT, PAGE, &nodes);
     mm_cache_free(&f->spaces.region_cache, mmi_region_pop(&nodes));
     put_last(f, s);
     return status;

@@ -51,45 +51,62 @@ static void names(struct mm_space *s, const char *sentence)
 
 /* --- the tree --------------------------------------------------------------------------------- */
 
-/* Seven regions of two pages, a page apart: a full tree of three levels. */
-static struct mm_space *seven_regions(struct fixture *f)
+/* Seven buckets full of regions, two pages each: a full tree of three levels. */
+#define NR (7 * (uint64_t)MMI_BUCKET_MAX)
+
+/* In order, so that buckets are full. */
+static struct mm_space *seven_buckets(struct fixture *f)
 {
     struct mm_space *s = new_space(f);
 
-    for (uint64_t i = 0; i < 7; i++) {
+    for (uint64_t i = 0; i < NR; i++) {
         assert_int_equal(map_at(s, (16 + 3 * i) * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
     }
-    assert_int_equal(s->regions.root->attr.left_height, 2);
-    assert_int_equal(s->regions.root->attr.right_height, 2);
+    assert_int_equal(s->regions.nr_buckets, 7);
+    assert_int_equal(s->regions.root->left_height, 2);
+    assert_int_equal(s->regions.root->right_height, 2);
     return s;
 }
 
 static void test_tree(void **state)
 {
     struct fixture *f = fixture_start(NULL);
-    struct mm_space *s = seven_regions(f);
-    struct mmi_region *root = s->regions.root;
-    struct mmi_region *first = mmi_regions_first(&s->regions);
-    struct mmi_region *second = mmi_region_next(first);
+    struct mm_space *s = seven_buckets(f);
+    struct mmi_avl *root = s->regions.root;
+    struct mmi_avl *first = mmi_avl_first(root);
+    struct mmi_avl *second = mmi_avl_next(first);
     /* Of which the first is a child too, so that the way on from there is the same. */
-    struct mmi_region stranger = {.parent = second, .right = first};
+    struct mmi_avl stranger = {.parent = second, .right = first};
+    struct mmi_bucket *bucket = mmi_bucket_of(first);
+    struct mmi_region *low = bucket->region[0];
+    struct mmi_region *high = bucket->region[1];
 
     (void)state;
     assert_ptr_equal(root->left, second);
-    NAMES(s, "region tree out of balance", root->attr.right_height, 4);
-    NAMES(s, "region tree out of balance", root->attr.right_height, 0);
-    NAMES(s, "region knows its subtree wrongly", root->left_gap, root->left_gap + PAGE);
-    NAMES(s, "region knows its subtree wrongly", root->right_gap, root->right_gap + PAGE);
-    NAMES(s, "region knows its subtree wrongly", root->attr.left_height, 3);
+    NAMES(s, "tree out of balance", root->right_height, 4);
+    NAMES(s, "tree out of balance", root->right_height, 0);
+    NAMES(s, "node knows its subtree wrongly", root->left_max, root->left_max + PAGE);
+    NAMES(s, "node knows its subtree wrongly", root->right_max, root->right_max + PAGE);
+    NAMES(s, "node knows its subtree wrongly", root->left_height, 3);
     NAMES(s, "left child has another parent", first->parent, &stranger);
     NAMES(s, "right child has another parent", root->right->right->parent, root);
-    NAMES(s, "region not of whole pages", first->len, first->len - 1);
-    NAMES(s, "region not of whole pages", first->len, 0);
-    NAMES(s, "region out of order, or outside of the window", first->start, 0);
-    NAMES(s, "region out of order, or outside of the window", second->start, first->start);
-    NAMES(s, "region knows its gap wrongly", second->gap, 2 * PAGE);
-    NAMES(s, "regions counted wrongly", s->regions.nr, 6);
-    NAMES(s, "regions counted wrongly", s->regions.bytes, 13 * PAGE);
+    NAMES(s, "bucket has no region, or too many", bucket->nr, 0);
+    NAMES(s, "bucket has no region, or too many", bucket->nr, MMI_BUCKET_MAX + 1);
+    NAMES(s, "bucket knows its regions wrongly", first->start, first->start - PAGE);
+    NAMES(s, "a bucket does not have the region that it tells of", bucket->start[1],
+          bucket->start[1] + PAGE);
+    NAMES(s, "a bucket does not have the region that it tells of", bucket->region[1], low);
+    NAMES(s, "a bucket does not have the region that it tells of", high->bucket,
+          mmi_bucket_of(second));
+    NAMES(s, "region not of whole pages", low->len, low->len - 1);
+    NAMES(s, "region not of whole pages", low->len, 0);
+    NAMES(s, "region out of order, or outside of the window", low->start, 0);
+    NAMES(s, "region out of order, or outside of the window", high->start, low->start);
+    NAMES(s, "region knows its gap wrongly", bucket->gap[1], 2 * PAGE);
+    NAMES(s, "regions counted wrongly", s->regions.nr, NR - 1);
+    NAMES(s, "regions counted wrongly", s->regions.bytes, PAGE);
+    NAMES(s, "regions counted wrongly", s->regions.nr_buckets, 6);
+    NAMES(s, "buckets to spare counted wrongly", s->regions.nr_spare, 2);
     put_last(f, s);
     fixture_stop(f);
 }

@@ -4,6 +4,7 @@
  * arena; and what is claimed is what is mapped, whatever is cut, replaced or given up.
  */
 #include "space_devices.h"
+#include "space_nodes.h"
 
 static struct fixture *start(bool arena)
 {
@@ -347,40 +348,33 @@ static struct mm_space *prepared(struct fixture *f, bool huge)
 
 static void run_out(struct fixture *f, const struct victim *v, bool of_frames)
 {
+    static struct nodes_taken taken[NR_NODE_KINDS];
     struct mm_space *s = prepared(f, v->huge);
-    void *taken[512];
-    bool done = false;
+    mm_status_t status = MM_ERR_NO_MEMORY;
 
-    for (unsigned k = 0; !done; k++) {
-        uint64_t before = state_hash(f, s);
-        unsigned nr = 0;
-        mm_status_t status;
+    for (unsigned k = 0; status != MM_OK; k++) {
+        uint64_t before;
 
-        assert_in_range(k, 0, 40 + (v->call == do_replace ? 520 : 0));
         if (of_frames) {
+            assert_in_range(k, 0, 40 + (v->call == do_replace ? 520 : 0));
             t_machine_leave_frames(&f->m, k);
         } else {
-            struct mm_cache_stats stats;
-
-            t_inject_from(&f->m.pool_inject, 0);
-            while (mm_cache_get_stats(&f->spaces.region_cache, &stats) == MM_OK &&
-                   stats.nr_free > k) {
-                taken[nr++] = mm_cache_alloc(&f->spaces.region_cache);
-                assert_in_range(nr, 1, 511);
-            }
+            /* Ranges of devices make no spaces. */
+            assert_in_range(k, 0, (NR_NODE_KINDS - 1) * NODES_STEPS - 1);
+            nodes_leave(f, taken, NODES_STEPS + k);
         }
+        before = state_hash(f, s);
         status = v->call(s);
-        t_machine_leave_frames(&f->m, UINT64_MAX);
-        t_inject_never(&f->m.pool_inject);
-        while (nr != 0) {
-            mm_cache_free(&f->spaces.region_cache, taken[--nr]);
-        }
-        assert_true(status == MM_OK || status == MM_ERR_NO_MEMORY);
         if (status != MM_OK) {
+            assert_int_equal(status, MM_ERR_NO_MEMORY);
             assert_int_equal(state_hash(f, s), before);
         }
+        if (of_frames) {
+            t_machine_leave_frames(&f->m, UINT64_MAX);
+        } else {
+            nodes_return(f, taken);
+        }
         all_well(f, s);
-        done = status == MM_OK;
     }
     put_last(f, s);
     assert_int_equal(nr_claims(f, WC) + nr_claims(f, UC), 0);

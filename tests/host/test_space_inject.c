@@ -3,10 +3,13 @@
  * Hazard 30: frames and nodes run out at every point of every call that needs them. What fails has
  * changed nothing: regions, leaves, their rights, reference counts, contents, tables, free frames.
  *
- * Frames are made scarce by taking all but k, for k from 0 until the call succeeds. Nodes likewise:
- * the pool gets no more pages, and all objects of the cache but k are taken.
+ * Frames are made scarce by taking all but k, for k from 0 until the call succeeds; nodes likewise,
+ * one kind after the other (nodes_leave()).
  */
 #include "space_fixture.h"
+#include "space_nodes.h"
+
+#include "core/space/internal.h"
 
 #define AT        (UINT64_C(512) * 512 * PAGE - UINT64_C(3) * PAGE) /* three pages below 1 GiB */
 #define MAX_STEPS 700
@@ -263,9 +266,22 @@ static mm_status_t do_clear_shared(struct fixture *f, struct mm_space *s)
     return mm_space_clear(s, mm_vaddr(AT + 8), 8, 0, NULL);
 }
 
+/* In order, so that the last one has used the bucket that was to spare: a call that has one for itself,
+ * and fails, keeps none. */
+static void no_bucket_to_spare(struct fixture *f, struct mm_space *s)
+{
+    (void)f;
+    for (uint64_t i = 0; i <= MMI_BUCKET_MAX; i++) {
+        assert_int_equal(map_at(s, P2M + 2 * i * PAGE, PAGE, RW, 0), MM_OK);
+    }
+    assert_int_equal(s->regions.nr_buckets, 2);
+    assert_int_equal(s->regions.nr_spare, 0);
+}
+
 static const struct victim victims[] = {
     {do_populate, nothing, true, true},
     {do_populate, neighbours, true, true},
+    {do_populate, no_bucket_to_spare, true, true},
     {do_map, nothing, false, true},
     {do_create, nothing, true, true},
     {do_clone, regions_with_pages, true, true},
@@ -342,79 +358,34 @@ static void test_frames_run_out(void **state)
     }
 }
 
-/* All objects that a cache can give without more pages. */
-struct taken {
-    void *objects[4096];
-    unsigned nr;
-};
-
-static void take_all(struct mm_cache *cache, struct taken *t)
-{
-    void *object;
-
-    while ((object = mm_cache_alloc(cache)) != NULL) {
-        assert_in_range(t->nr, 0, 4095);
-        t->objects[t->nr++] = object;
-    }
-}
-
-static void give(struct mm_cache *cache, struct taken *t, unsigned nr)
-{
-    while (nr-- > 0 && t->nr > 0) {
-        mm_cache_free(cache, t->objects[--t->nr]);
-    }
-}
-
-/* `spaces` and `regions` objects are left. */
-static mm_status_t call_with(struct fixture *f, struct mm_space *s, const struct victim *victim,
-                             unsigned spaces, unsigned regions)
-{
-    static struct taken of_spaces;
-    static struct taken of_regions;
-    mm_status_t status;
-
-    /* So many that some are left in slabs when the last page is gone. */
-    while (of_regions.nr < 64) {
-        of_spaces.objects[of_spaces.nr++] = mm_cache_alloc(&f->spaces.space_cache);
-        of_regions.objects[of_regions.nr++] = mm_cache_alloc(&f->spaces.region_cache);
-    }
-    t_inject_from(&f->m.pool_inject, 1);
-    take_all(&f->spaces.space_cache, &of_spaces);
-    take_all(&f->spaces.region_cache, &of_regions);
-    give(&f->spaces.space_cache, &of_spaces, spaces);
-    give(&f->spaces.region_cache, &of_regions, regions);
-    status = victim->call(f, s);
-    t_inject_never(&f->m.pool_inject);
-    give(&f->spaces.space_cache, &of_spaces, UINT32_MAX);
-    give(&f->spaces.region_cache, &of_regions, UINT32_MAX);
-    return status;
-}
-
 static void test_nodes_run_out(void **state)
 {
+    static struct nodes_taken taken[NR_NODE_KINDS];
+
     (void)state;
     for (size_t v = 0; v < NR_VICTIMS; v++) {
         struct mm_space *s = NULL;
         struct fixture *f = start(&s);
         struct mm_space *was;
-        unsigned nr = 0;
+        mm_status_t status = MM_ERR_NO_MEMORY;
+        unsigned step = 0;
 
         victims[v].prepare(f, s);
         was = made;
-        for (;; nr++) {
+        for (; status != MM_OK; step++) {
             uint64_t before = whole_hash(f, s);
-            mm_status_t status =
-                call_with(f, s, &victims[v], nr == 0 ? 0 : 1, nr == 0 ? 0 : nr - 1);
 
-            if (status == MM_OK) {
-                break;
+            assert_in_range(step, 0, NR_NODE_KINDS * NODES_STEPS - 1);
+            nodes_leave(f, taken, step);
+            status = victims[v].call(f, s);
+            nodes_return(f, taken);
+            if (status != MM_OK) {
+                assert_int_equal(status, MM_ERR_NO_MEMORY);
+                assert_int_equal(whole_hash(f, s), before);
+                assert_int_equal(mm_space_check(s), MM_OK);
             }
-            assert_int_equal(status, MM_ERR_NO_MEMORY);
-            assert_int_equal(whole_hash(f, s), before);
-            assert_int_equal(mm_space_check(s), MM_OK);
-            assert_in_range(nr, 0, MAX_STEPS);
         }
-        assert_true((nr > 0) == victims[v].needs_nodes);
+        assert_true((step > 1) == victims[v].needs_nodes);
         assert_int_equal(mm_space_check(s), MM_OK);
         put_made(f, was);
         put_last(f, s);
@@ -428,12 +399,11 @@ static void test_no_node_needed(void **state)
 {
     struct fixture *f = fixture_start(NULL);
     struct mm_space *s = new_space(f);
-    static struct taken nodes;
+    static struct nodes_taken taken[NR_NODE_KINDS];
 
     (void)state;
     assert_int_equal(map_at(s, AT, 8 * PAGE, RW, 0), MM_OK);
-    t_inject_from(&f->m.pool_inject, 1);
-    take_all(&f->spaces.region_cache, &nodes);
+    nodes_leave(f, taken, 0);
     assert_int_equal(map_at(s, AT + 8 * PAGE, PAGE, RW, 0), MM_OK);
     assert_int_equal(map_at(s, AT - PAGE, PAGE, RW, 0), MM_OK);
     assert_int_equal(protect(s, AT - PAGE, 10 * PAGE, MM_PROT_READ), MM_OK);
@@ -443,8 +413,7 @@ static void test_no_node_needed(void **state)
     assert_int_equal(map_at(s, AT + 64 * PAGE, PAGE, RW, 0), MM_ERR_NO_MEMORY);
     assert_int_equal(unmap(s, AT, 8 * PAGE), MM_OK);
     assert_int_equal(nr_regions(s), 0);
-    t_inject_never(&f->m.pool_inject);
-    give(&f->spaces.region_cache, &nodes, UINT32_MAX);
+    nodes_return(f, taken);
     put_last(f, s);
     fixture_stop(f);
 }

@@ -8,7 +8,7 @@
 #include "prng.h"
 #include "trap_mm.h"
 
-#include "../../src/core/space/region.h"
+#include "core/space/region.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +23,7 @@
 #define NR_OPS (MM_TEST_SANITIZED ? 10000 : 100000)
 
 struct fixture {
-    struct mm_regions tree;
+    struct mmi_regions tree;
     struct t_mregions model;
     struct mmi_region_list nodes;
     struct mm_platform platform;
@@ -42,8 +42,13 @@ static void start(struct fixture *f, uint64_t at, uint64_t len)
  */
 static void drain(struct fixture *f)
 {
+    struct mmi_bucket *bucket;
     struct mmi_region *n;
 
+    while ((bucket = mmi_regions_pop_bucket(&f->tree)) != NULL) {
+        free(bucket);
+        f->nr_made--;
+    }
     while ((n = mmi_region_pop(&f->nodes)) != NULL) {
         free(n);
         f->nr_made--;
@@ -60,11 +65,27 @@ static void have(struct fixture *f, uint64_t nr)
         mmi_region_push(&f->nodes, n);
         f->nr_made++;
     }
+    while (f->tree.nr_spare < mmi_regions_need_buckets(&f->tree, nr)) {
+        struct mmi_bucket *bucket = malloc(sizeof(*bucket));
+
+        assert_non_null(bucket);
+        memset(bucket, 0xcc, sizeof(*bucket));
+        mmi_regions_push_bucket(&f->tree, bucket);
+        f->nr_made++;
+    }
+}
+
+static bool room(struct fixture *f, uint64_t len, uint64_t align, uint64_t *out)
+{
+    const struct mmi_place place = {.len = len, .align = align, .highest = UINT64_MAX};
+
+    return mmi_regions_find_place(&f->tree, &place, out);
 }
 
 static void stop(struct fixture *f)
 {
-    mmi_regions_remove(&f->tree, f->tree.window.start.raw, f->tree.window.len, &f->nodes);
+    mmi_regions_remove(&f->tree, mmi_regions_first(&f->tree), f->tree.window.start.raw,
+                       f->tree.window.len, &f->nodes);
     assert_int_equal(f->tree.nr, 0);
     assert_int_equal(f->tree.bytes, 0);
     assert_null(f->tree.root);
@@ -122,11 +143,12 @@ static void insert_attr(struct fixture *f, uint64_t at, uint64_t len,
                         const struct mmi_region_attr *attr)
 {
     struct t_mregion_attr mattr = model_attr(attr);
-    uint64_t need = mmi_regions_need_insert(&f->tree, at, len, attr);
+    uint64_t need =
+        mmi_regions_need_insert(&f->tree, mmi_regions_spot(&f->tree, at), at, len, attr);
     uint64_t before = f->tree.nr;
 
     have(f, need);
-    mmi_regions_insert(&f->tree, at, len, attr, &f->nodes);
+    mmi_regions_insert(&f->tree, mmi_regions_spot(&f->tree, at), at, len, attr, &f->nodes);
     T_LEGAL(t_mregions_insert(&f->model, at, len, &mattr));
     assert_true(f->tree.nr <= before + 1);
     assert_int_equal(need, f->tree.nr > before ? 1 : 0);
@@ -152,11 +174,11 @@ static void insert_at_offset(struct fixture *f, uint64_t at, uint64_t len, uint6
 
 static void remove_range(struct fixture *f, uint64_t at, uint64_t len)
 {
-    uint64_t need = mmi_regions_need_remove(&f->tree, at, len);
+    uint64_t need = mmi_regions_need_remove(mmi_regions_from(&f->tree, at), at, len);
     uint64_t before = f->tree.nr;
 
     have(f, need);
-    mmi_regions_remove(&f->tree, at, len, &f->nodes);
+    mmi_regions_remove(&f->tree, mmi_regions_from(&f->tree, at), at, len, &f->nodes);
     T_LEGAL(t_mregions_remove(&f->model, at, len));
     assert_int_equal(need, f->tree.nr > before ? 1 : 0);
 }
@@ -247,7 +269,7 @@ static void ask_place(struct fixture *f, struct t_prng *prng, uint64_t at, uint6
 {
     uint64_t start = f->tree.window.start.raw;
     uint64_t last = start + (f->tree.window.len - 1);
-    struct mmi_regions_place place = {.len = len, .align = PAGE << t_prng_below(prng, 5)};
+    struct mmi_place place = {.len = len, .align = PAGE << t_prng_below(prng, 5)};
     struct t_mregion_search search;
     uint64_t want = 1;
     uint64_t got = 1;
@@ -294,7 +316,7 @@ static void ask(struct fixture *f, struct t_prng *prng, uint64_t at, uint64_t le
     }
     assert_ptr_equal(mmi_regions_before(&f->tree, at), n);
     assert_int_equal(mmi_regions_free(&f->tree, at, len), t_mregions_used(&f->model, at, len) == 0);
-    assert_int_equal(mmi_regions_room(&f->tree, len, search.align, &got),
+    assert_int_equal(room(f, len, search.align, &got),
                      t_mregions_gap_lowest(&f->model, &search, &want));
     assert_int_equal(got, want);
 }
@@ -337,7 +359,7 @@ static void random_op(struct fixture *f, struct t_prng *prng, uint64_t a, uint64
         }
         break;
     case 3:
-        if (mmi_regions_room(&f->tree, len, PAGE, &a)) {
+        if (room(f, len, PAGE, &a)) {
             insert_random(f, prng, a, len);
         }
         break;
@@ -422,9 +444,11 @@ static void test_balance(void **state)
         }
         same(&f);
         assert_int_equal(f.tree.nr, nr);
-        assert_true(f.tree.root->attr.left_height <= 16 &&
-                    f.tree.root->attr.right_height <= 16); /* 1.44 log2 4096, rounded down */
-        assert_false(mmi_regions_room(&f.tree, 2 * PAGE, PAGE, &got));
+        /* Who comes in order leaves full buckets, who does not shares. */
+        assert_true(f.tree.nr_buckets <= (order < 2 ? nr / MMI_BUCKET_MAX + 2 : nr / 16));
+        assert_true(f.tree.root->left_height <= 12 &&
+                    f.tree.root->right_height <= 12); /* 1.44 log2 of the buckets, rounded down */
+        assert_false(room(&f, 2 * PAGE, PAGE, &got));
         assert_false(t_mregions_gap_lowest(&f.model, &search, &want));
         assert_int_equal(got, 0);
         for (unsigned i = 0; i < nr; i++) {
@@ -508,34 +532,173 @@ static void test_change_joins(void **state)
     stop(&f);
 }
 
-static void test_node_size(void **state)
+/** What one of so many regions costs, its part of a bucket included. */
+static uint64_t bytes_each(const struct fixture *f)
 {
+    return (f->tree.nr * sizeof(struct mmi_region) +
+            f->tree.nr_buckets * sizeof(struct mmi_bucket)) /
+           f->tree.nr;
+}
+
+/* Buckets stay full enough: in order, in no order, with others put into each gap and taken out again;
+ * and they become fewer when regions do. */
+static void test_bytes(void **state)
+{
+    static const unsigned nr = 4096;
+
     (void)state;
-    assert_true(sizeof(struct mmi_region) <= 96);
+    for (unsigned order = 0; order < 2; order++) {
+        struct fixture f;
+
+        start(&f, PAGE, 8 * nr * PAGE);
+        for (unsigned i = 0; i < nr; i++) {
+            insert(&f, (1 + 8 * (order == 0 ? i : i * 1237 % nr)) * PAGE, PAGE, 1, 2);
+        }
+        assert_in_range(bytes_each(&f), 56, order == 0 ? 84 : 92);
+        for (unsigned i = 0; i < nr; i++) {
+            uint64_t at = (1 + 8 * (i * 769 % nr)) * PAGE;
+
+            insert(&f, at + 2 * PAGE, PAGE, 1, 2);
+            insert(&f, at + 4 * PAGE, PAGE, 1, 2);
+            remove_range(&f, at + 2 * PAGE, 3 * PAGE);
+        }
+        same(&f);
+        assert_int_equal(f.tree.nr, nr);
+        assert_in_range(bytes_each(&f), 56, 96);
+        for (unsigned i = 0; i < nr; i++) {
+            remove_range(&f, (1 + 8 * (i * 769 % nr)) * PAGE, PAGE);
+            /* A third of a bucket at least, but for the last. */
+            assert_in_range(f.tree.nr_buckets, 0, f.tree.nr / (MMI_BUCKET_MAX / 3) + 1);
+        }
+        stop(&f);
+    }
+}
+
+/* What a process has: a few regions below, and many that come down to them, or up from them; and one
+ * more beside full buckets. */
+static void test_bytes_beside_others(void **state)
+{
+    static const unsigned nr = 1024;
+
+    (void)state;
+    for (unsigned nr_low = 0; nr_low <= MMI_BUCKET_MAX + 1; nr_low++) {
+        for (unsigned up = 0; up < 2; up++) {
+            struct fixture f;
+
+            start(&f, PAGE, 4 * nr * PAGE);
+            for (unsigned i = 0; i < nr_low; i++) {
+                insert(&f, (1 + 2 * i + up * 3 * nr) * PAGE, PAGE, 1, 2);
+            }
+            for (unsigned i = 0; i < nr; i++) {
+                insert(&f, (up == 0 ? 3 * nr - 2 * i : 1 + 2 * i) * PAGE, PAGE, 1, 2);
+            }
+            same(&f);
+            assert_in_range(bytes_each(&f), 56, 87);
+            stop(&f);
+        }
+    }
+}
+
+static void test_bytes_of_full_buckets(void **state)
+{
+    static const unsigned nr = 100 * MMI_BUCKET_MAX;
+    struct fixture f;
+
+    (void)state;
+    start(&f, PAGE, 8 * nr * PAGE);
+    for (unsigned i = 0; i < nr; i++) {
+        insert(&f, (1 + 4 * i) * PAGE, PAGE, 1, 2);
+    }
+    for (unsigned i = 0; i < nr; i += MMI_BUCKET_MAX) {
+        insert(&f, (1 + 4 * i + 2) * PAGE, PAGE, 1, 2);
+        insert(&f, (1 + 4 * (i + MMI_BUCKET_MAX / 2) + 2) * PAGE, PAGE, 1, 2);
+    }
+    same(&f);
+    assert_in_range(bytes_each(&f), 56, 96);
+    stop(&f);
+}
+
+/* Of full buckets every second one loses all its regions but one: it gets some from its neighbours, as
+ * long as they have many. */
+static void test_bytes_of_few(void **state)
+{
+    static const unsigned nr = 40 * MMI_BUCKET_MAX;
+    struct fixture f;
+
+    (void)state;
+    start(&f, PAGE, 4 * nr * PAGE);
+    for (unsigned i = 0; i < nr; i++) {
+        insert(&f, (1 + 2 * i) * PAGE, PAGE, 1, 2);
+    }
+    for (unsigned i = 0; i < nr; i++) {
+        if (i / MMI_BUCKET_MAX % 2 == 1 && i % MMI_BUCKET_MAX != 0) {
+            remove_range(&f, (1 + 2 * i) * PAGE, PAGE);
+        }
+    }
+    same(&f);
+    for (struct mmi_avl *n = mmi_avl_first(f.tree.root); n != NULL; n = mmi_avl_next(n)) {
+        assert_in_range(mmi_bucket_of(n)->nr, MMI_BUCKET_MAX / 3, MMI_BUCKET_MAX);
+    }
+    stop(&f);
+}
+
+/* Appended regions need no more buckets than they fill. */
+static void test_append(void **state)
+{
+    static const unsigned nrs[] = {1, MMI_BUCKET_MAX, MMI_BUCKET_MAX + 1, 5 * MMI_BUCKET_MAX + 7};
+
+    (void)state;
+    for (unsigned k = 0; k < sizeof(nrs) / sizeof(nrs[0]); k++) {
+        struct fixture f;
+
+        start(&f, PAGE, 4096 * PAGE);
+        have(&f, nrs[k]);
+        while (f.tree.nr_spare > mmi_regions_need_buckets_to_append(nrs[k])) {
+            free(mmi_regions_pop_bucket(&f.tree));
+            f.nr_made--;
+        }
+        for (unsigned i = 0; i < nrs[k]; i++) {
+            struct mmi_region *n = mmi_region_pop(&f.nodes);
+            const struct mmi_region_attr attr = {.tag = 2, .prot = 1};
+            const struct t_mregion_attr mattr = model_attr(&attr);
+
+            n->start = (3 + 3 * i) * PAGE;
+            n->len = (1 + i % 2) * PAGE;
+            n->attr = attr;
+            mmi_regions_append(&f.tree, n);
+            T_LEGAL(t_mregions_insert(&f.model, n->start, n->len, &mattr));
+        }
+        same(&f);
+        assert_int_equal(f.tree.nr_spare, 0);
+        assert_int_equal(f.tree.nr_buckets, (nrs[k] + MMI_BUCKET_MAX - 1) / MMI_BUCKET_MAX);
+        stop(&f);
+    }
 }
 
 /* The check finds what it promises to find. */
 static void test_check_finds(void **state)
 {
     struct fixture f;
+    struct mmi_bucket *b;
     struct mmi_region *n;
 
     (void)state;
-    start(&f, PAGE, 64 * PAGE);
-    for (unsigned i = 0; i < 7; i++) {
+    start(&f, PAGE, UINT64_C(1024) * PAGE);
+    for (unsigned i = 0; i < 7 * MMI_BUCKET_MAX; i++) {
         insert(&f, (1 + 4 * i) * PAGE, PAGE, 1, 0);
     }
-    n = f.tree.root->left;
+    b = (struct mmi_bucket *)(void *)f.tree.root;
+    n = b->region[1];
     assert_true(mmi_regions_check(&f.tree, &f.platform));
-    n->gap += PAGE;
+    b->gap[1] += PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    n->gap -= PAGE;
-    n->right_gap += PAGE;
+    b->gap[1] -= PAGE;
+    b->node.right_max += PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    n->right_gap -= PAGE;
-    n->attr.left_height++;
+    b->node.right_max -= PAGE;
+    b->node.left_height++;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    n->attr.left_height--;
+    b->node.left_height--;
     n->len += 1;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
     n->len -= 1;
@@ -555,10 +718,18 @@ static void test_check_finds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_node_size),   cmocka_unit_test(test_balance),
-        cmocka_unit_test(test_random),      cmocka_unit_test(test_random_top),
-        cmocka_unit_test(test_offsets),     cmocka_unit_test(test_change_joins),
-        cmocka_unit_test(test_random_wide), cmocka_unit_test(test_check_finds),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_bytes_beside_others),
+        cmocka_unit_test(test_bytes_of_full_buckets),
+        cmocka_unit_test(test_bytes_of_few),
+        cmocka_unit_test(test_append),
+        cmocka_unit_test(test_balance),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_random_top),
+        cmocka_unit_test(test_offsets),
+        cmocka_unit_test(test_change_joins),
+        cmocka_unit_test(test_random_wide),
+        cmocka_unit_test(test_check_finds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

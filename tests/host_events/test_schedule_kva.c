@@ -178,7 +178,7 @@ static void map_device(uint32_t flags)
 /* As a space does; `settle`: and what was freed in the arena is no hindrance. */
 static void claim_device(bool settle)
 {
-    struct mmi_region node = {.start = DEVICE, .len = PAGE, .attr = {.tag = 1}};
+    struct mmi_range node = {.node = {.start = DEVICE}, .len = PAGE, .tag = 1};
     mm_status_t status = mmi_device_claim(mmi_devices_of(&now.kva), &node, MM_MEMTYPE_WC);
 
     if (status != MM_OK && settle &&

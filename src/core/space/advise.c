@@ -214,7 +214,8 @@ mm_status_t mm_space_reclaim(struct mm_space *space, uint64_t nr_pages, uint64_t
 static mm_status_t dont_need(struct mm_space *space, uint64_t start, uint64_t len)
 {
     struct mmi_space_edit edit;
-    mm_status_t status = mmi_space_edit_begin(space, &edit, start, len, 0, 0);
+    mm_status_t status =
+        mmi_space_edit_begin(space, &edit, start, len, (struct mmi_space_need){0}, 0);
 
     if (status == MM_OK) {
         mmi_space_drop_pages(space, start, len);

@@ -40,7 +40,8 @@ static mm_status_t grow(struct mm_space *space, uint64_t end, uint64_t len)
         attr.flags |= below->attr.flags & MM_SPACE_WIRED;
     }
     attr.flags |= mmi_space_commit_flag(space, attr.prot, attr.flags);
-    return mmi_space_add_region(space, end, len, &attr, (attr.flags & MM_SPACE_WIRED) != 0);
+    return mmi_space_add_region(space, mmi_regions_spot(&space->regions, end), end, len, &attr,
+                                (attr.flags & MM_SPACE_WIRED) != 0);
 }
 
 /** Move the break, or leave it and say why not. */

@@ -36,7 +36,7 @@ static struct mmi_region_attr inherited(const struct mmi_region *n)
 /** Regions of the parent, again in the child. There are nodes. */
 static void copy_regions(struct mmi_clone *clone)
 {
-    struct mm_regions *regions = &clone->child->regions;
+    struct mmi_regions *regions = &clone->child->regions;
     struct mmi_region *last = NULL;
 
     for (const struct mmi_region *n = mmi_regions_first(&clone->parent->regions); n != NULL;
@@ -49,29 +49,29 @@ static void copy_regions(struct mmi_clone *clone)
             mmi_regions_resize(regions, last, last->start, last->len + n->len);
             continue;
         }
-        last = mmi_region_pop(&clone->nodes);
+        last = mmi_region_pop(&clone->nodes.regions);
         last->start = n->start;
         last->len = n->len;
         last->attr = attr;
-        mmi_regions_link(regions, last);
+        mmi_regions_append(regions, last);
         if (mmi_region_is_device(n)) {
-            mmi_space_devices_claim_again(clone->child, last, mmi_region_pop(&clone->nodes));
+            mmi_space_devices_claim_again(clone->child, last, &clone->nodes.claims);
         }
     }
     clone->child->device_bytes = clone->parent->device_bytes;
 }
 
-static uint64_t nodes_for(const struct mm_space *parent)
+static struct mmi_space_need nodes_for(const struct mm_space *parent)
 {
-    uint64_t nr = parent->regions.nr;
+    struct mmi_space_need need = {.regions = parent->regions.nr};
 
     if (parent->device_bytes != 0) {
         for (const struct mmi_region *n = mmi_regions_first(&parent->regions); n != NULL;
              n = mmi_region_next(n)) {
-            nr += mmi_region_is_device(n) ? 1 : 0;
+            need.claims += mmi_region_is_device(n) ? 1 : 0;
         }
     }
-    return nr;
+    return need;
 }
 
 bool mmi_clone_between_devices(const struct mm_space *space, uint64_t *at, uint64_t *start,
@@ -192,7 +192,7 @@ static mm_status_t prepare(struct mmi_clone *clone)
     struct mm_space *parent = clone->parent;
     mm_status_t status = MM_OK;
 
-    if (!mmi_space_take_nodes(parent, &clone->nodes, nodes_for(parent))) {
+    if (!mmi_space_take_nodes_to_append(clone->child, &clone->nodes, nodes_for(parent))) {
         return MM_ERR_NO_MEMORY;
     }
     if (mmi_frame_any_pinned(parent->spaces->frames)) {
@@ -235,7 +235,7 @@ static mm_status_t clone_locked(struct mm_space *parent, struct mm_space *child)
     }
     mmi_clone_drop_copies(&clone);
     mmi_space_spare_drop(&clone.tables);
-    mmi_space_give_nodes(parent, &clone.nodes);
+    mmi_space_give_nodes(child, &clone.nodes);
     return status;
 }
 

@@ -26,7 +26,7 @@ struct mmi_clone_copy {
 struct mmi_clone {
     struct mm_space *parent;
     struct mm_space *child;
-    struct mmi_region_list nodes;  /* for regions and claims of the child */
+    struct mmi_space_nodes nodes;  /* for regions and claims of the child */
     struct mmi_space_spare tables; /* for the child */
     uint64_t nr_tables_more;       /* that the child needs, and the parent has not */
     uint64_t first_copy;           /* frame; 0: none */

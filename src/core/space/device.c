@@ -33,17 +33,17 @@ static struct mmi_devices claims_of(struct mm_space *space)
     return (struct mmi_devices){&spaces->own_devices, spaces->frames, &spaces->platform};
 }
 
-static struct mmi_region *claim_of(const struct mmi_region *region)
+static struct mmi_range *claim_of(const struct mmi_region *region)
 {
-    return (struct mmi_region *)(uintptr_t)region->attr.object;
+    return (struct mmi_range *)(uintptr_t)region->attr.object;
 }
 
 /** Whether the region is all that its claim was made for. */
 static bool is_whole(const struct mmi_region *region)
 {
-    const struct mmi_region *claim = claim_of(region);
+    const struct mmi_range *claim = claim_of(region);
 
-    return claim->start == region->attr.offset && claim->len == region->len;
+    return claim->node.start == region->attr.offset && claim->len == region->len;
 }
 
 /* --- claims follow the pieces ----------------------------------------------------------------- */
@@ -65,25 +65,27 @@ uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, ui
 }
 
 void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
-                                   struct mmi_region *node)
+                                   struct mmi_claim_list *claims)
 {
-    node->start = region->attr.offset;
-    node->len = region->len;
-    node->attr = (struct mmi_region_attr){.tag = space->id};
-    mmi_device_claim_part(claims_of(space), node, mmi_region_type(region));
-    region->attr.object = (uint64_t)(uintptr_t)node;
+    struct mmi_range *claim = mmi_claim_pop(claims);
+
+    claim->node.start = region->attr.offset;
+    claim->len = region->len;
+    claim->tag = space->id;
+    mmi_device_claim_part(claims_of(space), claim, mmi_region_type(region));
+    region->attr.object = (uint64_t)(uintptr_t)claim;
 }
 
 /** Claims that no region names any more, and their types. */
 struct stale {
-    struct mmi_region *claim[CUT_MAX];
+    struct mmi_range *claim[CUT_MAX];
     mm_memtype_t type[CUT_MAX];
     unsigned nr;
 };
 
 static void note_stale(struct stale *stale, const struct mmi_region *region)
 {
-    struct mmi_region *claim = claim_of(region);
+    struct mmi_range *claim = claim_of(region);
 
     /* Pieces of one region follow each other. */
     if (stale->nr == 0 || stale->claim[stale->nr - 1] != claim) {
@@ -95,46 +97,46 @@ static void note_stale(struct stale *stale, const struct mmi_region *region)
 
 /** Regions that an edit has cut lie in its range or touch it. */
 static void claim_pieces(struct mm_space *space, uint64_t start, uint64_t len,
-                         struct mmi_region_list *nodes, struct stale *stale)
+                         struct mmi_claim_list *claims, struct stale *stale)
 {
     struct mmi_region *n = mmi_regions_from(&space->regions, start - 1);
 
     for (; n != NULL && n->start <= start + len; n = mmi_region_next(n)) {
         if (mmi_region_is_device(n) && !is_whole(n)) {
             note_stale(stale, n);
-            mmi_space_devices_claim_again(space, n, mmi_region_pop(nodes));
+            mmi_space_devices_claim_again(space, n, claims);
         }
     }
 }
 
-static void release(struct mm_space *space, struct mmi_region *claim, mm_memtype_t type,
-                    struct mmi_region_list *nodes)
+static void release(struct mm_space *space, struct mmi_range *claim, mm_memtype_t type,
+                    struct mmi_claim_list *claims)
 {
     mmi_device_release(claims_of(space), claim, type);
-    mmi_region_push(nodes, claim);
+    mmi_claim_push(claims, claim);
 }
 
 void mmi_space_devices_settle(struct mm_space *space, uint64_t start, uint64_t len,
-                              struct mmi_region_list *gone, struct mmi_region_list *nodes)
+                              struct mmi_region_list *gone, struct mmi_space_nodes *nodes)
 {
     struct stale stale = {.nr = 0};
     struct mmi_region *node;
 
     if (space->device_bytes != 0) {
-        claim_pieces(space, start, len, nodes, &stale);
+        claim_pieces(space, start, len, &nodes->claims, &stale);
     }
     while ((node = mmi_region_pop(gone)) != NULL) {
         if (mmi_region_is_device(node)) {
             space->device_bytes -= node->len;
             if (is_whole(node)) {
-                release(space, claim_of(node), mmi_region_type(node), nodes);
+                release(space, claim_of(node), mmi_region_type(node), &nodes->claims);
             }
         }
-        mmi_region_push(nodes, node);
+        mmi_region_push(&nodes->regions, node);
     }
     while (stale.nr != 0) {
         stale.nr--;
-        release(space, stale.claim[stale.nr], stale.type[stale.nr], nodes);
+        release(space, stale.claim[stale.nr], stale.type[stale.nr], &nodes->claims);
     }
 }
 
@@ -201,7 +203,11 @@ static mm_status_t find_place(const struct mm_space *space, struct device *d)
                                     .align = request->align == 0 ? MM_PAGE_SIZE : request->align};
 
     if ((request->flags & MM_SPACE_FIXED) != 0) {
-        return mmi_space_fixed_place(space, request, d->len, &d->at);
+        d->at = place.hint;
+        return (request->flags & MM_SPACE_REPLACE) != 0 ||
+                       mmi_regions_free(&space->regions, d->at, d->len)
+                   ? MM_OK
+                   : MM_ERR_ALREADY_MAPPED;
     }
     if (request->align == 0 &&
         !(place.hint != 0 && mmi_space_is_free(space, place.hint, d->len, false)) &&
@@ -212,18 +218,18 @@ static mm_status_t find_place(const struct mm_space *space, struct device *d)
 }
 
 /** MM_OK | MM_ERR_BUSY | MM_ERR_PERMISSION_DENIED */
-static mm_status_t claim(struct mm_space *space, struct mmi_region *node, const struct device *d)
+static mm_status_t claim(struct mm_space *space, struct mmi_range *node, const struct device *d)
 {
     struct mm_kva *kva = space->spaces->kva;
     mm_status_t status;
 
-    node->start = d->paddr.raw;
+    node->node.start = d->paddr.raw;
     node->len = d->len;
-    node->attr = (struct mmi_region_attr){.tag = space->id};
+    node->tag = space->id;
     status = mmi_device_claim(claims_of(space), node, d->type);
     if (status == MM_ERR_ALREADY_MAPPED && kva != NULL) {
         /* What was freed in the arena holds its claims until a purge. */
-        status = mmi_device_settle(kva, node->start, node->len, d->type);
+        status = mmi_device_settle(kva, node->node.start, node->len, d->type);
         if (status == MM_OK) {
             status = mmi_device_claim(claims_of(space), node, d->type);
         }
@@ -241,19 +247,23 @@ static mm_status_t map_leaves(struct mm_space *space, const struct device *d)
 static mm_status_t put_there(struct mm_space *space, const struct device *d,
                              const struct mmi_region_attr *attr)
 {
-    struct mmi_region_list nodes = {NULL, 0};
+    struct mmi_space_nodes nodes = {0};
     mm_status_t status = mmi_space_charge(space, d->len, 0);
 
     if (status != MM_OK) {
         return status;
     }
-    status = mmi_space_take_nodes(space, &nodes, 1) ? map_leaves(space, d) : MM_ERR_NO_MEMORY;
+    status = mmi_space_take_nodes(space, &nodes, (struct mmi_space_need){.regions = 1})
+                 ? map_leaves(space, d)
+                 : MM_ERR_NO_MEMORY;
     if (status == MM_OK) {
-        mmi_regions_insert(&space->regions, d->at, d->len, attr, &nodes);
+        mmi_regions_insert(&space->regions, mmi_regions_spot(&space->regions, d->at), d->at, d->len,
+                           attr, &nodes.regions);
+        mmi_space_give_nodes(space, &nodes);
     } else {
+        mmi_space_return_nodes(space, &nodes);
         mmi_space_uncharge(space, d->len, 0);
     }
-    mmi_space_give_nodes(space, &nodes);
     return status;
 }
 
@@ -264,13 +274,15 @@ static mm_status_t put_instead(struct mm_space *space, const struct device *d,
     uint64_t more = d->len - mmi_space_bytes_in(space, d->at, d->len);
     bool large = ((d->at ^ d->paddr.raw) & (MM_SIZE_2M - 1)) == 0;
     struct mmi_space_edit edit;
+    struct mmi_space_need need;
     mm_status_t status = mmi_space_charge(space, more, 0);
 
     if (status != MM_OK) {
         return status;
     }
-    status = mmi_space_edit_begin(space, &edit, d->at, d->len,
-                                  mmi_space_nodes_to_remove(space, d->at, d->len) + 1,
+    need = mmi_space_nodes_to_remove(space, d->at, d->len);
+    need.regions++;
+    status = mmi_space_edit_begin(space, &edit, d->at, d->len, need,
                                   mmi_space_tables_to_map(d->at, d->len, large));
     if (status != MM_OK) {
         mmi_space_uncharge(space, more, 0);
@@ -278,12 +290,13 @@ static mm_status_t put_instead(struct mm_space *space, const struct device *d,
     }
     mmi_space_remove(space, d->at, d->len, &edit);
     mmi_space_must(space, map_leaves(space, d), "a device cannot be mapped", d->at);
-    mmi_regions_insert(&space->regions, d->at, d->len, attr, &edit.nodes);
+    mmi_regions_insert(&space->regions, mmi_regions_spot(&space->regions, d->at), d->at, d->len,
+                       attr, &edit.nodes.regions);
     mmi_space_edit_end(space, &edit);
     return MM_OK;
 }
 
-static mm_status_t put(struct mm_space *space, const struct device *d, struct mmi_region *node)
+static mm_status_t put(struct mm_space *space, const struct device *d, struct mmi_range *node)
 {
     const struct mmi_region_attr attr = {
         .tag = d->request->tag,
@@ -303,13 +316,13 @@ static mm_status_t put(struct mm_space *space, const struct device *d, struct mm
 
 static mm_status_t map_locked(struct mm_space *space, struct device *d)
 {
-    struct mmi_region *node;
+    struct mmi_range *node;
     mm_status_t status = find_place(space, d);
 
     if (status != MM_OK) {
         return status;
     }
-    node = mm_cache_alloc(&space->spaces->region_cache);
+    node = mm_cache_alloc(&space->spaces->claim_cache);
     if (node == NULL) {
         return MM_ERR_NO_MEMORY;
     }
@@ -321,7 +334,7 @@ static mm_status_t map_locked(struct mm_space *space, struct device *d)
         }
     }
     if (status != MM_OK) {
-        mm_cache_free(&space->spaces->region_cache, node);
+        mm_cache_free(&space->spaces->claim_cache, node);
     }
     return status;
 }

@@ -101,7 +101,8 @@ static mm_status_t copy_out_of_leaf(struct mm_space *space, uint64_t page, mm_pa
     struct mmi_space_edit edit;
     struct mm_gather *gather;
     mm_pfn_t copy = {0};
-    mm_status_t status = mmi_space_edit_begin(space, &edit, page, MM_PAGE_SIZE, 0, 0);
+    mm_status_t status =
+        mmi_space_edit_begin(space, &edit, page, MM_PAGE_SIZE, (struct mmi_space_need){0}, 0);
 
     if (status != MM_OK) {
         return status;
@@ -146,7 +147,8 @@ static mm_status_t take_out_of_leaf(struct mmi_space_fault *fault, mm_paddr_t fr
 {
     struct mm_space *space = fault->space;
     struct mmi_space_edit edit;
-    mm_status_t status = mmi_space_edit_begin(space, &edit, fault->page, MM_PAGE_SIZE, 0, 0);
+    mm_status_t status = mmi_space_edit_begin(space, &edit, fault->page, MM_PAGE_SIZE,
+                                              (struct mmi_space_need){0}, 0);
 
     if (status == MM_OK) {
         take_frames(fault, fault->page, MM_PAGE_SIZE, prot);

@@ -17,6 +17,7 @@
 #include "shared_lock.h"
 
 #include "core/base/mem.h"
+#include "core/base/range.h"
 #include "core/base/report.h"
 
 #define MMI_SPACES_MAGIC UINT32_C(0x6d6d5370) /* "mmSp" */
@@ -69,7 +70,7 @@ struct mm_space {
     struct mm_space_group *group;  /* c: NULL: none */
     struct mm_space_layout layout; /* c */
     struct mm_space_limits limits; /* l, read by sharers */
-    struct mm_regions regions;     /* l, read by sharers */
+    struct mmi_regions regions;    /* l, read by sharers */
     uint64_t nr_resident;          /* a: pages charged, if the space is limited */
     uint64_t charged_bytes;        /* l: of regions, as charged to the group */
     uint64_t nr_committed;         /* l: pages promised */
@@ -158,10 +159,56 @@ void mmi_space_join(struct mm_space *space, struct mm_space_group *group);
 /** Count it and tell of it. */
 void mmi_space_announce(struct mm_space *space);
 
-/** Fill a list with `nr` nodes, all or none. */
-bool mmi_space_take_nodes(struct mm_space *space, struct mmi_region_list *nodes, uint64_t nr);
-/** Give a list back to the cache. */
-void mmi_space_give_nodes(struct mm_space *space, struct mmi_region_list *nodes);
+/** Claims of devices in nobody's tree, chained by `node.left`. */
+struct mmi_claim_list {
+    struct mmi_range *head;
+    uint64_t nr;
+};
+
+static inline void mmi_claim_push(struct mmi_claim_list *list, struct mmi_range *claim)
+{
+    claim->node.left = list->head == NULL ? NULL : &list->head->node;
+    list->head = claim;
+    list->nr++;
+}
+
+/** NULL: the list is empty. */
+static inline struct mmi_range *mmi_claim_pop(struct mmi_claim_list *list)
+{
+    struct mmi_range *claim = list->head;
+
+    if (claim != NULL) {
+        list->head = mmi_range_of(claim->node.left);
+        list->nr--;
+    }
+    return claim;
+}
+
+/** Nodes that an edit takes from, and gives to. Its buckets are in the tree, to spare. */
+struct mmi_space_nodes {
+    struct mmi_region_list regions;
+    struct mmi_claim_list claims;
+    uint64_t nr_spare; /* buckets that were to spare before */
+};
+
+/** How many nodes an edit may take. */
+struct mmi_space_need {
+    uint64_t regions;
+    uint64_t claims;
+};
+
+/* What follows: lock held alone, or nobody else knows the space. */
+
+/** Have so many nodes, and buckets for these regions: all or none. */
+bool mmi_space_take_nodes(struct mm_space *space, struct mmi_space_nodes *nodes,
+                          struct mmi_space_need need);
+/** The same, for regions that are appended to a space that has none. */
+bool mmi_space_take_nodes_to_append(struct mm_space *space, struct mmi_space_nodes *nodes,
+                                    struct mmi_space_need need);
+/** The edit is done: give back what nodes are left, and the buckets that a space need not keep. */
+void mmi_space_give_nodes(struct mm_space *space, struct mmi_space_nodes *nodes);
+/** Nothing was done: give back all that was taken. */
+void mmi_space_return_nodes(struct mm_space *space, struct mmi_space_nodes *nodes);
 
 /** A page-table call that cannot fail on tables that are whole: if it did, they are not. */
 void mmi_space_must(const struct mm_space *space, mm_status_t status, const char *what,
@@ -317,28 +364,27 @@ void mmi_space_drop_pages(struct mm_space *space, uint64_t start, uint64_t len);
 /** A request of mm_space_map(), and its length in whole pages. */
 mm_status_t mmi_space_check_request(const struct mm_space *space,
                                     const struct mm_space_request *request, uint64_t *len);
-/** Where a request with FIXED goes: MM_OK | MM_ERR_ALREADY_MAPPED */
-mm_status_t mmi_space_fixed_place(const struct mm_space *space,
-                                  const struct mm_space_request *request, uint64_t len,
-                                  uint64_t *at);
 /** Bytes of regions in a range. */
 uint64_t mmi_space_bytes_in(const struct mm_space *space, uint64_t start, uint64_t len);
 
 /** What an edit that removes or cuts regions needs: nodes and tables, had before it begins. */
 struct mmi_space_edit {
-    struct mmi_region_list nodes;
+    struct mmi_space_nodes nodes;
     struct mmi_space_spare spare;
 };
 
 /** Nodes that mmi_space_remove() may take. */
-uint64_t mmi_space_nodes_to_remove(const struct mm_space *space, uint64_t start, uint64_t len);
+struct mmi_space_need mmi_space_nodes_to_remove(const struct mm_space *space, uint64_t start,
+                                                uint64_t len);
 
 /** Have so many nodes, and tables for what the ends of the range cut and `nr_tables` more. */
 mm_status_t mmi_space_edit_begin(struct mm_space *space, struct mmi_space_edit *edit,
-                                 uint64_t start, uint64_t len, uint64_t nr_nodes,
+                                 uint64_t start, uint64_t len, struct mmi_space_need need,
                                  uint64_t nr_tables);
 /** Give back what was not needed. */
 void mmi_space_edit_end(struct mm_space *space, struct mmi_space_edit *edit);
+/** Nothing was done, and what was had is given back. */
+void mmi_space_edit_cancel(struct mm_space *space, struct mmi_space_edit *edit);
 
 /** Remove regions and pages of a range, for which an edit was begun; charges go. */
 void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
@@ -346,13 +392,14 @@ void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
 /** The same, with an edit of its own. MM_OK, or what ran out: nothing was done. */
 mm_status_t mmi_space_remove_range(struct mm_space *space, uint64_t start, uint64_t len);
 
-/** Make a free range a region, populated or not: charges, nodes and pages, all or nothing. */
-mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,
-                                 const struct mmi_region_attr *attr, bool populate);
+/** Make a free range, of whose start this is the spot, a region, populated or not: charges, nodes and
+ * pages, all or nothing. */
+mm_status_t mmi_space_add_region(struct mm_space *space, struct mmi_region_spot spot, uint64_t at,
+                                 uint64_t len, const struct mmi_region_attr *attr, bool populate);
 
 /* --- device.c: lock held alone ---------------------------------------------------------------- */
 
-/** Nodes that mmi_space_devices_settle() may take after an edit of this range. */
+/** Claims that mmi_space_devices_settle() may take after an edit of this range. */
 uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, uint64_t len);
 /**
  * Claims follow the pieces: those of regions that were cut are made anew, those of regions that
@@ -360,15 +407,15 @@ uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, ui
  * flush.
  */
 void mmi_space_devices_settle(struct mm_space *space, uint64_t start, uint64_t len,
-                              struct mmi_region_list *gone, struct mmi_region_list *nodes);
+                              struct mmi_region_list *gone, struct mmi_space_nodes *nodes);
 /**
- * `region` names the claim of another region, which holds all of its memory: `node` becomes a claim
- * of its own, that one stays the other's. So it is with a region that was copied (fork), and with a
+ * `region` names the claim of another region, which holds all of its memory: it gets one
+ * of its own from the list, that one stays the other's. So it is with a region that was copied (fork), and with a
  * part that was put elsewhere, before its old place is settled. device_bytes is the caller's to
  * count.
  */
 void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
-                                   struct mmi_region *node);
+                                   struct mmi_claim_list *claims);
 /** Whether every device of the space is claimed, mapped and counted as its region says; each
  * contradiction is logged. */
 bool mmi_space_devices_check(struct mm_space *space);

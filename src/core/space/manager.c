@@ -2,7 +2,7 @@
 /**
  * The manager: where spaces get their frames, tables and nodes from.
  *
- *     mm_spaces ── caches of spaces and regions, the zero page, what is promised
+ *     mm_spaces ── caches of spaces and their nodes, the zero page, what is promised
  *         ├── kernel space ── the kernel's root (shared, not owned)
  *         └── user space ──── its own root: user half its own, kernel half copied once
  */
@@ -84,28 +84,45 @@ static void destroy_cache(struct mm_cache *cache, const struct mm_platform *plat
     }
 }
 
-static mm_status_t init_caches(struct mm_spaces *spaces, const struct mm_spaces_config *config)
-{
-    const struct mm_cache_config space_config = {
-        .name = "space", .size = sizeof(struct mm_space), .align = MM_CACHE_LINE};
-    const struct mm_cache_config region_config = {.name = "region",
-                                                  .size = sizeof(struct mmi_region)};
-    mm_status_t status = mm_cache_init(&spaces->space_cache, config->pool, &space_config);
+/** The caches, in the order they are made in. */
+#define NR_CACHES 4u
 
-    if (status != MM_OK) {
-        return status;
-    }
-    status = mm_cache_init(&spaces->region_cache, config->pool, &region_config);
-    if (status != MM_OK) {
-        destroy_cache(&spaces->space_cache, &config->platform);
-    }
-    return status;
+static struct mm_cache *cache_of(struct mm_spaces *spaces, unsigned i)
+{
+    struct mm_cache *const caches[NR_CACHES] = {&spaces->space_cache, &spaces->region_cache,
+                                                &spaces->bucket_cache, &spaces->claim_cache};
+
+    return caches[i];
 }
 
-static void destroy_caches(struct mm_spaces *spaces)
+static void destroy_caches(struct mm_spaces *spaces, unsigned nr,
+                           const struct mm_platform *platform)
 {
-    destroy_cache(&spaces->region_cache, &spaces->platform);
-    destroy_cache(&spaces->space_cache, &spaces->platform);
+    while (nr != 0) {
+        nr--;
+        destroy_cache(cache_of(spaces, nr), platform);
+    }
+}
+
+static mm_status_t init_caches(struct mm_spaces *spaces, const struct mm_spaces_config *config)
+{
+    static const struct mm_cache_config configs[NR_CACHES] = {
+        {.name = "space", .size = sizeof(struct mm_space), .align = MM_CACHE_LINE},
+        /* Of 16, the default, it would take 64 bytes instead of 56. */
+        {.name = "region", .size = sizeof(struct mmi_region), .align = sizeof(uint64_t)},
+        {.name = "region bucket", .size = sizeof(struct mmi_bucket)},
+        {.name = "device claim", .size = sizeof(struct mmi_range)},
+    };
+
+    for (unsigned i = 0; i < NR_CACHES; i++) {
+        mm_status_t status = mm_cache_init(cache_of(spaces, i), config->pool, &configs[i]);
+
+        if (status != MM_OK) {
+            destroy_caches(spaces, i, &config->platform);
+            return status;
+        }
+    }
+    return MM_OK;
 }
 
 /** One frame of zeros for all spaces: it is never counted, written or freed. */
@@ -181,7 +198,7 @@ mm_status_t mm_spaces_init(struct mm_spaces *spaces, const struct mm_spaces_conf
     }
     if (status != MM_OK) {
         drop_zero_page(spaces);
-        destroy_caches(spaces);
+        destroy_caches(spaces, NR_CACHES, &spaces->platform);
         memset(spaces, 0, sizeof(*spaces));
         return status;
     }
@@ -205,7 +222,7 @@ mm_status_t mm_spaces_destroy(struct mm_spaces *spaces)
         mmi_space_free(spaces->kernel_space);
     }
     drop_zero_page(spaces);
-    destroy_caches(spaces);
+    destroy_caches(spaces, NR_CACHES, &spaces->platform);
     memset(spaces, 0, sizeof(*spaces));
     return MM_OK;
 }
@@ -222,7 +239,7 @@ mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces
         .nr_spaces = mmi_load(&spaces->nr_spaces),
         .nr_kernel_refs =
             spaces->kernel_space != NULL ? mmi_load(&spaces->kernel_space->refs) - 1 : 0,
-        .nr_caches = 2,
+        .nr_caches = NR_CACHES,
         .nr_committed = mmi_load(&spaces->nr_committed),
         .commit_pages = spaces->commit == MM_COMMIT_NEVER ? spaces->commit_pages : UINT64_MAX,
     };

@@ -14,59 +14,87 @@
 
 /* --- edits: what they need -------------------------------------------------------------------- */
 
-uint64_t mmi_space_nodes_to_remove(const struct mm_space *space, uint64_t start, uint64_t len)
+/** `first`: the first region whose last byte is at or above the start, or NULL. */
+static struct mmi_space_need nodes_to_remove(const struct mm_space *space,
+                                             const struct mmi_region *first, uint64_t start,
+                                             uint64_t len)
 {
-    return space->device_bytes == 0 ? mmi_regions_need_remove(&space->regions, start, len)
-                                    : mmi_regions_need_take(&space->regions, start, len) +
-                                          mmi_space_devices_need(space, start, len);
+    if (space->device_bytes == 0) {
+        return (struct mmi_space_need){.regions = mmi_regions_need_remove(first, start, len)};
+    }
+    return (struct mmi_space_need){.regions = mmi_regions_need_take(&space->regions, start, len),
+                                   .claims = mmi_space_devices_need(space, start, len)};
+}
+
+struct mmi_space_need mmi_space_nodes_to_remove(const struct mm_space *space, uint64_t start,
+                                                uint64_t len)
+{
+    return nodes_to_remove(space, mmi_regions_from(&space->regions, start), start, len);
 }
 
 mm_status_t mmi_space_edit_begin(struct mm_space *space, struct mmi_space_edit *edit,
-                                 uint64_t start, uint64_t len, uint64_t nr_nodes,
+                                 uint64_t start, uint64_t len, struct mmi_space_need need,
                                  uint64_t nr_tables)
 {
     mm_status_t status;
 
-    edit->nodes = (struct mmi_region_list){NULL, 0};
+    edit->nodes = (struct mmi_space_nodes){0};
     mmi_space_spare_init(space, &edit->spare);
     nr_tables += mmi_space_need_tables(space, start, len);
-    if (!mmi_space_take_nodes(space, &edit->nodes, nr_nodes)) {
+    if (!mmi_space_take_nodes(space, &edit->nodes, need)) {
         return MM_ERR_NO_MEMORY;
     }
     status = mmi_space_spare_fill(&edit->spare, MM_OWNER_PAGE_TABLE, nr_tables);
     if (status != MM_OK) {
-        mmi_space_give_nodes(space, &edit->nodes);
+        mmi_space_return_nodes(space, &edit->nodes);
         return status;
     }
     space->table->spare = nr_tables != 0 ? &edit->spare.source : NULL;
     return MM_OK;
 }
 
-void mmi_space_edit_end(struct mm_space *space, struct mmi_space_edit *edit)
+static void drop_tables(struct mm_space *space, struct mmi_space_edit *edit)
 {
     space->table->spare = NULL;
     mmi_space_spare_drop(&edit->spare);
+}
+
+void mmi_space_edit_end(struct mm_space *space, struct mmi_space_edit *edit)
+{
+    drop_tables(space, edit);
     mmi_space_give_nodes(space, &edit->nodes);
+}
+
+void mmi_space_edit_cancel(struct mm_space *space, struct mmi_space_edit *edit)
+{
+    drop_tables(space, edit);
+    mmi_space_return_nodes(space, &edit->nodes);
+}
+
+static void remove_from(struct mm_space *space, struct mmi_region *first, uint64_t start,
+                        uint64_t len, struct mmi_space_edit *edit)
+{
+    struct mmi_region_list gone = {NULL, 0};
+    uint64_t committed = mmi_space_committed_in(space, start, len);
+
+    mmi_space_drop_pages(space, start, len);
+    if (space->device_bytes == 0) {
+        mmi_regions_remove(&space->regions, first, start, len, &edit->nodes.regions);
+    } else {
+        mmi_regions_take(&space->regions, start, len, &gone, &edit->nodes.regions);
+        mmi_space_devices_settle(space, start, len, &gone, &edit->nodes);
+    }
+    mmi_space_uncommit(space, committed);
 }
 
 void mmi_space_remove(struct mm_space *space, uint64_t start, uint64_t len,
                       struct mmi_space_edit *edit)
 {
-    struct mmi_region_list gone = {NULL, 0};
-    uint64_t committed;
+    struct mmi_region *first = mmi_regions_from(&space->regions, start);
 
-    if (mmi_regions_free(&space->regions, start, len)) {
-        return;
+    if (first != NULL && first->start <= start + (len - 1)) {
+        remove_from(space, first, start, len, edit);
     }
-    committed = mmi_space_committed_in(space, start, len);
-    mmi_space_drop_pages(space, start, len);
-    if (space->device_bytes == 0) {
-        mmi_regions_remove(&space->regions, start, len, &edit->nodes);
-    } else {
-        mmi_regions_take(&space->regions, start, len, &gone, &edit->nodes);
-        mmi_space_devices_settle(space, start, len, &gone, &edit->nodes);
-    }
-    mmi_space_uncommit(space, committed);
 }
 
 /* --- checking a request ----------------------------------------------------------------------- */
@@ -147,27 +175,6 @@ static bool find_any_place(const struct mm_space *space, const struct mm_space_r
     return mmi_space_find_place(space, &place, stack, at);
 }
 
-mm_status_t mmi_space_fixed_place(const struct mm_space *space,
-                                  const struct mm_space_request *request, uint64_t len,
-                                  uint64_t *at)
-{
-    if ((request->flags & MM_SPACE_REPLACE) == 0 &&
-        !mmi_regions_free(&space->regions, request->at.raw, len)) {
-        return MM_ERR_ALREADY_MAPPED;
-    }
-    *at = request->at.raw;
-    return MM_OK;
-}
-
-static mm_status_t choose_place(const struct mm_space *space,
-                                const struct mm_space_request *request, uint64_t len, uint64_t *at)
-{
-    if ((request->flags & MM_SPACE_FIXED) != 0) {
-        return mmi_space_fixed_place(space, request, len, at);
-    }
-    return find_any_place(space, request, len, at) ? MM_OK : MM_ERR_REGION_NOT_FOUND;
-}
-
 static bool wants_pages(const struct mm_space *space, const struct mm_space_request *request)
 {
     if ((request->flags & MM_SPACE_GUARD) != 0) {
@@ -204,28 +211,30 @@ uint64_t mmi_space_bytes_in(const struct mm_space *space, uint64_t start, uint64
     return bytes;
 }
 
-mm_status_t mmi_space_add_region(struct mm_space *space, uint64_t at, uint64_t len,
-                                 const struct mmi_region_attr *attr, bool populate)
+mm_status_t mmi_space_add_region(struct mm_space *space, struct mmi_region_spot spot, uint64_t at,
+                                 uint64_t len, const struct mmi_region_attr *attr, bool populate)
 {
     uint64_t nr_committed = mmi_space_promise(space, attr, len);
-    struct mmi_region_list nodes = {NULL, 0};
+    struct mmi_space_need need = {0};
+    struct mmi_space_nodes nodes = {0};
     mm_status_t status = mmi_space_charge(space, len, nr_committed);
 
     if (status != MM_OK) {
         return status;
     }
-    if (!mmi_space_take_nodes(space, &nodes,
-                              mmi_regions_need_insert(&space->regions, at, len, attr))) {
+    need.regions = mmi_regions_need_insert(&space->regions, spot, at, len, attr);
+    if (!mmi_space_take_nodes(space, &nodes, need)) {
         status = MM_ERR_NO_MEMORY;
     } else if (populate) {
         status = mmi_space_populate(space, at, len, attr->prot, attr->flags);
     }
     if (status == MM_OK) {
-        mmi_regions_insert(&space->regions, at, len, attr, &nodes);
+        mmi_regions_insert(&space->regions, spot, at, len, attr, &nodes.regions);
+        mmi_space_give_nodes(space, &nodes);
     } else {
+        mmi_space_return_nodes(space, &nodes);
         mmi_space_uncharge(space, len, nr_committed);
     }
-    mmi_space_give_nodes(space, &nodes);
     return status;
 }
 
@@ -236,15 +245,17 @@ static mm_status_t map_replacing(struct mm_space *space, uint64_t at, uint64_t l
     uint64_t nr_committed = mmi_space_promise(space, attr, len);
     uint64_t replaced = mmi_space_bytes_in(space, at, len);
     struct mmi_space_edit edit;
+    struct mmi_space_need need;
     struct mmi_space_spare pages;
     mm_status_t status = mmi_space_charge(space, len - replaced, nr_committed);
 
     if (status != MM_OK) {
         return status;
     }
-    status =
-        mmi_space_edit_begin(space, &edit, at, len, mmi_space_nodes_to_remove(space, at, len) + 1,
-                             populate ? mmi_space_tables_to_map(at, len, false) : 0);
+    need = mmi_space_nodes_to_remove(space, at, len);
+    need.regions++;
+    status = mmi_space_edit_begin(space, &edit, at, len, need,
+                                  populate ? mmi_space_tables_to_map(at, len, false) : 0);
     if (status != MM_OK) {
         mmi_space_uncharge(space, len - replaced, nr_committed);
         return status;
@@ -257,12 +268,14 @@ static mm_status_t map_replacing(struct mm_space *space, uint64_t at, uint64_t l
     }
     if (status == MM_OK) {
         mmi_space_remove(space, at, len, &edit);
-        mmi_regions_insert(&space->regions, at, len, attr, &edit.nodes);
+        mmi_regions_insert(&space->regions, mmi_regions_spot(&space->regions, at), at, len, attr,
+                           &edit.nodes.regions);
         mmi_space_put_spares(space, at, attr->prot, &pages);
+        mmi_space_edit_end(space, &edit);
     } else {
+        mmi_space_edit_cancel(space, &edit);
         mmi_space_uncharge(space, len - replaced, nr_committed);
     }
-    mmi_space_edit_end(space, &edit);
     return status;
 }
 
@@ -271,16 +284,20 @@ static mm_status_t map_locked(struct mm_space *space, const struct mm_space_requ
 {
     const struct mmi_region_attr attr = attr_of(space, request);
     bool populate = wants_pages(space, request);
-    uint64_t at = 0;
-    mm_status_t status = choose_place(space, request, len, &at);
+    uint64_t at = request->at.raw;
+    struct mmi_region_spot spot;
+    mm_status_t status;
 
-    if (status != MM_OK) {
-        return status;
+    if ((request->flags & MM_SPACE_FIXED) == 0 && !find_any_place(space, request, len, &at)) {
+        return MM_ERR_REGION_NOT_FOUND;
     }
-    if ((request->flags & MM_SPACE_REPLACE) != 0 && !mmi_regions_free(&space->regions, at, len)) {
+    spot = mmi_regions_spot(&space->regions, at);
+    if (mmi_regions_free_at(&space->regions, spot, at, len)) {
+        status = mmi_space_add_region(space, spot, at, len, &attr, populate);
+    } else if ((request->flags & MM_SPACE_REPLACE) != 0) {
         status = map_replacing(space, at, len, &attr, populate);
     } else {
-        status = mmi_space_add_region(space, at, len, &attr, populate);
+        status = MM_ERR_ALREADY_MAPPED;
     }
     if (status == MM_OK) {
         *out = at;
@@ -311,18 +328,19 @@ mm_status_t mm_space_map(struct mm_space *space, const struct mm_space_request *
 
 mm_status_t mmi_space_remove_range(struct mm_space *space, uint64_t start, uint64_t len)
 {
+    struct mmi_region *first = mmi_regions_from(&space->regions, start);
     struct mmi_space_edit edit;
     mm_status_t status;
 
-    if (mmi_regions_free(&space->regions, start, len)) {
+    if (first == NULL || first->start > start + (len - 1)) {
         return MM_OK;
     }
     status = mmi_space_edit_begin(space, &edit, start, len,
-                                  mmi_space_nodes_to_remove(space, start, len), 0);
+                                  nodes_to_remove(space, first, start, len), 0);
     if (status != MM_OK) {
         return status;
     }
-    mmi_space_remove(space, start, len, &edit);
+    remove_from(space, first, start, len, &edit);
     mmi_space_edit_end(space, &edit);
     return MM_OK;
 }

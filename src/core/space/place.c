@@ -54,7 +54,7 @@ static uint64_t end_below(const struct mm_space *space, const struct mmi_region 
     return below != NULL && below->start + below->len > end ? below->start + below->len : end;
 }
 
-static bool find_high(const struct mm_space *space, struct mmi_regions_place place, uint64_t *out)
+static bool find_high(const struct mm_space *space, struct mmi_place place, uint64_t *out)
 {
     const struct mmi_region *stack;
     uint64_t end;
@@ -73,7 +73,7 @@ static bool find_high(const struct mm_space *space, struct mmi_regions_place pla
     return false;
 }
 
-static bool find_low(const struct mm_space *space, struct mmi_regions_place place, uint64_t *out)
+static bool find_low(const struct mm_space *space, struct mmi_place place, uint64_t *out)
 {
     const struct mmi_region *stack;
 
@@ -93,10 +93,10 @@ bool mmi_space_find_place(const struct mm_space *space, const struct mmi_space_p
     const struct mm_space_layout *layout = &space->layout;
     /* A stack needs its own gap below: room for that too, and it is put at the upper end. */
     uint64_t gap = stack ? layout->stack_gap : 0;
-    struct mmi_regions_place search = {.align = place->align,
-                                       .residue = (place->residue - gap) & (place->align - 1),
-                                       .lowest = layout->lowest,
-                                       .highest = layout->top - 1};
+    struct mmi_place search = {.align = place->align,
+                               .residue = (place->residue - gap) & (place->align - 1),
+                               .lowest = layout->lowest,
+                               .highest = layout->top - 1};
     bool found;
 
     if (place->hint != 0 && mm_is_aligned(place->hint - place->residue, place->align) &&

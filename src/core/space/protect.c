@@ -206,6 +206,7 @@ static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64
                                   mm_prot_t prot)
 {
     struct mmi_region_list gone = {NULL, 0};
+    struct mmi_space_need need;
     uint64_t last = start + (len - 1);
     struct mmi_space_edit edit;
     struct mm_gather *gather;
@@ -220,15 +221,15 @@ static mm_status_t protect_locked(struct mm_space *space, uint64_t start, uint64
     if (status != MM_OK) {
         return status;
     }
-    status = mmi_space_edit_begin(
-        space, &edit, start, len,
-        nodes_for(space, start, last, prot) + mmi_space_devices_need(space, start, len), 0);
+    need = (struct mmi_space_need){.regions = nodes_for(space, start, last, prot),
+                                   .claims = mmi_space_devices_need(space, start, len)};
+    status = mmi_space_edit_begin(space, &edit, start, len, need, 0);
     if (status != MM_OK) {
         mmi_space_uncharge(space, 0, nr_committed);
         return status;
     }
     gather = mmi_space_gather(space);
-    protect_regions(space, start, last, prot, gather, &edit.nodes);
+    protect_regions(space, start, last, prot, gather, &edit.nodes.regions);
     mm_gather_end(gather);
     mmi_space_devices_settle(space, start, len, &gone, &edit.nodes);
     mmi_space_edit_end(space, &edit);
@@ -264,7 +265,8 @@ static mm_status_t make_cow_locked(struct mm_space *space, uint64_t start, uint6
     uint64_t last = start + (len - 1);
     struct mmi_space_edit edit;
     struct mm_gather *gather;
-    mm_status_t status = mmi_space_edit_begin(space, &edit, start, len, 0, 0);
+    mm_status_t status =
+        mmi_space_edit_begin(space, &edit, start, len, (struct mmi_space_need){0}, 0);
 
     if (status != MM_OK) {
         return status;

@@ -7,77 +7,66 @@
  */
 #include "region.h"
 
-/** The region that ends where `start` begins and agrees with `attr`, or NULL. */
-static struct mmi_region *agrees_before(const struct mm_regions *tree, uint64_t start,
-                                        const struct mmi_region_attr *attr)
+/** Those that touch a free range and agree with it, each or NULL. */
+static struct mmi_region_pair agree_beside(const struct mmi_regions *tree,
+                                           struct mmi_region_spot spot, uint64_t start,
+                                           uint64_t len, const struct mmi_region_attr *attr)
 {
-    struct mmi_region *n;
+    struct mmi_region_pair pair = mmi_regions_beside(tree, spot, start, len);
 
-    if (start == tree->window.start.raw) {
-        return NULL;
+    if (pair.before != NULL &&
+        !mmi_region_attr_continues(&pair.before->attr, pair.before->len, attr)) {
+        pair.before = NULL;
     }
-    n = mmi_regions_find(tree, start - 1);
-    return n != NULL && mmi_region_attr_continues(&n->attr, n->len, attr) ? n : NULL;
-}
-
-/** The region that begins where a range of `attr` ends and agrees with it, or NULL. */
-static struct mmi_region *agrees_after(const struct mm_regions *tree, uint64_t start, uint64_t len,
-                                       const struct mmi_region_attr *attr)
-{
-    uint64_t last = start + (len - 1);
-    struct mmi_region *n;
-
-    if (last == mm_vrange_last(tree->window).raw) {
-        return NULL;
+    if (pair.after != NULL && !mmi_region_attr_continues(attr, len, &pair.after->attr)) {
+        pair.after = NULL;
     }
-    n = mmi_regions_find(tree, last + 1);
-    return n != NULL && mmi_region_attr_continues(attr, len, &n->attr) ? n : NULL;
+    return pair;
 }
 
-uint64_t mmi_regions_need_insert(const struct mm_regions *tree, uint64_t start, uint64_t len,
-                                 const struct mmi_region_attr *attr)
+uint64_t mmi_regions_need_insert(const struct mmi_regions *tree, struct mmi_region_spot spot,
+                                 uint64_t start, uint64_t len, const struct mmi_region_attr *attr)
 {
-    return agrees_before(tree, start, attr) == NULL && agrees_after(tree, start, len, attr) == NULL
-               ? 1
-               : 0;
+    const struct mmi_region_pair pair = agree_beside(tree, spot, start, len, attr);
+
+    return pair.before == NULL && pair.after == NULL ? 1 : 0;
 }
 
-void mmi_regions_insert(struct mm_regions *tree, uint64_t start, uint64_t len,
-                        const struct mmi_region_attr *attr, struct mmi_region_list *nodes)
+void mmi_regions_insert(struct mmi_regions *tree, struct mmi_region_spot spot, uint64_t start,
+                        uint64_t len, const struct mmi_region_attr *attr,
+                        struct mmi_region_list *nodes)
 {
-    struct mmi_region *before = agrees_before(tree, start, attr);
-    struct mmi_region *after = agrees_after(tree, start, len, attr);
+    const struct mmi_region_pair pair = agree_beside(tree, spot, start, len, attr);
     struct mmi_region *n;
 
-    if (before != NULL) {
-        len += before->len;
-        if (after != NULL) {
-            len += after->len;
-            mmi_regions_unlink(tree, after);
-            mmi_region_push(nodes, after);
+    if (pair.before != NULL) {
+        len += pair.before->len;
+        if (pair.after != NULL) {
+            len += pair.after->len;
+            mmi_regions_unlink(tree, pair.after);
+            mmi_region_push(nodes, pair.after);
         }
-        mmi_regions_resize(tree, before, before->start, len);
-    } else if (after != NULL) {
-        mmi_regions_resize(tree, after, start, len + after->len);
+        mmi_regions_resize(tree, pair.before, pair.before->start, len);
+    } else if (pair.after != NULL) {
+        mmi_regions_resize(tree, pair.after, start, len + pair.after->len);
     } else {
         n = mmi_region_pop(nodes);
         n->start = start;
         n->len = len;
         n->attr = *attr;
         n->attr.offset = (attr->flags & MMI_REGION_OFFSET) != 0 ? attr->offset : 0;
-        mmi_regions_link(tree, n);
+        mmi_regions_link(tree, spot, n);
     }
 }
 
-uint64_t mmi_regions_need_remove(const struct mm_regions *tree, uint64_t start, uint64_t len)
+uint64_t mmi_regions_need_remove(const struct mmi_region *first, uint64_t start, uint64_t len)
 {
-    const struct mmi_region *n = mmi_regions_find(tree, start);
-
-    return n != NULL && n->start < start && mmi_region_last(n) > start + (len - 1) ? 1 : 0;
+    return first != NULL && first->start < start && mmi_region_last(first) > start + (len - 1) ? 1
+                                                                                               : 0;
 }
 
 /** Make [at, ...) of the region that holds `at` a region of its own. */
-static void split(struct mm_regions *tree, struct mmi_region *n, uint64_t at,
+static void split(struct mmi_regions *tree, struct mmi_region *n, uint64_t at,
                   struct mmi_region_list *nodes)
 {
     struct mmi_region *high = mmi_region_pop(nodes);
@@ -87,14 +76,14 @@ static void split(struct mm_regions *tree, struct mmi_region *n, uint64_t at,
     high->attr = n->attr;
     high->attr.offset = mmi_region_offset(&n->attr, at - n->start);
     mmi_regions_resize(tree, n, n->start, at - n->start);
-    mmi_regions_link(tree, high);
+    mmi_regions_link(tree, mmi_region_behind(n), high);
 }
 
-void mmi_regions_remove(struct mm_regions *tree, uint64_t start, uint64_t len,
-                        struct mmi_region_list *nodes)
+void mmi_regions_remove(struct mmi_regions *tree, struct mmi_region *first, uint64_t start,
+                        uint64_t len, struct mmi_region_list *nodes)
 {
     uint64_t last = start + (len - 1);
-    struct mmi_region *n = mmi_regions_from(tree, start);
+    struct mmi_region *n = first;
     struct mmi_region *next;
 
     if (n != NULL && n->start < start) {
@@ -110,14 +99,14 @@ void mmi_regions_remove(struct mm_regions *tree, uint64_t start, uint64_t len,
             mmi_regions_resize(tree, n, last + 1, mmi_region_last(n) - last);
             return;
         }
-        next = mmi_region_next(n);
+        next = mmi_region_last(n) == last ? NULL : mmi_region_next(n);
         mmi_regions_unlink(tree, n);
         mmi_region_push(nodes, n);
         n = next;
     }
 }
 
-uint64_t mmi_regions_need_take(const struct mm_regions *tree, uint64_t start, uint64_t len)
+uint64_t mmi_regions_need_take(const struct mmi_regions *tree, uint64_t start, uint64_t len)
 {
     uint64_t last = start + (len - 1);
     const struct mmi_region *low = mmi_regions_find(tree, start);
@@ -129,7 +118,7 @@ uint64_t mmi_regions_need_take(const struct mm_regions *tree, uint64_t start, ui
     return need;
 }
 
-void mmi_regions_take(struct mm_regions *tree, uint64_t start, uint64_t len,
+void mmi_regions_take(struct mmi_regions *tree, uint64_t start, uint64_t len,
                       struct mmi_region_list *out, struct mmi_region_list *nodes)
 {
     uint64_t last = start + (len - 1);
@@ -138,7 +127,7 @@ void mmi_regions_take(struct mm_regions *tree, uint64_t start, uint64_t len,
     struct mmi_region *next;
 
     while (*end != NULL) {
-        end = &(*end)->left;
+        end = &(*end)->next;
     }
     if (n != NULL && n->start < start) {
         split(tree, n, start, nodes);
@@ -150,9 +139,9 @@ void mmi_regions_take(struct mm_regions *tree, uint64_t start, uint64_t len,
         }
         next = mmi_region_next(n);
         mmi_regions_unlink(tree, n);
-        n->left = NULL;
+        n->next = NULL;
         *end = n;
-        end = &n->left;
+        end = &n->next;
         out->nr++;
     }
 }
@@ -170,7 +159,7 @@ static bool changes(const struct mmi_region *n, const struct mmi_region_change *
            flags_after(n, change) != n->attr.flags;
 }
 
-uint64_t mmi_regions_need_change(const struct mm_regions *tree, uint64_t start, uint64_t len,
+uint64_t mmi_regions_need_change(const struct mmi_regions *tree, uint64_t start, uint64_t len,
                                  const struct mmi_region_change *change)
 {
     uint64_t last = start + (len - 1);
@@ -184,14 +173,15 @@ uint64_t mmi_regions_need_change(const struct mm_regions *tree, uint64_t start, 
 }
 
 /** Join `n` to the region before it if they touch and agree. */
-static void join_before(struct mm_regions *tree, struct mmi_region *n,
+static void join_before(struct mmi_regions *tree, struct mmi_region *n,
                         struct mmi_region_list *nodes)
 {
-    struct mmi_region *before = agrees_before(tree, n->start, &n->attr);
+    struct mmi_region *before = mmi_region_prev(n);
     uint64_t start;
     uint64_t len;
 
-    if (before != NULL) {
+    if (before != NULL && before->start + before->len == n->start &&
+        mmi_region_attr_continues(&before->attr, before->len, &n->attr)) {
         start = before->start;
         len = before->len + n->len;
         mmi_regions_unlink(tree, before);
@@ -200,7 +190,7 @@ static void join_before(struct mm_regions *tree, struct mmi_region *n,
     }
 }
 
-void mmi_regions_change(struct mm_regions *tree, uint64_t start, uint64_t len,
+void mmi_regions_change(struct mmi_regions *tree, uint64_t start, uint64_t len,
                         const struct mmi_region_change *change, struct mmi_region_list *nodes)
 {
     uint64_t last = start + (len - 1);

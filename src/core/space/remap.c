@@ -203,21 +203,28 @@ static uint64_t need_tables(const struct move *m)
     return need.nr;
 }
 
+static void add(struct mmi_space_need *need, struct mmi_space_need more)
+{
+    need->regions += more.regions;
+    need->claims += more.claims;
+}
+
 /** What is unmapped at the new place, what is cut off at the old one, two cuts, the new region; and
  * for the claims of a device at both places. */
-static uint64_t need_nodes(const struct move *m)
+static struct mmi_space_need need_nodes(const struct move *m)
 {
     const struct mm_space *space = m->space;
     uint64_t claims = mmi_space_devices_need(space, m->old, m->moved);
-    uint64_t need = mmi_regions_need_take(&space->regions, m->old, m->moved) + 1;
+    struct mmi_space_need need = {mmi_regions_need_take(&space->regions, m->old, m->moved) + 1,
+                                  claims != 0 ? claims + 1 : 0};
 
     if (!mmi_regions_free(&space->regions, m->to, m->new_len)) {
-        need += mmi_space_nodes_to_remove(space, m->to, m->new_len);
+        add(&need, mmi_space_nodes_to_remove(space, m->to, m->new_len));
     }
     if (m->old_len > m->moved) {
-        need += mmi_space_nodes_to_remove(space, m->old + m->moved, m->old_len - m->moved);
+        add(&need, mmi_space_nodes_to_remove(space, m->old + m->moved, m->old_len - m->moved));
     }
-    return need + (claims != 0 ? claims + 1 : 0);
+    return need;
 }
 
 /* --- moving: leaves --------------------------------------------------------------------------- */
@@ -306,13 +313,14 @@ static void move_region(struct move *m)
     bool claims = mmi_region_is_device(n) && n->len != m->moved;
     struct mmi_region_list gone = {NULL, 0};
 
-    mmi_regions_take(&space->regions, m->old, m->moved, &gone, &m->edit.nodes);
+    mmi_regions_take(&space->regions, m->old, m->moved, &gone, &m->edit.nodes.regions);
     if (claims) {
-        mmi_space_devices_claim_again(space, gone.head, mmi_region_pop(&m->edit.nodes));
+        mmi_space_devices_claim_again(space, gone.head, &m->edit.nodes.claims);
     }
     m->attr = gone.head->attr;
-    mmi_region_push(&m->edit.nodes, mmi_region_pop(&gone));
-    mmi_regions_insert(&space->regions, m->to, m->new_len, &m->attr, &m->edit.nodes);
+    mmi_region_push(&m->edit.nodes.regions, mmi_region_pop(&gone));
+    mmi_regions_insert(&space->regions, mmi_regions_spot(&space->regions, m->to), m->to, m->new_len,
+                       &m->attr, &m->edit.nodes.regions);
     if (claims) {
         mmi_space_devices_settle(space, m->old, m->moved, &gone, &m->edit.nodes);
     }
@@ -338,7 +346,7 @@ static mm_status_t prepare(struct move *m, uint64_t bytes, uint64_t nr_committed
                      ? mmi_space_spare_fill(&m->pages, MM_OWNER_ANONYMOUS, nr)
                      : MM_ERR_LIMIT;
         if (status != MM_OK) {
-            mmi_space_edit_end(space, &m->edit);
+            mmi_space_edit_cancel(space, &m->edit);
         }
     }
     if (status != MM_OK) {
@@ -392,8 +400,8 @@ static mm_status_t remap_locked(struct move *m, uint32_t flags)
     }
     if (may_grow(m, n)) {
         m->to = m->old;
-        return mmi_space_add_region(m->space, m->old + m->old_len, m->new_len - m->old_len,
-                                    &m->attr, populates(&m->attr));
+        return mmi_space_add_region(m->space, mmi_region_behind(n), m->old + m->old_len,
+                                    m->new_len - m->old_len, &m->attr, populates(&m->attr));
     }
     if ((flags & MM_SPACE_REMAP_MOVE) == 0) {
         return MM_ERR_NO_MEMORY;

@@ -83,7 +83,7 @@ _Noreturn static void bad_reference(const struct mm_space *space, const char *wh
 
 void mmi_space_free(struct mm_space *space)
 {
-    struct mmi_space_edit edit = {.nodes = {NULL, 0}};
+    struct mmi_space_edit edit = {0};
     struct mm_vrange all = space->regions.window;
 
     mmi_space_spare_init(space, &edit.spare);
@@ -315,27 +315,97 @@ mm_status_t mm_space_get_stats(struct mm_space *space, struct mm_space_stats *ou
 
 /* --- steps that the other files share --------------------------------------------------------- */
 
-bool mmi_space_take_nodes(struct mm_space *space, struct mmi_region_list *nodes, uint64_t nr)
+static bool take_buckets(struct mm_space *space, uint64_t nr)
 {
-    while (nodes->nr < nr) {
-        struct mmi_region *node = mm_cache_alloc(&space->spaces->region_cache);
+    struct mmi_regions *regions = &space->regions;
 
-        if (node == NULL) {
-            mmi_space_give_nodes(space, nodes);
+    while (regions->nr_spare < nr) {
+        struct mmi_bucket *bucket = mm_cache_alloc(&space->spaces->bucket_cache);
+
+        if (bucket == NULL) {
             return false;
         }
-        mmi_region_push(nodes, node);
+        mmi_regions_push_bucket(regions, bucket);
     }
     return true;
 }
 
-void mmi_space_give_nodes(struct mm_space *space, struct mmi_region_list *nodes)
+static bool take_regions(struct mm_space *space, struct mmi_region_list *list, uint64_t nr)
+{
+    while (list->nr < nr) {
+        struct mmi_region *node = mm_cache_alloc(&space->spaces->region_cache);
+
+        if (node == NULL) {
+            return false;
+        }
+        mmi_region_push(list, node);
+    }
+    return true;
+}
+
+static bool take_claims(struct mm_space *space, struct mmi_claim_list *list, uint64_t nr)
+{
+    while (list->nr < nr) {
+        struct mmi_range *claim = mm_cache_alloc(&space->spaces->claim_cache);
+
+        if (claim == NULL) {
+            return false;
+        }
+        mmi_claim_push(list, claim);
+    }
+    return true;
+}
+
+static bool take(struct mm_space *space, struct mmi_space_nodes *nodes, struct mmi_space_need need,
+                 uint64_t nr_buckets)
+{
+    nodes->nr_spare = space->regions.nr_spare;
+    if (take_regions(space, &nodes->regions, need.regions) &&
+        take_claims(space, &nodes->claims, need.claims) && take_buckets(space, nr_buckets)) {
+        return true;
+    }
+    mmi_space_return_nodes(space, nodes);
+    return false;
+}
+
+bool mmi_space_take_nodes(struct mm_space *space, struct mmi_space_nodes *nodes,
+                          struct mmi_space_need need)
+{
+    return take(space, nodes, need, mmi_regions_need_buckets(&space->regions, need.regions));
+}
+
+bool mmi_space_take_nodes_to_append(struct mm_space *space, struct mmi_space_nodes *nodes,
+                                    struct mmi_space_need need)
+{
+    return take(space, nodes, need, mmi_regions_need_buckets_to_append(need.regions));
+}
+
+/** Give back all nodes, and all buckets to spare but so many. */
+static void give(struct mm_space *space, struct mmi_space_nodes *nodes, uint64_t nr_spare)
 {
     struct mmi_region *node;
+    struct mmi_range *claim;
 
-    while ((node = mmi_region_pop(nodes)) != NULL) {
+    while ((node = mmi_region_pop(&nodes->regions)) != NULL) {
         mm_cache_free(&space->spaces->region_cache, node);
     }
+    while ((claim = mmi_claim_pop(&nodes->claims)) != NULL) {
+        mm_cache_free(&space->spaces->claim_cache, claim);
+    }
+    while (space->regions.nr_spare > nr_spare) {
+        mm_cache_free(&space->spaces->bucket_cache, mmi_regions_pop_bucket(&space->regions));
+    }
+}
+
+void mmi_space_give_nodes(struct mm_space *space, struct mmi_space_nodes *nodes)
+{
+    /* One bucket stays for the next edit, but in a space that needs no second one. */
+    give(space, nodes, space->regions.nr_buckets > 1 ? 1 : 0);
+}
+
+void mmi_space_return_nodes(struct mm_space *space, struct mmi_space_nodes *nodes)
+{
+    give(space, nodes, nodes->nr_spare);
 }
 
 void mmi_space_must(const struct mm_space *space, mm_status_t status, const char *what, uint64_t at)

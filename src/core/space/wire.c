@@ -67,25 +67,25 @@ static void change_regions(struct mm_space *space, uint64_t start, uint64_t len,
 mm_status_t mmi_space_change_flags(struct mm_space *space, uint64_t start, uint64_t len,
                                    const struct mmi_region_change *change)
 {
-    uint64_t nr_nodes = nodes_for(space, start, len, change);
-    struct mmi_region_list none = {NULL, 0};
+    const struct mmi_space_need need = {.regions = nodes_for(space, start, len, change)};
+    struct mmi_space_nodes none = {0};
     struct mmi_space_edit edit;
     struct mm_gather *gather;
     mm_status_t status;
 
-    if (nr_nodes == 0) { /* no region is cut, and no leaf */
-        change_regions(space, start, len, change, &none);
+    if (need.regions == 0) { /* no region is cut, and no leaf */
+        change_regions(space, start, len, change, &none.regions);
         mmi_space_give_nodes(space, &none);
         return MM_OK;
     }
-    status = mmi_space_edit_begin(space, &edit, start, len, nr_nodes, 0);
+    status = mmi_space_edit_begin(space, &edit, start, len, need, 0);
     if (status != MM_OK) {
         return status;
     }
     gather = mmi_space_gather(space);
     mmi_space_cut_leaves(space, start, len, gather);
     mm_gather_end(gather);
-    change_regions(space, start, len, change, &edit.nodes);
+    change_regions(space, start, len, change, &edit.nodes.regions);
     mmi_space_edit_end(space, &edit);
     return MM_OK;
 }
