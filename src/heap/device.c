@@ -17,13 +17,13 @@ static void unlock(struct mmi_devices devices)
 }
 
 /** Whether the range has memory that the direct map shows as write-back. */
-static bool has_memory(struct mmi_devices devices, const struct mmi_range *node)
+static bool has_memory(struct mmi_devices devices, const struct mmi_range *claim)
 {
     struct mm_prange managed;
 
-    return mm_frame_next_memory(devices.frames, mm_pfn_of(mm_paddr(node->node.start)), &managed,
+    return mm_frame_next_memory(devices.frames, mm_pfn_of(mm_paddr(claim->node.start)), &managed,
                                 NULL, NULL) == MM_OK &&
-           managed.start.raw <= mmi_range_last(node);
+           managed.start.raw <= mmi_range_last(claim);
 }
 
 static bool conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t len, mm_memtype_t type)
@@ -38,63 +38,64 @@ static bool conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t len, 
 }
 
 /** Under the lock. */
-static void link_part(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
+static void link_part(struct mmi_devices devices, struct mmi_range *claim, mm_memtype_t type)
 {
-    mmi_overlaps_link(&devices.claims->by_type[type], node);
-    devices.claims->nr_foreign += node->tag != 0 ? 1 : 0;
+    mmi_overlaps_link(&devices.claims->by_type[type], claim);
+    devices.claims->nr_foreign += claim->tag != 0 ? 1 : 0;
 }
 
 /** Under the lock. */
-static mm_status_t link_claim(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
+static mm_status_t link_claim(struct mmi_devices devices, struct mmi_range *claim,
+                              mm_memtype_t type)
 {
-    if (conflicts(devices, node->node.start, node->len, type)) {
+    if (conflicts(devices, claim->node.start, claim->len, type)) {
         return MM_ERR_ALREADY_MAPPED;
     }
-    link_part(devices, node, type);
+    link_part(devices, claim, type);
     return MM_OK;
 }
 
-mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
+mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_range *claim, mm_memtype_t type)
 {
     mm_status_t status;
 
-    if (type != MM_MEMTYPE_WB && has_memory(devices, node)) {
+    if (type != MM_MEMTYPE_WB && has_memory(devices, claim)) {
         return MM_ERR_PERMISSION_DENIED;
     }
     lock(devices);
-    status = link_claim(devices, node, type);
+    status = link_claim(devices, claim, type);
     unlock(devices);
     return status;
 }
 
-mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_range *node,
+mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_range *claim,
                                  mm_memtype_t type)
 {
     mm_status_t status;
 
-    if (type != MM_MEMTYPE_WB && has_memory(devices, node)) {
+    if (type != MM_MEMTYPE_WB && has_memory(devices, claim)) {
         return MM_ERR_PERMISSION_DENIED;
     }
     if (!mmi_lock_try(&devices.claims->lock)) {
         return MM_ERR_BUSY;
     }
-    status = link_claim(devices, node, type);
+    status = link_claim(devices, claim, type);
     unlock(devices);
     return status;
 }
 
-void mmi_device_claim_part(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
+void mmi_device_claim_part(struct mmi_devices devices, struct mmi_range *claim, mm_memtype_t type)
 {
     lock(devices);
-    link_part(devices, node, type);
+    link_part(devices, claim, type);
     unlock(devices);
 }
 
-void mmi_device_release(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type)
+void mmi_device_release(struct mmi_devices devices, struct mmi_range *claim, mm_memtype_t type)
 {
     lock(devices);
-    mmi_overlaps_unlink(&devices.claims->by_type[type], node);
-    devices.claims->nr_foreign -= node->tag != 0 ? 1 : 0;
+    mmi_overlaps_unlink(&devices.claims->by_type[type], claim);
+    devices.claims->nr_foreign -= claim->tag != 0 ? 1 : 0;
     unlock(devices);
 }
 
@@ -121,12 +122,12 @@ mm_status_t mmi_device_settle(struct mm_kva *kva, uint64_t paddr, uint64_t len, 
     return mmi_device_conflicts(devices, paddr, len, type) ? MM_ERR_ALREADY_MAPPED : MM_OK;
 }
 
-bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *node, mm_memtype_t type)
+bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *claim, mm_memtype_t type)
 {
     bool has;
 
     lock(devices);
-    has = mmi_overlaps_has(&devices.claims->by_type[type], node);
+    has = mmi_overlaps_has(&devices.claims->by_type[type], claim);
     unlock(devices);
     return has;
 }

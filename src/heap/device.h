@@ -37,29 +37,30 @@ static inline struct mmi_devices mmi_devices_of(struct mm_kva *kva)
 /**
  * Claim a physical range, for a mapping that is yet to be made.
  *
- * @param node  in no tree; the caller sets `node.start` (physical), `len` (whole pages, no wrap) and
+ * @param claim  in no tree; the caller sets `node.start` (physical), `len` (whole pages, no wrap) and
  *              `tag`: who claims, 0 for the arena alone. Linked if MM_OK, else not
  * @return MM_OK | MM_ERR_ALREADY_MAPPED (a page of it is claimed with another type)
  *         | MM_ERR_PERMISSION_DENIED (a page of it is memory that the frame allocator
  *         manages, and `type` is not write-back)
- * Owner:  the node stays the caller's, and where it is until it is released.
+ * Owner:  the claim stays the caller's, and where it is until it is released.
  * Locks:  that of the claims; any other may be held. Not in a handler. Cost: O(log n).
  */
 MM_MUST_CHECK
-mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type);
+mm_status_t mmi_device_claim(struct mmi_devices devices, struct mmi_range *claim,
+                             mm_memtype_t type);
 
 /** The same without waiting: and MM_ERR_BUSY, if the lock of the claims is held. Any context. Who
  * claimed so may release at once: then only another CPU can hold the lock, and not for long. */
 MM_MUST_CHECK
-mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_range *node,
+mm_status_t mmi_device_try_claim(struct mmi_devices devices, struct mmi_range *claim,
                                  mm_memtype_t type);
 
 /** Claim part of what another claim of this type holds, or all of it: it cannot fail. Locks as
  * mmi_device_claim(). */
-void mmi_device_claim_part(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type);
+void mmi_device_claim_part(struct mmi_devices devices, struct mmi_range *claim, mm_memtype_t type);
 
 /** Take a claim back, once no CPU can have a translation. Locks as mmi_device_claim(). */
-void mmi_device_release(struct mmi_devices devices, struct mmi_range *node, mm_memtype_t type);
+void mmi_device_release(struct mmi_devices devices, struct mmi_range *claim, mm_memtype_t type);
 
 /** Whether a page of the range is claimed with another type. Locks as mmi_device_claim(). */
 bool mmi_device_conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t len,
@@ -78,8 +79,8 @@ bool mmi_device_conflicts(struct mmi_devices devices, uint64_t paddr, uint64_t l
 MM_MUST_CHECK
 mm_status_t mmi_device_settle(struct mm_kva *kva, uint64_t paddr, uint64_t len, mm_memtype_t type);
 
-/** For checks: whether the node is a claim of this type. It is compared and not read, but for
+/** For checks: whether it is a claim of this type. It is compared and not read, but for
  * `node.start`. Locks as mmi_device_claim(). Cost: O(log n), and the claims that begin where it does. */
-bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *node, mm_memtype_t type);
+bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *claim, mm_memtype_t type);
 
 #endif

@@ -275,6 +275,27 @@ static void test_fills_wrap(void **state)
     fixture_stop(f);
 }
 
+/* One bucket is kept for the next edit where there are more than one, and none where there is not. */
+static void test_bucket_to_spare(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+
+    (void)state;
+    for (uint64_t i = 0; i < MMI_BUCKET_MAX + 2; i++) {
+        assert_int_equal(map_at(s, (1 + 2 * i) * PAGE, PAGE, RW, 0), MM_OK);
+        assert_int_equal(s->regions.nr_buckets, i < MMI_BUCKET_MAX ? 1 : 2);
+        assert_int_equal(s->regions.nr_spare, i < MMI_BUCKET_MAX + 1 ? 0 : 1);
+    }
+    for (uint64_t i = MMI_BUCKET_MAX + 2; i-- > 0;) {
+        assert_int_equal(unmap(s, (1 + 2 * i) * PAGE, PAGE), MM_OK);
+        assert_int_equal(s->regions.nr_spare, s->regions.nr_buckets > 1 ? 1 : 0);
+    }
+    assert_int_equal(s->regions.nr_buckets, 0);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_frames_out_of_reach),
         cmocka_unit_test(test_user_range_above_zero),
         cmocka_unit_test(test_fills_wrap),
+        cmocka_unit_test(test_bucket_to_spare),
     };
 
     return cmocka_run_group_tests_name("space_edges", tests, NULL, NULL);

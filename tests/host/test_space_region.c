@@ -687,7 +687,7 @@ static void test_check_finds(void **state)
     for (unsigned i = 0; i < 7 * MMI_BUCKET_MAX; i++) {
         insert(&f, (1 + 4 * i) * PAGE, PAGE, 1, 0);
     }
-    b = (struct mmi_bucket *)(void *)f.tree.root;
+    b = mmi_bucket_of(f.tree.root);
     n = b->region[1];
     assert_true(mmi_regions_check(&f.tree, &f.platform));
     b->gap[1] += PAGE;

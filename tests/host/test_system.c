@@ -69,6 +69,8 @@ static void test_everything_works_together(void **state)
     fault.at = at;
     assert_int_equal(mm_space_fault(space, &fault, &result), MM_OK);
     assert_int_equal(result, MM_FAULT_ZERO);
+    assert_int_equal(mm_space_map_physical(space, &request, m->device.paddr, MM_MEMTYPE_UC, &at),
+                     MM_OK);
     assert_int_equal(mm_space_map(mm_space_kernel(&s->spaces), &request, &at), MM_OK);
     assert_true(mm_vrange_contains(m->config.kernel_space, at));
     audit(m, space, &region, frame);

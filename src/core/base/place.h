@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/** A place in a gap. */
+/**
+ * Where in a gap a range may lie that has a length, an alignment, and limits: the lowest such place,
+ * or the highest. Which gap it is, is for those to say who know them (range.h, core/space/region.h).
+ */
 #ifndef MMI_BASE_PLACE_H
 #define MMI_BASE_PLACE_H
 

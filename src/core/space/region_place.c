@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * Room between regions.
- *
- *        window                                              window's end
- *          |....[ A ]..[ B ][ C ]........[ D ]..................|
- *           gap A   gap B  gap C = 0  gap D      tail (no region's: looked at by itself)
+ * Room between regions: the gap before each, and the tail behind the last, which is no region's and
+ * looked at by itself (drawn in core/base/range.c).
  *
  * The tree names the next bucket with a gap that is large enough, up or down, and in it the gaps are
- * looked at in order. The lowest place begins at the bottom, the tail is the last to be looked at;
- * the highest begins with the tail.
+ * looked at in order. The lowest place begins at the bottom, and the tail is the last to be looked
+ * at; the highest begins with the tail.
  */
 #include "region.h"
 
