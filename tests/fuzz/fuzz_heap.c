@@ -278,6 +278,7 @@ static void op_break(unsigned how)
     uint64_t align = t_mheap_find(&r.blocks, block)->tag;
     uint64_t nr = 1 + fz_below(12); /* within its fence */
     uint64_t before = r.nr_told;
+    uint64_t run_bytes = world_stats(r.world).run_bytes;
 
     if (r.tier->tier != MM_HEAP_HARDENED || !r.tier->reports || is_sample(block)) {
         return;
@@ -291,8 +292,9 @@ static void op_break(unsigned how)
     FZ_EQUAL(r.last.object, (uintptr_t)block);
     FZ_EQUAL(r.last.offset, size);
     FZ_EQUAL(r.last.size, size);
-    /* In a slab it waits, and is poison. */
-    if (size <= 4096 && align <= 4096) {
+    /* In a slab it waits, and is poison. One that became smaller lies in a run still, if there was no
+     * memory to move it. */
+    if (size <= 4096 && align <= 4096 && world_stats(r.world).run_bytes == run_bytes) {
         fz_op("write after free");
         block[size - 1] = 0;
         mm_heap_reclaim(&r.world->heap);
