@@ -56,7 +56,7 @@ struct mm_spaces_config {
     struct mm_frames *frames;         /**< user frames; needs MM_FRAMES_REFCOUNTS */
     const struct mm_physmap *physmap; /**< copied: a direct map of all that `frames` manages */
     struct mm_pagetable *kernel; /**< the kernel's root, with a user range; outlives the manager */
-    struct mm_pool *pool;        /**< nodes of regions and spaces; outlives the manager */
+    struct mm_pool *pool;        /**< spaces and what their regions need; outlives the manager */
     struct mm_platform platform;
     /**
      * Where the kernel's own space maps: page-aligned, inside one declared kernel range, and used

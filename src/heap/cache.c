@@ -15,10 +15,12 @@ static uint64_t hint_pages(uint32_t nr_cpus)
     return ((uint64_t)nr_cpus * MM_CACHE_LINE + MM_PAGE_MASK) >> MM_PAGE_SHIFT;
 }
 
-/** Bytes from object to object: at least 16, and a multiple of the alignment. */
+/** Bytes from object to object: at least 16, and a multiple of the alignment. Fences and poison want 16
+ * of it, and who asks for none gets what any object can lie on. */
 static mm_status_t stride_of(const struct mm_cache_config *config, uint32_t *out)
 {
-    uint64_t align = config->align < 16 ? 16 : config->align;
+    uint64_t least = config->align == 0 || config->tier == MM_HEAP_HARDENED ? 16 : 8;
+    uint64_t align = config->align < least ? least : config->align;
 
     if (config->align != 0 && (!mm_is_pow2(config->align) || config->align > MM_CACHE_MAX_ALIGN)) {
         return MM_ERR_INVALID_ARGUMENT;
@@ -28,6 +30,7 @@ static mm_status_t stride_of(const struct mm_cache_config *config, uint32_t *out
     }
     *out = config->tier == MM_HEAP_HARDENED ? (uint32_t)MMI_FENCE : 0;
     *out = (uint32_t)mm_align_down(config->size + *out + align - 1, align);
+    *out = *out < 16 ? 16 : *out;
     return MM_OK;
 }
 

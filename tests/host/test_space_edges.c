@@ -275,6 +275,20 @@ static void test_fills_wrap(void **state)
     fixture_stop(f);
 }
 
+/* Regions and buckets take what they are, and no more: what a region costs is computed of it. */
+static void test_sizes(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_cache_stats stats;
+
+    (void)state;
+    assert_int_equal(mm_cache_get_stats(&f->spaces.region_cache, &stats), MM_OK);
+    assert_int_equal(stats.object_size, sizeof(struct mmi_region));
+    assert_int_equal(mm_cache_get_stats(&f->spaces.bucket_cache, &stats), MM_OK);
+    assert_int_equal(stats.object_size, sizeof(struct mmi_bucket));
+    fixture_stop(f);
+}
+
 /* One bucket is kept for the next edit where there are more than one, and none where there is not. */
 static void test_bucket_to_spare(void **state)
 {
@@ -307,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_frames_out_of_reach),
         cmocka_unit_test(test_user_range_above_zero),
         cmocka_unit_test(test_fills_wrap),
+        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_bucket_to_spare),
     };
 

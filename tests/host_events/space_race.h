@@ -480,7 +480,9 @@ static inline const char *space_race_finish(void *ctx)
         return "all spaces are gone, and a frame is not free";
     }
     if (mm_frame_check(&w->frames) != MM_OK || mm_cache_check(&w->spaces.space_cache) != MM_OK ||
-        mm_cache_check(&w->spaces.region_cache) != MM_OK) {
+        mm_cache_check(&w->spaces.region_cache) != MM_OK ||
+        mm_cache_check(&w->spaces.bucket_cache) != MM_OK ||
+        mm_cache_check(&w->spaces.claim_cache) != MM_OK) {
         return "the check of a room below";
     }
     if (mm_spaces_get_stats(&w->spaces, &stats) != MM_OK || stats.nr_spaces != 0 ||

@@ -148,7 +148,9 @@ static inline const char *take_down(void)
         return "all spaces are gone, and a frame is not free";
     }
     if (mm_frame_check(&w->frames) != MM_OK || mm_cache_check(&w->spaces.space_cache) != MM_OK ||
-        mm_cache_check(&w->spaces.region_cache) != MM_OK) {
+        mm_cache_check(&w->spaces.region_cache) != MM_OK ||
+        mm_cache_check(&w->spaces.bucket_cache) != MM_OK ||
+        mm_cache_check(&w->spaces.claim_cache) != MM_OK) {
         return "the check of a room below";
     }
     if (w->group.magic != 0 && (w->group.resident_bytes != 0 || w->group.mapped_bytes != 0 ||

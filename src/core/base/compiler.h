@@ -14,4 +14,19 @@
 /* Of what is measured by the cycle: begins a cache line, so that its place is not left to chance. */
 #define MMI_HOT __attribute__((aligned(64)))
 
+/* A function that the thread sanitizer does not watch, and whether there is that sanitizer. */
+#if defined(__SANITIZE_THREAD__)
+#define MMI_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MMI_TSAN 1
+#endif
+#endif
+#ifdef MMI_TSAN
+#define MMI_UNWATCHED __attribute__((noinline, no_sanitize("thread")))
+#else
+#define MMI_TSAN 0
+#define MMI_UNWATCHED
+#endif
+
 #endif

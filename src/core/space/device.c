@@ -245,7 +245,7 @@ static mm_status_t map_leaves(struct mm_space *space, const struct device *d)
 
 /** Nothing is there. */
 static mm_status_t put_there(struct mm_space *space, const struct device *d,
-                             const struct mmi_region_attr *attr)
+                             struct mmi_region_spot spot, const struct mmi_region_attr *attr)
 {
     struct mmi_space_nodes nodes = {0};
     mm_status_t status = mmi_space_charge(space, d->len, 0);
@@ -257,8 +257,7 @@ static mm_status_t put_there(struct mm_space *space, const struct device *d,
                  ? map_leaves(space, d)
                  : MM_ERR_NO_MEMORY;
     if (status == MM_OK) {
-        mmi_regions_insert(&space->regions, mmi_regions_spot(&space->regions, d->at), d->at, d->len,
-                           attr, &nodes.regions);
+        mmi_regions_insert(&space->regions, spot, d->at, d->len, attr, &nodes.regions);
         mmi_space_give_nodes(space, &nodes);
     } else {
         mmi_space_return_nodes(space, &nodes);
@@ -306,8 +305,9 @@ static mm_status_t put(struct mm_space *space, const struct device *d, struct mm
         .flags = (uint32_t)MM_REGION_DEVICE << MMI_REGION_KIND_SHIFT |
                  (uint32_t)d->type << MMI_REGION_TYPE_SHIFT | MMI_REGION_OFFSET,
     };
-    mm_status_t status = mmi_regions_free(&space->regions, d->at, d->len)
-                             ? put_there(space, d, &attr)
+    const struct mmi_region_spot spot = mmi_regions_spot(&space->regions, d->at);
+    mm_status_t status = mmi_regions_free_at(&space->regions, spot, d->at, d->len)
+                             ? put_there(space, d, spot, &attr)
                              : put_instead(space, d, &attr);
 
     space->device_bytes += status == MM_OK ? d->len : 0;

@@ -159,21 +159,17 @@ static bool is_zero_page(const struct mm_space *space, mm_paddr_t paddr)
  * finds out afterwards that nobody could have been. The thread sanitizer cannot know that, and sees
  * no such copy.
  */
-#if defined(__SANITIZE_THREAD__)
-__attribute__((noinline, no_sanitize_thread))
-#endif
-static void
-copy_on_trial(void *to, const void *from)
+MMI_UNWATCHED static void copy_on_trial(void *to, const void *from)
 {
-#if defined(__SANITIZE_THREAD__)
-    volatile uint64_t *words = to; /* or it would be a call of memcpy, which is watched */
+    if (MMI_TSAN) {
+        volatile uint64_t *words = to; /* or it would be a call of memcpy, which is watched */
 
-    for (size_t i = 0; i < MM_PAGE_SIZE / sizeof(*words); i++) {
-        words[i] = ((const volatile uint64_t *)from)[i];
+        for (size_t i = 0; i < MM_PAGE_SIZE / sizeof(*words); i++) {
+            words[i] = ((const volatile uint64_t *)from)[i];
+        }
+    } else {
+        memcpy(to, from, MM_PAGE_SIZE);
     }
-#else
-    memcpy(to, from, MM_PAGE_SIZE);
-#endif
 }
 
 /** A copy of a page's frame; of the zero page a zeroed frame. No reference is taken for it: another

@@ -9,6 +9,7 @@
  *     place.c    where a region goes    remap.c advise.c wire.c brk.c device.c
  *     fault.c    faults                 clone.c    fork, with clone_pinned.c
  *     access.c   from outside           list.c check.c
+ *     region_tree.c region_place.c region_edit.c   regions in buckets (region.h)
  */
 #ifndef MMI_SPACE_INTERNAL_H
 #define MMI_SPACE_INTERNAL_H
@@ -188,7 +189,7 @@ static inline struct mmi_range *mmi_claim_pop(struct mmi_claim_list *list)
 struct mmi_space_nodes {
     struct mmi_region_list regions;
     struct mmi_claim_list claims;
-    uint64_t nr_spare; /* buckets that were to spare before */
+    uint64_t nr_spare; /* buckets that were to spare before these were taken */
 };
 
 /** How many nodes an edit may take. */
@@ -207,7 +208,7 @@ bool mmi_space_take_nodes_to_append(struct mm_space *space, struct mmi_space_nod
                                     struct mmi_space_need need);
 /** The edit is done: give back what nodes are left, and the buckets that a space need not keep. */
 void mmi_space_give_nodes(struct mm_space *space, struct mmi_space_nodes *nodes);
-/** Nothing was done: give back all that was taken. */
+/** Nothing was done: give back all that was taken, by a call that failed too. Twice does no harm. */
 void mmi_space_return_nodes(struct mm_space *space, struct mmi_space_nodes *nodes);
 
 /** A page-table call that cannot fail on tables that are whole: if it did, they are not. */
@@ -409,10 +410,10 @@ uint64_t mmi_space_devices_need(const struct mm_space *space, uint64_t start, ui
 void mmi_space_devices_settle(struct mm_space *space, uint64_t start, uint64_t len,
                               struct mmi_region_list *gone, struct mmi_space_nodes *nodes);
 /**
- * `region` names the claim of another region, which holds all of its memory: it gets one
- * of its own from the list, that one stays the other's. So it is with a region that was copied (fork), and with a
- * part that was put elsewhere, before its old place is settled. device_bytes is the caller's to
- * count.
+ * `region` names the claim of another region, which holds all of its memory: it gets one of its own,
+ * taken from `claims`, and the other keeps its. So it is with a region that was copied (fork), and
+ * with a part that was put elsewhere, before its old place is settled. device_bytes is the caller's
+ * to count.
  */
 void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *region,
                                    struct mmi_claim_list *claims);

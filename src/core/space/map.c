@@ -3,7 +3,7 @@
  * Map and unmap.
  *
  * Each call prepares, then commits. What can fail comes first: the place is found, charges are
- * asked, the nodes that splits need are taken from the cache, and tables are put aside for large
+ * asked, the nodes that splits need are taken from their caches, and tables are put aside for large
  * leaves that the ends of a range cut. Then regions and leaves change together, and nothing of that
  * can fail.
  *

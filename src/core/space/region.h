@@ -142,11 +142,10 @@ struct mmi_region *mmi_regions_last(const struct mmi_regions *tree);
 struct mmi_region *mmi_region_next(const struct mmi_region *region);
 struct mmi_region *mmi_region_prev(const struct mmi_region *region);
 
-/** A place between two regions, before or behind all: so many of the bucket's come before. Good
- * until the tree changes. */
+/** A place between two regions, before or behind all. Good until the tree changes. */
 struct mmi_region_spot {
     struct mmi_bucket *bucket; /* NULL: before all */
-    unsigned index;            /* 1 to the bucket's `nr`; without a bucket 0 */
+    unsigned index; /* so many of its regions come before: 1 to its `nr`, or 0 without one */
 };
 
 /** Behind all regions that begin at or below `at`: what a look finds out once, and an edit is handed.
@@ -154,7 +153,8 @@ struct mmi_region_spot {
 struct mmi_region_spot mmi_regions_spot(const struct mmi_regions *tree, uint64_t at);
 /** Right behind a region. O(1). */
 struct mmi_region_spot mmi_region_behind(const struct mmi_region *region);
-/** Whether no region has a byte in the range. `spot`: of its start. O(1), but at the end of a bucket. */
+/** Whether no region has a byte in the range. `spot`: of its start. O(1), but at the end of a bucket.
+ */
 bool mmi_regions_free_at(const struct mmi_regions *tree, struct mmi_region_spot spot,
                          uint64_t start, uint64_t len);
 /** The same, with a look of its own. */
@@ -200,14 +200,16 @@ static inline uint64_t mmi_regions_need_buckets_to_append(uint64_t nr)
     return nr / MMI_BUCKET_MAX + (nr % MMI_BUCKET_MAX != 0 ? 1 : 0);
 }
 
-/** Have one more, and take one: NULL, if there is none. */
+/** Have one more to spare. */
 void mmi_regions_push_bucket(struct mmi_regions *tree, struct mmi_bucket *bucket);
+/** Take one. NULL: there is none. */
 struct mmi_bucket *mmi_regions_pop_bucket(struct mmi_regions *tree);
 
 /** Put a node (start, len, attr set) where the tree has room for it: at the spot of its start. */
 void mmi_regions_link(struct mmi_regions *tree, struct mmi_region_spot spot,
                       struct mmi_region *region);
-/** Put a node (start, len, attr set) behind all others. Buckets become full. */
+/** Put a node (start, len, attr set), which begins behind the last byte of all others, behind them.
+ * Buckets become full. */
 void mmi_regions_append(struct mmi_regions *tree, struct mmi_region *region);
 void mmi_regions_unlink(struct mmi_regions *tree, struct mmi_region *region);
 /** Move the ends of a region without passing a neighbour. Each byte that stays keeps its offset. */

@@ -3,7 +3,7 @@
  * Regions in buckets, buckets in a tree.
  *
  * A bucket that is full shares with a neighbour, or gives its upper half to a new one; one that has
- * few is taken in by a neighbour, or shares. So an edit needs one bucket at most for each region that
+ * few becomes one with a neighbour, or gets some from one. So an edit needs one bucket at most for each region that
  * it links: the tree of buckets needs no memory to balance itself.
  */
 #include "region.h"
@@ -11,17 +11,17 @@
 #include "core/base/mem.h"
 #include "core/base/report.h"
 
-/* Nodes, and their part of a bucket: here of one with 16 regions. Few buckets have fewer
- * (`space.region_bytes`). */
+/* Nodes, and their part of a bucket: here of one with 16 regions. By maps few buckets have fewer
+ * (`space.region_bytes`); after unmaps they may (decision 0004). */
 _Static_assert(sizeof(struct mmi_region) + sizeof(struct mmi_bucket) / 16 <= 96,
-               "a region has 96 bytes at most");
+               "a region has 96 bytes at most, where buckets have 16");
 
 /** With no more than this, a bucket has room for what comes: two become one if they have no more
- * together, and a full one shares with such a neighbour. Then each of them has room for one more. */
+ * together, and a full one shares with such a neighbour. Then there is room where the new one goes. */
 #define ROOMY (MMI_BUCKET_MAX - 2)
 
-/** With fewer than FEW, a bucket looks for a neighbour: one that takes its regions in, or one that
- * has MANY and shares. */
+/** With fewer than FEW, a bucket looks for a neighbour: to become one with it, or to get some from it
+ * if it has MANY. So none keeps fewer than ROOMY - MANY + 2, but the only one and what is appended. */
 #define FEW  (MMI_BUCKET_MAX / 2)
 #define MANY (MMI_BUCKET_MAX * 2 / 3)
 
@@ -63,7 +63,7 @@ struct mmi_region_spot mmi_regions_spot(const struct mmi_regions *tree, uint64_t
     return (struct mmi_region_spot){mmi_bucket_of(below), nr_upto(mmi_bucket_of(below), at)};
 }
 
-/** The region behind a spot: here the index is its own. */
+/** The region behind a spot: the index is its own, and 0 if it is a bucket's first. */
 static struct mmi_region_spot behind(const struct mmi_regions *tree, struct mmi_region_spot spot)
 {
     if (spot.bucket == NULL) {
@@ -349,8 +349,8 @@ static struct mmi_region_spot share(struct mmi_regions *tree, struct mmi_bucket 
 
 /**
  * Where a region goes that belongs into a full bucket: a neighbour takes half of what it can, so that
- * buckets are seldom less than two thirds full. Only where both are full as well, the bucket is cut
- * in half. At its ends the neighbour takes all that it can: who comes in order, up or down, leaves
+ * by maps buckets are seldom less than two thirds full. Only where no neighbour has room for two, the
+ * bucket is cut in half. At its ends the neighbour takes all that it can: who comes in order, up or down, leaves
  * full buckets.
  */
 static struct mmi_region_spot make_room(struct mmi_regions *tree, struct mmi_region_spot spot)
@@ -406,7 +406,7 @@ static bool merge(struct mmi_regions *tree, struct mmi_bucket *low, struct mmi_b
     return true;
 }
 
-/** A bucket that has few goes into a neighbour, or gets some from one. */
+/** A bucket that has few becomes one with a neighbour, or gets some from one. */
 static void fill_up(struct mmi_regions *tree, struct mmi_bucket *few)
 {
     struct mmi_bucket *prev = mmi_bucket_of(mmi_avl_prev(&few->node));
