@@ -248,19 +248,35 @@ static inline void st_op_reclaim(struct stream *s, unsigned i)
 
 /* --- wiring ----------------------------------------------------------------------------------- */
 
+/** Whether all that has pages is wired now. */
+static inline bool st_all_wired(struct stream *s, unsigned i, uint32_t page, uint32_t end)
+{
+    struct mm_region_info info;
+
+    for (uint32_t n = page; n < end; n++) {
+        if (st_has_pages(&s->ms.spaces[i].pages[n]) &&
+            (mm_space_find(s->space[i], mm_vaddr(st_address(s, n)), &info) != MM_OK ||
+             (info.flags & MM_SPACE_WIRED) == 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static inline void st_wired(struct stream *s, unsigned i, uint32_t page, uint32_t end,
                             mm_status_t status)
 {
     const struct t_ms_space *m = &s->ms.spaces[i];
-    struct mm_region_info info;
     uint32_t n = page;
 
     while (n < end && !st_has_pages(&m->pages[n])) {
         n++;
     }
-    if (n == end || mm_space_find(s->space[i], mm_vaddr(st_address(s, n)), &info) != MM_OK ||
-        (info.flags & MM_SPACE_WIRED) == 0) {
-        ST_TRUE(s, n == end || status == MM_ERR_NO_MEMORY); /* no node */
+    if (n == end) {
+        return; /* nothing that could be wired */
+    }
+    if (!st_all_wired(s, i, page, end)) {
+        ST_TRUE(s, status == MM_ERR_NO_MEMORY); /* no node: nothing was done */
         return;
     }
     st_set_flags(s, i, page, end - page, MM_SPACE_WIRED, 0);
