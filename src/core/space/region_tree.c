@@ -3,8 +3,8 @@
  * Regions in buckets, buckets in a tree.
  *
  * A bucket that is full shares with a neighbour, or gives its upper half to a new one; one that has
- * few becomes one with a neighbour, or gets some from one. So an edit needs one bucket at most for each region that
- * it links: the tree of buckets needs no memory to balance itself.
+ * few becomes one with a neighbour, or gets some from one. So an edit needs one bucket at most for
+ * each region that it links: the tree of buckets needs no memory to balance itself.
  */
 #include "region.h"
 
