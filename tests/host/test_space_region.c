@@ -532,6 +532,14 @@ static void test_change_joins(void **state)
     stop(&f);
 }
 
+/** So many regions of a page in order, so many pages from one to the next: full buckets. */
+static void fill(struct fixture *f, unsigned nr, unsigned step)
+{
+    for (unsigned i = 0; i < nr; i++) {
+        insert(f, (1 + step * i) * PAGE, PAGE, 1, 2);
+    }
+}
+
 /** What one of so many regions costs, its part of a bucket included. */
 static uint64_t bytes_each(const struct fixture *f)
 {
@@ -606,9 +614,7 @@ static void test_bytes_of_full_buckets(void **state)
 
     (void)state;
     start(&f, PAGE, 8 * nr * PAGE);
-    for (unsigned i = 0; i < nr; i++) {
-        insert(&f, (1 + 4 * i) * PAGE, PAGE, 1, 2);
-    }
+    fill(&f, nr, 4);
     for (unsigned i = 0; i < nr; i += MMI_BUCKET_MAX) {
         insert(&f, (1 + 4 * i + 2) * PAGE, PAGE, 1, 2);
         insert(&f, (1 + 4 * (i + MMI_BUCKET_MAX / 2) + 2) * PAGE, PAGE, 1, 2);
@@ -627,9 +633,7 @@ static void test_bytes_of_few(void **state)
 
     (void)state;
     start(&f, PAGE, 4 * nr * PAGE);
-    for (unsigned i = 0; i < nr; i++) {
-        insert(&f, (1 + 2 * i) * PAGE, PAGE, 1, 2);
-    }
+    fill(&f, nr, 2);
     for (unsigned i = 0; i < nr; i++) {
         if (i / MMI_BUCKET_MAX % 2 == 1 && i % MMI_BUCKET_MAX != 0) {
             remove_range(&f, (1 + 2 * i) * PAGE, PAGE);
