@@ -34,6 +34,42 @@ static bool overlaps(uint64_t start, uint64_t len)
     return false;
 }
 
+static void link_pages(struct mm_ranges *tree, struct mmi_range *range, uint64_t first, uint64_t nr)
+{
+    *range = (struct mmi_range){.node.start = first * PAGE, .len = nr * PAGE};
+    mmi_overlaps_link(tree, range);
+}
+
+/* What is sought may be on the right of who is met first, or reach over from the left. Where a range
+ * goes whose place another takes, what is above must not send the search to where its end was:
+ *
+ *                40                       40
+ *           20        50             25        50
+ *         10   30        60   to   10  30         60
+ *            25  35                      35
+ */
+static void test_sides(void **state)
+{
+    static const uint64_t pages[] = {40, 20, 50, 10, 30, 60, 25, 35};
+    enum { LONG = 1, LAST = 5 }; /* 20, 60 */
+    struct mmi_range range[8];
+    struct mm_ranges tree = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        link_pages(&tree, &range[i], pages[i], i == LONG ? 1000 : 1);
+    }
+    assert_ptr_equal(tree.root, &range[0].node);
+    assert_ptr_equal(tree.root->child[MMI_LEFT], &range[LONG].node);
+    assert_ptr_equal(mmi_overlaps_find(&tree, 1019 * PAGE, PAGE), &range[LONG]);
+    assert_null(mmi_overlaps_find(&tree, 1020 * PAGE, PAGE));
+
+    mmi_overlaps_unlink(&tree, &range[LONG]);
+    assert_ptr_equal(mmi_overlaps_find(&tree, 60 * PAGE, PAGE), &range[LAST]);
+    assert_null(mmi_overlaps_find(&tree, 61 * PAGE, PAGE));
+    assert_null(mmi_overlaps_find(&tree, 20 * PAGE, 5 * PAGE));
+}
+
 static void test_random(void **state)
 {
     struct mm_platform platform = t_platform();
@@ -70,7 +106,10 @@ static void test_random(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sides),
+        cmocka_unit_test(test_random),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,8 +63,8 @@ static struct mm_space *seven_buckets(struct fixture *f)
         assert_int_equal(map_at(s, (16 + 3 * i) * PAGE, 2 * PAGE, MM_PROT_READ, 0), MM_OK);
     }
     assert_int_equal(s->regions.nr_buckets, 7);
-    assert_int_equal(s->regions.root->left_height, 2);
-    assert_int_equal(s->regions.root->right_height, 2);
+    assert_int_equal(s->regions.root->height[MMI_LEFT], 2);
+    assert_int_equal(s->regions.root->height[MMI_RIGHT], 2);
     return s;
 }
 
@@ -76,20 +76,21 @@ static void test_tree(void **state)
     struct mmi_avl *first = mmi_avl_first(root);
     struct mmi_avl *second = mmi_avl_next(first);
     /* Of which the first is a child too, so that the way on from there is the same. */
-    struct mmi_avl stranger = {.parent = second, .right = first};
+    struct mmi_avl stranger = {.parent = second, .child = {NULL, first}};
     struct mmi_bucket *bucket = mmi_bucket_of(first);
     struct mmi_region *low = bucket->region[0];
     struct mmi_region *high = bucket->region[1];
 
     (void)state;
-    assert_ptr_equal(root->left, second);
-    NAMES(s, "tree out of balance", root->right_height, 4);
-    NAMES(s, "tree out of balance", root->right_height, 0);
-    NAMES(s, "node knows its subtree wrongly", root->left_max, root->left_max + PAGE);
-    NAMES(s, "node knows its subtree wrongly", root->right_max, root->right_max + PAGE);
-    NAMES(s, "node knows its subtree wrongly", root->left_height, 3);
+    assert_ptr_equal(root->child[MMI_LEFT], second);
+    NAMES(s, "tree out of balance", root->height[MMI_RIGHT], 4);
+    NAMES(s, "tree out of balance", root->height[MMI_RIGHT], 0);
+    NAMES(s, "node knows its subtree wrongly", root->max[MMI_LEFT], root->max[MMI_LEFT] + PAGE);
+    NAMES(s, "node knows its subtree wrongly", root->max[MMI_RIGHT], root->max[MMI_RIGHT] + PAGE);
+    NAMES(s, "node knows its subtree wrongly", root->height[MMI_LEFT], 3);
     NAMES(s, "left child has another parent", first->parent, &stranger);
-    NAMES(s, "right child has another parent", root->right->right->parent, root);
+    NAMES(s, "right child has another parent", root->child[MMI_RIGHT]->child[MMI_RIGHT]->parent,
+          root);
     NAMES(s, "bucket has no region, or too many", bucket->nr, 0);
     NAMES(s, "bucket has no region, or too many", bucket->nr, MMI_BUCKET_MAX + 1);
     NAMES(s, "bucket knows its regions wrongly", first->start, first->start - PAGE);

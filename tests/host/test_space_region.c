@@ -271,8 +271,9 @@ static void test_balance(void **state)
         assert_int_equal(f.tree.nr, nr);
         /* Who comes in order leaves full buckets, who does not shares. */
         assert_true(f.tree.nr_buckets <= (order < 2 ? nr / MMI_BUCKET_MAX + 2 : nr / 16));
-        assert_true(f.tree.root->left_height <= 12 &&
-                    f.tree.root->right_height <= 12); /* 1.44 log2 of the buckets, rounded down */
+        /* 1.44 log2 of the buckets, rounded down */
+        assert_true(f.tree.root->height[MMI_LEFT] <= 12);
+        assert_true(f.tree.root->height[MMI_RIGHT] <= 12);
         assert_false(room(&f, 2 * PAGE, PAGE, &got));
         assert_false(t_mregions_gap_lowest(&f.model, &search, &want));
         assert_int_equal(got, 0);
@@ -375,12 +376,12 @@ static void test_check_finds(void **state)
     b->gap[1] += PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
     b->gap[1] -= PAGE;
-    b->node.right_max += PAGE;
+    b->node.max[MMI_RIGHT] += PAGE;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    b->node.right_max -= PAGE;
-    b->node.left_height++;
+    b->node.max[MMI_RIGHT] -= PAGE;
+    b->node.height[MMI_LEFT]++;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
-    b->node.left_height--;
+    b->node.height[MMI_LEFT]--;
     n->len += 1;
     assert_false(mmi_regions_check(&f.tree, &f.platform));
     n->len -= 1;

@@ -4,8 +4,13 @@
  *
  * An AVL tree (Adelson-Velsky and Landis, 1962): the heights of two siblings differ by one at most,
  * so a path has at most 1.44 log2 n nodes. Nodes know their parent, so nothing recurses.
+ *
+ * What holds for one side holds for the other, so it is said once, for `side`. Where that is on the
+ * way of a search it is inlined with the side known.
  */
 #include "avl.h"
+
+#include "compiler.h"
 
 #include <stddef.h>
 
@@ -30,30 +35,13 @@ static struct summary summary_of(const struct mmi_avl *n)
     if (n == NULL) {
         return (struct summary){0, 0};
     }
-    return (struct summary){(uint8_t)(1 + higher(n->left_height, n->right_height)),
-                            larger(n->value, larger(n->left_max, n->right_max))};
+    return (struct summary){(uint8_t)(1 + higher(n->height[MMI_LEFT], n->height[MMI_RIGHT])),
+                            larger(n->value, larger(n->max[MMI_LEFT], n->max[MMI_RIGHT]))};
 }
 
-static struct summary left_of(const struct mmi_avl *n)
+static struct summary known_of(const struct mmi_avl *n, unsigned side)
 {
-    return (struct summary){n->left_height, n->left_max};
-}
-
-static struct summary right_of(const struct mmi_avl *n)
-{
-    return (struct summary){n->right_height, n->right_max};
-}
-
-static void set_left(struct mmi_avl *n, struct summary s)
-{
-    n->left_height = s.height;
-    n->left_max = s.max;
-}
-
-static void set_right(struct mmi_avl *n, struct summary s)
-{
-    n->right_height = s.height;
-    n->right_max = s.max;
+    return (struct summary){n->height[side], n->max[side]};
 }
 
 static bool same(struct summary a, struct summary b)
@@ -61,82 +49,68 @@ static bool same(struct summary a, struct summary b)
     return a.height == b.height && a.max == b.max;
 }
 
-/** Tell the parent what is on its left or right now. True if it did not know. */
-static bool tell(struct mmi_avl *parent, bool is_left, struct summary s)
+/** Tell `n` what is on that side now. True if it did not know. */
+static bool tell(struct mmi_avl *n, unsigned side, struct summary s)
 {
-    struct summary known = is_left ? left_of(parent) : right_of(parent);
+    struct summary known = known_of(n, side);
 
-    if (is_left) {
-        set_left(parent, s);
-    } else {
-        set_right(parent, s);
-    }
+    n->height[side] = s.height;
+    n->max[side] = s.max;
     return !same(known, s);
 }
 
-/** Where the tree holds `child`: its parent's field, or the root. */
-static struct mmi_avl **slot_of(struct mmi_avl **root, struct mmi_avl *child)
+/** Hang `child`, or nothing, on that side of `n`, who knows that subtree as `s`. */
+static void hang(struct mmi_avl *n, unsigned side, struct mmi_avl *child, struct summary s)
 {
-    struct mmi_avl *parent = child->parent;
-
-    if (parent == NULL) {
-        return root;
-    }
-    return parent->left == child ? &parent->left : &parent->right;
-}
-
-static void set_parent(struct mmi_avl *child, struct mmi_avl *parent)
-{
+    n->child[side] = child;
     if (child != NULL) {
-        child->parent = parent;
+        child->parent = n;
+    }
+    (void)tell(n, side, s);
+}
+
+/** The side of its parent that `n` is on. */
+static unsigned side_of(const struct mmi_avl *n)
+{
+    return n->parent->child[MMI_LEFT] == n ? MMI_LEFT : MMI_RIGHT;
+}
+
+/** The tree holds `by`, or nothing, where it held `n`; who is above is told by the caller. */
+static void replace(struct mmi_avl **root, const struct mmi_avl *n, struct mmi_avl *by)
+{
+    if (n->parent == NULL) {
+        *root = by;
+    } else {
+        n->parent->child[side_of(n)] = by;
+    }
+    if (by != NULL) {
+        by->parent = n->parent;
     }
 }
 
-/** Lift the right child above `n`. Returns it; who is above is told by the caller. */
-static struct mmi_avl *rotate_left(struct mmi_avl **root, struct mmi_avl *n)
+/** Lift the child on that side above `n`. Returns it; who is above is told by the caller. */
+static struct mmi_avl *lift(struct mmi_avl **root, struct mmi_avl *n, unsigned side)
 {
-    struct mmi_avl *up = n->right;
+    struct mmi_avl *up = n->child[side];
 
-    *slot_of(root, n) = up;
-    up->parent = n->parent;
-    n->right = up->left;
-    set_right(n, left_of(up));
-    set_parent(n->right, n);
-    up->left = n;
-    set_left(up, summary_of(n));
-    n->parent = up;
-    return up;
-}
-
-static struct mmi_avl *rotate_right(struct mmi_avl **root, struct mmi_avl *n)
-{
-    struct mmi_avl *up = n->left;
-
-    *slot_of(root, n) = up;
-    up->parent = n->parent;
-    n->left = up->right;
-    set_left(n, right_of(up));
-    set_parent(n->left, n);
-    up->right = n;
-    set_right(up, summary_of(n));
-    n->parent = up;
+    replace(root, n, up);
+    hang(n, side, up->child[!side], known_of(up, !side));
+    hang(up, !side, n, summary_of(n));
     return up;
 }
 
 /** Balance `n`, whose subtrees are balanced. Returns who stands in its place. */
 static struct mmi_avl *balance(struct mmi_avl **root, struct mmi_avl *n)
 {
-    if (n->left_height > n->right_height + 1) {
-        if (n->left->left_height < n->left->right_height) {
-            (void)rotate_left(root, n->left);
+    for (unsigned side = MMI_LEFT; side <= MMI_RIGHT; side++) {
+        struct mmi_avl *child = n->child[side];
+
+        if (n->height[side] > n->height[!side] + 1) {
+            if (child->height[side] < child->height[!side]) {
+                (void)lift(root, child, !side);
+            }
+            return lift(root, n, side);
         }
-        return rotate_right(root, n);
-    }
-    if (n->right_height > n->left_height + 1) {
-        if (n->right->right_height < n->right->left_height) {
-            (void)rotate_right(root, n->right);
-        }
-        return rotate_left(root, n);
     }
     return n;
 }
@@ -145,14 +119,11 @@ static struct mmi_avl *balance(struct mmi_avl **root, struct mmi_avl *n)
 static void repair(struct mmi_avl **root, struct mmi_avl *n)
 {
     while (n != NULL) {
-        struct mmi_avl *parent;
-
         n = balance(root, n);
-        parent = n->parent;
-        if (parent == NULL || !tell(parent, parent->left == n, summary_of(n))) {
+        if (n->parent == NULL || !tell(n->parent, side_of(n), summary_of(n))) {
             return;
         }
-        n = parent;
+        n = n->parent;
     }
 }
 
@@ -166,127 +137,103 @@ struct mmi_avl_spot mmi_avl_spot(struct mmi_avl **root, uint64_t start)
         spot.parent = *spot.slot;
         if (start < spot.parent->start) {
             spot.after = spot.parent;
-            spot.slot = &spot.parent->left;
+            spot.slot = &spot.parent->child[MMI_LEFT];
         } else {
             spot.before = spot.parent;
-            spot.slot = &spot.parent->right;
+            spot.slot = &spot.parent->child[MMI_RIGHT];
         }
     }
     return spot;
 }
 
-struct mmi_avl *mmi_avl_first(struct mmi_avl *root)
+/** The outermost node on that side, or NULL. */
+MMI_INLINE struct mmi_avl *outermost(struct mmi_avl *n, unsigned side)
 {
-    struct mmi_avl *n = root;
-
-    while (n != NULL && n->left != NULL) {
-        n = n->left;
+    while (n != NULL && n->child[side] != NULL) {
+        n = n->child[side];
     }
     return n;
+}
+
+/** The neighbour on that side in the order of all, or NULL. */
+MMI_INLINE struct mmi_avl *neighbour(const struct mmi_avl *node, unsigned side)
+{
+    if (node->child[side] != NULL) {
+        return outermost(node->child[side], !side);
+    }
+    while (node->parent != NULL && node->parent->child[side] == node) {
+        node = node->parent;
+    }
+    return node->parent;
+}
+
+struct mmi_avl *mmi_avl_first(struct mmi_avl *root)
+{
+    return outermost(root, MMI_LEFT);
 }
 
 struct mmi_avl *mmi_avl_last(struct mmi_avl *root)
 {
-    struct mmi_avl *n = root;
-
-    while (n != NULL && n->right != NULL) {
-        n = n->right;
-    }
-    return n;
+    return outermost(root, MMI_RIGHT);
 }
 
 struct mmi_avl *mmi_avl_next(const struct mmi_avl *node)
 {
-    if (node->right != NULL) {
-        return mmi_avl_first(node->right);
-    }
-    while (node->parent != NULL && node->parent->right == node) {
-        node = node->parent;
-    }
-    return node->parent;
+    return neighbour(node, MMI_RIGHT);
 }
 
 struct mmi_avl *mmi_avl_prev(const struct mmi_avl *node)
 {
-    if (node->left != NULL) {
-        return mmi_avl_last(node->left);
-    }
-    while (node->parent != NULL && node->parent->left == node) {
-        node = node->parent;
-    }
-    return node->parent;
+    return neighbour(node, MMI_LEFT);
 }
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/** The first node in the subtree of `n` whose value is `least` or more; there is one. */
-static struct mmi_avl *first_with(struct mmi_avl *n, uint64_t least)
+/** The outermost node on that side of the subtree of `n` whose value is `least` or more; there is
+ * one. */
+MMI_INLINE struct mmi_avl *outermost_with(struct mmi_avl *n, unsigned side, uint64_t least)
 {
     for (;;) {
-        if (n->left_max >= least && n->left != NULL) {
-            n = n->left;
+        if (n->max[side] >= least && n->child[side] != NULL) {
+            n = n->child[side];
         } else if (n->value >= least) {
             return n;
         } else {
-            n = n->right;
+            n = n->child[!side];
         }
     }
 }
 
-/** The last one. */
-static struct mmi_avl *last_with(struct mmi_avl *n, uint64_t least)
+/** The nearest node on that side of `node` whose value is `least` or more, or NULL. */
+MMI_INLINE struct mmi_avl *nearest_with(const struct mmi_avl *node, unsigned side, uint64_t least)
 {
-    for (;;) {
-        if (n->right_max >= least && n->right != NULL) {
-            n = n->right;
-        } else if (n->value >= least) {
-            return n;
-        } else {
-            n = n->left;
+    if (node->child[side] != NULL && node->max[side] >= least) {
+        return outermost_with(node->child[side], !side, least);
+    }
+    for (; node->parent != NULL; node = node->parent) {
+        struct mmi_avl *up = node->parent;
+
+        if (up->child[side] == node) {
+            continue;
+        }
+        if (up->value >= least) {
+            return up;
+        }
+        if (up->child[side] != NULL && up->max[side] >= least) {
+            return outermost_with(up->child[side], !side, least);
         }
     }
+    return NULL;
 }
 
 struct mmi_avl *mmi_avl_next_with(const struct mmi_avl *node, uint64_t least)
 {
-    if (node->right != NULL && node->right_max >= least) {
-        return first_with(node->right, least);
-    }
-    for (; node->parent != NULL; node = node->parent) {
-        struct mmi_avl *up = node->parent;
-
-        if (up->left != node) {
-            continue;
-        }
-        if (up->value >= least) {
-            return up;
-        }
-        if (up->right != NULL && up->right_max >= least) {
-            return first_with(up->right, least);
-        }
-    }
-    return NULL;
+    return nearest_with(node, MMI_RIGHT, least);
 }
 
 struct mmi_avl *mmi_avl_prev_with(const struct mmi_avl *node, uint64_t least)
 {
-    if (node->left != NULL && node->left_max >= least) {
-        return last_with(node->left, least);
-    }
-    for (; node->parent != NULL; node = node->parent) {
-        struct mmi_avl *up = node->parent;
-
-        if (up->right != node) {
-            continue;
-        }
-        if (up->value >= least) {
-            return up;
-        }
-        if (up->left != NULL && up->left_max >= least) {
-            return last_with(up->left, least);
-        }
-    }
-    return NULL;
+    return nearest_with(node, MMI_LEFT, least);
 }
 
 /* --- changing --------------------------------------------------------------------------------- */
@@ -294,10 +241,8 @@ struct mmi_avl *mmi_avl_prev_with(const struct mmi_avl *node, uint64_t least)
 void mmi_avl_link(struct mmi_avl **root, struct mmi_avl *node, const struct mmi_avl_spot *spot)
 {
     node->parent = spot->parent;
-    node->left = NULL;
-    node->right = NULL;
-    set_left(node, summary_of(NULL));
-    set_right(node, summary_of(NULL));
+    hang(node, MMI_LEFT, NULL, summary_of(NULL));
+    hang(node, MMI_RIGHT, NULL, summary_of(NULL));
     *spot->slot = node;
     repair(root, node);
 }
@@ -307,48 +252,36 @@ void mmi_avl_link(struct mmi_avl **root, struct mmi_avl *node, const struct mmi_
 static struct mmi_avl *replace_by_next(struct mmi_avl **root, struct mmi_avl *node,
                                        struct mmi_avl *after)
 {
-    struct mmi_avl **slot = slot_of(root, node);
     struct mmi_avl *parent = after->parent;
     struct mmi_avl *from = after;
 
     if (parent != node) {
         from = parent;
-        parent->left = after->right;
-        set_left(parent, right_of(after));
-        set_parent(after->right, parent);
-        after->right = node->right;
-        set_right(after, right_of(node));
-        set_parent(after->right, after);
+        hang(parent, MMI_LEFT, after->child[MMI_RIGHT], known_of(after, MMI_RIGHT));
+        hang(after, MMI_RIGHT, node->child[MMI_RIGHT], known_of(node, MMI_RIGHT));
     }
-    after->left = node->left;
-    set_left(after, left_of(node));
-    set_parent(after->left, after);
-    after->parent = node->parent;
-    *slot = after;
+    hang(after, MMI_LEFT, node->child[MMI_LEFT], known_of(node, MMI_LEFT));
+    replace(root, node, after);
     return from;
 }
 
 void mmi_avl_unlink(struct mmi_avl **root, struct mmi_avl *node)
 {
-    struct mmi_avl *parent = node->parent;
-
-    if (node->left != NULL && node->right != NULL) {
-        struct mmi_avl *after = mmi_avl_first(node->right);
+    if (node->child[MMI_LEFT] != NULL && node->child[MMI_RIGHT] != NULL) {
+        struct mmi_avl *after = mmi_avl_first(node->child[MMI_RIGHT]);
 
         repair(root, replace_by_next(root, node, after));
         /* The repair from below ends where nothing changes any more, which may be below `after`. Its
          * parent is still to learn that it has another value than the one that was there. */
         repair(root, after);
     } else {
-        bool has_left = node->left != NULL;
-        struct mmi_avl *child = has_left ? node->left : node->right;
+        unsigned side = node->child[MMI_LEFT] != NULL ? MMI_LEFT : MMI_RIGHT;
 
-        if (parent != NULL) {
-            (void)tell(parent, parent->left == node, has_left ? left_of(node) : right_of(node));
+        if (node->parent != NULL) {
+            (void)tell(node->parent, side_of(node), known_of(node, side));
         }
-        *slot_of(root, node) = child;
-        set_parent(child, parent);
-        repair(root, parent);
+        replace(root, node, node->child[side]);
+        repair(root, node->parent);
     }
 }
 
@@ -364,18 +297,19 @@ void mmi_avl_set_value(struct mmi_avl **root, struct mmi_avl *node, uint64_t val
 
 const char *mmi_avl_wrong(const struct mmi_avl *node)
 {
-    if (node->left_height > node->right_height + 1 || node->right_height > node->left_height + 1) {
-        return "tree out of balance";
-    }
-    if (!same(left_of(node), summary_of(node->left)) ||
-        !same(right_of(node), summary_of(node->right))) {
-        return "node knows its subtree wrongly";
-    }
-    if (node->left != NULL && node->left->parent != node) {
-        return "left child has another parent";
-    }
-    if (node->right != NULL && node->right->parent != node) {
-        return "right child has another parent";
+    for (unsigned side = MMI_LEFT; side <= MMI_RIGHT; side++) {
+        const struct mmi_avl *child = node->child[side];
+
+        if (node->height[side] > node->height[!side] + 1) {
+            return "tree out of balance";
+        }
+        if (!same(known_of(node, side), summary_of(child))) {
+            return "node knows its subtree wrongly";
+        }
+        if (child != NULL && child->parent != node) {
+            return side == MMI_LEFT ? "left child has another parent"
+                                    : "right child has another parent";
+        }
     }
     return NULL;
 }

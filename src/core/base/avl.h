@@ -14,18 +14,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/** Sides of a node. */
+enum { MMI_LEFT = 0, MMI_RIGHT = 1 };
+
 /** 64 bytes: in a line, if it begins with one. What a node knows of the subtrees below is here, so
  * that who goes up or down reads no node beside the path. */
 struct mmi_avl {
-    struct mmi_avl *left;
-    struct mmi_avl *right;
+    struct mmi_avl *child[2]; /* by side */
     uint64_t start;
     struct mmi_avl *parent;
     uint64_t value;
-    uint64_t left_max; /* the largest value in the subtree, 0 for none */
-    uint64_t right_max;
-    uint8_t left_height; /* of the subtree, 0 for none */
-    uint8_t right_height;
+    uint64_t max[2];   /* the largest value in the subtree of each side, 0 for none */
+    uint8_t height[2]; /* of that subtree, 0 for none */
 };
 
 /** Where a node belongs, and its neighbours. */

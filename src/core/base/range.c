@@ -137,7 +137,9 @@ struct mmi_range *mmi_overlaps_find(const struct mm_ranges *tree, uint64_t start
     /* If one on the left ends at `start` or behind, then it overlaps, or it begins behind `last`:
      * and so do all on the right. */
     while (n != NULL && (n->start > last || n->value < start)) {
-        n = n->left_max >= start && n->left != NULL ? n->left : n->right;
+        bool left = n->max[MMI_LEFT] >= start && n->child[MMI_LEFT] != NULL;
+
+        n = n->child[left ? MMI_LEFT : MMI_RIGHT];
     }
     return mmi_range_of(n);
 }

@@ -160,7 +160,7 @@ void mmi_space_join(struct mm_space *space, struct mm_space_group *group);
 /** Count it and tell of it. */
 void mmi_space_announce(struct mm_space *space);
 
-/** Claims of devices in nobody's tree, chained by `node.left`. */
+/** Claims of devices in nobody's tree, chained by `node.child[MMI_LEFT]`. */
 struct mmi_claim_list {
     struct mmi_range *head;
     uint64_t nr;
@@ -168,7 +168,7 @@ struct mmi_claim_list {
 
 static inline void mmi_claim_push(struct mmi_claim_list *list, struct mmi_range *claim)
 {
-    claim->node.left = list->head == NULL ? NULL : &list->head->node;
+    claim->node.child[MMI_LEFT] = list->head == NULL ? NULL : &list->head->node;
     list->head = claim;
     list->nr++;
 }
@@ -179,7 +179,7 @@ static inline struct mmi_range *mmi_claim_pop(struct mmi_claim_list *list)
     struct mmi_range *claim = list->head;
 
     if (claim != NULL) {
-        list->head = mmi_range_of(claim->node.left);
+        list->head = mmi_range_of(claim->node.child[MMI_LEFT]);
         list->nr--;
     }
     return claim;

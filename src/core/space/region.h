@@ -75,7 +75,7 @@ struct mmi_regions {
     uint64_t nr;
     uint64_t bytes; /* of all of them */
     uint64_t nr_buckets;
-    struct mmi_bucket *spare; /* chained by `node.left` */
+    struct mmi_bucket *spare; /* chained by `node.child[MMI_LEFT]` */
     uint64_t nr_spare;
 };
 

@@ -51,11 +51,10 @@ struct mmi_region_spot mmi_regions_spot(const struct mmi_regions *tree, uint64_t
     struct mmi_avl *below = NULL;
 
     while (n != NULL) {
-        struct mmi_avl *const children[2] = {n->left, n->right};
         bool right = n->start <= at;
 
         below = right ? n : below;
-        n = children[right];
+        n = n->child[right];
     }
     if (below == NULL) {
         return (struct mmi_region_spot){NULL, 0};
@@ -193,7 +192,7 @@ struct mmi_region *mmi_region_prev(const struct mmi_region *region)
 
 void mmi_regions_push_bucket(struct mmi_regions *tree, struct mmi_bucket *bucket)
 {
-    bucket->node.left = tree->spare == NULL ? NULL : &tree->spare->node;
+    bucket->node.child[MMI_LEFT] = tree->spare == NULL ? NULL : &tree->spare->node;
     tree->spare = bucket;
     tree->nr_spare++;
 }
@@ -203,7 +202,7 @@ struct mmi_bucket *mmi_regions_pop_bucket(struct mmi_regions *tree)
     struct mmi_bucket *bucket = tree->spare;
 
     if (bucket != NULL) {
-        tree->spare = mmi_bucket_of(bucket->node.left);
+        tree->spare = mmi_bucket_of(bucket->node.child[MMI_LEFT]);
         tree->nr_spare--;
     }
     return bucket;
@@ -563,7 +562,8 @@ bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform 
     uint64_t nr_buckets = 0;
     uint64_t nr_spare = 0;
 
-    for (const struct mmi_bucket *b = tree->spare; b != NULL; b = mmi_bucket_of(b->node.left)) {
+    for (const struct mmi_bucket *b = tree->spare; b != NULL;
+         b = mmi_bucket_of(b->node.child[MMI_LEFT])) {
         nr_spare++;
     }
     for (struct mmi_avl *n = mmi_avl_first(tree->root); n != NULL && c.good; n = mmi_avl_next(n)) {
