@@ -145,6 +145,21 @@ struct mm_spaces_stats {
 MM_MUST_CHECK
 mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out);
 
+/**
+ * Check what spaces share: the caches of spaces and of their nodes; that as many spaces, and claims
+ * of devices, are out as are counted, and while no user space is alive no region but the kernel
+ * space's; the zero page; that no more is promised than may be; and without an arena that no page of
+ * a device has two memory types (with one, mm_kva_check() tells). Each contradiction is one line to
+ * the log op. What is in a space is for mm_space_check().
+ *
+ * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
+ * Locks:  the devices', for a moment; no other CPU is in the manager or in a space of its, or
+ *         contradictions are told that are none. Sleeps: never.
+ * Cost:   O(slabs + ranges of devices).
+ */
+MM_MUST_CHECK
+mm_status_t mm_spaces_check(struct mm_spaces *spaces);
+
 /* --- limits ----------------------------------------------------------------------------------- */
 
 /** What may be used at most. 0: any amount. */

@@ -5,6 +5,7 @@
 #include "device.h"
 
 #include "core/base/lock.h"
+#include "core/base/report.h"
 
 static void lock(struct mmi_devices devices)
 {
@@ -130,4 +131,36 @@ bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *claim, m
     has = mmi_overlaps_has(&devices.claims->by_type[type], claim);
     unlock(devices);
     return has;
+}
+
+/** Whether no page of the claim is claimed with a type that comes after its own. */
+static bool has_one_type(struct mmi_devices devices, const struct mmi_range *claim, unsigned type)
+{
+    for (unsigned other = type + 1; other < MM_MEMTYPE_COUNT; other++) {
+        if (mmi_overlaps_find(&devices.claims->by_type[other], claim->node.start, claim->len) !=
+            NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool mmi_devices_check(struct mmi_devices devices, const char *room)
+{
+    bool good = true;
+
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT && good; type++) {
+        const struct mm_ranges *tree = &devices.claims->by_type[type];
+
+        good = mmi_overlaps_check(tree, devices.platform, room);
+        for (struct mmi_range *r = good ? mmi_ranges_first(tree) : NULL; r != NULL;
+             r = mmi_range_next(r)) {
+            if (!has_one_type(devices, r, type)) {
+                mmi_complain(devices.platform, room, "a page of a device has two types",
+                             r->node.start);
+                good = false;
+            }
+        }
+    }
+    return good;
 }

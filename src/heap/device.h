@@ -83,4 +83,9 @@ mm_status_t mmi_device_settle(struct mm_kva *kva, uint64_t paddr, uint64_t len, 
  * `node.start`. Locks as mmi_device_claim(). Cost: O(log n), and the claims that begin where it does. */
 bool mmi_device_has(struct mmi_devices devices, const struct mmi_range *claim, mm_memtype_t type);
 
+/** For checks: whether the trees are in order, and no page is claimed with two types. Each
+ * contradiction is one line to the log op, said of `room`. The lock of the claims is held. Cost:
+ * O(n log n). */
+bool mmi_devices_check(struct mmi_devices devices, const char *room);
+
 #endif

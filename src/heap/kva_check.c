@@ -124,36 +124,26 @@ static void check_device(struct checking *c, unsigned type, struct mmi_range *no
            "a device is not mapped as recorded", device->start);
 }
 
-/** A claim of the arena has a range; what others have claimed is theirs to check. */
-static void check_claim(struct checking *c, unsigned type, struct mmi_range *node)
-{
-    for (unsigned other = type + 1; other < MM_MEMTYPE_COUNT; other++) {
-        expect(c,
-               mmi_overlaps_find(&c->kva->devices.by_type[other], node->node.start, node->len) ==
-                   NULL,
-               "a page of a device has two types", node->node.start);
-    }
-    if (node->tag == 0) {
-        check_device(c, type, node);
-    }
-}
-
-/** Under the lock of the claims. */
+/** Under the lock of the claims. One of the arena has a range; those of others are theirs to check. */
 static void check_claims(struct checking *c)
 {
     uint64_t nr_foreign = 0;
     uint64_t nr = 0;
 
-    for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
+    c->good = mmi_devices_check(mmi_devices_of(c->kva), "kva");
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT && c->good; type++) {
         const struct mm_ranges *tree = &c->kva->devices.by_type[type];
 
-        c->good = c->good && mmi_overlaps_check(tree, &c->kva->platform, "kva");
-        for (struct mmi_range *r = c->good ? mmi_ranges_first(tree) : NULL; r != NULL;
-             r = mmi_range_next(r)) {
-            check_claim(c, type, r);
+        for (struct mmi_range *r = mmi_ranges_first(tree); r != NULL; r = mmi_range_next(r)) {
+            if (r->tag == 0) {
+                check_device(c, type, r);
+            }
             nr_foreign += r->tag != 0 ? 1 : 0;
         }
         nr += tree->nr;
+    }
+    if (!c->good) {
+        return;
     }
     expect(c, nr - nr_foreign == c->nr_ranges[MM_KVA_DEVICE], "devices are not all listed", nr);
     expect(c, nr_foreign == c->kva->devices.nr_foreign, "devices of others counted wrongly",

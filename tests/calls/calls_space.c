@@ -36,6 +36,11 @@ static int do_spaces_get_stats(const uint64_t *a)
     return (int)mm_spaces_get_stats(T_P(0), T_P(1));
 }
 
+static int do_spaces_check(const uint64_t *a)
+{
+    return (int)mm_spaces_check(T_P(0));
+}
+
 static int do_create(const uint64_t *a)
 {
     return (int)mm_space_create(T_P(0), T_P(1));
@@ -270,6 +275,11 @@ static void corrupt(void)
     mm_space_table(t_w.space)->nr_leaves[0]++;
 }
 
+static void corrupt_manager(void)
+{
+    t_w.spaces.nr_spaces++;
+}
+
 /* --- values ------------------------------------------------------------------------------------ */
 
 static unsigned physmaps(uint64_t *v)
@@ -390,6 +400,13 @@ static const struct t_call space[] = {
      .invoke = do_spaces_get_stats,
      .flags = T_VARIANT,
      .args = {T_LIVE_(spare.spaces), T_OUT}},
+    {.name = "mm_spaces_check", .invoke = do_spaces_check, .args = {SPACES}},
+    {.name = "mm_spaces_check",
+     .note = "it contradicts itself",
+     .invoke = do_spaces_check,
+     .setup = corrupt_manager,
+     .flags = T_BAD_ONLY,
+     .args = {SPACES}},
     {.name = "mm_space_create",
      .invoke = do_create,
      .setup = no_free_nodes,

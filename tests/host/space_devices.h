@@ -45,6 +45,7 @@ static inline void all_well(struct fixture *f, struct mm_space *s)
 {
     nothing_stale(f);
     assert_int_equal(mm_space_check(s), MM_OK);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
     if (f->kva.magic != 0) {
         assert_int_equal(mm_kva_check(&f->kva), MM_OK);
     }

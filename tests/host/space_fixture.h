@@ -122,6 +122,7 @@ static inline void fixture_stop(struct fixture *f)
         assert_int_equal(mm_paging_activate(&f->m.kernel), MM_OK);
     }
     f->m.cpus.now = 0;
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
     assert_int_equal(mm_spaces_destroy(&f->spaces), MM_OK);
     if (f->kva.magic != 0) {
         assert_int_equal(mm_kva_check(&f->kva), MM_OK);

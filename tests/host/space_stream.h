@@ -420,6 +420,7 @@ static inline void st_same_sums(struct stream *s)
     ST_EQUAL(s, stats.nr_spaces, alive);
     ST_EQUAL(s, stats.nr_committed, s->ms.counts_promises ? t_ms_promised(&s->ms) : 0);
     s->most_alive = alive > s->most_alive ? alive : s->most_alive;
+    ST_EQUAL(s, mm_spaces_check(&s->f->spaces), MM_OK);
 }
 
 static inline void st_same_all(struct stream *s)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * The check of a space: each contradiction in its tree, and between tree and tables, is made, and the
- * check must name it. Both are internal, so their header is included from the sources.
+ * The checks of a space and of the manager: each contradiction in a tree, between tree and tables, and
+ * in what spaces share is made, and the check must name it. All of it is internal, so the header is
+ * included from the sources.
  */
 #define _GNU_SOURCE /* memmem() */
-#include "space_fixture.h"
+#include "space_devices.h"
 
 #include "core/space/internal.h"
 
@@ -351,9 +352,106 @@ static void test_charges(void **state)
     fixture_stop(f);
 }
 
+/* --- the manager ------------------------------------------------------------------------------ */
+
+/* The check of the manager says this. */
+static void names_shared(struct fixture *f, const char *sentence)
+{
+    static const struct mm_platform_ops ops = {.panic = t_platform_panic, .log = listen};
+    struct listener l = {.sentence = sentence};
+    struct mm_platform kept = f->spaces.platform;
+    struct mm_platform kept_of_pool = f->m.pool.platform;
+
+    f->spaces.platform = f->m.pool.platform = (struct mm_platform){&ops, &l};
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_ERR_CORRUPTED);
+    f->spaces.platform = kept;
+    f->m.pool.platform = kept_of_pool;
+    if (!l.named) {
+        fail_msg("the check did not say: %s", sentence);
+    }
+}
+
+#define NAMES_SHARED(f, sentence, field, value)                                                    \
+    do {                                                                                           \
+        __typeof__(field) kept_ = (field);                                                         \
+        (field) = (value);                                                                         \
+        names_shared((f), (sentence));                                                             \
+        (field) = kept_;                                                                           \
+        assert_int_equal(mm_spaces_check(&(f)->spaces), MM_OK);                                    \
+    } while (0)
+
+/* What lies in a cache and in no space is for a moment nobody's. */
+static void names_lost(struct fixture *f, struct mm_cache *cache, const char *sentence)
+{
+    void *lost = mm_cache_alloc(cache);
+
+    assert_non_null(lost);
+    names_shared(f, sentence);
+    mm_cache_free(cache, lost);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+}
+
+static void test_manager(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *kernel = mm_space_kernel(&f->spaces);
+    struct mm_space *s;
+
+    (void)state;
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    names_lost(f, &f->spaces.space_cache, "spaces counted wrongly");
+    names_lost(f, &f->spaces.region_cache, "a region is nobody's");
+    names_lost(f, &f->spaces.bucket_cache, "a bucket is nobody's");
+    names_lost(f, &f->spaces.claim_cache, "a claim is nobody's");
+    NAMES_SHARED(f, "spaces counted wrongly", f->spaces.nr_spaces, 1);
+    NAMES_SHARED(f, "a region is nobody's", kernel->regions.nr, kernel->regions.nr + 1);
+    NAMES_SHARED(f, "a bucket is nobody's", kernel->regions.nr_spare, kernel->regions.nr_spare + 1);
+    NAMES_SHARED(f, "zero page mortal", f->spaces.zero_page, mm_pfn(f->spaces.zero_page.raw + 1));
+    f->spaces.commit = MM_COMMIT_NEVER;
+    NAMES_SHARED(f, "more is promised than may be", f->spaces.nr_committed,
+                 f->spaces.commit_pages + 1);
+    f->spaces.commit = MM_COMMIT_ALWAYS;
+
+    s = new_space(f);
+    assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    NAMES_SHARED(f, "spaces counted wrongly", f->spaces.nr_spaces, 0);
+    names_lost(f, &f->spaces.claim_cache, "a claim is nobody's");
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+static void test_claims(void **state)
+{
+    struct fixture *f = fixture_start(NULL);
+    struct mm_space *s = new_space(f);
+    struct mmi_range *registers;
+    struct mmi_range *buffer;
+
+    (void)state;
+    assert_int_equal(map_device(s, AT, PAGE, REGISTERS, UC, 0), MM_OK);
+    assert_int_equal(map_device(s, AT + PAGE, PAGE, BUFFER, WC, 0), MM_OK);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    registers = mmi_ranges_first(&f->spaces.own_devices.by_type[UC]);
+    buffer = mmi_ranges_first(&f->spaces.own_devices.by_type[WC]);
+    NAMES_SHARED(f, "range knows its end wrongly", registers->node.value, REGISTERS);
+    NAMES_SHARED(f, "a claim is nobody's", f->spaces.own_devices.nr_foreign, 1);
+    /* Each tree is in order by itself. */
+    registers->node.start = buffer->node.start;
+    registers->node.value = buffer->node.value;
+    names_shared(f, "a page of a device has two types");
+    registers->node.start = REGISTERS;
+    registers->node.value = REGISTERS + PAGE - 1;
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_manager),
+        cmocka_unit_test(test_claims),
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_neighbours),
         cmocka_unit_test(test_leaves),

@@ -389,7 +389,11 @@ static void test_a_check_tells_of_corruption(void **state)
 {
     struct machine *m = *state;
     struct mm_system *s = &m->system;
+    struct mm_gather gather;
+    struct mm_vrange page;
+    mm_pfn_t frame;
     uint64_t summary;
+    void *lost;
 
     assert_int_equal(mm_system_init(s, &m->config), MM_OK);
     s->kernel.nr_tables++;
@@ -399,6 +403,22 @@ static void test_a_check_tells_of_corruption(void **state)
     s->frames.groups[0] = 0; /* lines with free frames, and nobody would look there */
     assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
     s->frames.groups[0] = summary;
+    lost = mm_cache_alloc(&s->spaces.region_cache); /* and in no space */
+    assert_non_null(lost);
+    assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
+    mm_cache_free(&s->spaces.region_cache, lost);
+    s->heap.runs.nr_slabs++;
+    assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED);
+    s->heap.runs.nr_slabs--;
+    page = mm_vrange(m->config.kernel_space.start, 4096);
+    assert_int_equal(mm_frame_alloc(&s->frames, NULL, &frame), MM_OK);
+    assert_int_equal(
+        mm_paging_map(&s->kernel, page, mm_pfn_addr(frame), MM_PROT_RW, MM_MEMTYPE_WB, 0), MM_OK);
+    assert_int_equal(mm_system_check(s), MM_ERR_CORRUPTED); /* in no region */
+    assert_int_equal(mm_gather_begin(&gather, &s->kernel), MM_OK);
+    assert_int_equal(mm_paging_unmap(&s->kernel, page, 0, &gather), MM_OK);
+    mm_gather_end(&gather);
+    mm_frame_free(&s->frames, frame, 0);
     assert_int_equal(mm_system_check(s), MM_OK);
     assert_int_equal(mm_system_destroy(s), MM_OK);
 }

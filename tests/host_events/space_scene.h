@@ -147,11 +147,8 @@ static inline const char *take_down(void)
     if (free_frames() != w->nr_free_at_start) {
         return "all spaces are gone, and a frame is not free";
     }
-    if (mm_frame_check(&w->frames) != MM_OK || mm_cache_check(&w->spaces.space_cache) != MM_OK ||
-        mm_cache_check(&w->spaces.region_cache) != MM_OK ||
-        mm_cache_check(&w->spaces.bucket_cache) != MM_OK ||
-        mm_cache_check(&w->spaces.claim_cache) != MM_OK) {
-        return "the check of a room below";
+    if (mm_frame_check(&w->frames) != MM_OK || mm_spaces_check(&w->spaces) != MM_OK) {
+        return "the check of the frames, or of the manager";
     }
     if (w->group.magic != 0 && (w->group.resident_bytes != 0 || w->group.mapped_bytes != 0 ||
                                 mm_space_group_destroy(&w->group) != MM_OK)) {

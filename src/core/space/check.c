@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Whether a space contradicts itself: its tree, its tables, and what each says of the other. Only
- * reads.
+ * Whether a space contradicts itself: its tree, its tables, and what each says of the other; and
+ * whether the manager does. Only reads.
  */
 #include "internal.h"
 
@@ -202,4 +202,75 @@ mm_status_t mm_space_check(struct mm_space *space)
     }
     mmi_space_unlock(space);
     return c.good ? MM_OK : MM_ERR_CORRUPTED;
+}
+
+/* --- the manager ------------------------------------------------------------------------------ */
+
+/** A cache is well formed, and `nr` of its objects are out. */
+static bool check_cache(const struct mm_spaces *spaces, const struct mm_cache *cache, uint64_t nr,
+                        const char *what)
+{
+    struct mm_cache_stats stats;
+
+    if (mm_cache_check(cache) != MM_OK || mm_cache_get_stats(cache, &stats) != MM_OK) {
+        return false;
+    }
+    if (stats.nr_objects != nr && nr != UINT64_MAX) {
+        mmi_complain(&spaces->platform, "space", what, stats.nr_objects);
+        return false;
+    }
+    return true;
+}
+
+/** How many nodes of regions there are; UINT64_MAX: nobody knows, because spaces of users have some. */
+static uint64_t known_nodes(const struct mm_spaces *spaces, bool buckets)
+{
+    const struct mm_space *kernel = spaces->kernel_space;
+
+    if (mmi_load(&spaces->nr_spaces) != 0) {
+        return UINT64_MAX;
+    }
+    if (kernel == NULL) {
+        return 0;
+    }
+    return buckets ? kernel->regions.nr_buckets + kernel->regions.nr_spare : kernel->regions.nr;
+}
+
+static bool check_caches(struct mm_spaces *spaces)
+{
+    uint64_t nr_spaces = mmi_load(&spaces->nr_spaces) + (spaces->kernel_space != NULL ? 1 : 0);
+    uint64_t nr_claims;
+
+    return mmi_spaces_devices_check(spaces, &nr_claims) &&
+           check_cache(spaces, &spaces->space_cache, nr_spaces, "spaces counted wrongly") &&
+           check_cache(spaces, &spaces->region_cache, known_nodes(spaces, false),
+                       "a region is nobody's") &&
+           check_cache(spaces, &spaces->bucket_cache, known_nodes(spaces, true),
+                       "a bucket is nobody's") &&
+           check_cache(spaces, &spaces->claim_cache, nr_claims, "a claim is nobody's");
+}
+
+mm_status_t mm_spaces_check(struct mm_spaces *spaces)
+{
+    if (spaces == NULL) {
+        return MM_ERR_INVALID_ARGUMENT;
+    }
+    if (spaces->magic != MMI_SPACES_MAGIC) {
+        return MM_ERR_NOT_INITIALIZED;
+    }
+    if (!check_caches(spaces)) {
+        return MM_ERR_CORRUPTED;
+    }
+    if (spaces->zero_page.raw != 0 &&
+        mm_frame_refs(spaces->frames, spaces->zero_page) != MM_FRAME_REF_IMMORTAL) {
+        mmi_complain(&spaces->platform, "space", "zero page mortal", spaces->zero_page.raw);
+        return MM_ERR_CORRUPTED;
+    }
+    if (spaces->commit == MM_COMMIT_NEVER &&
+        mmi_load(&spaces->nr_committed) > spaces->commit_pages) {
+        mmi_complain(&spaces->platform, "space", "more is promised than may be",
+                     mmi_load(&spaces->nr_committed));
+        return MM_ERR_CORRUPTED;
+    }
+    return MM_OK;
 }

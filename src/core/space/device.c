@@ -13,6 +13,7 @@
  */
 #include "internal.h"
 
+#include "core/base/lock.h"
 #include "heap/device.h"
 
 #include <mm/paging_ops.h>
@@ -23,14 +24,17 @@
 /** Regions that the ends of one edit can cut. */
 #define CUT_MAX 2u
 
-static struct mmi_devices claims_of(struct mm_space *space)
+static struct mmi_devices claims_of_all(struct mm_spaces *spaces)
 {
-    struct mm_spaces *spaces = space->spaces;
-
     if (spaces->kva != NULL) {
         return mmi_devices_of(spaces->kva);
     }
     return (struct mmi_devices){&spaces->own_devices, spaces->frames, &spaces->platform};
+}
+
+static struct mmi_devices claims_of(struct mm_space *space)
+{
+    return claims_of_all(space->spaces);
 }
 
 static struct mmi_range *claim_of(const struct mmi_region *region)
@@ -422,4 +426,18 @@ bool mmi_space_devices_check(struct mm_space *space)
         complain(&c, "devices are counted wrongly", bytes);
     }
     return c.good;
+}
+
+bool mmi_spaces_devices_check(struct mm_spaces *spaces, uint64_t *nr)
+{
+    struct mmi_devices devices = claims_of_all(spaces);
+    bool good = true;
+
+    mmi_lock(&devices.claims->lock, devices.platform);
+    if (spaces->kva == NULL) {
+        good = mmi_devices_check(devices, "space");
+    }
+    *nr = devices.claims->nr_foreign;
+    mmi_unlock(&devices.claims->lock);
+    return good;
 }
