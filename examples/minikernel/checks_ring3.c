@@ -388,6 +388,7 @@ static void start(struct ring3_checks *r)
 
 static void stop(struct ring3_checks *r)
 {
+    must(mm_spaces_check(&r->spaces), "check of the spaces of ring 3");
     must(mm_spaces_destroy(&r->spaces), "end of the spaces of ring 3");
     must(mm_pool_destroy(&r->pool), "end of the pool of ring 3");
     must(mm_page_frames_destroy(&r->pages), "end of the page source of ring 3");

@@ -331,6 +331,7 @@ void memory_start_rest(struct memory *m)
 void memory_stop_rest(struct memory *m)
 {
     must(mm_dma_destroy(&m->dma), "end of DMA");
+    must(mm_spaces_check(&m->spaces), "check of the spaces");
     must(mm_spaces_destroy(&m->spaces), "end of the spaces");
     must(mm_kva_destroy(&m->kva), "end of the kernel virtual arena");
     must(mm_heap_destroy(&m->heap), "end of the heap");
