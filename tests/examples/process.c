@@ -44,7 +44,8 @@ int main(void)
         {{0x401000}, 0x3000, "data", 4, MM_PROT_RW, MM_REGION_DATA},
     };
     static struct mm_x86_64 x86;
-    static struct process p;
+    static struct mm_space_group group;
+    struct mm_space *space;
     static struct cpu cpu;
     char code[5] = "";
     mm_status_t status;
@@ -59,13 +60,17 @@ int main(void)
     if (status == MM_OK)
         status = start(mm_x86_64_backend(&x86));
     if (status == MM_OK)
-        status = make_process(&host.spaces, segments, 2, UINT64_C(32) << 40, &p);
+        status = make_group(&group);
     if (status == MM_OK)
-        status = mm_space_activate(p.space);
+        status = make_process(&host.spaces, &group, segments, 2, UINT64_C(32) << 40, &space);
     if (status == MM_OK)
-        status = mm_space_read(p.space, code, mm_vaddr(0x400000), 4, 0, NULL);
+        status = mm_space_activate(space);
     if (status == MM_OK)
-        status = end_process(&host.kernel, &p);
+        status = mm_space_read(space, code, mm_vaddr(0x400000), 4, 0, NULL);
+    if (status == MM_OK)
+        status = end_process(&host.kernel, space);
+    if (status == MM_OK)
+        status = mm_space_group_destroy(&group);
     if (status == MM_OK)
         status = mm_system_destroy(&host);
     printf("process: %s, %s\n", mm_status_str(status), code);
