@@ -146,16 +146,17 @@ MM_MUST_CHECK
 mm_status_t mm_spaces_get_stats(const struct mm_spaces *spaces, struct mm_spaces_stats *out);
 
 /**
- * Check what spaces share: the caches of spaces and of their nodes; that as many spaces, and claims
- * of devices, are out as are counted, and while no user space is alive no region but the kernel
- * space's; the zero page; that no more is promised than may be; and without an arena that no page of
- * a device has two memory types (with one, mm_kva_check() tells). Each contradiction is one line to
- * the log op. What is in a space is for mm_space_check().
+ * Check what spaces share: that the caches of spaces and of their nodes are well formed; that as many
+ * spaces are allocated as are counted, and as many claims of devices as there are; that the zero
+ * page is immortal and zero; that no more is promised than may be; and without an arena that no page
+ * of a device has two memory types (with one, mm_kva_check() tells). While no user space is alive,
+ * also that every region, bucket and promise is the kernel space's: none was lost. What is found
+ * first is told the log op. What is in a space is for mm_space_check().
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the devices', for a moment; no other CPU is in the manager or in a space of its, or
- *         contradictions are told that are none. Sleeps: never.
- * Cost:   O(slabs + ranges of devices).
+ * Locks:  the devices', without an arena while their ranges are compared; no other CPU is in the
+ *         manager or in one of its spaces, or contradictions are told that are none. Sleeps: never.
+ * Cost:   O(slabs), and without an arena O(n log n) of n ranges of devices.
  */
 MM_MUST_CHECK
 mm_status_t mm_spaces_check(struct mm_spaces *spaces);

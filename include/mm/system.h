@@ -179,11 +179,12 @@ MM_MUST_CHECK
 mm_status_t mm_system_destroy(struct mm_system *system);
 
 /**
- * The checks of the frames, the kernel's page table, the arena, the heap, what spaces share and the
- * kernel's space, in order. A user space is checked by who holds a reference to it.
+ * The checks of the frames, the kernel's page table, the arena, the heap, the kernel's space and what
+ * spaces share, in order. A user space is checked by who holds a reference to it.
  *
  * @return MM_OK | MM_ERR_CORRUPTED | MM_ERR_NOT_INITIALIZED | MM_ERR_INVALID_ARGUMENT (null)
- * Locks:  the arena's and its root's, then the kernel space's; no other CPU is in any room.
+ * Locks:  the arena's and its root's, with the devices'; then the kernel space's; then the devices'.
+ *         No other CPU is in any room.
  * Cost:   O(frames + tables + slabs).
  */
 MM_MUST_CHECK

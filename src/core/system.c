@@ -409,11 +409,11 @@ mm_status_t mm_system_check(struct mm_system *system)
     if (status == MM_OK) {
         status = mm_heap_check(&system->heap);
     }
-    if (status == MM_OK && system->spaces.frames != NULL) {
-        status = mm_spaces_check(&system->spaces);
-    }
     if (status == MM_OK && mm_space_kernel(&system->spaces) != NULL) {
         status = mm_space_check(mm_space_kernel(&system->spaces));
+    }
+    if (status == MM_OK && system->spaces.frames != NULL) {
+        status = mm_spaces_check(&system->spaces);
     }
     return status;
 }

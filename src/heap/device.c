@@ -150,11 +150,12 @@ bool mmi_devices_check(struct mmi_devices devices, const char *room)
     bool good = true;
 
     for (unsigned type = 0; type < MM_MEMTYPE_COUNT && good; type++) {
+        good = mmi_overlaps_check(&devices.claims->by_type[type], devices.platform, room);
+    }
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT && good; type++) {
         const struct mm_ranges *tree = &devices.claims->by_type[type];
 
-        good = mmi_overlaps_check(tree, devices.platform, room);
-        for (struct mmi_range *r = good ? mmi_ranges_first(tree) : NULL; r != NULL;
-             r = mmi_range_next(r)) {
+        for (struct mmi_range *r = mmi_ranges_first(tree); r != NULL; r = mmi_range_next(r)) {
             if (!has_one_type(devices, r, type)) {
                 mmi_complain(devices.platform, room, "a page of a device has two types",
                              r->node.start);

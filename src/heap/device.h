@@ -10,7 +10,7 @@
  * before a range is split or handed on, claim what stays, then release the old claim.
  *
  * The claims have a lock of their own, the innermost of all, held for O(log n) and with no call out
- * of here: it may be taken under the lock of the arena, of a space, of the root.
+ * of here, but by checks: it may be taken under the lock of the arena, of a space, of the root.
  *
  * What was freed in the arena keeps its claim until a purge: see mmi_device_settle().
  */

@@ -107,7 +107,10 @@ static void test_tree(void **state)
     NAMES(s, "region knows its gap wrongly", bucket->gap[1], 2 * PAGE);
     NAMES(s, "regions counted wrongly", s->regions.nr, NR - 1);
     NAMES(s, "regions counted wrongly", s->regions.bytes, PAGE);
-    NAMES(s, "regions counted wrongly", s->regions.nr_buckets, 6);
+    NAMES(s, "tree has more nodes than are counted", s->regions.nr_buckets, 6);
+    NAMES(s, "regions counted wrongly", s->regions.nr_buckets, 8);
+    NAMES(s, "root has a parent", root->parent, first);
+    NAMES(s, "left child has another parent", root->child[MMI_LEFT], root);
     NAMES(s, "buckets to spare counted wrongly", s->regions.nr_spare, 2);
     put_last(f, s);
     fixture_stop(f);
@@ -395,28 +398,55 @@ static void test_manager(void **state)
 {
     struct fixture *f = fixture_start(NULL);
     struct mm_space *kernel = mm_space_kernel(&f->spaces);
+    uint64_t *zero = mm_physmap_ptr(&f->spaces.physmap, mm_pfn_addr(f->spaces.zero_page));
     struct mm_space *s;
 
     (void)state;
     assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
-    names_lost(f, &f->spaces.space_cache, "spaces counted wrongly");
-    names_lost(f, &f->spaces.region_cache, "a region is nobody's");
-    names_lost(f, &f->spaces.bucket_cache, "a bucket is nobody's");
-    names_lost(f, &f->spaces.claim_cache, "a claim is nobody's");
-    NAMES_SHARED(f, "spaces counted wrongly", f->spaces.nr_spaces, 1);
-    NAMES_SHARED(f, "a region is nobody's", kernel->regions.nr, kernel->regions.nr + 1);
-    NAMES_SHARED(f, "a bucket is nobody's", kernel->regions.nr_spare, kernel->regions.nr_spare + 1);
+    names_lost(f, &f->spaces.space_cache, "spaces allocated are not those counted");
+    names_lost(f, &f->spaces.region_cache, "regions allocated are not those of the kernel's space");
+    names_lost(f, &f->spaces.bucket_cache, "buckets allocated are not those of the kernel's space");
+    names_lost(f, &f->spaces.claim_cache, "claims of devices counted wrongly");
+    NAMES_SHARED(f, "spaces allocated are not those counted", f->spaces.nr_spaces, 1);
+    NAMES_SHARED(f, "regions allocated are not those of the kernel's space", kernel->regions.nr,
+                 kernel->regions.nr + 1);
+    NAMES_SHARED(f, "buckets allocated are not those of the kernel's space",
+                 kernel->regions.nr_spare, kernel->regions.nr_spare + 1);
+    NAMES_SHARED(f, "slabs", f->spaces.region_cache.objects.nr_slabs, 77);
+    NAMES_SHARED(f, "a cache is none any more", f->spaces.bucket_cache.magic, 0);
+    NAMES_SHARED(f, "zero page missing", f->spaces.zero_page, mm_pfn(0));
     NAMES_SHARED(f, "zero page mortal", f->spaces.zero_page, mm_pfn(f->spaces.zero_page.raw + 1));
-    f->spaces.commit = MM_COMMIT_NEVER;
-    NAMES_SHARED(f, "more is promised than may be", f->spaces.nr_committed,
-                 f->spaces.commit_pages + 1);
-    f->spaces.commit = MM_COMMIT_ALWAYS;
+    NAMES_SHARED(f, "zero page not zero", zero[511], 1);
+    NAMES_SHARED(f, "pages promised are not those of the kernel's space", f->spaces.nr_committed,
+                 1);
 
     s = new_space(f);
     assert_int_equal(map_at(s, 16 * PAGE, PAGE, RW, 0), MM_OK);
     assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
-    NAMES_SHARED(f, "spaces counted wrongly", f->spaces.nr_spaces, 0);
-    names_lost(f, &f->spaces.claim_cache, "a claim is nobody's");
+    NAMES_SHARED(f, "spaces allocated are not those counted", f->spaces.nr_spaces, 0);
+    names_lost(f, &f->spaces.claim_cache, "claims of devices counted wrongly");
+    NAMES_SHARED(f, "more is promised than may be", f->spaces.nr_committed, 1);
+    put_last(f, s);
+    fixture_stop(f);
+}
+
+/* All that may be promised is, and that is no contradiction; one page more is. */
+static void test_promises(void **state)
+{
+    struct fixture *f = fixture_machine(NULL);
+    struct mm_spaces_config config = fixture_config(f);
+    struct mm_space *s;
+
+    (void)state;
+    config.commit = MM_COMMIT_NEVER;
+    config.commit_pages = 3;
+    config.kernel_range.len = 0;
+    assert_int_equal(mm_spaces_init(&f->spaces, &config), MM_OK);
+    names_lost(f, &f->spaces.region_cache, "regions allocated are not those of the kernel's space");
+    s = new_space(f);
+    assert_int_equal(map_at(s, 16 * PAGE, 3 * PAGE, RW, 0), MM_OK);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    NAMES_SHARED(f, "more is promised than may be", f->spaces.nr_committed, 4);
     put_last(f, s);
     fixture_stop(f);
 }
@@ -435,7 +465,10 @@ static void test_claims(void **state)
     registers = mmi_ranges_first(&f->spaces.own_devices.by_type[UC]);
     buffer = mmi_ranges_first(&f->spaces.own_devices.by_type[WC]);
     NAMES_SHARED(f, "range knows its end wrongly", registers->node.value, REGISTERS);
-    NAMES_SHARED(f, "a claim is nobody's", f->spaces.own_devices.nr_foreign, 1);
+    NAMES_SHARED(f, "left child has another parent", registers->node.child[MMI_LEFT],
+                 &registers->node);
+    NAMES_SHARED(f, "claims of devices counted wrongly", f->spaces.own_devices.nr_foreign, 1);
+    names_lost(f, &f->spaces.claim_cache, "claims of devices counted wrongly");
     /* Each tree is in order by itself. */
     registers->node.start = buffer->node.start;
     registers->node.value = buffer->node.value;
@@ -447,11 +480,43 @@ static void test_claims(void **state)
     fixture_stop(f);
 }
 
+/* Two managers share an arena, and so the claims in it. */
+static void test_claims_in_an_arena(void **state)
+{
+    struct fixture *f = fixture_start_with_arena(NULL);
+    struct mm_spaces_config config = fixture_config(f);
+    struct mm_spaces *other = calloc(1, sizeof(*other));
+    struct mm_space *theirs;
+    struct mm_space *s;
+
+    (void)state;
+    assert_non_null(other);
+    config.kva = &f->kva;
+    config.kernel_range.len = 0;
+    assert_int_equal(mm_spaces_init(other, &config), MM_OK);
+    assert_int_equal(mm_space_create(other, &theirs), MM_OK);
+    assert_int_equal(map_device(theirs, AT, PAGE, REGISTERS, UC, 0), MM_OK);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    assert_int_equal(mm_spaces_check(other), MM_OK);
+    names_lost(f, &f->spaces.claim_cache, "claims of devices are allocated, and no space has one");
+    s = new_space(f);
+    assert_int_equal(map_device(s, AT, PAGE, BUFFER, UC, 0), MM_OK);
+    assert_int_equal(mm_spaces_check(&f->spaces), MM_OK);
+    NAMES_SHARED(f, "claims of devices that the arena lacks", f->kva.devices.nr_foreign, 0);
+    put_last(f, s);
+    assert_true(mm_space_put(theirs));
+    assert_int_equal(mm_spaces_destroy(other), MM_OK);
+    free(other);
+    fixture_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_manager),
+        cmocka_unit_test(test_promises),
         cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_claims_in_an_arena),
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_neighbours),
         cmocka_unit_test(test_leaves),

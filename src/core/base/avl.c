@@ -5,8 +5,8 @@
  * An AVL tree (Adelson-Velsky and Landis, 1962): the heights of two siblings differ by one at most,
  * so a path has at most 1.44 log2 n nodes. Nodes know their parent, so nothing recurses.
  *
- * What holds for one side holds for the other, so it is said once, for `side`. Where that is on the
- * way of a search it is inlined with the side known.
+ * What holds for one side holds for the other, so it is said once, for `side`. The steps of a search
+ * are inlined, so that the side is a constant there.
  */
 #include "avl.h"
 
@@ -298,18 +298,55 @@ void mmi_avl_set_value(struct mmi_avl **root, struct mmi_avl *node, uint64_t val
 const char *mmi_avl_wrong(const struct mmi_avl *node)
 {
     for (unsigned side = MMI_LEFT; side <= MMI_RIGHT; side++) {
-        const struct mmi_avl *child = node->child[side];
-
         if (node->height[side] > node->height[!side] + 1) {
             return "tree out of balance";
         }
-        if (!same(known_of(node, side), summary_of(child))) {
+        if (!same(known_of(node, side), summary_of(node->child[side]))) {
             return "node knows its subtree wrongly";
         }
-        if (child != NULL && child->parent != node) {
-            return side == MMI_LEFT ? "left child has another parent"
-                                    : "right child has another parent";
+    }
+    return NULL;
+}
+
+/** The side of `n` to go on at, for who came from `from`; behind MMI_RIGHT: up. */
+static unsigned next_side(const struct mmi_avl *n, const struct mmi_avl *from)
+{
+    unsigned side = from == n->parent ? MMI_LEFT : from == n->child[MMI_LEFT] ? MMI_RIGHT : 2;
+
+    while (side <= MMI_RIGHT && n->child[side] == NULL) {
+        side++;
+    }
+    return side;
+}
+
+/* Each node is come to from its parent alone, so none but a child of two sides is come to twice, and the
+ * count ends that. */
+const char *mmi_avl_broken(const struct mmi_avl *root, uint64_t nr)
+{
+    const struct mmi_avl *from = NULL;
+    const struct mmi_avl *n = root;
+    uint64_t seen = 0;
+
+    if (root != NULL && root->parent != NULL) {
+        return "root has a parent";
+    }
+    while (n != NULL) {
+        const struct mmi_avl *here = n;
+        unsigned side = next_side(n, from);
+
+        if (from == n->parent && ++seen > nr) {
+            return "tree has more nodes than are counted";
         }
+        if (side > MMI_RIGHT) {
+            n = n->parent;
+        } else {
+            n = n->child[side];
+            if (n->parent != here) {
+                return side == MMI_LEFT ? "left child has another parent"
+                                        : "right child has another parent";
+            }
+        }
+        from = here;
     }
     return NULL;
 }

@@ -58,7 +58,10 @@ struct mmi_avl *mmi_avl_next_with(const struct mmi_avl *node, uint64_t least);
 /** The last one before it. */
 struct mmi_avl *mmi_avl_prev_with(const struct mmi_avl *node, uint64_t least);
 
-/** What is wrong with a node's balance, parents and knowledge of its subtrees, or NULL. */
+/** What is wrong with how nodes hang together, at most `nr` of them, or NULL: then who follows their
+ * pointers comes to an end. To be asked before anything else is. O(n). */
+const char *mmi_avl_broken(const struct mmi_avl *root, uint64_t nr);
+/** What is wrong with a node's balance and knowledge of its subtrees, or NULL. O(1). */
 const char *mmi_avl_wrong(const struct mmi_avl *node);
 
 #endif

@@ -185,6 +185,18 @@ static void check_node(struct checking *c, const struct mmi_range *range)
     c->bytes += range->len;
 }
 
+/** Nothing of a tree that is broken can be looked at. */
+static bool hangs_together(const struct mm_ranges *tree, const struct mm_platform *platform,
+                           const char *room)
+{
+    const char *broken = mmi_avl_broken(tree->root, tree->nr);
+
+    if (broken != NULL) {
+        mmi_complain(platform, room, broken, tree->nr);
+    }
+    return broken == NULL;
+}
+
 static bool check_sums(struct checking *c, const struct mm_ranges *tree)
 {
     if (c->good && (c->nr != tree->nr || c->bytes != tree->bytes)) {
@@ -201,6 +213,9 @@ bool mmi_ranges_check(const struct mm_ranges *tree, const struct mm_platform *pl
     uint64_t from = tree->window.start.raw;
     bool full = false; /* a range ends with the last byte there is */
 
+    if (!hangs_together(tree, platform, room)) {
+        return false;
+    }
     for (const struct mmi_range *n = mmi_ranges_first(tree); n != NULL && c.good;
          n = mmi_range_next(n)) {
         expect(&c,
@@ -221,6 +236,9 @@ bool mmi_overlaps_check(const struct mm_ranges *tree, const struct mm_platform *
     struct checking c = {.platform = platform, .room = room, .good = true};
     uint64_t from = 0;
 
+    if (!hangs_together(tree, platform, room)) {
+        return false;
+    }
     for (const struct mmi_range *n = mmi_ranges_first(tree); n != NULL && c.good;
          n = mmi_range_next(n)) {
         expect(&c, n->node.start >= from, "range out of order", n);

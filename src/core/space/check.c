@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * Whether a space contradicts itself: its tree, its tables, and what each says of the other; and
- * whether the manager does. Only reads.
+ * whether the manager does. Mends nothing.
  */
 #include "internal.h"
 
@@ -206,48 +206,104 @@ mm_status_t mm_space_check(struct mm_space *space)
 
 /* --- the manager ------------------------------------------------------------------------------ */
 
-/** A cache is well formed, and `nr` of its objects are out. */
-static bool check_cache(const struct mm_spaces *spaces, const struct mm_cache *cache, uint64_t nr,
-                        const char *what)
+static bool is_wrong(const struct mm_spaces *spaces, const char *what, uint64_t value)
 {
+    mmi_complain(&spaces->platform, "space", what, value);
+    return false;
+}
+
+/** A cache is well formed; how many of its objects are allocated is in `*nr`. */
+static bool check_cache(const struct mm_spaces *spaces, const struct mm_cache *cache, uint64_t *nr)
+{
+    mm_status_t status = mm_cache_check(cache);
     struct mm_cache_stats stats;
 
-    if (mm_cache_check(cache) != MM_OK || mm_cache_get_stats(cache, &stats) != MM_OK) {
-        return false;
+    if (status == MM_OK) {
+        status = mm_cache_get_stats(cache, &stats);
     }
-    if (stats.nr_objects != nr && nr != UINT64_MAX) {
-        mmi_complain(&spaces->platform, "space", what, stats.nr_objects);
-        return false;
+    if (status == MM_OK) {
+        *nr = stats.nr_objects;
+    } else if (status != MM_ERR_CORRUPTED) { /* which it has told */
+        (void)is_wrong(spaces, "a cache is none any more", (uint64_t)(uintptr_t)cache);
+    }
+    return status == MM_OK;
+}
+
+/** Where no user space is alive, whatever there is is the kernel space's. */
+static bool check_leftovers(const struct mm_spaces *spaces, uint64_t nr_regions,
+                            uint64_t nr_buckets, uint64_t nr_claims)
+{
+    static const struct mmi_regions none;
+    const struct mm_space *kernel = spaces->kernel_space;
+    const struct mmi_regions *regions = kernel != NULL ? &kernel->regions : &none;
+
+    if (nr_regions != regions->nr) {
+        return is_wrong(spaces, "regions allocated are not those of the kernel's space",
+                        nr_regions);
+    }
+    if (nr_buckets != regions->nr_buckets + regions->nr_spare) {
+        return is_wrong(spaces, "buckets allocated are not those of the kernel's space",
+                        nr_buckets);
+    }
+    if (nr_claims != 0) {
+        return is_wrong(spaces, "claims of devices are allocated, and no space has one", nr_claims);
+    }
+    if (mmi_load(&spaces->nr_committed) != (kernel != NULL ? kernel->nr_committed : 0)) {
+        return is_wrong(spaces, "pages promised are not those of the kernel's space",
+                        mmi_load(&spaces->nr_committed));
     }
     return true;
 }
 
-/** How many nodes of regions there are; UINT64_MAX: nobody knows, because spaces of users have some. */
-static uint64_t known_nodes(const struct mm_spaces *spaces, bool buckets)
+static bool check_nodes(struct mm_spaces *spaces)
 {
-    const struct mm_space *kernel = spaces->kernel_space;
-
-    if (mmi_load(&spaces->nr_spaces) != 0) {
-        return UINT64_MAX;
-    }
-    if (kernel == NULL) {
-        return 0;
-    }
-    return buckets ? kernel->regions.nr_buckets + kernel->regions.nr_spare : kernel->regions.nr;
-}
-
-static bool check_caches(struct mm_spaces *spaces)
-{
-    uint64_t nr_spaces = mmi_load(&spaces->nr_spaces) + (spaces->kernel_space != NULL ? 1 : 0);
+    uint64_t nr_alive = mmi_load(&spaces->nr_spaces);
+    uint64_t nr_spaces;
+    uint64_t nr_regions;
+    uint64_t nr_buckets;
     uint64_t nr_claims;
 
-    return mmi_spaces_devices_check(spaces, &nr_claims) &&
-           check_cache(spaces, &spaces->space_cache, nr_spaces, "spaces counted wrongly") &&
-           check_cache(spaces, &spaces->region_cache, known_nodes(spaces, false),
-                       "a region is nobody's") &&
-           check_cache(spaces, &spaces->bucket_cache, known_nodes(spaces, true),
-                       "a bucket is nobody's") &&
-           check_cache(spaces, &spaces->claim_cache, nr_claims, "a claim is nobody's");
+    if (!check_cache(spaces, &spaces->space_cache, &nr_spaces) ||
+        !check_cache(spaces, &spaces->region_cache, &nr_regions) ||
+        !check_cache(spaces, &spaces->bucket_cache, &nr_buckets) ||
+        !check_cache(spaces, &spaces->claim_cache, &nr_claims)) {
+        return false;
+    }
+    if (nr_spaces != nr_alive + (spaces->kernel_space != NULL ? 1 : 0)) {
+        return is_wrong(spaces, "spaces allocated are not those counted", nr_spaces);
+    }
+    return mmi_spaces_devices_check(spaces, nr_claims) &&
+           (nr_alive != 0 || check_leftovers(spaces, nr_regions, nr_buckets, nr_claims));
+}
+
+static bool check_zero_page(const struct mm_spaces *spaces)
+{
+    const uint64_t *word;
+
+    if ((spaces->zero_page.raw != 0) != (spaces->user_range.len != 0)) {
+        return is_wrong(spaces, "zero page missing, or for nobody", spaces->zero_page.raw);
+    }
+    if (spaces->zero_page.raw == 0) {
+        return true;
+    }
+    if (mm_frame_refs(spaces->frames, spaces->zero_page) != MM_FRAME_REF_IMMORTAL) {
+        return is_wrong(spaces, "zero page mortal", spaces->zero_page.raw);
+    }
+    word = mm_physmap_ptr(&spaces->physmap, mm_pfn_addr(spaces->zero_page));
+    for (unsigned i = 0; i < MM_PAGE_SIZE / sizeof(*word); i++) {
+        if (word[i] != 0) {
+            return is_wrong(spaces, "zero page not zero", word[i]);
+        }
+    }
+    return true;
+}
+
+static bool check_promises(const struct mm_spaces *spaces)
+{
+    uint64_t nr = mmi_load(&spaces->nr_committed);
+
+    return nr <= (spaces->commit == MM_COMMIT_NEVER ? spaces->commit_pages : 0) ||
+           is_wrong(spaces, "more is promised than may be", nr);
 }
 
 mm_status_t mm_spaces_check(struct mm_spaces *spaces)
@@ -258,19 +314,7 @@ mm_status_t mm_spaces_check(struct mm_spaces *spaces)
     if (spaces->magic != MMI_SPACES_MAGIC) {
         return MM_ERR_NOT_INITIALIZED;
     }
-    if (!check_caches(spaces)) {
-        return MM_ERR_CORRUPTED;
-    }
-    if (spaces->zero_page.raw != 0 &&
-        mm_frame_refs(spaces->frames, spaces->zero_page) != MM_FRAME_REF_IMMORTAL) {
-        mmi_complain(&spaces->platform, "space", "zero page mortal", spaces->zero_page.raw);
-        return MM_ERR_CORRUPTED;
-    }
-    if (spaces->commit == MM_COMMIT_NEVER &&
-        mmi_load(&spaces->nr_committed) > spaces->commit_pages) {
-        mmi_complain(&spaces->platform, "space", "more is promised than may be",
-                     mmi_load(&spaces->nr_committed));
-        return MM_ERR_CORRUPTED;
-    }
-    return MM_OK;
+    return check_nodes(spaces) && check_zero_page(spaces) && check_promises(spaces)
+               ? MM_OK
+               : MM_ERR_CORRUPTED;
 }

@@ -428,16 +428,38 @@ bool mmi_space_devices_check(struct mm_space *space)
     return c.good;
 }
 
-bool mmi_spaces_devices_check(struct mm_spaces *spaces, uint64_t *nr)
+/** Under the lock of the claims, which are all of this manager's spaces. */
+static bool check_own(const struct mm_spaces *spaces, struct mmi_devices devices, uint64_t nr)
+{
+    uint64_t linked = 0;
+
+    if (!mmi_devices_check(devices, "space")) {
+        return false;
+    }
+    for (unsigned type = 0; type < MM_MEMTYPE_COUNT; type++) {
+        linked += devices.claims->by_type[type].nr;
+    }
+    if (linked != nr || linked != devices.claims->nr_foreign) {
+        mmi_complain(&spaces->platform, "space", "claims of devices counted wrongly", linked);
+        return false;
+    }
+    return true;
+}
+
+bool mmi_spaces_devices_check(struct mm_spaces *spaces, uint64_t nr)
 {
     struct mmi_devices devices = claims_of_all(spaces);
-    bool good = true;
+    bool good;
 
     mmi_lock(&devices.claims->lock, devices.platform);
     if (spaces->kva == NULL) {
-        good = mmi_devices_check(devices, "space");
+        good = check_own(spaces, devices, nr);
+    } else {
+        good = nr <= devices.claims->nr_foreign;
+        if (!good) {
+            mmi_complain(&spaces->platform, "space", "claims of devices that the arena lacks", nr);
+        }
     }
-    *nr = devices.claims->nr_foreign;
     mmi_unlock(&devices.claims->lock);
     return good;
 }

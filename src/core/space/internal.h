@@ -420,9 +420,9 @@ void mmi_space_devices_claim_again(struct mm_space *space, struct mmi_region *re
 /** Whether every device of the space is claimed, mapped and counted as its region says; each
  * contradiction is logged. */
 bool mmi_space_devices_check(struct mm_space *space);
-/** Whether the claims of all spaces are in order, where no arena has them too and checks them. How
- * many there are is in `*nr`. Locks: the devices', for a moment. */
-bool mmi_spaces_devices_check(struct mm_spaces *spaces, uint64_t *nr);
+/** Whether the claims of all spaces, of which `nr` are allocated, are in order; with an arena, which may
+ * have those of other managers and checks them, whether it has so many. Locks: the devices'. */
+bool mmi_spaces_devices_check(struct mm_spaces *spaces, uint64_t nr);
 
 /* --- advise.c: lock held alone ---------------------------------------------------------------- */
 

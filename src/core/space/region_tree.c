@@ -54,7 +54,7 @@ struct mmi_region_spot mmi_regions_spot(const struct mmi_regions *tree, uint64_t
         bool right = n->start <= at;
 
         below = right ? n : below;
-        n = n->child[right];
+        n = n->child[right ? MMI_RIGHT : MMI_LEFT];
     }
     if (below == NULL) {
         return (struct mmi_region_spot){NULL, 0};
@@ -559,10 +559,15 @@ static void check_bucket(struct checking *c, const struct mmi_bucket *bucket)
 bool mmi_regions_check(const struct mmi_regions *tree, const struct mm_platform *platform)
 {
     struct checking c = {.platform = platform, .tree = tree, .good = true};
+    const char *broken = mmi_avl_broken(tree->root, tree->nr_buckets);
     uint64_t nr_buckets = 0;
     uint64_t nr_spare = 0;
 
-    for (const struct mmi_bucket *b = tree->spare; b != NULL;
+    if (broken != NULL) {
+        mmi_complain(platform, "space", broken, tree->nr_buckets);
+        return false;
+    }
+    for (const struct mmi_bucket *b = tree->spare; b != NULL && nr_spare <= tree->nr_spare;
          b = mmi_bucket_of(b->node.child[MMI_LEFT])) {
         nr_spare++;
     }
