@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the room space: spaces that are made with a layout, limits, a group.
+ * Calls of the room space: spaces that are made with a layout, limits, a group, what all of them share.
  */
 #include "calls.h"
 
@@ -57,6 +57,16 @@ static int do_group_get_stats(const uint64_t *a)
     return (int)mm_space_group_get_stats(T_P(0), T_P(1));
 }
 
+static int do_get_stats(const uint64_t *a)
+{
+    return (int)mm_spaces_get_stats(T_P(0), T_P(1));
+}
+
+static int do_check(const uint64_t *a)
+{
+    return (int)mm_spaces_check(T_P(0));
+}
+
 /* --- other worlds, values ---------------------------------------------------------------------- */
 
 static void no_free_space(void)
@@ -85,6 +95,11 @@ static void short_reach(void)
     t_w.kernel.physmap.len = 0x1000;
 }
 
+static void corrupt(void)
+{
+    t_w.spaces.nr_spaces++;
+}
+
 static unsigned spaces(uint64_t *v)
 {
     v[0] = (uint64_t)(uintptr_t)t_w.space;
@@ -103,8 +118,9 @@ static unsigned groups(uint64_t *v)
     return 4;
 }
 
-#define SPACE T_OF("space", spaces)
-#define GROUP T_LIVE_GONE(spare.group, group)
+#define SPACE  T_OF("space", spaces)
+#define SPACES T_LIVE_GONE(spaces, spaces)
+#define GROUP  T_LIVE_GONE(spare.group, group)
 #define ANYWHERE                                                                                   \
     T_NUM("lowest", PAGE), T_NUM("mmap_base", GIB), T_NUM("top", 2 * GIB),                         \
         T_NUM("stack_gap", 4 * PAGE), T_NUM("stack_max", 8 * PAGE), T_U32("random_bits", 8),       \
@@ -116,19 +132,19 @@ static const struct t_call layout[] = {
      .invoke = do_create_with,
      .setup = no_free_space,
      .flags = T_CAN_FAIL,
-     .args = {T_LIVE_GONE(spaces, spaces), T_GIVEN("config"), ANYWHERE, T_OUT}},
+     .args = {SPACES, T_GIVEN("config"), ANYWHERE, T_OUT}},
     {.name = "mm_space_create_with",
      .note = "no user range",
      .invoke = do_create_with,
      .setup = no_user_range,
      .flags = T_BAD_ONLY,
-     .args = {T_LIVE_GONE(spaces, spaces), T_GIVEN("config"), ANYWHERE, T_OUT}},
+     .args = {SPACES, T_GIVEN("config"), ANYWHERE, T_OUT}},
     {.name = "mm_space_create_with",
      .note = "a root beyond reach",
      .invoke = do_create_with,
      .setup = short_reach,
      .flags = T_BAD_ONLY | T_COMPOSED,
-     .args = {T_LIVE_GONE(spaces, spaces), T_GIVEN("config"), ANYWHERE, T_OUT}},
+     .args = {SPACES, T_GIVEN("config"), ANYWHERE, T_OUT}},
     {.name = "mm_space_get_layout", .invoke = do_get_layout, .args = {SPACE, T_OUT}},
     {.name = "mm_space_set_limits", .invoke = do_set_limits, .args = {SPACE, LIMITS}},
     {.name = "mm_space_group_init",
@@ -143,6 +159,19 @@ static const struct t_call layout[] = {
      .args = {GROUP}},
     {.name = "mm_space_group_set_limits", .invoke = do_group_set_limits, .args = {GROUP, LIMITS}},
     {.name = "mm_space_group_get_stats", .invoke = do_group_get_stats, .args = {GROUP, T_OUT}},
+    {.name = "mm_spaces_get_stats", .invoke = do_get_stats, .args = {SPACES, T_OUT}},
+    {.name = "mm_spaces_get_stats",
+     .note = "without a kernel's space",
+     .invoke = do_get_stats,
+     .flags = T_VARIANT,
+     .args = {T_LIVE_(spare.spaces), T_OUT}},
+    {.name = "mm_spaces_check", .invoke = do_check, .args = {SPACES}},
+    {.name = "mm_spaces_check",
+     .note = "it contradicts itself",
+     .invoke = do_check,
+     .setup = corrupt,
+     .flags = T_BAD_ONLY,
+     .args = {SPACES}},
 };
 
 const struct t_call_list t_calls_layout = T_CALL_LIST(layout);

@@ -31,16 +31,6 @@ static int do_destroy(const uint64_t *a)
     return (int)mm_spaces_destroy(T_P(0));
 }
 
-static int do_spaces_get_stats(const uint64_t *a)
-{
-    return (int)mm_spaces_get_stats(T_P(0), T_P(1));
-}
-
-static int do_spaces_check(const uint64_t *a)
-{
-    return (int)mm_spaces_check(T_P(0));
-}
-
 static int do_create(const uint64_t *a)
 {
     return (int)mm_space_create(T_P(0), T_P(1));
@@ -275,11 +265,6 @@ static void corrupt(void)
     mm_space_table(t_w.space)->nr_leaves[0]++;
 }
 
-static void corrupt_manager(void)
-{
-    t_w.spaces.nr_spaces++;
-}
-
 /* --- values ------------------------------------------------------------------------------------ */
 
 static unsigned physmaps(uint64_t *v)
@@ -394,19 +379,6 @@ static const struct t_call space[] = {
      .invoke = do_destroy,
      .flags = T_BAD_ONLY,
      .args = {T_LIVE_(spaces)}},
-    {.name = "mm_spaces_get_stats", .invoke = do_spaces_get_stats, .args = {SPACES, T_OUT}},
-    {.name = "mm_spaces_get_stats",
-     .note = "without a kernel's space",
-     .invoke = do_spaces_get_stats,
-     .flags = T_VARIANT,
-     .args = {T_LIVE_(spare.spaces), T_OUT}},
-    {.name = "mm_spaces_check", .invoke = do_spaces_check, .args = {SPACES}},
-    {.name = "mm_spaces_check",
-     .note = "it contradicts itself",
-     .invoke = do_spaces_check,
-     .setup = corrupt_manager,
-     .flags = T_BAD_ONLY,
-     .args = {SPACES}},
     {.name = "mm_space_create",
      .invoke = do_create,
      .setup = no_free_nodes,

@@ -23,32 +23,48 @@ static void listen(void *ctx, const char *line, size_t len)
     l->named |= memmem(line, len, l->sentence, strlen(l->sentence)) != NULL;
 }
 
-/* The check of this space says this of it. */
-static void names(struct mm_space *s, const char *sentence)
+/* The check of a space, or of the manager if that is NULL, says this. What is below logs to `below`. */
+static void is_named(struct mm_spaces *spaces, struct mm_space *s, struct mm_platform *below,
+                     const char *sentence)
 {
     static const struct mm_platform_ops ops = {.panic = t_platform_panic, .log = listen};
     struct listener l = {.sentence = sentence};
-    struct mm_platform kept = s->spaces->platform;
-    struct mm_platform kept_of_table = s->table->platform;
+    struct mm_platform kept = spaces->platform;
+    struct mm_platform kept_below = *below;
 
-    s->spaces->platform = s->table->platform = (struct mm_platform){&ops, &l};
-    assert_int_equal(mm_space_check(s), MM_ERR_CORRUPTED);
-    s->spaces->platform = kept;
-    s->table->platform = kept_of_table;
+    spaces->platform = *below = (struct mm_platform){&ops, &l};
+    assert_int_equal(s != NULL ? mm_space_check(s) : mm_spaces_check(spaces), MM_ERR_CORRUPTED);
+    spaces->platform = kept;
+    *below = kept_below;
     if (!l.named) {
         fail_msg("the check did not say: %s", sentence);
     }
 }
 
+static void names(struct mm_space *s, const char *sentence)
+{
+    is_named(s->spaces, s, &s->table->platform, sentence);
+}
+
+static void names_shared(struct fixture *f, const char *sentence)
+{
+    is_named(&f->spaces, NULL, &f->m.pool.platform, sentence);
+}
+
 /* One field gets a value for the time of a check. */
-#define NAMES(s, sentence, field, value)                                                           \
+#define MEANWHILE(field, value, named, check)                                                      \
     do {                                                                                           \
         __typeof__(field) kept_ = (field);                                                         \
         (field) = (value);                                                                         \
-        names((s), (sentence));                                                                    \
+        named;                                                                                     \
         (field) = kept_;                                                                           \
-        assert_int_equal(mm_space_check(s), MM_OK);                                                \
+        assert_int_equal(check, MM_OK);                                                            \
     } while (0)
+
+#define NAMES(s, sentence, field, value)                                                           \
+    MEANWHILE(field, value, names((s), (sentence)), mm_space_check(s))
+#define NAMES_SHARED(f, sentence, field, value)                                                    \
+    MEANWHILE(field, value, names_shared((f), (sentence)), mm_spaces_check(&(f)->spaces))
 
 /* --- the tree --------------------------------------------------------------------------------- */
 
@@ -356,32 +372,6 @@ static void test_charges(void **state)
 }
 
 /* --- the manager ------------------------------------------------------------------------------ */
-
-/* The check of the manager says this. */
-static void names_shared(struct fixture *f, const char *sentence)
-{
-    static const struct mm_platform_ops ops = {.panic = t_platform_panic, .log = listen};
-    struct listener l = {.sentence = sentence};
-    struct mm_platform kept = f->spaces.platform;
-    struct mm_platform kept_of_pool = f->m.pool.platform;
-
-    f->spaces.platform = f->m.pool.platform = (struct mm_platform){&ops, &l};
-    assert_int_equal(mm_spaces_check(&f->spaces), MM_ERR_CORRUPTED);
-    f->spaces.platform = kept;
-    f->m.pool.platform = kept_of_pool;
-    if (!l.named) {
-        fail_msg("the check did not say: %s", sentence);
-    }
-}
-
-#define NAMES_SHARED(f, sentence, field, value)                                                    \
-    do {                                                                                           \
-        __typeof__(field) kept_ = (field);                                                         \
-        (field) = (value);                                                                         \
-        names_shared((f), (sentence));                                                             \
-        (field) = kept_;                                                                           \
-        assert_int_equal(mm_spaces_check(&(f)->spaces), MM_OK);                                    \
-    } while (0)
 
 /* What lies in a cache and in no space is for a moment nobody's. */
 static void names_lost(struct fixture *f, struct mm_cache *cache, const char *sentence)
