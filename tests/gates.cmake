@@ -50,10 +50,8 @@ mm_add_gate(example 60 "gate;source" ${mm_python} "${mm_gates}/example.py" "${PR
     --require first-steps)
 mm_add_gate(format 60 "gate;source" ${mm_python} "${mm_gates}/format.py" "${PROJECT_SOURCE_DIR}")
 mm_add_gate(tidy 600 "gate;source" ${mm_python} "${mm_gates}/tidy.py" "${PROJECT_SOURCE_DIR}"
-    "${PROJECT_BINARY_DIR}" src --nodes 112000)
-mm_add_gate(tidy.full 900 "gate;source;long" ${mm_python} "${mm_gates}/tidy.py"
-    "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}" src)
-set_tests_properties(gate.tidy gate.tidy.full PROPERTIES COST 100)
+    "${PROJECT_BINARY_DIR}" src)
+set_tests_properties("${MM_TEST_PREFIX}gate.tidy" PROPERTIES COST 100)
 mm_add_gate(cppcheck 300 "gate;source" ${mm_python} "${mm_gates}/cppcheck.py"
     "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}/tests/cppcheck")
 mm_add_gate(selftest 120 "gate;source" ${mm_python} "${mm_gates}/selftest.py")
