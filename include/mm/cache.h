@@ -266,9 +266,11 @@ mm_status_t mm_pool_get_stats(const struct mm_pool *pool, struct mm_pool_stats *
 struct mm_cache_config {
     const char *name; /**< lives as long as the cache; NULL: "cache" */
     uint64_t size;    /**< bytes of an object, 1 to MM_CACHE_MAX_SIZE */
-    uint64_t
-        align; /**< bytes, a power of two up to MM_CACHE_MAX_ALIGN; 0: 16. Less than 8 is 8, and
-                           in a hardened cache less than 16 is 16 */
+    /**
+     * Bytes, a power of two up to MM_CACHE_MAX_ALIGN; 0: 16. Less than 8 is 8, and in a hardened
+     * cache less than 16 is 16.
+     */
+    uint64_t align;
     /**
      * Called once for each object when its slab is made; objects must be freed in the state it
      * made. NULL: none.

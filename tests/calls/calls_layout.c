@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the room space: spaces that are made with a layout, limits, a group, what all of them share.
+ * Calls of the room space: spaces that are made with a layout, limits, a group, what spaces share.
  */
 #include "calls.h"
 

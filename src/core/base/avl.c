@@ -319,8 +319,8 @@ static unsigned next_side(const struct mmi_avl *n, const struct mmi_avl *from)
     return side;
 }
 
-/* Each node is come to from its parent alone, so none but a child of two sides is come to twice, and the
- * count ends that. */
+/* Each node is come to from its parent alone, so none but a child on both sides is come to twice, and
+ * the count ends that. */
 const char *mmi_avl_broken(const struct mmi_avl *root, uint64_t nr)
 {
     const struct mmi_avl *from = NULL;

@@ -206,7 +206,8 @@ mm_status_t mm_space_check(struct mm_space *space)
 
 /* --- the manager ------------------------------------------------------------------------------ */
 
-static bool is_wrong(const struct mm_spaces *spaces, const char *what, uint64_t value)
+/** Tell what is wrong. Returns that it is not well. */
+static bool tell(const struct mm_spaces *spaces, const char *what, uint64_t value)
 {
     mmi_complain(&spaces->platform, "space", what, value);
     return false;
@@ -224,7 +225,7 @@ static bool check_cache(const struct mm_spaces *spaces, const struct mm_cache *c
     if (status == MM_OK) {
         *nr = stats.nr_objects;
     } else if (status != MM_ERR_CORRUPTED) { /* which it has told */
-        (void)is_wrong(spaces, "a cache is none any more", (uint64_t)(uintptr_t)cache);
+        (void)tell(spaces, "a cache is none any more", (uint64_t)(uintptr_t)cache);
     }
     return status == MM_OK;
 }
@@ -238,19 +239,17 @@ static bool check_leftovers(const struct mm_spaces *spaces, uint64_t nr_regions,
     const struct mmi_regions *regions = kernel != NULL ? &kernel->regions : &none;
 
     if (nr_regions != regions->nr) {
-        return is_wrong(spaces, "regions allocated are not those of the kernel's space",
-                        nr_regions);
+        return tell(spaces, "regions allocated are not those of the kernel's space", nr_regions);
     }
     if (nr_buckets != regions->nr_buckets + regions->nr_spare) {
-        return is_wrong(spaces, "buckets allocated are not those of the kernel's space",
-                        nr_buckets);
+        return tell(spaces, "buckets allocated are not those of the kernel's space", nr_buckets);
     }
     if (nr_claims != 0) {
-        return is_wrong(spaces, "claims of devices are allocated, and no space has one", nr_claims);
+        return tell(spaces, "claims of devices are allocated, and no space has one", nr_claims);
     }
     if (mmi_load(&spaces->nr_committed) != (kernel != NULL ? kernel->nr_committed : 0)) {
-        return is_wrong(spaces, "pages promised are not those of the kernel's space",
-                        mmi_load(&spaces->nr_committed));
+        return tell(spaces, "pages promised are not those of the kernel's space",
+                    mmi_load(&spaces->nr_committed));
     }
     return true;
 }
@@ -270,7 +269,7 @@ static bool check_nodes(struct mm_spaces *spaces)
         return false;
     }
     if (nr_spaces != nr_alive + (spaces->kernel_space != NULL ? 1 : 0)) {
-        return is_wrong(spaces, "spaces allocated are not those counted", nr_spaces);
+        return tell(spaces, "spaces allocated are not those counted", nr_spaces);
     }
     return mmi_spaces_devices_check(spaces, nr_claims) &&
            (nr_alive != 0 || check_leftovers(spaces, nr_regions, nr_buckets, nr_claims));
@@ -281,18 +280,18 @@ static bool check_zero_page(const struct mm_spaces *spaces)
     const uint64_t *word;
 
     if ((spaces->zero_page.raw != 0) != (spaces->user_range.len != 0)) {
-        return is_wrong(spaces, "zero page missing, or for nobody", spaces->zero_page.raw);
+        return tell(spaces, "zero page missing, or for nobody", spaces->zero_page.raw);
     }
     if (spaces->zero_page.raw == 0) {
         return true;
     }
     if (mm_frame_refs(spaces->frames, spaces->zero_page) != MM_FRAME_REF_IMMORTAL) {
-        return is_wrong(spaces, "zero page mortal", spaces->zero_page.raw);
+        return tell(spaces, "zero page mortal", spaces->zero_page.raw);
     }
     word = mm_physmap_ptr(&spaces->physmap, mm_pfn_addr(spaces->zero_page));
     for (unsigned i = 0; i < MM_PAGE_SIZE / sizeof(*word); i++) {
         if (word[i] != 0) {
-            return is_wrong(spaces, "zero page not zero", word[i]);
+            return tell(spaces, "zero page not zero", word[i]);
         }
     }
     return true;
@@ -303,7 +302,7 @@ static bool check_promises(const struct mm_spaces *spaces)
     uint64_t nr = mmi_load(&spaces->nr_committed);
 
     return nr <= (spaces->commit == MM_COMMIT_NEVER ? spaces->commit_pages : 0) ||
-           is_wrong(spaces, "more is promised than may be", nr);
+           tell(spaces, "more is promised than may be", nr);
 }
 
 mm_status_t mm_spaces_check(struct mm_spaces *spaces)

@@ -348,9 +348,9 @@ static struct mmi_region_spot share(struct mmi_regions *tree, struct mmi_bucket 
 
 /**
  * Where a region goes that belongs into a full bucket: a neighbour takes half of what it can, so that
- * by maps buckets are seldom less than two thirds full. Only where no neighbour has room for two, the
- * bucket is cut in half. At its ends the neighbour takes all that it can: who comes in order, up or down, leaves
- * full buckets.
+ * by maps buckets are seldom less than two thirds full. Only where no neighbour has room for two,
+ * the bucket is cut in half. At its ends the neighbour takes all that it can: who comes in order, up
+ * or down, leaves full buckets.
  */
 static struct mmi_region_spot make_room(struct mmi_regions *tree, struct mmi_region_spot spot)
 {
